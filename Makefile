@@ -1,0 +1,33 @@
+# The two commands of the README, and what developers run. EXTRAS=cuda or EXTRAS=tpu installs an accelerator build of jax.
+
+PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell $(name) -c "import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))" 2>/dev/null && echo $(name))) python3)
+EXTRAS ?=
+ARGS ?=
+RUN := .venv/bin/python -m
+
+.PHONY: environment demo test test-slow lint format requirements
+
+environment:
+	@$(PYTHON) launch/environment.py --extras "$(EXTRAS)"
+
+demo: environment
+	@$(RUN) mqmha_jax demo $(ARGS)
+
+test: environment
+	$(RUN) pytest -n 2 $(ARGS)
+
+test-slow: environment
+	$(RUN) pytest -m slow $(ARGS)
+
+lint: environment
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+format: environment
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+requirements:
+	echo "# Compiled from pyproject.toml for Python 3.11 and 3.12; do not edit. To renew: make requirements" > requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --extra test --extra dev --no-annotate --no-header --no-emit-index-url pyproject.toml >> requirements.txt

@@ -1,0 +1,73 @@
+"""The synthetic voices as recordings that are made when they are read, by the worker that reads them."""
+
+import functools
+
+import numpy as np
+import soxr
+from jaxtyping import Float32
+
+from data_prep.corpora.synthetic import MINIMUM_SECONDS, synthesise
+from data_prep.manifest import Recording
+from mqmha_jax.errors import UserError
+
+
+def synthetic_recordings(
+    *,
+    num_speakers: int,
+    sessions_per_speaker: int,
+    utterances_per_session: int,
+    seconds: tuple[float, float],
+    voice_seed: int = 0,
+    first_speaker: int = 0,
+) -> list[Recording]:
+    """A corpus of machine-made voices; an attribute ``session`` names the recording condition.
+
+    Args:
+      num_speakers: how many speakers.
+      sessions_per_speaker: recording conditions of each speaker.
+      utterances_per_session: recordings in each.
+      seconds: shortest and longest duration; uniform between.
+      voice_seed: another seed is another corpus.
+      first_speaker: index of the first speaker: disjoint ranges are disjoint speakers of one population.
+
+    Returns:
+      Recordings, speaker by speaker, with the names that ``synthesise`` gives.
+
+    Raises:
+      UserError: a number is too small, or the durations do not rise.
+    """
+    for name, number in (
+        ("num-speakers", num_speakers),
+        ("sessions-per-speaker", sessions_per_speaker),
+        ("utterances-per-session", utterances_per_session),
+    ):
+        if number < 1:
+            raise UserError(f"--{name} is {number}; it must be at least 1.")
+    if not MINIMUM_SECONDS <= seconds[0] <= seconds[1]:
+        raise UserError(
+            f"--seconds {seconds[0]:g} {seconds[1]:g}: give the shortest and the longest duration, in this order and "
+            f"at least {MINIMUM_SECONDS} s."
+        )
+    recordings = []
+    for speaker in range(first_speaker, first_speaker + num_speakers):
+        for session in range(sessions_per_speaker):
+            for utterance in range(utterances_per_session):
+                name = f"synthetic{speaker:05d}-{session:02d}"
+                recordings.append(
+                    Recording(
+                        utterance=f"{name}-{utterance:03d}",
+                        speaker=f"synthetic{speaker:05d}",
+                        source=functools.partial(_waveform, (speaker, session, utterance), voice_seed, seconds),
+                        attributes={"session": name},
+                    )
+                )
+    return recordings
+
+
+def _waveform(
+    index: tuple[int, int, int], seed: int, seconds: tuple[float, float], sample_rate_hz: int
+) -> Float32[np.ndarray, " n"]:
+    made = synthesise(*index, seed=seed, seconds=seconds)
+    if sample_rate_hz == made.sample_rate_hz:
+        return made.waveform
+    return soxr.resample(made.waveform, made.sample_rate_hz, sample_rate_hz)

@@ -1,0 +1,126 @@
+"""Changes of a waveform that make the version copies of a corpus: speed, noise, reverberation, telephone.
+
+Plain NumPy, offline. All chance comes from the generator that is passed in. Nothing clips to [-1, 1]: what follows are
+float features.
+"""
+
+import numpy as np
+import scipy.signal
+import soxr
+from jaxtyping import Float, Float32
+
+from mqmha_jax.errors import UserError
+
+TELEPHONE_RATE_HZ = 8_000
+TELEPHONE_LOW_HZ = (200.0, 400.0)
+TELEPHONE_HIGH_HZ = (3_100.0, 3_700.0)
+"""Ranges of the band edges; ITU-T G.712 has 300 and 3,400 Hz, handsets and cellular codecs lie around them."""
+
+MU = 255.0
+
+
+def change_speed(waveform: Float[np.ndarray, " n"], factor: float) -> Float32[np.ndarray, " m"]:
+    """Play faster or slower; the pitch moves along, as with ``sox speed``, so the voice becomes another speaker's.
+
+    Args:
+      waveform: samples.
+      factor: 1.1 is a tenth faster; greater than 0.
+
+    Returns:
+      About ``n / factor`` samples.
+
+    Raises:
+      UserError: the factor is not positive.
+    """
+    if not factor > 0:
+        raise UserError(f"The speed factor is {factor}; it must be greater than 0 (usual: 0.9 and 1.1).")
+    return soxr.resample(waveform.astype(np.float32), factor, 1.0)
+
+
+def add_noise(
+    waveform: Float[np.ndarray, " n"], noise: Float[np.ndarray, " m"], snr_db: float, rng: np.random.Generator
+) -> Float32[np.ndarray, " n"]:
+    """Add noise at a given ratio of mean powers.
+
+    Args:
+      waveform: samples of the speech.
+      noise: samples at the same rate; cut to n at a random place, or repeated from a random place.
+      snr_db: power of the speech over power of the noise that is added.
+      rng: draws the place.
+
+    Returns:
+      The sum. Where either of the two is digital silence no ratio exists and the speech is returned alone.
+
+    Raises:
+      UserError: the noise holds no samples.
+    """
+    if not len(noise):
+        raise UserError("The noise to add holds no samples; leave the file out of the noise list.")
+    num = len(waveform)
+    start = rng.integers(len(noise) - num + 1 if len(noise) > num else len(noise))
+    segment = np.take(noise, np.arange(start, start + num), mode="wrap").astype(np.float32)
+    speech_power, noise_power = _power(waveform), _power(segment)
+    gain = np.sqrt(speech_power / noise_power / 10 ** (snr_db / 10)) if noise_power > 0 else 0.0
+    return (waveform + gain * segment).astype(np.float32)
+
+
+def reverberate(
+    waveform: Float[np.ndarray, " n"], room_response: Float[np.ndarray, " m"]
+) -> Float32[np.ndarray, " n"]:
+    """Put the speech into a room.
+
+    Args:
+      waveform: samples.
+      room_response: impulse response at the same rate; its largest sample counts as the direct path.
+
+    Returns:
+      The speech in the room, without the delay of the direct path, with the energy of the input.
+
+    Raises:
+      UserError: the response holds nothing but zeros.
+    """
+    if not np.any(room_response):
+        raise UserError("The room response is empty or all zeros; leave the file out of the list of rooms.")
+    direct = int(np.argmax(np.abs(room_response)))
+    wet = scipy.signal.fftconvolve(waveform, room_response)[direct : direct + len(waveform)]
+    wet_power = _power(wet)
+    gain = np.sqrt(_power(waveform) / wet_power) if wet_power > 0 else 0.0
+    return (gain * wet).astype(np.float32)
+
+
+def telephone_band(
+    waveform: Float[np.ndarray, " n"], rng: np.random.Generator, *, sample_rate_hz: int = 16_000, mu_law: bool = True
+) -> Float32[np.ndarray, " n"]:
+    """Send the speech through a telephone line: 8 kHz, a band of about 300 to 3,400 Hz, 8-bit mu-law (ITU-T G.711).
+
+    Args:
+      waveform: samples.
+      rng: draws the band edges.
+      sample_rate_hz: rate of the waveform and of the result.
+      mu_law: whether the line is digital; its noise follows the level of the speech.
+
+    Returns:
+      The speech as it arrives, at the rate and with the length of the input.
+    """
+    line = soxr.resample(waveform.astype(np.float32), sample_rate_hz, TELEPHONE_RATE_HZ)
+    band = (rng.uniform(*TELEPHONE_LOW_HZ), rng.uniform(*TELEPHONE_HIGH_HZ))
+    line = scipy.signal.sosfilt(scipy.signal.butter(4, band, "bandpass", fs=TELEPHONE_RATE_HZ, output="sos"), line)
+    if mu_law:
+        line = _through_mu_law(line)
+    heard = soxr.resample(line.astype(np.float32), TELEPHONE_RATE_HZ, sample_rate_hz)
+    return np.pad(heard[: len(waveform)], (0, max(0, len(waveform) - len(heard))))
+
+
+def _through_mu_law(line: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Quantise to 8 bits on a logarithmic scale; the peak of the signal is full scale."""
+    peak = np.max(np.abs(line), initial=0.0)
+    if peak == 0:
+        return line
+    compressed = np.sign(line) * np.log1p(MU * np.abs(line) / peak) / np.log1p(MU)
+    quantised = np.round(compressed * 127) / 127
+    return np.sign(quantised) * np.expm1(np.abs(quantised) * np.log1p(MU)) / MU * peak
+
+
+def _power(waveform: Float[np.ndarray, " n"]) -> float:
+    """Mean square, in float64."""
+    return float(np.mean(np.square(waveform, dtype=np.float64))) if len(waveform) else 0.0

@@ -1,0 +1,148 @@
+"""The ``mqmha`` command: one thin handler per task. Heavy imports happen inside, so that ``--help`` answers at once."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from mqmha_jax import __version__
+from mqmha_jax.errors import UserError
+
+_PATH = click.Path(path_type=Path)
+_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
+
+
+class _Commands(click.Group):
+    """Prints a user's mistake as one sentence, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings=_SETTINGS)
+@click.version_option(__version__)
+def main() -> None:
+    """Train, evaluate and use speaker-verification models: MQMHA pooling and the inter-topK penalty in JAX."""
+    # grain's worker processes read absl flags, and absl would otherwise parse our arguments.
+    from absl import flags, logging
+
+    flags.FLAGS.mark_as_parsed()
+    logging.set_verbosity(logging.WARNING)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@main.command()
+@click.option("--workdir", type=_PATH, default=Path("runs/demo"), help="Where data, checkpoints and results go.")
+@click.option(
+    "--audio",
+    type=_PATH,
+    help="Your own speech instead of synthetic voices: a folder speaker/**/* or a CSV path,speaker.",
+)
+@click.option("--seed", type=int, default=0, help="Seed of the voices, the split and the training.")
+@click.argument("overrides", nargs=-1)
+def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...]) -> None:
+    """The whole system in minutes: shards, training, EER, pictures.
+
+    OVERRIDES are section.option=value, e.g. train.steps=400; 'mqmha show configs/demo.py' lists them all.
+    """
+    from mqmha_jax.demo import run_demo
+
+    run_demo(workdir, audio=audio, seed=seed, overrides=overrides)
+
+
+@main.command()
+@click.argument("config", type=_PATH)
+@click.option("--workdir", type=_PATH, required=True, help="Directory of the run; an existing run in it is resumed.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.argument("overrides", nargs=-1)
+def train(config: Path, workdir: Path, quiet: bool, overrides: tuple[str, ...]) -> None:
+    """Train CONFIG (a Python or JSON file), or go on where an earlier call stopped.
+
+    OVERRIDES are section.option=value, e.g. data.train=shards/train; 'mqmha show CONFIG' lists them all.
+    """
+    from mqmha_jax.config_io import load_config
+    from mqmha_jax.train.loop import train as run
+
+    result = run(load_config(config, overrides), workdir, progress=not quiet)
+    if result.finished:
+        click.echo(f"Trained {result.step} steps; waited for data {result.data_wait:.1%} of the time.")
+    else:
+        click.echo(f"Stopped after step {result.step}; the same command goes on from there.")
+        sys.exit(128 + 15)
+
+
+@main.command()
+@click.argument("workdir", type=_PATH)
+@click.option("--data", type=_PATH, help="Shards with the utterances of the lists.  [default: the run's dev shards]")
+@click.option(
+    "--trials", "lists", type=_PATH, multiple=True, help="Trial list; may be repeated.  [default: the run's dev list]"
+)
+@click.option("--cohort", type=_PATH, help="Shards for adaptive score normalisation, e.g. those of the training.")
+@click.option("--top-n", type=int, default=300, help="Cohort speakers that normalise a score, the nearest ones.")
+@click.option("--no-mean", is_flag=True, help="Do not subtract the mean embedding of the training set.")
+@click.option("--output", type=_PATH, help="Where the results go.  [default: WORKDIR/evaluation]")
+def evaluate(
+    workdir: Path,
+    data: Path | None,
+    lists: tuple[Path, ...],
+    cohort: Path | None,
+    top_n: int,
+    no_mean: bool,
+    output: Path | None,
+) -> None:
+    """EER and minDCF of the run in WORKDIR: a table, a picture, the scores, a threshold for 'verify'."""
+    from mqmha_jax.evaluate_run import evaluate_run
+    from mqmha_jax.evaluation.report import result_table
+
+    results = evaluate_run(
+        workdir, data=data, lists=lists, cohort=cohort, top_n=top_n, use_mean=not no_mean, output=output
+    )
+    click.echo(result_table(results))
+    click.echo(f"Table, picture and scores are in {output or workdir / 'evaluation'}")
+
+
+@main.command()
+@click.argument("workdir", type=_PATH)
+@click.argument("audio", type=_PATH, nargs=-1, required=True)
+@click.option("--output", type=_PATH, default=Path("embeddings.npz"), help="npz with ids [N] and vectors [N, E].")
+def embed(workdir: Path, audio: tuple[Path, ...], output: Path) -> None:
+    """Embed AUDIO files with the network in WORKDIR."""
+    import numpy as np
+
+    from mqmha_jax.inference import SpeakerEncoder
+
+    embeddings = SpeakerEncoder.load(workdir).embed(audio)
+    np.savez(output, ids=np.asarray(embeddings.ids), vectors=embeddings.vectors)
+    click.echo(f"{len(embeddings.ids)} embeddings of size {embeddings.vectors.shape[1]} in {output}")
+
+
+@main.command()
+@click.argument("workdir", type=_PATH)
+@click.argument("first", type=_PATH)
+@click.argument("second", type=_PATH)
+def verify(workdir: Path, first: Path, second: Path) -> None:
+    """Do two recordings have the same speaker? Uses the network and the threshold in WORKDIR."""
+    from mqmha_jax.inference import SpeakerEncoder
+
+    result = SpeakerEncoder.load(workdir).verify(first, second)
+    if result.same is None:
+        click.echo(f"score {result.score:.3f}; no threshold is known, run 'mqmha evaluate {workdir}' for one")
+    else:
+        verdict = "same speaker" if result.same else "different speakers"
+        click.echo(f"{verdict} (score {result.score:.3f}, threshold {result.threshold:.3f})")
+
+
+@main.command()
+@click.argument("config", type=_PATH)
+@click.option("--speakers", type=int, help="Classes of the head.  [default: speakers of data.train, if it exists]")
+@click.argument("overrides", nargs=-1)
+def show(config: Path, speakers: int | None, overrides: tuple[str, ...]) -> None:
+    """What CONFIG resolves to: every option, the parameters, the shapes on the way, FLOPs."""
+    from mqmha_jax.config_io import load_config
+    from mqmha_jax.show import describe
+
+    click.echo(describe(load_config(config, overrides), speakers))

@@ -1,0 +1,240 @@
+"""Load, override, validate and compare configurations.
+
+A configuration file is Python and defines ``CONFIG = Config(...)``; what a run resolved to is JSON in its work
+directory. Both, and the ``section.option=value`` arguments of the command line, end in ``from_dict``, which checks
+every name and every value.
+"""
+
+import copy
+import dataclasses
+import importlib.util
+import json
+import re
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pydantic
+
+from mqmha_jax import config as schema
+from mqmha_jax.config import Config, FbankSpec, Part
+from mqmha_jax.errors import UserError, unknown_name
+
+
+class Option(NamedTuple):
+    """One leaf of the schema."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in a Python or JSON file, with ``section.option=value`` overrides applied.
+
+    Args:
+      path: a ``.py`` file that defines ``CONFIG``, or a ``.json`` file as a run writes it.
+      overrides: e.g. ``["train.steps=500", "model.encoder.channels=256"]``; values are JSON, or plain text.
+
+    Raises:
+      UserError: the file is missing or defines no configuration, or a name or value is not valid.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"No configuration file {path}. Give the path of a Python file such as configs/demo.py.")
+    values = _read_json(path) if path.suffix == ".json" else to_dict(_run_python(path))
+    return with_overrides(values, overrides)
+
+
+def with_overrides(config: Config | Mapping[str, Any], overrides: Sequence[str]) -> Config:
+    """A configuration, or the dictionaries of one, with ``section.option=value`` overrides applied.
+
+    Raises:
+      UserError: a name or value is not valid.
+    """
+    values = to_dict(config) if isinstance(config, Config) else copy.deepcopy(dict(config))
+    for override in overrides:
+        _apply(values, override)
+    return from_dict(values)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as nested dictionaries of plain values."""
+    return pydantic.TypeAdapter(Config).dump_python(config, mode="json")
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The configuration that nested dictionaries describe; what they leave out has its default.
+
+    Raises:
+      UserError: an unknown name (the nearest valid one is offered), or a value of the wrong type or out of range.
+    """
+    _check_names(Config, values, "")
+    try:
+        return pydantic.TypeAdapter(Config).validate_python(values)
+    except pydantic.ValidationError as error:
+        problems = [f"{_dotted(item['loc'])}={item['input']!r}: {item['msg'].lower()}" for item in error.errors()]
+        raise UserError("Invalid value for " + "; ".join(problems) + ".") from None
+
+
+def differences(ours: Config, theirs: Config) -> list[str]:
+    """One line ``section.option: ours -> theirs`` for each option in which two configurations differ."""
+    a, b = _flatten(to_dict(ours)), _flatten(to_dict(theirs))
+    return [
+        f"{name}: {a.get(name, 'not set')} -> {b.get(name, 'not set')}"
+        for name in sorted({*a, *b})
+        if a.get(name) != b.get(name)
+    ]
+
+
+def require_same_fbank(ours: FbankSpec, theirs: FbankSpec, what: str) -> None:
+    """Refuse features of another kind.
+
+    Args:
+      ours: the features that are wanted.
+      theirs: those of some shards.
+      what: names the shards, at the start of the message.
+
+    Raises:
+      UserError: names the options that differ.
+    """
+    changed = differences(Config(fbank=ours), Config(fbank=theirs))
+    if changed:
+        raise UserError(
+            f"{what} were made with other features than are wanted (wanted -> found): {'; '.join(changed)}. "
+            "Prepare the shards again with these options, or give the configuration theirs."
+        )
+
+
+def options(section: type = Config, prefix: str = "") -> Iterator[Option]:
+    """Every option of the schema with type, default and meaning, in order."""
+    hints = typing.get_type_hints(section)
+    for item in dataclasses.fields(section):
+        if _is_section(hints[item.name]):
+            yield from options(hints[item.name], f"{prefix}{item.name}.")
+            continue
+        default = item.default_factory() if callable(item.default_factory) else item.default
+        default = default.name if isinstance(default, Part) else default
+        yield Option(prefix + item.name, _type_name(hints[item.name]), default, item.metadata.get("help", ""))
+
+
+def _run_python(path: Path) -> Config:
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is neither a Python (.py) nor a JSON (.json) file.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except TypeError as error:
+        raise _misspelt_argument(path, error) or error from None
+    config = getattr(module, "CONFIG", None)
+    if not isinstance(config, Config):
+        raise UserError(f"{path} must define CONFIG = Config(...); it defines {type(config).__name__}.")
+    return config
+
+
+def _misspelt_argument(path: Path, error: TypeError) -> UserError | None:
+    """``TrainConfig.__init__() got an unexpected keyword argument 'step'`` as a sentence with the nearest name."""
+    match = re.search(r"(?:(\w+)\.__init__\(\) )?got an unexpected keyword argument '(\w+)'", str(error))
+    if match is None:
+        return None
+    section = getattr(schema, match[1] or "", None)
+    names = _names(section) if section else [option.name.split(".")[-1] for option in options()]
+    return UserError(f"{path}: {unknown_name('option', match[2], names)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold a JSON object with the sections of a configuration.")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Write ``section.option=value`` into nested dictionaries in place."""
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"{override!r} is not an override; write section.option=value, e.g. train.steps=500.")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    *sections, last = name.split(".")
+    section: type | None = Config
+    for depth, key in enumerate(sections):
+        _check_name(section, key, ".".join(sections[:depth]), override)
+        section = typing.get_type_hints(section)[key] if section else None
+        if section is Part:
+            _apply_to_part(values.setdefault(key, {}), ".".join([*sections[depth + 1 :], last]), value)
+            return
+        if not _is_section(section):
+            raise UserError(f"{'.'.join(sections[: depth + 1])} has no options of its own (in {override!r}).")
+        values = values.setdefault(key, {})
+    _check_name(section, last, ".".join(sections), override)
+    hint = typing.get_type_hints(section)[last]
+    if hint is Part:  # model.encoder=tdnn chooses another part; the options of the old one do not apply to it
+        values[last] = {"name": value, "options": {}}
+    elif _is_section(hint):
+        raise UserError(f"{name} is a section; name one of its options: {', '.join(_names(hint))}.")
+    else:
+        values[last] = value
+
+
+def _apply_to_part(values: dict[str, Any], name: str, value: Any) -> None:
+    if name == "name":
+        values.update(name=value, options={})
+    else:
+        values.setdefault("options", {})[name.removeprefix("options.")] = value
+
+
+def _check_names(section: type, values: Any, prefix: str) -> None:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{prefix or 'The configuration'} must hold options, not {values!r}.")
+    hints = typing.get_type_hints(section)
+    for key, value in values.items():
+        _check_name(section, key, prefix, "")
+        if _is_section(hints[key]):
+            _check_names(hints[key], value, f"{prefix}.{key}" if prefix else key)
+
+
+def _check_name(section: type | None, key: str, prefix: str, where: str) -> None:
+    names = _names(section) if section else []
+    if key not in names:
+        kind = f"option of {prefix}" if prefix else "section"
+        error = unknown_name(kind, key, names)
+        raise UserError(f"{error} (in {where!r})" if where else str(error))
+
+
+def _names(section: type) -> list[str]:
+    return [item.name for item in dataclasses.fields(section)]
+
+
+def _is_section(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint) and hint is not Part
+
+
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) is typing.Literal:
+        return " | ".join(map(str, typing.get_args(hint)))
+    return "name" if hint is Part else hint.__name__
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location))
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,171 @@
+"""Trial lists and speaker lists: text files, one entry a line, fields separated by white space."""
+
+import difflib
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.types import Trials
+
+_FORMS = "'1 enrol test' or '0 enrol test' (VoxCeleb), 'enrol test target' or 'enrol test nontarget' (Kaldi)"
+_BITS = {"1": True, "0": False}
+_WORDS = {"target": True, "nontarget": False}
+
+
+def read_trials(path: str | Path) -> Trials:
+    """Reads a trial list in VoxCeleb's form (``1 a b``), Kaldi's (``a b target``) or CN-Celeb's (``a b 1``).
+
+    The form is recognised from the first line and must hold for all; blank lines are skipped.
+
+    Args:
+      path: text file in UTF-8.
+
+    Returns:
+      The M trials in the order of the file; equal ids are one string object, so 10 million trials take about 170 MB.
+
+    Raises:
+      UserError: the file can not be read or holds no trial, or a line does not have the form of the first.
+    """
+    enrol: list[str] = []
+    test: list[str] = []
+    target = bytearray()
+    one_object: dict[str, str] = {}
+    label_position, labels = 0, _BITS
+    for line_number, fields in _lines(path):
+        if len(fields) != 3:
+            raise UserError(f"{path}:{line_number}: {len(fields)} fields where a trial has three; valid: {_FORMS}.")
+        if not target:
+            label_position, labels = _trial_form(path, line_number, fields)
+        label = labels.get(fields.pop(label_position))
+        if label is None:
+            raise UserError(
+                f"{path}:{line_number}: no label ({' or '.join(labels)}) in field {label_position + 1}, "
+                "where the lines before have one; give all lines the same form."
+            )
+        enrol.append(one_object.setdefault(fields[0], fields[0]))
+        test.append(one_object.setdefault(fields[1], fields[1]))
+        target.append(label)
+    if not target:
+        raise UserError(f"{path}: the trial list is empty; valid lines: {_FORMS}.")
+    return Trials(tuple(enrol), tuple(test), np.frombuffer(target, np.bool_))
+
+
+def read_utt2spk(path: str | Path) -> dict[str, str]:
+    """Reads which speaker each utterance belongs to, in Kaldi's form ``utterance speaker``.
+
+    Args:
+      path: text file in UTF-8.
+
+    Returns:
+      Speaker of each utterance id, in the order of the file.
+
+    Raises:
+      UserError: the file can not be read or is empty, a line has not two fields, or an utterance comes twice.
+    """
+    speaker_of: dict[str, str] = {}
+    for line_number, fields in _lines(path):
+        if len(fields) != 2:
+            raise UserError(f"{path}:{line_number}: {len(fields)} fields; valid: 'utterance speaker'.")
+        utterance, speaker = fields
+        if utterance in speaker_of:
+            raise UserError(f"{path}:{line_number}: utterance {utterance!r} is listed twice; give each one line.")
+        speaker_of[utterance] = speaker
+    if not speaker_of:
+        raise UserError(f"{path}: the list is empty; valid lines: 'utterance speaker'.")
+    return speaker_of
+
+
+def check_trials(trials: Trials, known_utterances: Iterable[str], *, name: str = "trial list") -> None:
+    """Refuses a list that can not be evaluated, and warns about one that looks unintended.
+
+    Args:
+      trials: M trials.
+      known_utterances: ids of the utterances that have embeddings or fbank.
+      name: what to call the list in messages, e.g. its path.
+
+    Raises:
+      UserError: an utterance is unknown, or the list has only target or only nontarget trials.
+    """
+    num_targets = int(np.count_nonzero(trials.target))
+    num_trials = len(trials.target)
+    if num_targets in (0, num_trials):
+        kind, missing = ("target", "nontarget") if num_targets else ("nontarget", "target")
+        raise UserError(
+            f"{name}: only {kind} trials ({num_trials}); error rates need both classes: add {missing} trials."
+        )
+    utterances = list(known_utterances)
+    enrol, test = trial_positions(trials, utterances, name=name)
+    if repeated := num_trials - np.unique(enrol.astype(np.int64) * len(utterances) + test).size:
+        warnings.warn(f"{name}: {repeated} of {num_trials} trials repeat an earlier one.", stacklevel=2)
+    if with_itself := np.count_nonzero(enrol == test):
+        warnings.warn(f"{name}: {with_itself} trials compare an utterance with itself.", stacklevel=2)
+
+
+def trial_positions(
+    trials: Trials, utterances: Sequence[str], *, name: str = "trial list"
+) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
+    """Where the two utterances of each trial stand.
+
+    Args:
+      trials: M trials.
+      utterances: N ids, each once.
+      name: what to call the list in messages, e.g. its path.
+
+    Returns:
+      Indices into ``utterances`` of the enrolment and of the test side, ``[M]`` each.
+
+    Raises:
+      UserError: a trial names an utterance that is not among them.
+    """
+    position = {utterance: i for i, utterance in enumerate(utterances)}
+    try:
+        enrol = np.fromiter(map(position.__getitem__, trials.enrol), np.int32, len(trials.enrol))
+        test = np.fromiter(map(position.__getitem__, trials.test), np.int32, len(trials.test))
+    except KeyError:
+        raise _unknown_utterances(name, trials, position) from None
+    return enrol, test
+
+
+def _unknown_utterances(name: str, trials: Trials, known: Mapping[str, int]) -> UserError:
+    """The error that names the first few unknown utterances, and the known one that looks most like the first."""
+    first_trial: dict[str, int] = {}
+    for number, pair in enumerate(zip(trials.enrol, trials.test, strict=True), start=1):
+        for utterance in pair:
+            if utterance not in known:
+                first_trial.setdefault(utterance, number)
+    named = ", ".join(f"{utterance!r} (trial {number})" for utterance, number in list(first_trial.items())[:3])
+    more = " and more" if len(first_trial) > 3 else ""
+    nearest = difflib.get_close_matches(next(iter(first_trial)), known, n=1)
+    hint = f" The known id nearest to the first is {nearest[0]!r}." if nearest else ""
+    return UserError(
+        f"{name}: {len(first_trial)} utterances of its trials are unknown: {named}{more}.{hint} "
+        f"Valid: the ids of the {len(known)} utterances at hand; add the missing ones or remove their trials."
+    )
+
+
+def _trial_form(path: str | Path, line_number: int, fields: list[str]) -> tuple[int, dict[str, bool]]:
+    """Position and words of the label. Words are looked for first: Kaldi speakers may well be called "1"."""
+    if fields[2] in _WORDS:
+        return 2, _WORDS
+    if fields[0] in _BITS:
+        return 0, _BITS
+    if fields[2] in _BITS:
+        return 2, _BITS
+    raise UserError(f"{path}:{line_number}: no label among {' '.join(fields)!r}; valid: {_FORMS}.")
+
+
+def _lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers from 1 and the fields of every line that is not blank."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line_number, line in enumerate(file, start=1):
+                if fields := line.split():
+                    yield line_number, fields
+    except OSError as error:
+        raise UserError(f"{path}: the list can not be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8 ({error.reason}); valid lines are plain text.") from error

@@ -1,0 +1,71 @@
+"""Which utterance each sample of the endless training sequence is."""
+
+import sys
+
+import grain
+import numpy as np
+from jaxtyping import Int32
+
+
+def utterance_sequence(num_utterances: int, seed: int) -> grain.MapDataset:
+    """Every utterance once per epoch, in an order that changes with the epoch.
+
+    Args:
+      num_utterances: N.
+      seed: of the order.
+
+    Returns:
+      An endless sequence of utterance indices that can be read at any place.
+    """
+    return grain.MapDataset.range(num_utterances).shuffle(seed).repeat()
+
+
+def speaker_sequence(
+    speaker: Int32[np.ndarray, " N"], *, speakers_per_batch: int, utterances_per_speaker: int, seed: int
+) -> grain.MapDataset:
+    """Every speaker equally often; a batch holds P different speakers with U consecutive samples each.
+
+    Args:
+      speaker: class of each utterance.
+      speakers_per_batch: P; with fewer speakers than that a batch holds some of them again.
+      utterances_per_speaker: U; different utterances of a speaker who has that many.
+      seed: of the order of speakers and of each speaker's utterances.
+
+    Returns:
+      An endless sequence of utterance indices that can be read at any place.
+    """
+    return grain.MapDataset.source(_SpeakerSlots(speaker, speakers_per_batch, utterances_per_speaker, seed))
+
+
+class _SpeakerSlots:
+    """Epochs of shuffled speakers; at each visit a speaker's next U utterances, from shuffles of them in turn.
+
+    What does not fill a batch at the end of an epoch of speakers, or U at the end of a speaker's utterances, is left
+    out there. It is another part each time.
+    """
+
+    def __init__(self, speaker: np.ndarray, speakers_per_batch: int, utterances_per_speaker: int, seed: int) -> None:
+        self._seed = seed
+        self._group = utterances_per_speaker
+        self._utterances = np.argsort(speaker, kind="stable")  # sorted by speaker
+        _, self._first, self._count = np.unique(speaker[self._utterances], return_index=True, return_counts=True)
+        self._num_speakers = len(self._first)
+        self._speakers = grain.MapDataset.range(self._num_speakers).shuffle(seed)
+        self._visits_per_epoch = _whole(self._num_speakers, speakers_per_batch)
+
+    def __len__(self) -> int:
+        return sys.maxsize  # grain's word for endless
+
+    def __getitem__(self, position: int) -> int:
+        visit, slot = divmod(position, self._group)
+        epoch, place = divmod(visit, self._visits_per_epoch)
+        speaker = int(self._speakers[epoch * self._num_speakers + place])
+        count = int(self._count[speaker])
+        cycle, place = divmod(epoch * self._group + slot, _whole(count, self._group))
+        order = np.random.default_rng([self._seed, speaker, cycle]).permutation(count)
+        return int(self._utterances[self._first[speaker] + order[place]])
+
+
+def _whole(total: int, part: int) -> int:
+    """The largest multiple of ``part`` in ``total``, or ``total`` if that is smaller than ``part``."""
+    return total - total % part if total >= part else total

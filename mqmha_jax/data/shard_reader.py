@@ -1,0 +1,234 @@
+"""Random access to the frames in a directory of shards."""
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from jaxtyping import Float16, Int32
+from tensorflow_datasets.proto import tf_example_pb2
+
+from mqmha_jax.config import FbankSpec
+from mqmha_jax.data import shard_format
+from mqmha_jax.data.shard_format import INFO_NAME, TABLE_NAME, ShardInfo
+from mqmha_jax.errors import UserError
+
+
+def open_shards(directory: str | Path) -> "FbankShards":
+    """Opens shards that ``write_shards`` or ``python -m data_prep`` made.
+
+    Raises:
+      UserError: there are no complete shards at ``directory``, they are damaged, or a newer version wrote them.
+    """
+    directory = Path(directory)
+    path = directory / INFO_NAME
+    if not path.is_file():
+        problem = f"has no {INFO_NAME}" if directory.is_dir() else "does not exist"
+        raise UserError(f"{directory} is no directory of shards: it {problem}. See python -m data_prep --help.")
+    info = shard_format.parse_info(path)
+    table = _read_table(directory, info)
+    _check(directory, info, table)
+    return FbankShards(directory, info, table)
+
+
+class FbankShards:
+    """Un-normalised log-mel frames of N utterances.
+
+    Files are opened when first read, by each process for itself; pickling carries the directory's path alone.
+
+    Attributes:
+      directory: where the shards lie.
+      provenance: where the data came from, as written.
+      spec: how the frames were computed.
+      speakers: names of the C speakers; the position is the class.
+      speaker: class of each utterance, ``[N]``.
+      num_frames: length of each utterance, ``[N]``.
+    """
+
+    directory: Path
+    provenance: Mapping[str, Any]
+    spec: FbankSpec
+    speakers: tuple[str, ...]
+    speaker: Int32[np.ndarray, " N"]
+    num_frames: Int32[np.ndarray, " N"]
+
+    def __init__(self, directory: Path, info: ShardInfo, table: Mapping[str, np.ndarray]) -> None:
+        self.directory = directory
+        self.provenance = info.provenance
+        self.spec = info.fbank
+        self.speakers = info.speakers
+        self.speaker = table["speaker"]
+        self.num_frames = table["num_frames"]
+        self._info = info
+        self._table = table
+        self._first_record = shard_format.first_records(self.num_frames, info.segment_frames)
+        self._first_record_of_file = np.cumsum([0, *(file.num_records for file in info.files)])
+        self._records = ArrayRecordDataSource(
+            [
+                _WholeFile(str(self._path(index)), 0, file.num_records, file.num_records)
+                for index, file in enumerate(info.files)
+            ]
+        )
+
+    def __len__(self) -> int:
+        """Number of utterances, N."""
+        return len(self.num_frames)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_shards, (self.directory,)
+
+    @functools.cached_property
+    def utterances(self) -> tuple[str, ...]:
+        """The id of each utterance."""
+        return tuple(self.utterance(index) for index in range(len(self)))
+
+    @functools.cached_property
+    def attributes(self) -> Mapping[str, np.ndarray]:
+        """String columns by name, each ``[N]``; an utterance without a value has the empty string."""
+        columns = {}
+        for name in self._info.columns:
+            text, ends = self._table[f"column/{name}/text"], self._table[f"column/{name}/ends"]
+            values = [shard_format.unpack_string(text, ends, index) for index in range(len(ends))]
+            columns[name] = np.array(values)[self._table[f"column/{name}/code"]]
+        return columns
+
+    def utterance(self, index: int) -> str:
+        """The id of utterance ``index``, without making those of all others."""
+        return shard_format.unpack_string(self._table["utterance/text"], self._table["utterance/ends"], index)
+
+    def fbank(self, index: int) -> Float16[np.ndarray, "T F"]:
+        """All frames of utterance ``index``.
+
+        Raises:
+          UserError: a record can not be read or is not what the table says; the file and the record are named.
+        """
+        return self._frames(index, 0, int(self.num_frames[index]))
+
+    def crop(self, index: int, first_frame: int, num_frames: int) -> Float16[np.ndarray, "T F"]:
+        """``num_frames`` consecutive frames of utterance ``index``, read from no more records than they lie in.
+
+        What reaches past the end goes on from the start of the utterance, as often as needed: a short utterance is
+        repeated, as Kaldi's and WeSpeaker's recipes do.
+
+        Args:
+          index: which utterance.
+          first_frame: where the crop starts, below the utterance's length.
+          num_frames: length of the crop, T.
+
+        Raises:
+          UserError: as ``fbank``.
+        """
+        length = int(self.num_frames[index])
+        if first_frame + num_frames <= length:
+            return self._frames(index, first_frame, num_frames)
+        return self.fbank(index)[(first_frame + np.arange(num_frames)) % length]
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these shards from others, as JSON values: a fingerprint of data and classes, and their sizes."""
+        checksums = [file.sha256 for file in self._info.files] + [self._info.table_sha256]
+        return {
+            "fingerprint": hashlib.sha256(" ".join(checksums).encode()).hexdigest(),
+            "speakers": hashlib.sha256("\0".join(self.speakers).encode()).hexdigest(),
+            "num_speakers": len(self.speakers),
+            "num_utterances": len(self),
+        }
+
+    def verify(self) -> None:
+        """Reads every file of frames and compares it with the checksum taken when it was written.
+
+        Raises:
+          UserError: names all files that differ.
+        """
+        differing = [
+            self._path(index).name
+            for index, file in enumerate(self._info.files)
+            if shard_format.sha256(self._path(index)) != file.sha256
+        ]
+        if differing:
+            raise UserError(
+                f"{len(differing)} of the files in {self.directory} differ from what was written: "
+                f"{', '.join(differing)}. Copy them again from where they came, or prepare the shards again."
+            )
+
+    def _frames(self, index: int, first_frame: int, num_frames: int) -> Float16[np.ndarray, "T F"]:
+        first_segment, offset = divmod(first_frame, self._info.segment_frames)
+        end_segment = -(-(first_frame + num_frames) // self._info.segment_frames)
+        segments = [self._segment(index, segment) for segment in range(first_segment, end_segment)]
+        frames = segments[0] if len(segments) == 1 else np.concatenate(segments)
+        return frames[offset : offset + num_frames]
+
+    def _segment(self, index: int, segment: int) -> Float16[np.ndarray, "T F"]:
+        """Segment ``segment`` of an utterance, checked against the table."""
+        record = int(self._first_record[index]) + segment
+        first_frame = segment * self._info.segment_frames
+        length = min(self._info.segment_frames, int(self.num_frames[index]) - first_frame)
+        try:
+            # Parsed by hand: TensorFlow Datasets' own parser takes several times as long as the read.
+            feature = tf_example_pb2.Example.FromString(self._records[record]).features.feature
+            frames = np.frombuffer(feature["fbank"].bytes_list.value[0], np.float16).reshape(length, -1)
+            place = (feature["utterance"].bytes_list.value[0].decode(), feature["first_frame"].int64_list.value[0])
+        except Exception as error:  # whatever damaged bytes lead to; the reader's own errors are untyped
+            raise self._unreadable(record, str(error)) from error
+        if place != (expected := (self.utterance(index), first_frame)) or frames.shape[1] != self.spec.num_features:
+            raise self._unreadable(record, f"it starts at (utterance, frame) {place}, not at {expected}")
+        return frames
+
+    def _unreadable(self, record: int, reason: str) -> UserError:
+        file = int(np.searchsorted(self._first_record_of_file, record, side="right")) - 1
+        return UserError(
+            f"Record {record - self._first_record_of_file[file]} of {self._path(file)} can not be read: {reason}. The "
+            "file is missing or damaged: copy it again from where it came, or prepare the shards again."
+        )
+
+    def _path(self, file: int) -> Path:
+        return shard_format.shard_path(self.directory, file, len(self._info.files))
+
+
+class _WholeFile(NamedTuple):
+    """What ArrayRecordDataSource takes instead of a path so that it need not open every file to count records."""
+
+    filename: str
+    skip: int
+    take: int
+    examples_in_shard: int
+
+
+def _read_table(directory: Path, info: ShardInfo) -> dict[str, np.ndarray]:
+    path = directory / TABLE_NAME
+    if not path.is_file() or shard_format.sha256(path) != info.table_sha256:
+        raise UserError(
+            f"{path} is missing or differs from what was written. Copy it again from where it came, or prepare the "
+            "shards again."
+        )
+    names = ["speaker", "num_frames", "utterance/text", "utterance/ends"]
+    names += [f"column/{column}/{part}" for column in info.columns for part in ("code", "text", "ends")]
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (ValueError, KeyError) as error:  # objects; a column is missing
+        raise UserError(f"{path} is not a table of utterances: {error}. Prepare the shards again.") from error
+
+
+def _check(directory: Path, info: ShardInfo, table: Mapping[str, np.ndarray]) -> None:
+    """What can be known without reading the records: lengths agree, and every file has the size it was written with."""
+    num_utterances = len(table["num_frames"])
+    num_records = int(shard_format.first_records(table["num_frames"], info.segment_frames)[-1])
+    if (
+        not num_utterances
+        or len(table["speaker"]) != num_utterances
+        or len(table["utterance/ends"]) != num_utterances
+        or num_records != sum(file.num_records for file in info.files)
+        or int(table["speaker"].max()) >= len(info.speakers)
+    ):
+        raise UserError(f"{directory}: {TABLE_NAME} and {INFO_NAME} do not belong together. Prepare the shards again.")
+    for index, file in enumerate(info.files):
+        path = shard_format.shard_path(directory, index, len(info.files))
+        size = path.stat().st_size if path.is_file() else 0
+        if size != file.num_bytes:
+            raise UserError(
+                f"{path} has {size} bytes; {file.num_bytes} were written. The file is missing or truncated: copy it "
+                "again from where it came, or prepare the shards again."
+            )

@@ -1,0 +1,195 @@
+"""Training batches as a function of the seed and the step.
+
+Sample ``i`` of the endless global sequence, its utterance and its crop, depends on the seed and ``i`` alone. Step ``k``
+holds samples ``k * batch_size`` to ``(k + 1) * batch_size - 1``; of these, host ``h`` of ``n`` has every n-th from the
+h-th. So a run resumes at any step without saved state, and hosts and workers change nothing but the order of rows.
+"""
+
+import logging
+from typing import Literal, TypedDict
+
+import grain
+import numpy as np
+from jaxtyping import Float16
+
+from mqmha_jax.data.sampling import speaker_sequence, utterance_sequence
+from mqmha_jax.data.shard_reader import FbankShards
+from mqmha_jax.errors import UserError
+
+READ_THREADS = 4
+"""Threads that make batches in one process; decompression leaves Python's lock to the others."""
+
+BATCHES_AHEAD = 4
+"""Batches a process makes before they are asked for."""
+
+LARGEST_SEED = 2**32 - 1
+
+Sampling = Literal["utterance", "speaker"]
+
+
+class Example(TypedDict):
+    """One row of a ``Batch``."""
+
+    fbank: Float16[np.ndarray, "T F"]
+    num_frames: np.int32
+    speaker: np.int32
+    example: np.uint32
+
+
+def train_batches(
+    shards: FbankShards,
+    *,
+    batch_size: int,
+    crop_frames: int,
+    sampling: Sampling,
+    utterances_per_speaker: int,
+    seed: int,
+    first_step: int,
+    num_hosts: int = 1,
+    host: int = 0,
+    num_workers: int = 0,
+) -> grain.DatasetIterator:
+    """This host's part of every batch from ``first_step`` on, without end.
+
+    Args:
+      shards: N utterances of C speakers.
+      batch_size: examples per step over all hosts; each host yields ``B = batch_size / num_hosts`` of them.
+      crop_frames: T, frames per example, at a random place; a shorter utterance is repeated from its start.
+      sampling: ``"utterance"`` draws every utterance once per epoch; ``"speaker"`` draws every speaker equally often
+        and each speaker's utterances in turn, in random order.
+      utterances_per_speaker: U; a batch holds ``batch_size / U`` speakers, all different if there are that many, with U
+        examples each. More than 1 needs ``sampling="speaker"``.
+      seed: of order, utterances and crops; 0 to 2**32 - 1.
+      first_step: number of the first batch; batch k is the same for every ``first_step <= k``.
+      num_hosts, host: how many processes share the batch, and which this one is.
+      num_workers: processes that make batches; 0: threads of this process. (grain wants absl's flags parsed for more.)
+
+    Returns:
+      An iterator of ``Batch``, NumPy arrays: ``fbank`` float16 ``[B,T,F]`` (not normalised), ``num_frames`` (all T),
+      ``speaker`` (class), ``example`` (index in the global sequence modulo 2**32; see ``example_utterance``). Its
+      ``close()`` ends the threads and processes.
+
+    Raises:
+      UserError: options that do not fit each other or the shards; while iterating, a record that can not be read.
+    """
+    _check(shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed, num_hosts, host)
+    return iter(
+        _utterances(shards, batch_size, sampling, utterances_per_speaker, seed)
+        .map_with_index(_with_position)
+        .random_map(_Crop(shards, crop_frames), seed=seed)[host::num_hosts]
+        .batch(batch_size // num_hosts)[first_step:]
+        .to_iter_dataset(grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=BATCHES_AHEAD))
+        .mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+    )
+
+
+def example_utterance(
+    shards: FbankShards,
+    example: int,
+    *,
+    batch_size: int,
+    sampling: Sampling,
+    utterances_per_speaker: int,
+    seed: int,
+) -> str:
+    """The utterance of an example, so that a bad batch can be reported by name.
+
+    Args:
+      shards, batch_size, sampling, utterances_per_speaker, seed: as ``train_batches`` got them.
+      example: index in the global sequence, which is a batch's ``example`` up to 2**32 samples.
+
+    Returns:
+      The utterance's id.
+    """
+    return shards.utterance(_utterances(shards, batch_size, sampling, utterances_per_speaker, seed)[example])
+
+
+def _utterances(
+    shards: FbankShards, batch_size: int, sampling: Sampling, utterances_per_speaker: int, seed: int
+) -> grain.MapDataset:
+    if sampling == "utterance":
+        return utterance_sequence(len(shards), seed)
+    return speaker_sequence(
+        shards.speaker,
+        speakers_per_batch=batch_size // utterances_per_speaker,
+        utterances_per_speaker=utterances_per_speaker,
+        seed=seed,
+    )
+
+
+def _with_position(position: int, utterance: int) -> tuple[int, int]:
+    return position, utterance
+
+
+class _Crop:
+    """Reads a random crop; a class, not a closure, because it is sent to worker processes."""
+
+    def __init__(self, shards: FbankShards, crop_frames: int) -> None:
+        self._shards = shards
+        self._crop_frames = crop_frames
+
+    def __call__(self, position_and_utterance: tuple[int, int], rng: np.random.Generator) -> Example:
+        position, utterance = position_and_utterance
+        spare = max(0, int(self._shards.num_frames[utterance]) - self._crop_frames)
+        return {
+            "fbank": self._shards.crop(utterance, int(rng.integers(spare + 1)), self._crop_frames),
+            "num_frames": np.int32(self._crop_frames),
+            "speaker": self._shards.speaker[utterance],
+            "example": np.uint32(position % 2**32),
+        }
+
+
+def _check(
+    shards: FbankShards,
+    batch_size: int,
+    crop_frames: int,
+    sampling: Sampling,
+    utterances_per_speaker: int,
+    seed: int,
+    num_hosts: int,
+    host: int,
+) -> None:
+    for name, value in (
+        ("batch_size", batch_size),
+        ("crop_frames", crop_frames),
+        ("utterances_per_speaker", utterances_per_speaker),
+    ):
+        if value < 1:
+            raise UserError(f"data.{name} is {value}; it must be at least 1.")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"train.seed is {seed}; it must lie between 0 and {LARGEST_SEED}.")
+    if not 0 <= host < num_hosts:
+        raise UserError(f"Host {host} of {num_hosts} does not exist; hosts are numbered from 0.")
+    if batch_size % num_hosts:
+        raise UserError(
+            f"data.batch_size={batch_size} can not be shared by {num_hosts} hosts; give a multiple of {num_hosts}."
+        )
+    if batch_size % utterances_per_speaker:
+        raise UserError(
+            f"data.batch_size={batch_size} is no multiple of data.utterances_per_speaker={utterances_per_speaker}; a "
+            "batch holds that many utterances of each of its speakers. Change one of the two."
+        )
+    if utterances_per_speaker > 1:
+        if sampling != "speaker":
+            raise UserError(
+                f"data.utterances_per_speaker={utterances_per_speaker} needs data.sampling=speaker, not {sampling}: "
+                "batches of P speakers with U utterances each draw speakers, not utterances."
+            )
+        _report_poor_speakers(shards, utterances_per_speaker)
+
+
+def _report_poor_speakers(shards: FbankShards, utterances_per_speaker: int) -> None:
+    """A speaker with too few utterances is no error: its examples are different crops of the same ones."""
+    counts = np.bincount(shards.speaker, minlength=len(shards.speakers))
+    poor = np.flatnonzero(counts < utterances_per_speaker)
+    if len(poor):
+        logging.getLogger(__name__).warning(
+            "%d of %d speakers in %s have fewer than %d utterances (%d have one), %s for instance; a batch takes "
+            "several crops of the same utterance for them.",
+            len(poor),
+            len(shards.speakers),
+            shards.directory,
+            utterances_per_speaker,
+            int((counts == 1).sum()),
+            shards.speakers[poor[0]],
+        )

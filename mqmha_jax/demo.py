@@ -1,0 +1,173 @@
+"""``mqmha demo``: the whole system on synthetic voices, or on a small corpus of your own, in minutes."""
+
+import functools
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import jax
+import numpy as np
+
+from configs.demo import CONFIG
+from data_prep.build_shards import build_shards
+from data_prep.corpora import CORPORA
+from data_prep.manifest import Recording
+from data_prep.trials import make_trials, write_trials
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import with_overrides
+from mqmha_jax.data.lists import read_trials
+from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluate_run import evaluate_run
+from mqmha_jax.evaluation.embed import embed, make_embed_fn
+from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials
+from mqmha_jax.evaluation.report import result_table, write_results
+from mqmha_jax.evaluation.selection import named
+from mqmha_jax.evaluation.training_mean import training_mean
+from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.train.loop import train
+from mqmha_jax.train.state import initial_network
+
+# The synthetic corpus: enough for minutes of training; speakers of the three parts are disjoint.
+_SPEAKERS = {"train": 200, "dev": 20, "eval": 40}
+_SESSIONS, _UTTERANCES, _SECONDS = 3, 4, (2.0, 4.0)
+
+# Own audio: so many speakers, at least, are held out for each list, or a tenth of all.
+_HELD_OUT_AT_LEAST, _HELD_OUT_SHARE = 2, 0.1
+
+
+def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequence[str], progress: bool = True) -> None:
+    """Prepare shards, train, evaluate speakers that were not trained on, and say what to do next.
+
+    What is there already is kept: a second call resumes.
+
+    Args:
+      workdir: of the run; the data goes to ``data`` in it.
+      audio: a folder ``speaker/**/*`` or a CSV list with columns path and speaker; None: synthetic voices.
+      seed: of voices, split and training.
+      overrides: ``section.option=value`` changes to ``configs/demo.py``.
+      progress: show progress bars.
+
+    Raises:
+      UserError: the audio cannot be used, or the work directory holds another run.
+    """
+    started = time.perf_counter()
+    kind = f"speech from {audio}" if audio else "synthetic voices (made by this program; nobody's real voice)"
+    data = workdir / "data"
+    where = [f"data.train={data / 'train'}", f"data.dev={data / 'dev'}", f"data.dev_trials={data / 'dev.trials'}"]
+    config = with_overrides(CONFIG, [f"train.seed={seed}", *where, *overrides])
+
+    click.echo(f"1. Shards: {kind}")
+    if not (data / "eval.trials").exists():
+        _prepare(data, config, audio, seed, progress)
+    shards = {name: open_shards(data / name) for name in _SPEAKERS}
+    for name, part in shards.items():
+        minutes = part.num_frames.sum() * config.fbank.frame_shift_ms / 60_000
+        click.echo(f"   {name}: {len(part.speakers)} speakers, {len(part)} utterances, {minutes:.0f} minutes")
+
+    click.echo(f"2. Training: {config.train.steps} steps on {jax.device_count()} x {jax.devices()[0].device_kind}")
+    result = train(config, workdir, progress=progress)
+    if not result.finished:
+        raise UserError(f"Stopped after step {result.step}; the same command goes on from there.")
+
+    click.echo("3. Evaluation: speakers that the network has never heard")
+    trials = data / "eval.trials"
+    trained = evaluate_run(workdir, data=data / "eval", lists=[trials], progress=progress)[0]
+    untrained = _untrained(config, shards, trials)
+    results = [trained._replace(name="trained"), untrained._replace(name="untrained")]
+    write_results(workdir / "evaluation", results, title=f"{kind.split(' (')[0]}, step {result.step}")
+    click.echo(result_table(results))
+    _say_what_next(workdir, kind, time.perf_counter() - started)
+
+
+def _prepare(data: Path, config: Config, audio: Path | None, seed: int, progress: bool) -> None:
+    parts = _split(_own_recordings(audio), seed) if audio else _synthetic(seed)
+    for name, recordings in parts.items():
+        if not (data / name).exists():
+            build_shards(
+                recordings,
+                data / name,
+                spec=config.fbank,
+                provenance={"corpus": str(audio) if audio else "synthetic voices", "part": name, "seed": seed},
+                num_workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+                max_rejected=len(recordings) // 10,
+                progress=progress,
+            )
+    for name in ("dev", "eval"):  # the list of eval comes last: its presence says that all is there
+        shards = open_shards(data / name)
+        speakers = [shards.speakers[i] for i in shards.speaker]
+        utt2spk = dict(zip(shards.utterances, speakers, strict=True))
+        write_trials(data / f"{name}.trials", make_trials(utt2spk, _sessions(shards), seed=seed))
+
+
+def _synthetic(seed: int) -> dict[str, list[Recording]]:
+    """Recordings of the three parts, of disjoint speakers of one population."""
+    make = functools.partial(
+        CORPORA["synthetic"],
+        sessions_per_speaker=_SESSIONS,
+        utterances_per_session=_UTTERANCES,
+        seconds=_SECONDS,
+        seed=seed,
+    )
+    firsts = np.cumsum([0, *_SPEAKERS.values()])
+    return {
+        name: make(num_speakers=count, first_speaker=int(first))
+        for (name, count), first in zip(_SPEAKERS.items(), firsts, strict=False)
+    }
+
+
+def _own_recordings(audio: Path) -> list[Recording]:
+    return CORPORA["folder"](audio) if audio.is_dir() else CORPORA["csv"](audio)
+
+
+def _split(recordings: list[Recording], seed: int) -> dict[str, list[Recording]]:
+    """Hold out speakers for the two lists."""
+    speakers = sorted({recording.speaker for recording in recordings})
+    held_out = max(_HELD_OUT_AT_LEAST, round(_HELD_OUT_SHARE * len(speakers)))
+    if len(speakers) < 3 * held_out:
+        raise UserError(
+            f"The corpus has {len(speakers)} speakers; at least {3 * _HELD_OUT_AT_LEAST} are needed, because some are "
+            "held out for the dev list and the evaluation. Add speakers; every speaker needs a folder, or a name in the CSV."
+        )
+    order = np.random.default_rng(seed).permutation(len(speakers))
+    part_of = dict.fromkeys(speakers, "train")
+    part_of |= {speakers[i]: "dev" for i in order[:held_out]}
+    part_of |= {speakers[i]: "eval" for i in order[held_out : 2 * held_out]}
+    return {name: [r for r in recordings if part_of[r.speaker] == name] for name in _SPEAKERS}
+
+
+def _sessions(shards: FbankShards) -> dict[str, str] | None:
+    """The session of each utterance where the corpus names them: a column, or the folder between speaker and file."""
+    if "session" in shards.attributes:
+        named_sessions: Sequence[Any] = shards.attributes["session"]
+    else:
+        named_sessions = ["/".join(utterance.split("/")[1:-1]) for utterance in shards.utterances]
+    by_speaker: dict[int, set[str]] = {}
+    for speaker, session in zip(shards.speaker, named_sessions, strict=True):
+        by_speaker.setdefault(int(speaker), set()).add(str(session))
+    if any(len(sessions) > 1 for sessions in by_speaker.values()):
+        return {u: f"{s}" for u, s in zip(shards.utterances, named_sessions, strict=True)}
+    return None
+
+
+def _untrained(config: Config, shards: dict[str, FbankShards], trials_path: Path) -> TrialResult:
+    """The same evaluation with the initial network, the baseline that training must beat."""
+    trials = read_trials(trials_path)
+    net = build_speaker_net(config.model)
+    embed_fn = make_embed_fn(net, initial_network(config, net))
+    mean = training_mean(embed_fn, shards["train"])
+    source = named(shards["eval"], [*trials.enrol, *trials.test])
+    return evaluate_trials(embed(embed_fn, source), trials, mean=mean, name="untrained")
+
+
+def _say_what_next(workdir: Path, kind: str, seconds: float) -> None:
+    click.echo(
+        f"\nDone in {seconds / 60:.1f} minutes, on {kind}.\n"
+        f"  picture     {workdir}/evaluation/results.png\n"
+        f"  log         {workdir}/metrics.jsonl, {workdir}/tensorboard\n"
+        f"  evaluate    mqmha evaluate {workdir} --data {workdir}/data/eval --trials {workdir}/data/eval.trials\n"
+        f"  verify      mqmha verify {workdir} one.wav other.wav"
+    )

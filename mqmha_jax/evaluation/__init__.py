@@ -1,0 +1,1 @@
+"""From utterances to error rates: embed, score, measure, show."""

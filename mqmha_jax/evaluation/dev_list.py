@@ -1,0 +1,58 @@
+"""The dev list during training: the one evaluation entry point that the loop calls."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+
+from mqmha_jax.config import DataConfig
+from mqmha_jax.config_io import require_same_fbank
+from mqmha_jax.data.lists import check_trials, read_trials
+from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embed import embed, make_embed_fn
+from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials
+from mqmha_jax.evaluation.selection import named
+from mqmha_jax.evaluation.training_mean import training_mean
+
+
+class DevList:
+    """Trials of speakers that are not trained on; scored as ``mqmha evaluate`` scores."""
+
+    def __init__(self, data: DataConfig, training: FbankShards) -> None:
+        """Open and check the list, so that mistakes show before the first step.
+
+        Args:
+          data: ``dev`` and ``dev_trials`` name shards and list.
+          training: the training shards, for the mean embedding.
+
+        Raises:
+          UserError: shards or list are missing or do not fit together. Speakers shared with the training are reported
+            as a warning.
+        """
+        if not data.dev_trials:
+            raise UserError(f"data.dev={data.dev} has no list: set data.dev_trials to a file of trials over it.")
+        shards = open_shards(data.dev)
+        require_same_fbank(training.spec, shards.spec, f"The dev shards in {data.dev}")
+        if shared := sorted(set(training.speakers) & set(shards.speakers)):
+            warnings.warn(
+                f"{len(shared)} speakers of the dev shards are trained on, e.g. {shared[0]!r}: the dev EER will look better "
+                "than it is.",
+                stacklevel=2,
+            )
+        self._trials = read_trials(data.dev_trials)
+        check_trials(self._trials, shards.utterances, name=data.dev_trials)
+        self._source = named(shards, [*self._trials.enrol, *self._trials.test])
+        self._training = training
+
+    def evaluate(self, net: nn.Module, variables: Mapping[str, Any]) -> TrialResult:
+        """Error rates of the network on the list.
+
+        Args:
+          net: a ``SpeakerNet``.
+          variables: its ``params`` and ``batch_stats``.
+        """
+        embed_fn = make_embed_fn(net, variables)
+        mean = training_mean(embed_fn, self._training)
+        return evaluate_trials(embed(embed_fn, self._source), self._trials, mean=mean, name="dev")

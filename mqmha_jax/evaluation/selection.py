@@ -1,0 +1,43 @@
+"""Some of the utterances of a directory of shards."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float16
+
+from mqmha_jax.data.shard_reader import FbankShards
+
+
+class Selection:
+    """Utterances of shards as a source for ``embed``, in a given order.
+
+    Attributes:
+      utterances: their ids.
+      num_frames: their lengths.
+    """
+
+    def __init__(
+        self, shards: FbankShards, indices: Sequence[int] | np.ndarray, *, max_frames: int | None = None
+    ) -> None:
+        """Select utterances.
+
+        Args:
+          shards: where they lie.
+          indices: which ones.
+          max_frames: leave out what comes after so many frames; None keeps whole utterances.
+        """
+        self._shards = shards
+        self._indices = [int(i) for i in indices]
+        self.utterances = tuple(shards.utterance(i) for i in self._indices)
+        lengths = shards.num_frames[self._indices]
+        self.num_frames = lengths if max_frames is None else np.minimum(lengths, max_frames)
+
+    def fbank(self, i: int, /) -> Float16[np.ndarray, "T F"]:
+        """Log-mel frames of one of them."""
+        return self._shards.crop(self._indices[i], 0, int(self.num_frames[i]))
+
+
+def named(shards: FbankShards, utterances: Sequence[str]) -> Selection:
+    """The utterances with these ids, each once, in the order of the shards."""
+    wanted = set(utterances)
+    return Selection(shards, [i for i, name in enumerate(shards.utterances) if name in wanted])

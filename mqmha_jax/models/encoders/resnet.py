@@ -1,0 +1,131 @@
+"""The ResNet family of speaker verification: no max-pooling, a 3x3 stem, four stages over time and frequency."""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Bool, Float
+from pydantic import PositiveInt
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.models.masked import MaskedBatchNorm, mask_frames
+
+_BOTTLENECK_EXPANSION = 4  # a bottleneck block widens its result by this factor (He et al., arXiv 1512.03385)
+
+
+class _MaskedConv(nn.Module):
+    """Convolution over (time, frequency) that sees zeros in masked frames, then batch normalisation.
+
+    Padding is written out because "SAME" aligns strides by the parity of the length: one more padded frame would then
+    shift every output. Here output frame ``i`` is always centred on input frame ``i * stride``.
+    """
+
+    channels: int
+    kernel_size: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T W c"], mask: Bool[Array, "B T"], *, train: bool
+    ) -> tuple[Float[Array, "B t w o"], Bool[Array, "B t"]]:
+        reach = self.kernel_size // 2
+        x = nn.Conv(
+            self.channels,
+            (self.kernel_size, self.kernel_size),
+            strides=self.stride,
+            padding=((reach, reach), (reach, reach)),
+            use_bias=False,
+            kernel_init=nn.initializers.kaiming_normal(),
+            dtype=self.dtype,
+            name="conv",
+        )(mask_frames(x, mask))
+        mask = mask[:, :: self.stride]
+        return MaskedBatchNorm(dtype=self.dtype, name="norm")(x, mask, train=train), mask
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3x3 convolutions (basic) or 1x1, 3x3, 1x1 (bottleneck), with a shortcut around them."""
+
+    channels: int
+    stride: int
+    bottleneck: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T W c"], mask: Bool[Array, "B T"], *, train: bool
+    ) -> tuple[Float[Array, "B t w o"], Bool[Array, "B t"]]:
+        channels_out = self.channels * (_BOTTLENECK_EXPANSION if self.bottleneck else 1)
+        if self.bottleneck:
+            layers = [(self.channels, 1, 1), (self.channels, 3, self.stride), (channels_out, 1, 1)]
+        else:
+            layers = [(self.channels, 3, self.stride), (channels_out, 3, 1)]
+        y, mask_out = x, mask
+        for i, (channels, kernel_size, stride) in enumerate(layers, start=1):
+            layer = _MaskedConv(channels, kernel_size, stride, self.dtype, name=f"layer{i}")
+            y, mask_out = layer(nn.relu(y) if i > 1 else y, mask_out, train=train)
+        if x.shape != y.shape:
+            x, _ = _MaskedConv(channels_out, 1, self.stride, self.dtype, name="shortcut")(x, mask, train=train)
+        return nn.relu(x + y), mask_out
+
+
+class ResNet(nn.Module):
+    """ResNet over log-mel filterbanks; one class for the whole family (He et al., arXiv 1512.03385).
+
+    With the default strides the result has ``t = ceil(T / 8)`` frames of ``D = 8 * width * expansion * ceil(F / 8)``
+    values, channel-major: all frequencies of the first channel, then of the second. Attention heads cut ``D`` into
+    runs of channels, so this order is part of the model.
+
+    Attributes:
+      stage_sizes: residual blocks per stage.
+      block: ``"basic"`` (two 3x3 convolutions) or ``"bottleneck"`` (1x1, 3x3, 1x1; four times the channels).
+      width: channels of the first stage; every later stage doubles them.
+      strides: stride over time and frequency of the first block of each stage.
+      dtype: type of the activations.
+    """
+
+    stage_sizes: tuple[PositiveInt, ...] = (3, 4, 6, 3)
+    block: Literal["basic", "bottleneck"] = "basic"
+    width: PositiveInt = 32
+    strides: tuple[PositiveInt, ...] = (1, 2, 2, 2)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, fbank: Float[Array, "B T F"], mask: Bool[Array, "B T"], *, train: bool
+    ) -> tuple[Float[Array, "B t D"], Bool[Array, "B t"]]:
+        """Encodes filterbank frames.
+
+        Args:
+          fbank: mean-normalised log-mel features.
+          mask: which frames are real.
+          train: whether batch normalisation uses and collects the statistics of this batch.
+
+        Returns:
+          Frames in float32 and the mask over them; frame ``i`` is valid where input frame ``i * stride`` is.
+
+        Raises:
+          UserError: if stage sizes and strides differ in number.
+        """
+        if len(self.stage_sizes) != len(self.strides):
+            raise UserError(
+                f"Encoder 'resnet': stage_sizes has {len(self.stage_sizes)} entries and strides {len(self.strides)}; "
+                "each stage needs one of both."
+            )
+        x = fbank[..., None].astype(self.dtype)
+        x, mask = _MaskedConv(self.width, 3, dtype=self.dtype, name="stem")(x, mask, train=train)
+        x = nn.relu(x)
+        for stage, (size, stride) in enumerate(zip(self.stage_sizes, self.strides, strict=True), start=1):
+            for i in range(1, size + 1):
+                block = _ResidualBlock(
+                    self.width * 2 ** (stage - 1),
+                    stride if i == 1 else 1,
+                    self.block == "bottleneck",
+                    self.dtype,
+                    name=f"stage{stage}_block{i}",
+                )
+                x, mask = block(x, mask, train=train)
+        frames = jnp.swapaxes(x, -1, -2).reshape(*x.shape[:2], -1)
+        return frames.astype(jnp.promote_types(self.dtype, jnp.float32)), mask

@@ -1,0 +1,46 @@
+"""Poolings without parameters: the mean over time, and the mean beside the standard deviation."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Bool, Float
+
+VARIANCE_OFFSET = 1e-7  # WeSpeaker's; keeps the square root differentiable where all frames are equal
+
+
+class TAP(nn.Module):
+    """Temporal average pooling: ``S = D``."""
+
+    @nn.compact
+    def __call__(self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"]) -> Float[Array, "B D"]:
+        """The mean over valid frames; zero for an utterance that has none."""
+        mean, _, _ = _moments(frames, mask)
+        return mean
+
+
+class TSTP(nn.Module):
+    """Temporal statistics pooling: all means, then all standard deviations; ``S = 2 D`` (Snyder et al., 2018).
+
+    Attributes:
+      unbiased: divide the sum of squares by ``n - 1``, as WeSpeaker does, instead of ``n``. A single frame has a
+        variance of zero either way.
+    """
+
+    unbiased: bool = True
+
+    @nn.compact
+    def __call__(self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"]) -> Float[Array, "B S"]:
+        """Means and standard deviations over valid frames, ``sqrt(variance + 1e-7)``."""
+        mean, sum_of_squares, count = _moments(frames, mask)
+        freedom = jnp.maximum(count - 1, 1) if self.unbiased else count
+        return jnp.concatenate([mean, jnp.sqrt(sum_of_squares / freedom + VARIANCE_OFFSET)], axis=-1)
+
+
+def _moments(
+    frames: Float[Array, "B t D"], mask: Bool[Array, "B t"]
+) -> tuple[Float[Array, "B D"], Float[Array, "B D"], Float[Array, "B 1"]]:
+    """Mean, sum of squared deviations from it, and the number of valid frames (at least 1)."""
+    count = jnp.maximum(mask.sum(axis=1), 1).astype(frames.dtype)[:, None]
+    mean = jnp.where(mask[..., None], frames, 0).sum(axis=1) / count
+    deviations = jnp.where(mask[..., None], frames - mean[:, None], 0)
+    return mean, (deviations * deviations).sum(axis=1), count

@@ -1,0 +1,75 @@
+"""The network: encoder, pooling, embedding layer."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Bool, Float
+
+from mqmha_jax.config import ModelConfig
+from mqmha_jax.models.encoders import ENCODERS
+from mqmha_jax.models.masked import MaskedBatchNorm
+from mqmha_jax.models.pooling import POOLINGS
+from mqmha_jax.models.registry import build_part
+
+
+class SpeakerNet(nn.Module):
+    """Filterbank frames in, one embedding per utterance out.
+
+    Attributes:
+      encoder: ``(fbank, mask, *, train) -> (frames, mask)``.
+      pooling: ``(frames, mask) -> [B, S]``.
+      embedding_dim: E.
+      normalize_pooled: batch normalisation between pooling and the embedding layer.
+      normalize_embedding: batch normalisation of the embedding, without scale and bias.
+    """
+
+    encoder: nn.Module
+    pooling: nn.Module
+    embedding_dim: int
+    normalize_pooled: bool = False
+    normalize_embedding: bool = False
+
+    @nn.compact
+    def __call__(
+        self, fbank: Float[Array, "B T F"], mask: Bool[Array, "B T"], *, train: bool
+    ) -> Float[Array, "B {self.embedding_dim}"]:
+        """Embeds utterances.
+
+        Args:
+          fbank: mean-normalised log-mel features.
+          mask: which frames are real.
+          train: whether batch normalisation uses the statistics of this batch and collects them in ``batch_stats``.
+
+        Returns:
+          Embeddings in float32, not of unit length.
+        """
+        has_frames = mask.any(axis=1)
+        frames, mask = self.encoder(fbank, mask, train=train)
+        pooled = self.pooling(frames, mask)
+        if self.normalize_pooled:
+            pooled = MaskedBatchNorm(name="pooled_norm")(pooled, has_frames, train=train)
+        embedding = nn.Dense(self.embedding_dim, name="embedding")(pooled)
+        if self.normalize_embedding:
+            embedding = MaskedBatchNorm(affine=False, name="embedding_norm")(embedding, has_frames, train=train)
+        return embedding
+
+
+def build_speaker_net(config: ModelConfig) -> SpeakerNet:
+    """Builds the network that a configuration describes.
+
+    Args:
+      config: names and options of encoder and pooling, and the embedding layer.
+
+    Returns:
+      The module; its parameters are ``encoder/...``, ``pooling/...`` and ``embedding/{kernel,bias}``.
+
+    Raises:
+      UserError: an unknown encoder, pooling or option, or an option of the wrong type.
+    """
+    return SpeakerNet(
+        encoder=build_part("encoder", ENCODERS, config.encoder, dtype=jnp.dtype(config.compute_dtype)),
+        pooling=build_part("pooling", POOLINGS, config.pooling),
+        embedding_dim=config.embedding_dim,
+        normalize_pooled=config.normalize_pooled,
+        normalize_embedding=config.normalize_embedding,
+    )

@@ -1,0 +1,116 @@
+"""What a configuration resolves to, without training it: options, parameters, shapes, FLOPs."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from mqmha_jax.config import Config, Part
+from mqmha_jax.config_io import options
+from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.features.fbank import num_frames
+from mqmha_jax.losses import build_loss
+from mqmha_jax.models.speaker_net import build_speaker_net
+
+
+def describe(config: Config, num_speakers: int | None = None) -> str:
+    """The text of ``mqmha show``.
+
+    Args:
+      config: the experiment.
+      num_speakers: classes of the head; None takes those of the training shards, and leaves the head out without them.
+
+    Returns:
+      Tables of options, parameters and shapes, and the network's FLOPs for one training crop and for ten seconds.
+    """
+    if num_speakers is None and config.data.train and Path(config.data.train).is_dir():
+        num_speakers = len(open_shards(config.data.train).speakers)
+    net = build_speaker_net(config.model)
+    frames = config.data.crop_frames
+    fbank, mask = _inputs(config, frames)
+    variables = jax.eval_shape(
+        lambda: net.init(jax.random.key(0), jnp.zeros(fbank.shape), jnp.ones(mask.shape, bool), train=False)
+    )
+    params = {"net": variables["params"]}
+    if num_speakers is not None:
+        loss = build_loss(config.loss, num_speakers=num_speakers, embedding_dim=config.model.embedding_dim)
+        params["head"] = jax.eval_shape(loss.init, jax.random.key(0))
+    ten_seconds = num_frames(10 * config.fbank.sample_rate_hz, config.fbank)
+    return "\n\n".join(
+        (
+            _options_table(config),
+            _parameter_table(params, num_speakers),
+            _shape_table(net, variables, fbank, mask),
+            f"forward pass: {_gigaflops(net, variables, config, frames):.3f} GFLOP for a crop of {frames} frames, "
+            f"{_gigaflops(net, variables, config, ten_seconds):.3f} GFLOP for 10 s of audio ({ten_seconds} frames)",
+        )
+    )
+
+
+def _inputs(config: Config, frames: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    shape = (1, frames)
+    return (
+        jax.ShapeDtypeStruct((*shape, config.fbank.num_features), jnp.float32),
+        jax.ShapeDtypeStruct(shape, jnp.bool_),
+    )
+
+
+def _options_table(config: Config) -> str:
+    rows = [("option", "value", "default", "meaning")]
+    for item in options():
+        value: Any = config
+        for name in item.name.split("."):
+            value = getattr(value, name)
+        default = "" if value == item.default else str(item.default)
+        if isinstance(value, Part):
+            given = ", ".join(f"{k}={v}" for k, v in value.options.items())
+            default = "" if value == Part(name=item.default) else str(item.default)
+            value = f"{value.name}({given})"
+        rows.append((item.name, str(value), default, f"{item.help} ({item.type})"))
+    return _table(rows)
+
+
+def _parameter_table(params: PyTree, num_speakers: int | None) -> str:
+    rows = [("parameters", "arrays", "count")]
+    groups: dict[str, list[int]] = {}
+    for path, size in _sizes(params):
+        groups.setdefault("/".join(path.split("/")[:3]), []).append(size)
+    rows += [(name, str(len(sizes)), f"{sum(sizes):,}") for name, sizes in groups.items()]
+    total = sum(sum(sizes) for sizes in groups.values())
+    rows.append(("total", str(sum(map(len, groups.values()))), f"{total:,}"))
+    if num_speakers is None:
+        rows.append(("(the head is left out: give --speakers N)", "", ""))
+    return _table(rows)
+
+
+def _shape_table(net: Any, variables: PyTree, fbank: Any, mask: Any) -> str:
+    def stages(variables: PyTree, fbank: Any, mask: Any) -> Mapping[str, Any]:
+        def run(module: Any, fbank: Any, mask: Any) -> Mapping[str, Any]:
+            frames, frame_mask = module.encoder(fbank, mask, train=False)
+            return {"frames [B, t, D]": frames, "pooled [B, S]": module.pooling(frames, frame_mask)}
+
+        return net.apply(variables, fbank, mask, method=run)
+
+    shapes = {"fbank [B, T, F]": fbank, **jax.eval_shape(stages, variables, fbank, mask)}
+    embedding = jax.eval_shape(lambda v, x, m: net.apply(v, x, m, train=False), variables, fbank, mask)
+    shapes["embedding [B, E]"] = embedding
+    return _table([("output", "shape"), *((name, str(list(value.shape))) for name, value in shapes.items())])
+
+
+def _gigaflops(net: Any, variables: PyTree, config: Config, frames: int) -> float:
+    lowered = jax.jit(lambda v, x, m: net.apply(v, x, m, train=False)).lower(variables, *_inputs(config, frames))
+    return float((lowered.cost_analysis() or {}).get("flops", float("nan"))) / 1e9
+
+
+def _sizes(tree: PyTree) -> Iterator[tuple[str, int]]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield "/".join(str(key.key) for key in path), leaf.size
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

@@ -1,0 +1,78 @@
+"""Everything that training changes, as one tree of arrays."""
+
+from functools import partial
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Int32, PyTree
+
+from mqmha_jax.config import Config
+from mqmha_jax.losses import Loss
+
+# How the one seed of a run splits into independent streams of randomness.
+INIT_STREAM, STEP_STREAM = 0, 1
+
+
+@flax.struct.dataclass
+class TrainState:
+    """The state of a run after ``step`` steps; with the configuration it is all that a resume needs.
+
+    Attributes:
+      step: number of steps done.
+      params: ``{"net": ..., "head": ...}``; extraction needs ``net`` only.
+      batch_stats: running mean and variance of the network's batch normalisations.
+      opt_state: the optimizer's state.
+      loss_state: state of losses that keep one; empty for margin losses.
+      counters: ``skipped`` (non-finite steps) and ``best_eer`` (lowest dev EER so far, a fraction).
+    """
+
+    step: Int32[Array, ""]
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    loss_state: PyTree
+    counters: dict[str, Any]
+
+
+def stream_key(seed: int, stream: int) -> Array:
+    """The key of one of the run's streams of randomness."""
+    return jax.random.fold_in(jax.random.key(seed), stream)
+
+
+def initial_network(config: Config, net: nn.Module) -> dict[str, PyTree]:
+    """The untrained network: ``params`` and ``batch_stats``.
+
+    Args:
+      config: gives the seed and the input's shape.
+      net: the speaker network.
+    """
+    key = jax.random.fold_in(stream_key(config.train.seed, INIT_STREAM), 0)
+    fbank = jnp.zeros((1, config.data.crop_frames, config.fbank.num_features), jnp.float32)
+    init = jax.jit(partial(net.init, train=False))
+    return {"batch_stats": {}, **init(key, fbank, jnp.ones(fbank.shape[:2], bool))}
+
+
+def initial_state(config: Config, net: nn.Module, loss: Loss, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step, a function of the configuration alone.
+
+    Args:
+      config: gives the seed and the input's shape.
+      net: the speaker network.
+      loss: the training loss with the class prototypes.
+      optimizer: its state starts here.
+    """
+    variables = initial_network(config, net)
+    loss_key = jax.random.fold_in(stream_key(config.train.seed, INIT_STREAM), 1)
+    params = {"net": variables["params"], "head": loss.init(loss_key)}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(params),
+        loss_state=loss.initial_state,
+        counters={"skipped": jnp.zeros((), jnp.int32), "best_eer": jnp.ones((), jnp.float32)},
+    )

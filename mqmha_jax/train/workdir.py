@@ -1,0 +1,99 @@
+"""A work directory belongs to one experiment on one data set, and to one process at a time."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any, TextIO
+
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import differences, load_config, to_dict
+from mqmha_jax.errors import UserError
+
+CONFIG_NAME, DATA_NAME, LOCK_NAME = "config.json", "data.json", ".lock"
+
+# Options that change where things lie or what is reported, never a number of the run; data identity is checked apart.
+_FREE = (
+    "data.train",
+    "data.dev",
+    "data.dev_trials",
+    "data.num_workers",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+)
+
+
+def claim(workdir: Path, config: Config, data: dict[str, Any]) -> TextIO:
+    """Make the directory this experiment's, or check that it already is.
+
+    Args:
+      workdir: created if it does not exist.
+      config: the experiment.
+      data: what identifies the training data: fingerprint, number of speakers, ...
+
+    Returns:
+      A lock to keep open while training; another process that claims the directory meanwhile is refused.
+
+    Raises:
+      UserError: the directory holds another experiment (the differing options are named), was trained on other data, or
+        is in use by another process.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = _lock(workdir)
+    if (workdir / CONFIG_NAME).exists():
+        saved = load_config(workdir / CONFIG_NAME)
+        changed = [
+            line for line in differences(saved, config) if not line.startswith(tuple(f"{name}:" for name in _FREE))
+        ]
+        if changed:
+            raise UserError(
+                f"{workdir} holds a run with another configuration; these options differ (saved -> given): "
+                f"{'; '.join(changed)}. Give the same options to resume, or another --workdir for a new run."
+            )
+        saved_data = json.loads((workdir / DATA_NAME).read_text())
+        other = [
+            f"{name}: {saved_data.get(name)} -> {data.get(name)}" for name in data if saved_data.get(name) != data[name]
+        ]
+        if other:
+            raise UserError(
+                f"{workdir} was trained on other data than {config.data.train} (saved -> given): {'; '.join(other)}. "
+                "Point data.train at the same shards to resume, or give another --workdir."
+            )
+    write_json(workdir / DATA_NAME, data)
+    write_json(workdir / CONFIG_NAME, to_dict(config))
+    return lock
+
+
+def read_config(workdir: Path) -> Config:
+    """The configuration of the run in a work directory.
+
+    Raises:
+      UserError: the directory holds no run.
+    """
+    if not (workdir / CONFIG_NAME).is_file():
+        raise UserError(
+            f"{workdir} is not a work directory: it has no {CONFIG_NAME}. Train with --workdir {workdir} first."
+        )
+    return load_config(workdir / CONFIG_NAME)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file so that it is either the old one or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _lock(workdir: Path) -> TextIO:
+    lock = (workdir / LOCK_NAME).open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise UserError(f"Another process is training in {workdir}; wait for it or give another --workdir.") from None
+    return lock

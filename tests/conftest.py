@@ -1,0 +1,36 @@
+"""One set-up for all tests: several virtual CPU devices, strict ranks, grain's flags, and where the shared data lies."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl flags
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _shared(name: str) -> Path:
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"needs {name}, which lies beside the project only where the project is developed")
+    return path
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """Worked numbers of independent implementations."""
+    return _shared("reference")
+
+
+@pytest.fixture(scope="session")
+def speech_dir() -> Path:
+    """The real-speech benchmark."""
+    return _shared("speech")

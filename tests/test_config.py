@@ -1,0 +1,107 @@
+"""Configurations: loading, overrides, the sentences for mistakes, and that every shipped experiment resolves."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from mqmha_jax.config import Config, TrainConfig, part
+from mqmha_jax.config_io import differences, from_dict, load_config, options, to_dict, with_overrides
+from mqmha_jax.errors import UserError
+from mqmha_jax.losses import build_loss
+from mqmha_jax.models.speaker_net import build_speaker_net
+
+CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads_builds_and_survives_json(path: Path) -> None:
+    config = load_config(path)
+    assert from_dict(to_dict(config)) == config
+    net = build_speaker_net(config.model)
+    fbank = jax.ShapeDtypeStruct((2, config.data.crop_frames, config.fbank.num_features), "float32")
+    mask = jax.ShapeDtypeStruct(fbank.shape[:2], "bool")
+    key = jax.random.key(0)
+    embedding, _ = jax.eval_shape(lambda x, m: net.init_with_output(key, x, m, train=False), fbank, mask)
+    assert embedding.shape == (2, config.model.embedding_dim)
+    build_loss(config.loss, num_speakers=100, embedding_dim=config.model.embedding_dim)
+
+
+def test_overrides_reach_sections_parts_and_lists() -> None:
+    config = with_overrides(
+        Config(),
+        [
+            "train.steps=7",
+            "data.train=shards/with spaces",
+            "data.sampling=speaker",
+            "model.encoder=tdnn",
+            "model.encoder.kernel_sizes=[5,3]",
+            "model.pooling.heads=2",
+        ],
+    )
+    assert config.train.steps == 7
+    assert config.data.train == "shards/with spaces"
+    assert config.data.sampling == "speaker"
+    assert config.model.encoder == part("tdnn", kernel_sizes=[5, 3])
+    assert config.model.pooling == part("mqmha", heads=2)
+    assert config.optimizer == Config().optimizer
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.stepz=3", r"Unknown option of train 'stepz'\. Did you mean 'steps'\?"),
+        ("trian.steps=3", r"Unknown section 'trian'\. Did you mean 'train'\?"),
+        ("train.steps=many", r"train\.steps='many': input should be a valid integer"),
+        ("train.steps=0", r"train\.steps=0: input should be greater than 0"),
+        ("data.sampling=random", r"data\.sampling='random': input should be 'utterance' or 'speaker'"),
+        ("optimizer.warmup=1.5", r"optimizer\.warmup=1\.5: input should be less than or equal to 1"),
+        ("train.steps", r"is not an override; write section\.option=value"),
+        ("train=3", r"train is a section; name one of its options: steps"),
+        ("train.steps.more=3", r"train\.steps has no options of its own"),
+    ],
+)
+def test_a_wrong_override_is_named_with_what_is_valid(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        with_overrides(Config(), [override])
+
+
+def test_a_misspelt_argument_in_a_config_file_offers_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from mqmha_jax.config import *\nCONFIG = Config(train=TrainConfig(step=3))\n")
+    with pytest.raises(UserError, match=r"mine\.py: Unknown option 'step'\. Did you mean 'steps'\?"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("none.py", "x = 1\n", r"must define CONFIG = Config"),
+        ("bad.json", "{", r"bad\.json is not valid JSON"),
+        ("list.json", "[]", r"must hold a JSON object"),
+        ("other.json", '{"train": {"step": 1}}', r"Unknown option of train 'step'"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_config(tmp_path / name)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(UserError, match=r"No configuration file nowhere\.py"):
+        load_config("nowhere.py")
+
+
+def test_differences_name_the_fields_and_nothing_else() -> None:
+    other = with_overrides(Config(), ["train.steps=3", "model.pooling.heads=2"])
+    assert differences(Config(), other) == [
+        "model.pooling.options.heads: not set -> 2",
+        f"train.steps: {TrainConfig().steps} -> 3",
+    ]
+    assert differences(other, other) == []
+
+
+def test_every_option_has_a_meaning() -> None:
+    assert all(item.help for item in options())
+    assert {"train.steps", "loss.top_k", "model.encoder"} <= {item.name for item in options()}

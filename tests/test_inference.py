@@ -1,0 +1,136 @@
+"""A network as a tool: files and waveforms in, embeddings and decisions out; what can not be used is named."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from mqmha_jax import inference
+from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
+from mqmha_jax.errors import UserError
+from mqmha_jax.inference import SpeakerEncoder, Verification
+from mqmha_jax.models.speaker_net import build_speaker_net
+
+RATE_HZ = 16_000
+CONFIG = Config(
+    fbank=FbankSpec(num_mel_bins=20),
+    model=ModelConfig(
+        encoder=part("tdnn", channels=8, final_channels=8, kernel_sizes=[3, 1], dilations=[1, 1]),
+        pooling=part("tstp"),
+        embedding_dim=6,
+    ),
+)
+
+
+def voice(seconds, pitch_hz, seed=0):
+    """A pulse train with a little noise: enough to tell pitches apart."""
+    num_samples = int(seconds * RATE_HZ)
+    pulses = (np.arange(num_samples) % (RATE_HZ // pitch_hz) == 0) * 0.5
+    return (pulses + 0.01 * np.random.default_rng(seed).normal(size=num_samples)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    net = build_speaker_net(CONFIG.model)
+    return net.init(jax.random.key(0), np.zeros((1, 8, 20), np.float32), np.ones((1, 8), bool), train=False)
+
+
+@pytest.fixture(scope="module")
+def encoder(variables):
+    return SpeakerEncoder(CONFIG, variables)
+
+
+@pytest.fixture
+def wav(tmp_path):
+    def write(name, waveform, rate_hz=RATE_HZ):
+        path = tmp_path / name
+        soundfile.write(path, waveform, rate_hz, subtype="FLOAT")
+        return path
+
+    return write
+
+
+def test_files_and_waveforms_give_the_same_embeddings(encoder, wav):
+    low, high = voice(0.7, 100), voice(0.4, 220)
+    path = wav("low.wav", low)
+    embeddings = encoder.embed([path, high, low])
+    assert embeddings.ids == (str(path), "waveform 1", "waveform 2")
+    assert embeddings.vectors.shape == (3, 6)
+    np.testing.assert_allclose(embeddings.vectors[0], embeddings.vectors[2], rtol=1e-5, atol=1e-6)
+    assert np.abs(embeddings.vectors[0] - embeddings.vectors[1]).max() > 1e-3
+    np.testing.assert_allclose(encoder.embed(str(path)).vectors[0], embeddings.vectors[0], rtol=1e-4, atol=1e-5)
+
+
+def test_memory_bound_groups_do_not_show(encoder, monkeypatch):
+    waveforms = [voice(0.3 + 0.1 * (i % 3), 90 + 20 * i) for i in range(5)]
+    together = encoder.embed(waveforms)
+    monkeypatch.setattr(inference, "_FRAMES_AT_ONCE", 60)  # one to two of these utterances at a time
+    in_groups = encoder.embed(waveforms)
+    assert in_groups.ids == together.ids
+    np.testing.assert_allclose(in_groups.vectors, together.vectors, rtol=1e-4, atol=1e-5)
+
+
+def test_few_recordings_go_one_by_one_and_give_the_same(encoder, monkeypatch):
+    waveforms = [voice(0.3 + 0.2 * i, 90 + 20 * i) for i in range(3)]
+    one_by_one = encoder.embed(waveforms)
+    monkeypatch.setattr(inference, "_ONE_BY_ONE", 2)
+    np.testing.assert_allclose(encoder.embed(waveforms).vectors, one_by_one.vectors, rtol=1e-4, atol=1e-5)
+
+
+def test_broken_recordings_are_refused_or_left_out(encoder, wav, tmp_path):
+    good, short = wav("good.wav", voice(0.3, 100)), wav("short.wav", voice(0.02, 100))
+    missing = tmp_path / "missing.wav"
+    with pytest.raises(UserError, match=r"short\.wav.*short"):
+        encoder.embed([good, short])
+    errors = []
+    embeddings = encoder.embed([missing, good, short], on_error=errors.append)
+    assert embeddings.ids == (str(good),)
+    assert ["missing.wav" in str(errors[0]), "short.wav" in str(errors[1]), len(errors)] == [True, True, 2]
+    with pytest.raises(UserError, match="none of the 1 recordings given can be used"):
+        encoder.embed([missing], on_error=errors.append)
+    with pytest.raises(UserError, match="none of the 0 recordings"):
+        encoder.embed([])
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (np.zeros((2, 8000), np.float32), r"waveform 0: an array of shape \(2, 8000\) .*valid: one channel \[n\]"),
+        (np.zeros(8000, np.int16), "type int16; valid: one channel .* floating-point samples"),
+        (np.array([0.0, np.nan] * 4000, np.float32), "4000 samples are not finite"),
+        (np.zeros(0, np.float32), "waveform 0: .*"),
+    ],
+)
+def test_arrays_that_are_no_waveforms_are_refused(encoder, waveform, message):
+    with pytest.raises(UserError, match=message):
+        encoder.embed(waveform)
+
+
+def test_verify_scores_and_decides(variables):
+    low, high = voice(0.5, 100), voice(0.5, 220)
+    undecided = SpeakerEncoder(CONFIG, variables).verify(low, high)
+    one, other = SpeakerEncoder(CONFIG, variables).embed([low, high]).vectors.astype(np.float64)
+    assert undecided.score == pytest.approx(one @ other / np.linalg.norm(one) / np.linalg.norm(other), abs=1e-6)
+    assert undecided == Verification(undecided.score, None, None)
+    for threshold, same in ((undecided.score - 0.01, True), (undecided.score, True), (undecided.score + 0.01, False)):
+        decided = SpeakerEncoder(CONFIG, variables, threshold=threshold).verify(low, high)
+        assert decided == Verification(undecided.score, same, threshold)
+    mean = ((one + other) / 2).astype(np.float32)  # seen from their mean, the two are opposite
+    assert SpeakerEncoder(CONFIG, variables, mean=mean).verify(low, high).score == pytest.approx(-1, abs=1e-3)
+    assert SpeakerEncoder(CONFIG, variables).verify(low, low).score == pytest.approx(1, abs=1e-5)
+
+
+def test_threshold_belongs_to_one_step(tmp_path):
+    path = tmp_path / "threshold.json"
+    assert inference._read_threshold(path, 40) is None
+    path.write_text(json.dumps({"threshold": 0.25, "list": "dev", "eer": 0.1, "speakers": 5, "step": 40}))
+    assert inference._read_threshold(path, 40) == 0.25
+    assert inference._read_threshold(path, 41) is None
+    for broken in ("", "{}", "[1]", '{"threshold": null, "step": 40}'):
+        path.write_text(broken)
+        with pytest.raises(
+            UserError, match=r"threshold\.json: holds no threshold .*; evaluate the work directory again"
+        ):
+            inference._read_threshold(path, 40)

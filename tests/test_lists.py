@@ -1,0 +1,131 @@
+"""Trial and speaker lists: the three forms, and what each kind of damage is called."""
+
+import numpy as np
+import pytest
+
+from mqmha_jax.data.lists import check_trials, read_trials, read_utt2spk, trial_positions
+from mqmha_jax.errors import UserError
+from mqmha_jax.types import Trials
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_list(text, encoding="utf-8"):
+        path = tmp_path / "list.txt"
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return write_list
+
+
+def trials_of(*pairs):
+    enrol, test, target = zip(*pairs, strict=True)
+    return Trials(enrol, test, np.array(target))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 a/x.wav b/y.wav\n0 a/x.wav c\n",  # VoxCeleb
+        "a/x.wav b/y.wav target\na/x.wav c nontarget\n",  # Kaldi
+        "a/x.wav b/y.wav 1\na/x.wav c 0\n",  # CN-Celeb
+        "1\ta/x.wav  b/y.wav\r\n\r\n0 a/x.wav\tc",  # tabs, DOS line ends, a blank line, no final newline
+    ],
+)
+def test_forms(write, text):
+    trials = read_trials(write(text))
+    assert trials.enrol == ("a/x.wav", "a/x.wav")
+    assert trials.test == ("b/y.wav", "c")
+    np.testing.assert_array_equal(trials.target, [True, False])
+    assert trials.enrol[0] is trials.enrol[1]  # one string object, or a long list would fill the memory
+
+
+def test_kaldi_speakers_may_be_called_like_labels(write):
+    trials = read_trials(write("1 utt5 target\n0 utt6 nontarget\n"))
+    assert trials.enrol == ("1", "0")
+    np.testing.assert_array_equal(trials.target, [True, False])
+
+
+def test_real_lists(speech_dir):
+    trials = read_trials(speech_dir / "lists" / "trials_libri10.txt")
+    assert (len(trials.enrol), np.count_nonzero(trials.target)) == (4950, 450)
+    check_trials(trials, {*trials.enrol, *trials.test})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"list.txt: the trial list is empty; valid lines: '1 enrol test'"),
+        ("\n  \n", "is empty"),
+        ("1 a b\n0 a\n", r"list.txt:2: 2 fields where a trial has three; valid: .*'enrol test target'"),
+        ("1,a,b\n", "list.txt:1: 1 fields where"),
+        ("same a b\n", "list.txt:1: no label among 'same a b'; valid"),
+        ("1 a b\n0 a c\n2 a d\n", r"list.txt:3: no label \(1 or 0\) in field 1"),
+        ("a b target\na c 0\n", r"list.txt:2: no label \(target or nontarget\) in field 3.*same form"),
+    ],
+)
+def test_damaged_trial_lists_are_refused(write, text, message):
+    with pytest.raises(UserError, match=message):
+        read_trials(write(text))
+
+
+def test_files_that_are_no_lists(write, tmp_path):
+    with pytest.raises(UserError, match=r"missing.txt: the list can not be read \(No such file"):
+        read_trials(tmp_path / "missing.txt")
+    with pytest.raises(UserError, match="not a text file in UTF-8"):
+        read_trials(write("1 ä b\n", "latin-1"))
+
+
+def test_utt2spk(write):
+    assert read_utt2spk(write("u1 anna\nu2 anna\nu3 bo\n")) == {"u1": "anna", "u2": "anna", "u3": "bo"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "list.txt: the list is empty; valid lines: 'utterance speaker'"),
+        ("u1 anna\nu2\n", "list.txt:2: 1 fields; valid: 'utterance speaker'"),
+        ("u1 anna\nu1 bo\n", "list.txt:2: utterance 'u1' is listed twice"),
+    ],
+)
+def test_damaged_utt2spk_is_refused(write, text, message):
+    with pytest.raises(UserError, match=message):
+        read_utt2spk(write(text))
+
+
+def test_positions():
+    enrol, test = trial_positions(trials_of(("b", "a", True), ("a", "c", False)), ["a", "b", "c"])
+    np.testing.assert_array_equal(enrol, [1, 0])
+    np.testing.assert_array_equal(test, [0, 2])
+
+
+def test_unknown_utterances_are_named_with_the_nearest_known_one():
+    trials = trials_of(
+        ("id1/a.wav", "id1/b.wav", True), ("id1/aa.wav", "id2/c.wav", False), ("x", "y", False), ("x", "z", False)
+    )
+    with pytest.raises(UserError) as error:
+        check_trials(trials, ["id1/a.wav", "id1/b.wav", "id2/c.wav"], name="dev.txt")
+    message = str(error.value)
+    assert (
+        "dev.txt: 4 utterances of its trials are unknown: 'id1/aa.wav' (trial 2), 'x' (trial 3), 'y' (trial 3) and more."
+        in message
+    )
+    assert "nearest to the first is 'id1/a.wav'" in message
+    assert "ids of the 3 utterances at hand" in message
+
+
+@pytest.mark.parametrize(
+    ("target", "message"), [(True, r"only target trials \(2\).*add nontarget"), (False, "only nontarget")]
+)
+def test_one_class_lists_are_refused(target, message):
+    with pytest.raises(UserError, match=message):
+        check_trials(trials_of(("a", "b", target), ("a", "c", target)), "abc")
+
+
+def test_repeated_and_self_trials_are_warned_about():
+    good = [("a", "b", True), ("b", "a", True), ("a", "c", False)]
+    check_trials(trials_of(*good), "abc")  # the other order is another trial: no warning, which would be an error here
+    with pytest.warns(UserWarning, match="dev: 2 of 5 trials repeat an earlier one"):
+        check_trials(trials_of(*good, good[0], good[0]), "abc", name="dev")
+    with pytest.warns(UserWarning, match="1 trials compare an utterance with itself"):
+        check_trials(trials_of(*good, ("c", "c", True)), "abc")

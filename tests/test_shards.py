@@ -1,0 +1,344 @@
+"""Shards: what is written comes back, all or nothing is written, and damage is named."""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from mqmha_jax.config import FbankSpec
+from mqmha_jax.data import shard_writer as writer_module
+from mqmha_jax.data.shard_format import FORMAT_VERSION, SEGMENT_FRAMES
+from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.data.shard_writer import ShardWriter, UtteranceFbank, shard_writer, write_shards
+from mqmha_jax.errors import UserError
+
+SPEC = FbankSpec(num_mel_bins=4)
+# Around the record length, and down to a single frame.
+LENGTHS = [1, SEGMENT_FRAMES - 1, SEGMENT_FRAMES, SEGMENT_FRAMES + 1, 3 * SEGMENT_FRAMES, 725, 30]
+
+
+def corpus(prefix: str = "utterance") -> list[UtteranceFbank]:
+    rng = np.random.default_rng(0)
+    return [
+        UtteranceFbank(
+            utterance=f"{prefix}é/{number}.wav",
+            speaker=f"speaker{number % 3}",
+            fbank=rng.normal(10, 4, (length, SPEC.num_features)).astype(np.float32),
+            attributes={"session": f"s{number % 2}"} if number else {},
+        )
+        for number, length in enumerate(LENGTHS)
+    ]
+
+
+def write(directory: Path, utterances: list[UtteranceFbank] | None = None) -> Path:
+    write_shards(directory, utterances or corpus(), spec=SPEC, provenance={"corpus": "test"}, records_per_shard=5)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("shards") / "written")
+
+
+@pytest.fixture(scope="module")
+def shards(directory: Path) -> FbankShards:
+    return open_shards(directory)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Shards that a test may damage."""
+    return write(tmp_path / "copy")
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_everything_comes_back(shards: FbankShards) -> None:
+    written = corpus()
+    assert len(shards) == len(written)
+    assert shards.spec == SPEC
+    assert shards.provenance == {"corpus": "test"}
+    assert shards.speakers == ("speaker0", "speaker1", "speaker2")
+    assert shards.utterances == tuple(utterance.utterance for utterance in written)
+    assert shards.num_frames.tolist() == LENGTHS
+    assert [shards.speakers[speaker] for speaker in shards.speaker] == [utterance.speaker for utterance in written]
+    assert shards.attributes["session"].tolist() == ["", "s1", "s0", "s1", "s0", "s1", "s0"]
+    for index, utterance in enumerate(written):
+        np.testing.assert_array_equal(shards.fbank(index), utterance.fbank.astype(np.float16))
+
+
+def test_a_crop_is_a_slice_of_the_repeated_utterance(shards: FbankShards) -> None:
+    for index, length in enumerate(LENGTHS):
+        whole = shards.fbank(index)
+        for first in {0, length // 2, length - 1, max(0, length - SEGMENT_FRAMES)}:
+            for num_frames in (1, 30, SEGMENT_FRAMES, 2 * SEGMENT_FRAMES + 7):
+                reference = np.stack([whole[frame % length] for frame in range(first, first + num_frames)])
+                np.testing.assert_array_equal(shards.crop(index, first, num_frames), reference)
+
+
+def test_a_crop_reads_only_the_records_it_lies_in(shards: FbankShards, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    original = ArrayRecordDataSource.__getitem__
+    monkeypatch.setattr(ArrayRecordDataSource, "__getitem__", lambda self, key: read.append(key) or original(self, key))
+    longest = LENGTHS.index(725)
+    first_record = sum(-(-length // SEGMENT_FRAMES) for length in LENGTHS[:longest])
+    for first, num_frames, segments in [(0, 200, [0]), (200, 200, [1]), (199, 2, [0, 1]), (300, 200, [1, 2])]:
+        read.clear()
+        shards.crop(longest, first, num_frames)
+        assert [record - first_record for record in read] == segments
+
+
+def test_pickling_carries_the_path_alone(shards: FbankShards) -> None:
+    pickled = pickle.dumps(shards)
+    assert len(pickled) < 500
+    again = pickle.loads(pickled)
+    np.testing.assert_array_equal(again.crop(4, 390, 50), shards.crop(4, 390, 50))
+
+
+def test_tensorflow_datasets_opens_the_directory_without_tensorflow_and_jax(directory: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+class Refuse:
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in ("tensorflow", "jax"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+import tensorflow_datasets as tfds
+records = tfds.builder_from_directory(sys.argv[1]).as_data_source("train")
+fields = {name: [record[name] for record in records] for name in ("utterance", "speaker", "first_frame")}
+np.savez(sys.argv[2], fbank=np.concatenate([record["fbank"] for record in records]), **fields)
+"""
+    subprocess.run([sys.executable, "-c", program, str(directory), str(tmp_path / "seen.npz")], check=True)
+    seen = np.load(tmp_path / "seen.npz")
+    written = corpus()
+    np.testing.assert_array_equal(seen["fbank"], np.concatenate([u.fbank for u in written]).astype(np.float16))
+    places = [(u, first) for u in written for first in range(0, len(u.fbank), SEGMENT_FRAMES)]
+    assert [text.decode() for text in seen["utterance"]] == [u.utterance for u, _ in places]
+    assert [text.decode() for text in seen["speaker"]] == [u.speaker for u, _ in places]
+    assert seen["first_frame"].tolist() == [first for _, first in places]
+
+
+def test_data_worker_code_needs_no_jax() -> None:
+    program = """
+import sys
+sys.modules["jax"] = None
+import mqmha_jax.data.shard_writer, mqmha_jax.data.train_pipeline, mqmha_jax.data.eval_pipeline
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, stderr=subprocess.DEVNULL)
+
+
+def test_the_same_utterances_give_the_same_bytes(directory: Path, tmp_path: Path) -> None:
+    assert files_of(write(tmp_path / "again")) == files_of(directory)
+
+
+def test_identity_tells_data_and_classes_apart(shards: FbankShards, tmp_path: Path) -> None:
+    renamed = [utterance._replace(speaker=utterance.speaker.upper()) for utterance in corpus()]
+    changed = [utterance._replace(fbank=utterance.fbank + 1) for utterance in corpus()]
+    same, other_speakers, other_frames = (
+        open_shards(write(tmp_path / name, utterances)).identity()
+        for name, utterances in {"same": corpus(), "renamed": renamed, "changed": changed}.items()
+    )
+    assert same == shards.identity()
+    assert other_speakers["speakers"] != same["speakers"]
+    assert other_frames["fingerprint"] != same["fingerprint"]
+    assert other_frames["speakers"] == same["speakers"]
+
+
+def test_a_key_sets_the_order_of_the_classes(tmp_path: Path) -> None:
+    with shard_writer(tmp_path / "shards", spec=SPEC, provenance={}, speaker_key=lambda name: -int(name[-1])) as writer:
+        for utterance in corpus():
+            writer.add(utterance)
+    shards = open_shards(tmp_path / "shards")
+    assert shards.speakers == ("speaker2", "speaker1", "speaker0")
+    assert [shards.speakers[speaker] for speaker in shards.speaker] == [utterance.speaker for utterance in corpus()]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda u: u._replace(utterance=corpus()[0].utterance), r"'utteranceé/0.wav' appears twice"),
+        (lambda u: u._replace(fbank=u.fbank[:, :3]), r"shape \(199, 3\); the filterbank gives \(T, 4\)"),
+        (lambda u: u._replace(fbank=u.fbank[:0]), r"shape \(0, 4\).*at least one frame"),
+        (lambda u: u._replace(fbank=np.where(u.fbank > 12, np.float32(np.nan), u.fbank)), "not finite"),
+        (lambda u: u._replace(fbank=u.fbank.astype(np.float16) * np.float16(np.inf)), "not finite"),
+        (lambda u: u._replace(speaker="\udce9"), "not valid UTF-8"),
+    ],
+)
+def test_bad_utterances_are_refused_by_name(
+    change: Callable[[UtteranceFbank], UtteranceFbank], message: str, tmp_path: Path
+) -> None:
+    utterances = corpus()
+    utterances[1] = change(utterances[1])
+    with pytest.raises(UserError, match=message):
+        write(tmp_path / "shards", utterances)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_write_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no utterances to write"):
+        write_shards(tmp_path / "shards", [], spec=SPEC, provenance={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_taken_directory_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("data")
+    with pytest.raises(UserError, match="already exists"):
+        write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_an_exception_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[UtteranceFbank]:
+        yield from corpus()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(tmp_path / "shards", interrupted(), spec=SPEC, provenance={})
+    assert not list(tmp_path.iterdir())
+
+
+def disk_full_at_third_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Writer(writer_module.ArrayRecordWriter):  # type: ignore[misc]
+        num_writes = 0
+
+        def write(self, record: bytes) -> None:
+            self.num_writes += 1
+            if self.num_writes == 3:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            super().write(record)
+
+    monkeypatch.setattr(writer_module, "ArrayRecordWriter", Writer)
+
+
+def disk_full_under_array_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("the system has no /dev/full")
+    monkeypatch.setattr(ShardWriter, "_growing_path", lambda self, index: Path("/dev/full"))
+
+
+def disk_full_at_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    def savez(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez_compressed", savez)
+
+
+@pytest.mark.parametrize("fill", [disk_full_at_third_write, disk_full_under_array_record, disk_full_at_metadata])
+def test_a_full_disk_leaves_nothing_and_says_what_to_do(
+    fill: Callable[[pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(monkeypatch)
+    with pytest.raises(UserError, match=r"disk is full.*took .* MB.*has .* MB left.*Free some space"):
+        write(tmp_path / "shards")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_error_of_the_disk_is_not_called_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rename(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(PermissionError):
+        write(tmp_path / "shards")
+
+
+def flip_byte(path: Path, position: int) -> None:
+    damaged = bytearray(path.read_bytes())
+    damaged[position] ^= 0xFF
+    path.write_bytes(damaged)
+
+
+def test_a_damaged_record_is_named_and_the_others_stay_readable(copy: Path) -> None:
+    file = copy / "fbank-train.array_record-00001-of-00003"
+    flip_byte(file, 100)
+    shards = open_shards(copy)
+    first_in_file = LENGTHS.index(3 * SEGMENT_FRAMES)  # records 0..4 of file 0 are utterances 0 to 3
+    with pytest.raises(UserError, match=r"Record 0 of .*00001-of-00003 can not be read: .*copy it again"):
+        shards.fbank(first_in_file)
+    np.testing.assert_array_equal(shards.fbank(1), corpus()[1].fbank.astype(np.float16))
+    with pytest.raises(
+        UserError, match=r"1 of the files .* differ from what was written: fbank-train.*00001-of-00003\."
+    ):
+        shards.verify()
+
+
+def test_verify_is_content_with_what_was_written(shards: FbankShards) -> None:
+    shards.verify()
+
+
+def test_a_file_of_other_shards_is_noticed(copy: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other", corpus(prefix="different"))
+    name = "fbank-train.array_record-00000-of-00003"
+    assert (other / name).stat().st_size == (copy / name).stat().st_size
+    (copy / name).write_bytes((other / name).read_bytes())
+    with pytest.raises(UserError, match=r"Record 0 of .*starts at.*differenté/0.wav.*not at.*utteranceé/0.wav"):
+        open_shards(copy).fbank(0)
+
+
+def truncate(directory: Path) -> None:
+    file = directory / "fbank-train.array_record-00002-of-00003"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def remove_a_file(directory: Path) -> None:
+    (directory / "fbank-train.array_record-00000-of-00003").unlink()
+
+
+def edit_info(**changes: object) -> Callable[[Path], None]:
+    def edit(directory: Path) -> None:
+        path = directory / "shards.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+def pickle_in_the_table(directory: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (directory / "executed",)
+
+    objects = np.empty(1, object)
+    objects[0] = Harm()
+    np.savez(directory / "utterances.npz", speaker=objects)
+    edit_info(table_sha256=hashlib.sha256((directory / "utterances.npz").read_bytes()).hexdigest())(directory)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, r"00002-of-00003 has 1000 bytes; \d+ were written.*truncated"),
+        (remove_a_file, r"00000-of-00003 has 0 bytes.*missing"),
+        (
+            edit_info(format_version=FORMAT_VERSION + 1),
+            r"format version 2; this program reads versions up to 1.*Update",
+        ),
+        (edit_info(speakers=["only"]), "do not belong together"),
+        (edit_info(segment_frames="long"), r"shards.json is damaged \(segment_frames: .*valid integer"),
+        (lambda directory: (directory / "shards.json").write_text("{"), "shards.json is damaged"),
+        (lambda directory: (directory / "shards.json").unlink(), "no directory of shards: it has no shards.json"),
+        (lambda directory: flip_byte(directory / "utterances.npz", 60), "utterances.npz is missing or differs"),
+        (pickle_in_the_table, "utterances.npz is not a table of utterances: Object arrays cannot be loaded"),
+    ],
+)
+def test_damage_is_noticed_on_opening(damage: Callable[[Path], None], message: str, copy: Path) -> None:
+    damage(copy)
+    with pytest.raises(UserError, match=message):
+        open_shards(copy)
+    assert not (copy / "executed").exists()
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere is no directory of shards: it does not exist"):
+        open_shards(tmp_path / "nowhere")
