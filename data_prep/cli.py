@@ -20,6 +20,7 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
 
 FOLDER = click.Path(path_type=Path)
+COUNT = click.IntRange(min=0)
 
 
 def main() -> None:
@@ -69,8 +70,10 @@ def _build_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--noise", type=FOLDER, help="Folder of noises, for the version noise."),
         click.option("--room-responses", type=FOLDER, help="Folder of room impulse responses, for the version reverb."),
         click.option("--seed", default=0, help="Seed of all random choices."),
-        click.option("--num-workers", default=_num_cores, show_default="all cores", help="Processes; 0: only this."),
-        click.option("--max-rejected", default=100, help="More unreadable files than this end the job."),
+        click.option(
+            "--num-workers", type=COUNT, default=_num_cores, show_default="all cores", help="Processes; 0: only this."
+        ),
+        click.option("--max-rejected", type=COUNT, default=100, help="More unreadable files than this end the job."),
         click.option("--progress/--no-progress", default=True, help="Show a progress bar."),
     ]
     for option in reversed(options):

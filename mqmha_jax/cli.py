@@ -96,11 +96,10 @@ def evaluate(
 ) -> None:
     """EER and minDCF of the run in WORKDIR: a table, a picture, the scores, a threshold for 'verify'."""
     from mqmha_jax.evaluate_run import evaluate_run
-    from mqmha_jax.evaluation.report import result_table
+    from mqmha_jax.evaluation.report import result_table, write_results
 
-    results = evaluate_run(
-        workdir, data=data, lists=lists, cohort=cohort, top_n=top_n, use_mean=not no_mean, output=output
-    )
+    results = evaluate_run(workdir, data=data, lists=lists, cohort=cohort, top_n=top_n, use_mean=not no_mean)
+    write_results(output or workdir / "evaluation", results, title=workdir.name)
     click.echo(result_table(results))
     click.echo(f"Table, picture and scores are in {output or workdir / 'evaluation'}")
 
@@ -110,14 +109,18 @@ def evaluate(
 @click.argument("audio", type=_PATH, nargs=-1, required=True)
 @click.option("--output", type=_PATH, default=Path("embeddings.npz"), help="npz with ids [N] and vectors [N, E].")
 def embed(workdir: Path, audio: tuple[Path, ...], output: Path) -> None:
-    """Embed AUDIO files with the network in WORKDIR."""
+    """Embed AUDIO files with the network in WORKDIR; files that cannot be used are named and left out."""
     import numpy as np
 
     from mqmha_jax.inference import SpeakerEncoder
 
-    embeddings = SpeakerEncoder.load(workdir).embed(audio)
+    embeddings = SpeakerEncoder.load(workdir).embed(
+        audio, on_error=lambda error: click.echo(f"Left out: {error}", err=True), progress=True
+    )
     np.savez(output, ids=np.asarray(embeddings.ids), vectors=embeddings.vectors)
     click.echo(f"{len(embeddings.ids)} embeddings of size {embeddings.vectors.shape[1]} in {output}")
+    if len(embeddings.ids) < len(audio):
+        sys.exit(1)
 
 
 @main.command()

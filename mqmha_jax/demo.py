@@ -110,7 +110,7 @@ def _synthetic(seed: int) -> dict[str, list[Recording]]:
         sessions_per_speaker=_SESSIONS,
         utterances_per_session=_UTTERANCES,
         seconds=_SECONDS,
-        seed=seed,
+        voice_seed=seed,
     )
     firsts = np.cumsum([0, *_SPEAKERS.values()])
     return {

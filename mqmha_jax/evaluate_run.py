@@ -1,4 +1,4 @@
-"""``mqmha evaluate``: from a work directory and trial lists to a table, pictures and a threshold."""
+"""``mqmha evaluate``: from a work directory and trial lists to scores, error rates and a threshold."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embed import EmbedFn, embed, make_embed_fn
-from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials
-from mqmha_jax.evaluation.report import write_results, write_threshold
+from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials, measure_trials
+from mqmha_jax.evaluation.report import write_threshold
 from mqmha_jax.evaluation.scoring import unit_length
 from mqmha_jax.evaluation.selection import Selection, named
 from mqmha_jax.evaluation.training_mean import load_mean, save_mean, training_mean
@@ -30,10 +30,9 @@ def evaluate_run(
     cohort: Path | None = None,
     top_n: int = 300,
     use_mean: bool = True,
-    output: Path | None = None,
     progress: bool = True,
 ) -> list[TrialResult]:
-    """Score trial lists with the newest network of a run, and keep everything about it.
+    """Score trial lists with the newest network of a run.
 
     Args:
       workdir: of the run. The mean training embedding and the threshold of the first list are kept there too.
@@ -42,7 +41,6 @@ def evaluate_run(
       cohort: shards whose speakers normalise the scores (adaptive s-norm); None: plain cosine.
       top_n: how many of the nearest cohort speakers normalise a score.
       use_mean: subtract the mean embedding of the training set.
-      output: where table, picture and scores go; None: ``evaluation`` in the work directory.
       progress: show progress bars.
 
     Returns:
@@ -72,16 +70,19 @@ def evaluate_run(
     results = [
         evaluate_trials(embeddings, part, mean=mean, name=name, utt2spk=utt2spk) for name, part in trials.items()
     ]
-    write_threshold(workdir, results[0])  # verify compares by plain cosine
+    if use_mean:  # verify compares by plain cosine after mean subtraction; other scores have other thresholds
+        write_threshold(workdir, results[0], step=network.step)
     if cohort:
         vectors = _cohort(embed_fn, open_shards(cohort), mean)
         results += [
-            evaluate_trials(
-                embeddings, part, mean=mean, cohort=vectors, top_n=top_n, name=f"{name}_as-norm", utt2spk=utt2spk
+            measure_trials(
+                as_norm(embeddings, part, vectors, top_n=top_n, mean=mean),
+                part,
+                name=f"{name}_as-norm",
+                utt2spk=utt2spk,
             )
             for name, part in trials.items()
         ]
-    write_results(output or workdir / "evaluation", results, title=f"{workdir.name}, step {network.step}")
     return results
 
 

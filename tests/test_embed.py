@@ -1,15 +1,17 @@
 """Embeddings do not depend on the batch: not on its other rows, not on padding, not on the order."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embed import _embed_batch, embed, make_embed_fn
 from mqmha_jax.models.speaker_net import build_speaker_net
 
 F = 16
-LENGTHS = (37, 101, 40, 12, 64, 39, 13, 62, 131)  # three buckets
+LENGTHS = (37, 117, 40, 12, 64, 39, 13, 62, 131)  # three buckets
 SMALL_BATCHES = {"frames_per_batch": 400}  # four rows, then three, then two: all with filler rows
 
 
@@ -38,7 +40,7 @@ def network():
         "pooling": part("mqmha", heads=4, queries=2),
     }
     net = build(**parts)
-    fbank, mask = np.zeros((1, 16, F), np.float32), np.ones((1, 16), bool)
+    fbank, mask = jnp.zeros((1, 16, F)), jnp.ones((1, 16), bool)
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), fbank, mask, train=False))
     rng = np.random.default_rng(1)
 
@@ -91,3 +93,9 @@ def test_networks_of_equal_configuration_share_compiled_programs(network):
     compiled = _embed_batch._cache_size()
     embed(make_embed_fn(build(**parts), jax.tree.map(lambda x: 2 * x, variables)), Frames(LENGTHS), **SMALL_BATCHES)
     assert _embed_batch._cache_size() == compiled
+
+
+def test_a_source_without_utterances_is_refused(network):
+    _, net, variables = network
+    with pytest.raises(UserError, match="the source has no utterances"):
+        embed(make_embed_fn(net, variables), Frames(()))

@@ -1,8 +1,7 @@
 """A network as a tool: files and waveforms in, embeddings and decisions out; what can not be used is named."""
 
-import json
-
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -10,8 +9,13 @@ import soundfile
 from mqmha_jax import inference
 from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.evaluate import measure_trials
+from mqmha_jax.evaluation.report import write_threshold
+from mqmha_jax.evaluation.training_mean import save_mean
 from mqmha_jax.inference import SpeakerEncoder, Verification
 from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.train import checkpoint
+from mqmha_jax.types import Trials
 
 RATE_HZ = 16_000
 CONFIG = Config(
@@ -34,7 +38,7 @@ def voice(seconds, pitch_hz, seed=0):
 @pytest.fixture(scope="module")
 def variables():
     net = build_speaker_net(CONFIG.model)
-    return net.init(jax.random.key(0), np.zeros((1, 8, 20), np.float32), np.ones((1, 8), bool), train=False)
+    return net.init(jax.random.key(0), jnp.zeros((1, 8, 20)), jnp.ones((1, 8), bool), train=False)
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +126,29 @@ def test_verify_scores_and_decides(variables):
     assert SpeakerEncoder(CONFIG, variables).verify(low, low).score == pytest.approx(1, abs=1e-5)
 
 
-def test_threshold_belongs_to_one_step(tmp_path):
+def test_load_takes_mean_and_threshold_of_the_same_step(variables, tmp_path, monkeypatch):
+    target = np.arange(40) < 20
+    trials = Trials(("a",) * 40, ("b",) * 40, target)
+    result = measure_trials(np.linspace(1, -1, 40).astype(np.float32), trials, name="dev")
+    mean = np.arange(6, dtype=np.float32)
+    write_threshold(tmp_path, result, step=40)
+    save_mean(tmp_path, mean, 40)
+
+    def trained_for(step):
+        network = checkpoint.LoadedNetwork(CONFIG, build_speaker_net(CONFIG.model), variables, step)
+        monkeypatch.setattr(checkpoint, "load_network", lambda workdir: network)
+        return SpeakerEncoder.load(tmp_path)
+
+    evaluated = trained_for(40)
+    assert evaluated.threshold == result.threshold
+    np.testing.assert_array_equal(evaluated.mean, mean)
+    trained_on = trained_for(41)
+    assert (trained_on.threshold, trained_on.mean) == (None, None)
+
+
+def test_damaged_threshold_files_are_refused(tmp_path):
     path = tmp_path / "threshold.json"
     assert inference._read_threshold(path, 40) is None
-    path.write_text(json.dumps({"threshold": 0.25, "list": "dev", "eer": 0.1, "speakers": 5, "step": 40}))
-    assert inference._read_threshold(path, 40) == 0.25
-    assert inference._read_threshold(path, 41) is None
     for broken in ("", "{}", "[1]", '{"threshold": null, "step": 40}'):
         path.write_text(broken)
         with pytest.raises(

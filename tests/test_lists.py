@@ -107,7 +107,7 @@ def test_unknown_utterances_are_named_with_the_nearest_known_one():
         check_trials(trials, ["id1/a.wav", "id1/b.wav", "id2/c.wav"], name="dev.txt")
     message = str(error.value)
     assert (
-        "dev.txt: 4 utterances of its trials are unknown: 'id1/aa.wav' (trial 2), 'x' (trial 3), 'y' (trial 3) and more."
+        "dev.txt: 4 utterances of its trials are unknown: 'id1/aa.wav' (trial 2), 'x' (trial 3), 'y' (trial 3) and more"
         in message
     )
     assert "nearest to the first is 'id1/a.wav'" in message

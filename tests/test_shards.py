@@ -109,11 +109,9 @@ def test_pickling_carries_the_path_alone(shards: FbankShards) -> None:
 def test_tensorflow_datasets_opens_the_directory_without_tensorflow_and_jax(directory: Path, tmp_path: Path) -> None:
     program = """
 import sys
-class Refuse:
-    def find_spec(self, name, path, target=None):
-        if name.partition(".")[0] in ("tensorflow", "jax"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Refuse())
+from importlib.machinery import PathFinder
+find_spec = PathFinder.find_spec  # from here on neither of the two is installed
+PathFinder.find_spec = lambda name, *rest: None if name in ("tensorflow", "jax") else find_spec(name, *rest)
 import numpy as np
 import tensorflow_datasets as tfds
 records = tfds.builder_from_directory(sys.argv[1]).as_data_source("train")
@@ -197,6 +195,12 @@ def test_a_taken_directory_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="already exists"):
         write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match=r"file/shards can not be made: .*Not a directory"):
+        write(tmp_path / "file" / "shards")
 
 
 def test_an_exception_in_the_middle_leaves_nothing(tmp_path: Path) -> None:

@@ -58,12 +58,12 @@ def tiny_config(data: dict[str, str], **train: int) -> Config:
         data=DataConfig(crop_frames=24, batch_size=8, **data),
         spec_augment=SpecAugmentConfig(num_time_masks=1, max_time_mask_frames=4),
         model=ModelConfig(
-            encoder=part("tdnn", channels=8, final_channels=8, kernel_sizes=[3, 1], dilations=[1, 1]),
+            encoder=part("tdnn", channels=16, final_channels=16, kernel_sizes=[3, 1], dilations=[1, 1], strides=[1, 1]),
             pooling=part("mqmha", heads=2, queries=2),
             embedding_dim=6,
             normalize_pooled=True,
         ),
-        loss=LossConfig(name="am", sub_centres=2, top_k=2, margin_end=0.5),
-        optimizer=OptimizerConfig(learning_rate=0.05, final_learning_rate=1e-3, warmup=0.1),
+        loss=LossConfig(name="am", scale=10.0, sub_centres=2, top_k=2, margin_end=0.5),
+        optimizer=OptimizerConfig(name="adamw", learning_rate=0.02, final_learning_rate=1e-3, warmup=0.1),
         train=TrainConfig(**{"steps": 12, "log_every": 1, "evaluate_every": 6, "checkpoint_every": 4, **train}),
     )

@@ -60,7 +60,9 @@ def synthetic_voices(
                 yield synthesise(speaker, session, utterance, seed=seed, seconds=seconds)
 
 
-def synthesise(speaker: int, session: int, utterance: int, *, seed: int, seconds: tuple[float, float]) -> SyntheticUtterance:
+def synthesise(
+    speaker: int, session: int, utterance: int, *, seed: int, seconds: tuple[float, float]
+) -> SyntheticUtterance:
     """Make one utterance.
 
     Args:

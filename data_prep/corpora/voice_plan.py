@@ -18,6 +18,12 @@ FORMANT_GLIDE_MS = 80
 LEVEL_GLIDE_MS = 20
 PITCH_GLIDE_MS = 160
 
+LONGEST_PAUSE_MS = 350
+"""Every utterance begins with a pause; the shortest one (half a second) must hold more than that."""
+
+ONSET_CHANCE = 0.85
+CODA_CHANCE = 0.35
+
 HIGH_FORMANTS_HZ = (3_500.0, 4_500.0)
 """The fourth and fifth formant belong to the voice, not to the phone."""
 
@@ -60,7 +66,7 @@ def plan_utterance(voice: Voice, seconds: float, rng: np.random.Generator) -> Tr
     length = round(seconds * CONTROL_RATE_HZ)
     targets: list[_Target] = []
     while sum(target.num_points for target in targets) < length:
-        targets += _pause(voice, rng) + _phrase(voice, rng)
+        targets += _pause(rng) + _phrase(voice, rng)
 
     num_points = [target.num_points for target in targets]
 
@@ -101,13 +107,15 @@ def _phrase(voice: Voice, rng: np.random.Generator) -> list[_Target]:
 
 def _syllable(voice: Voice, rng: np.random.Generator) -> list[int]:
     """Indices into all phones."""
-    onset, vowel, coda = rng.random() < 0.85, int(rng.choice(len(VOWELS), p=voice.vowel_habits)), rng.random() < 0.35
-    first, last = (len(VOWELS) + int(rng.choice(len(CONSONANTS), p=voice.consonant_habits)) for _ in range(2))
-    return [first] * onset + [vowel] + [last] * coda
+    vowel = int(rng.choice(len(VOWELS), p=voice.vowel_habits))
+    onset, coda = (len(VOWELS) + rng.choice(len(CONSONANTS), size=2, p=voice.consonant_habits)).tolist()
+    has_onset, has_coda = rng.random() < ONSET_CHANCE, rng.random() < CODA_CHANCE
+    return [onset] * has_onset + [vowel] + [coda] * has_coda
 
 
-def _pause(voice: Voice, rng: np.random.Generator) -> list[_Target]:
-    num_points = round(PAUSE.duration_ms * rng.lognormal(0, 0.4) * CONTROL_RATE_HZ / 1000)
+def _pause(rng: np.random.Generator) -> list[_Target]:
+    milliseconds = min(PAUSE.duration_ms * rng.lognormal(0, 0.4), LONGEST_PAUSE_MS)
+    num_points = round(milliseconds * CONTROL_RATE_HZ / 1000)
     return [_Target(PAUSE, np.ones(NUM_FORMANTS), max(1, num_points), 1.0, 0.0)]
 
 

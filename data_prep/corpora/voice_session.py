@@ -1,4 +1,4 @@
-"""What changes when a synthetic speaker speaks again on another day: the voice's mood, the room, the line, the noise."""
+"""What changes when a synthetic speaker speaks again on another day: mood, room, microphone, line, noise."""
 
 from typing import NamedTuple
 
@@ -10,16 +10,17 @@ from data_prep.corpora.voice_source import SAMPLE_RATE_HZ
 from data_prep.corpora.voice_traits import Voice
 from mqmha_jax.augment.waveform import add_noise, reverberate, telephone_band
 
-MOOD_F0_SPREAD = 0.06
-MOOD_TILT_SPREAD_DB = 2.0
-MOOD_BREATHINESS_SPREAD_DB = 3.0
+MOOD_F0_SPREAD = 0.05
+MOOD_TILT_SPREAD_DB = 1.0
+MOOD_BREATHINESS_SPREAD_DB = 2.0
 MOOD_RATE_SPREAD = 0.08
-MOOD_FORMANT_SPREAD = 0.015
-CHANNEL_SPREAD_DB = 3.0
-NOISE_SNR_DB = (12.0, 35.0)
-ROOM_CHANCE = 0.4
+MOOD_FORMANT_SPREAD = 0.01
+CHANNEL_SPREAD_DB = 2.5
+NOISE_SNR_DB = (15.0, 40.0)
+NOISE_POLE = (0.5, 0.97)
+ROOM_CHANCE = 0.3
 ROOM_DECAY_S = (0.1, 0.4)
-TELEPHONE_CHANCE = 0.15
+TELEPHONE_CHANCE = 0.05
 LEVEL_DBFS = (-35.0, -18.0)
 
 CHANNEL_HZ = np.array([0, 60, 120, 250, 500, 1_000, 2_000, 4_000, 6_000, 8_000])
@@ -65,7 +66,7 @@ def draw_session(rng: np.random.Generator) -> Session:
         channel=scipy.signal.firwin2(255, CHANNEL_HZ, 10 ** (response_db / 20), fs=SAMPLE_RATE_HZ),
         room_response=_room(rng) if rng.random() < ROOM_CHANCE else None,
         telephone=bool(rng.random() < TELEPHONE_CHANCE),
-        noise_pole=rng.uniform(0.0, 0.95),
+        noise_pole=rng.uniform(*NOISE_POLE),
         snr_db=rng.uniform(*NOISE_SNR_DB),
         level_dbfs=rng.uniform(*LEVEL_DBFS),
     )

@@ -1,7 +1,7 @@
 """What stays the same when a synthetic speaker speaks again, and how widely it varies between speakers.
 
-The ``*_SPREAD`` constants are standard deviations over speakers and set the difficulty: traits overlap, as in life, and no
-single one tells speakers apart. Against them stand the sessions (``voice_session``).
+The ``*_SPREAD`` constants are standard deviations over speakers and set the difficulty: traits overlap, as in life, and
+no single one tells speakers apart. Against them stand the sessions (``voice_session``).
 """
 
 from typing import NamedTuple
@@ -18,14 +18,14 @@ F0_MEDIANS_HZ = (205.0, 118.0)
 TRACT_MEDIANS = (1.16, 1.0)
 
 F0_SPREAD = 0.13
-TRACT_SPREAD = 0.055
-HIGHER_FORMANT_SPREAD = 0.07
-PHONE_FORMANT_SPREAD = 0.07
+TRACT_SPREAD = 0.06
+HIGHER_FORMANT_SPREAD = 0.08
+PHONE_FORMANT_SPREAD = 0.08
 BANDWIDTH_SPREAD = 0.2
-TILT_SPREAD_DB = 1.5
-BREATHINESS_SPREAD_DB = 4.0
+TILT_SPREAD_DB = 2.0
+BREATHINESS_SPREAD_DB = 5.0
 RATE_SPREAD = 0.1
-FRICATION_SPREAD = 0.08
+FRICATION_SPREAD = 0.1
 SIDE_CAVITY_SPREAD = 0.1
 HABIT_SPREAD = 0.3
 
@@ -40,7 +40,7 @@ class Voice(NamedTuple):
     tract_ratio: float
     """All formants are multiplied by it: 17 cm over the length of the vocal tract."""
     formant_ratios: Float[np.ndarray, "phones formants"]
-    """How this speaker's formants of each phone deviate, vowels first; the fourth and fifth deviate for all phones alike."""
+    """How the formants of each phone deviate, vowels first; the fourth and fifth deviate for all phones alike."""
     bandwidth_ratio: float
     tilt_db: float
     """Fall of the glottal spectrum in dB from 0 to 4 kHz, beyond -6 dB per octave."""
@@ -75,7 +75,7 @@ def draw_voice(rng: np.random.Generator) -> Voice:
     group = int(rng.integers(2))
     num_phones = len(VOWELS) + len(CONSONANTS)
     per_phone = rng.normal(0, PHONE_FORMANT_SPREAD, (num_phones, NUM_FORMANTS)) * np.array([1, 1, 0.7, 0, 0])[None]
-    per_voice = rng.normal(0, HIGHER_FORMANT_SPREAD, NUM_FORMANTS) * np.array([0.3, 0.3, 0.7, 1, 1])
+    per_voice = rng.normal(0, HIGHER_FORMANT_SPREAD, NUM_FORMANTS) * np.array([0.6, 0.6, 0.8, 1, 1])
     return Voice(
         f0_hz=F0_MEDIANS_HZ[group] * rng.lognormal(0, F0_SPREAD),
         f0_range_semitones=2.5 * rng.lognormal(0, 0.3),

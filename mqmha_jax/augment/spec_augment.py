@@ -1,4 +1,4 @@
-"""SpecAugment's time and frequency masks (Park et al. 2019, arXiv 1904.08779; without time warping), drawn in the step."""
+"""SpecAugment's time and frequency masks (Park et al. 2019, arXiv 1904.08779), without time warping."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ def spec_augment(
     """Set random stripes of each example to 0, its mean after mean normalisation.
 
     Widths are uniform from 0 to the configured maximum, positions uniform over the valid frames and over all bands.
-    An example's stripes depend on its own key, frames and length only, so the order of the rows in the batch does not matter.
+    An example's stripes depend on its own key and length only, so the order of the rows in the batch does not matter.
 
     Args:
       fbank: mean-normalised log-mel frames.
@@ -27,11 +27,15 @@ def spec_augment(
     if config.num_time_masks == 0 and config.num_frequency_masks == 0:
         return fbank
 
-    def augment_one(frames: Float[Array, "T F"], num_frames: Int[Array, ""], key: Key[Array, ""]) -> Float[Array, "T F"]:
+    def augment_one(
+        frames: Float[Array, "T F"], num_frames: Int[Array, ""], key: Key[Array, ""]
+    ) -> Float[Array, "T F"]:
         time_key, frequency_key = jax.random.split(key)
         T, F = frames.shape
         in_time = _stripes(time_key, config.num_time_masks, config.max_time_mask_frames, jnp.arange(T), num_frames)
-        in_frequency = _stripes(frequency_key, config.num_frequency_masks, config.max_frequency_mask_bins, jnp.arange(F), F)
+        in_frequency = _stripes(
+            frequency_key, config.num_frequency_masks, config.max_frequency_mask_bins, jnp.arange(F), F
+        )
         return jnp.where(in_time[:, None] | in_frequency[None, :], 0.0, frames)
 
     return jax.vmap(augment_one)(fbank, jnp.sum(mask, axis=1), keys)

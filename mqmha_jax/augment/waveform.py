@@ -64,9 +64,7 @@ def add_noise(
     return (waveform + gain * segment).astype(np.float32)
 
 
-def reverberate(
-    waveform: Float[np.ndarray, " n"], room_response: Float[np.ndarray, " m"]
-) -> Float32[np.ndarray, " n"]:
+def reverberate(waveform: Float[np.ndarray, " n"], room_response: Float[np.ndarray, " m"]) -> Float32[np.ndarray, " n"]:
     """Put the speech into a room.
 
     Args:

@@ -5,7 +5,7 @@ from changing an embedding, and the fixed set of shapes bounds the number of com
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -20,6 +20,9 @@ SMALLEST_BUCKET_FRAMES = 100
 BUCKET_GROWTH = 1.2
 """Ratio of neighbouring lengths: a tenth of padding on average, and 28 buckets from 100 to 12,000 frames."""
 
+MOST_PADDING = 2.0
+"""An utterance that waits for its batch to fill is not padded to more than so many times its length."""
+
 FRAMES_PER_BATCH = 25_600
 """128 utterances of 2 s: 8 MB of filterbank."""
 
@@ -27,6 +30,7 @@ BATCHES_AHEAD = 2
 READ_THREADS = 2
 
 
+@runtime_checkable
 class FbankSource(Protocol):
     """N utterances; ``FbankShards`` is one, audio files can be another."""
 
@@ -89,7 +93,11 @@ def plan_batches(
     max_frames: int = MAX_FRAMES,
     batch_multiple: int = 1,
 ) -> list[PlannedBatch]:
-    """Puts every utterance into one batch; one shape per length bucket.
+    """Puts every utterance into one batch, full ones where possible.
+
+    What does not fill a batch of its bucket waits for the next longer one, as long as that does not pad it to more than
+    ``MOST_PADDING`` times its length; then it goes into a smaller batch, of a power of two rows. So a list of a hundred
+    utterances costs no more than their frames, and there are at most two shapes per bucket and mostly one.
 
     Args:
       num_frames: lengths of the utterances.
@@ -114,13 +122,19 @@ def plan_batches(
     buckets = length_buckets(num_frames, max_frames=max_frames)
     bucket_of = np.searchsorted(buckets, np.minimum(num_frames, max_frames))
     batches = []
+    waiting = np.empty(0, np.int32)
     for bucket, length in enumerate(buckets):
-        members = np.flatnonzero(bucket_of == bucket).astype(np.int32)
         batch_size = max(1, frames_per_batch // length // batch_multiple) * batch_multiple
-        batches += [
-            PlannedBatch(batch_size, length, members[first : first + batch_size])
-            for first in range(0, len(members), batch_size)
-        ]
+        waiting = np.concatenate([waiting, np.flatnonzero(bucket_of == bucket).astype(np.int32)])
+        while len(waiting) >= batch_size:
+            batches.append(PlannedBatch(batch_size, length, waiting[:batch_size]))
+            waiting = waiting[batch_size:]
+        is_last = bucket + 1 == len(buckets)
+        if len(waiting) and (is_last or buckets[bucket + 1] > MOST_PADDING * num_frames[waiting].min()):
+            groups = -(-len(waiting) // batch_multiple)
+            smaller = batch_multiple << (groups - 1).bit_length()
+            batches.append(PlannedBatch(min(batch_size, smaller), length, waiting))
+            waiting = waiting[:0]
     return batches
 
 
@@ -140,8 +154,7 @@ def eval_batches(
       batch_multiple: every B is a multiple of it, e.g. the number of devices.
 
     Returns:
-      Batches from the shortest bucket to the longest. All batches of a bucket have the same shape; filler rows complete
-      the last one.
+      Batches from the shortest bucket to the longest, planned by ``plan_batches``; filler rows complete smaller ones.
 
     Raises:
       UserError: an utterance has no frames or can not be read.

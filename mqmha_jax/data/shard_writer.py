@@ -83,9 +83,11 @@ def shard_writer(
     target = Path(directory)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UserError(f"{target} already exists. Choose another output directory, or remove this one first.")
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.partial-{os.getpid()}-{time.monotonic_ns()}")
-    temporary.mkdir()
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{target} can not be made: {error}. Choose another output directory.") from error
     writer = ShardWriter(temporary, spec, provenance, records_per_shard, speaker_key)
     try:
         yield writer

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int32
 from tqdm import tqdm
 
 from mqmha_jax.data.eval_pipeline import FbankSource, eval_batches
+from mqmha_jax.errors import UserError
 from mqmha_jax.features.cmn import subtract_mean
 from mqmha_jax.types import Embeddings
 
@@ -53,7 +54,12 @@ def embed(embed_fn: EmbedFn, source: UtteranceSource, *, progress: bool = False,
 
     Returns:
       Embeddings ``[N, E]`` in the order of the source, not normalised.
+
+    Raises:
+      UserError: the source has no utterances, or ``eval_batches`` refuses one.
     """
+    if not len(source.utterances):
+        raise UserError("Nothing to embed: the source has no utterances.")
     rows: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
     with tqdm(total=len(source.utterances), unit="utt", desc="embed", disable=not progress, leave=False) as bar:

@@ -54,7 +54,7 @@ def evaluate_trials(
     name: str = "",
     utt2spk: Mapping[str, str] | None = None,
 ) -> TrialResult:
-    """Scores a trial list by cosine and measures the errors.
+    """Score a trial list by cosine and measures the errors.
 
     Args:
       embeddings: of all utterances in the list, ``[N, E]``.

@@ -26,15 +26,15 @@ def read_audio(path: str | Path, sample_rate_hz: int = 16_000) -> Float32[np.nda
     """Decode, average the channels, resample.
 
     Args:
-      path: wav, flac, mp3, ogg or opus and what else libsndfile reads; with ffmpeg installed also m4a, aac, mp4, webm, wma.
+      path: wav, flac, mp3, ogg, opus and what else libsndfile reads; through ffmpeg also m4a, aac, mp4, webm, wma.
       sample_rate_hz: rate of the result.
 
     Returns:
       Samples, in [-1, 1] for integer formats; at least one.
 
     Raises:
-      UserError: the file is missing, empty, not audio, damaged, cut off, has no samples, or has NaN or infinite samples;
-        the message starts with the path.
+      UserError: the file is missing, empty, not audio, damaged, cut off, without samples, or with NaN or infinite
+        samples; the message starts with the path.
     """
     path = Path(path)
     if not path.is_file():
@@ -66,8 +66,8 @@ def _decode(path: Path, _: int) -> tuple[Float32[np.ndarray, " n"], int]:
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip().removeprefix("Error : ").rstrip(".")
         raise UserError(
-            f"{path}: cannot be decoded as audio: {reason}. Either it is another kind of file, or it is cut off or damaged; "
-            "copy or download it again."
+            f"{path}: cannot be decoded as audio: {reason}. Either it is another kind of file, or it is cut off or "
+            "damaged; copy or download it again."
         ) from error
     waveform = np.concatenate(blocks)
     if cut or len(waveform) < promised:
@@ -85,7 +85,7 @@ def _header_exceeds_file(libsndfile_log: str) -> bool:
 
 
 def _last_ogg_page_is_cut(path: Path) -> bool:
-    """Ogg has no length in a header, but every page (at most 65,307 bytes) says how long it is (RFC 3533, section 6)."""
+    """Ogg promises no total length, but every page (at most 65,307 bytes) says how long it is (RFC 3533, section 6)."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 2 * 65_307))
         tail = file.read()

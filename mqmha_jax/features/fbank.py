@@ -61,7 +61,8 @@ def log_mel_fbank(
     _check_length(num_samples, spec)
     if spec.dither > 0 and key is None:
         raise UserError(
-            f"fbank.dither is {spec.dither} but log_mel_fbank got no key; pass key=jax.random.key(seed), or set dither to 0."
+            f"fbank.dither is {spec.dither} but log_mel_fbank got no key; pass key=jax.random.key(seed), "
+            "or set dither to 0."
         )
     num = num_frames(num_samples, spec)
     if not spec.snip_edges:
@@ -72,8 +73,8 @@ def log_mel_fbank(
 def extract_fbank(waveform: Float[np.ndarray, " n"], spec: FbankSpec, seed: int = 0) -> Float32[np.ndarray, "T F"]:
     """The same frames as ``log_mel_fbank``, for a loop over a corpus: few compilations, bounded memory.
 
-    Frames do not depend on each other, so a waveform is cut into pieces of a few fixed lengths (the last one padded with
-    zeros, whose frames are dropped). 100,000 different lengths compile four programs.
+    Frames do not depend on each other, so a waveform is cut into pieces of a few fixed lengths (the last one padded
+    with zeros, whose frames are dropped). 100,000 different lengths compile four programs.
 
     Args:
       waveform: samples in [-1, 1] at ``spec.sample_rate_hz``, at least one window long.
@@ -108,7 +109,7 @@ def extract_fbank(waveform: Float[np.ndarray, " n"], spec: FbankSpec, seed: int 
 def _fbank_of_windows(
     signal: Float[Array, " n"], frames: Int[Array, " T"], key: PRNGKeyArray | None, spec: FbankSpec
 ) -> Float[Array, "T F"]:
-    """Frames ``frames`` (their numbers in the utterance, for the dither) from windows that start at sample 0 of signal."""
+    """Features of windows that start at sample 0; ``frames`` are their numbers in the utterance, for the dither."""
     window, hop = _window_and_hop(spec)
     starts = jnp.arange(frames.shape[0]) * hop
     scaled = signal * WAVEFORM_SCALE
@@ -144,7 +145,14 @@ def _check_length(num_samples: int, spec: FbankSpec) -> None:
 
 def _window_and_hop(spec: FbankSpec) -> tuple[int, int]:
     """Window length and hop in samples, cut to whole samples as in Kaldi."""
-    return int(spec.sample_rate_hz * spec.frame_length_ms / 1000), int(spec.sample_rate_hz * spec.frame_shift_ms / 1000)
+    window = int(spec.sample_rate_hz * spec.frame_length_ms / 1000)
+    hop = int(spec.sample_rate_hz * spec.frame_shift_ms / 1000)
+    if window < 2 or hop < 1:
+        raise UserError(
+            f"fbank.frame_length_ms={spec.frame_length_ms:g} and fbank.frame_shift_ms={spec.frame_shift_ms:g} are "
+            f"{window} and {hop} samples at {spec.sample_rate_hz} Hz; at least 2 and 1 are needed (usual: 25 and 10)."
+        )
+    return window, hop
 
 
 def _fft_size(spec: FbankSpec) -> int:
@@ -178,18 +186,20 @@ def _mel_filters(spec: FbankSpec) -> Float32[np.ndarray, "bins F"]:
             f"{high_hz:g} Hz; they must rise and lie between 0 and {nyquist:g} Hz, half of fbank.sample_rate_hz."
         )
     bin_mel = _mel(np.arange(_fft_size(spec) // 2) * spec.sample_rate_hz / _fft_size(spec))
-    edges = np.linspace(_mel(spec.low_hz), _mel(high_hz), spec.num_mel_bins + 2)
+    low_mel, high_mel = _mel(np.array([spec.low_hz, high_hz]))
+    edges = np.linspace(low_mel, high_mel, spec.num_mel_bins + 2)
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising = (bin_mel[None] - left) / (centre - left)
     falling = (right - bin_mel[None]) / (right - centre)
     weights = np.maximum(0.0, np.minimum(rising, falling))
-    if not weights.any(axis=1).all():
+    covered = weights.any(axis=1)
+    if not covered.all():
         raise UserError(
-            f"fbank.num_mel_bins={spec.num_mel_bins} is too many: band {int(weights.any(axis=1).argmin())} covers no bin of "
-            f"the {_fft_size(spec)}-point spectrum. Take fewer bands or a longer fbank.frame_length_ms."
+            f"fbank.num_mel_bins={spec.num_mel_bins} is too many: band {covered.argmin()} covers no bin of the "
+            f"{_fft_size(spec)}-point spectrum. Take fewer bands or a longer fbank.frame_length_ms."
         )
     return np.pad(weights, ((0, 0), (0, 1))).T.astype(np.float32)
 
 
-def _mel(hz: float | np.ndarray) -> np.ndarray:
-    return 1127.0 * np.log1p(np.asarray(hz) / 700.0)
+def _mel(hz: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    return 1127.0 * np.log1p(hz / 700.0)

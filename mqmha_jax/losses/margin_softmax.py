@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import Float, Int, Int32
 
 from mqmha_jax.config import LossConfig
-from mqmha_jax.errors import unknown_name
+from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.losses.class_reducer import ClassReducer, DenseClasses
 from mqmha_jax.losses.inter_topk import check_top_k
 from mqmha_jax.losses.margin import MARGINS, MarginPair
@@ -105,11 +105,13 @@ def build_loss(config: LossConfig, *, num_speakers: int, embedding_dim: int) -> 
       ones as arguments.
 
     Raises:
-      UserError: an unknown margin, or a ``top_k`` that is not below the number of speakers.
+      UserError: an unknown loss, a ``top_k`` that is not below the number of speakers, or no sub-centre.
     """
     if config.name not in MARGINS:
         raise unknown_name("loss", config.name, MARGINS)
     check_top_k(config.top_k, num_speakers)
+    if config.sub_centres < 1:
+        raise UserError(f"loss.sub_centres must be at least 1 prototype per speaker, but it is {config.sub_centres}.")
     margin_pair = MARGINS[config.name]
 
     def init(key: Array) -> dict[str, Float[Array, "C K E"]]:

@@ -1,5 +1,6 @@
 """The training story, top to bottom: data, model, restore, then steps with log, evaluation and checkpoints."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,10 +88,10 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         step = first_step = int(state.step)
 
         # ---- steps
-        batches = _batches(config, shards, first_step)
         clock = Clock(config.data.batch_size)
         shown: dict[str, str] = {}
         with (
+            contextlib.closing(_batches(config, shards, first_step)) as batches,
             MetricsLog(workdir, first_step=first_step) as log,
             tqdm(total=config.train.steps, initial=first_step, unit="step", disable=not progress) as bar,
         ):

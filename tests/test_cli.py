@@ -1,0 +1,172 @@
+"""The ``mqmha`` command: help that answers, sentences instead of tracebacks, and the way from a run to a decision."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from data_prep.build_shards import build_shards
+from data_prep.manifest import Recording
+from data_prep.trials import make_trials, write_trials
+from mqmha_jax.cli import main
+from mqmha_jax.config import FbankSpec
+from mqmha_jax.config_io import to_dict
+from tests.tiny import tiny_config
+
+COMMANDS = ("demo", "train", "evaluate", "embed", "verify", "show")
+
+
+def invoke(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_option_with_its_default(command: str) -> None:
+    code, text = invoke(command, "--help")
+    assert code == 0
+    for parameter in main.commands[command].params:
+        if getattr(parameter, "help", None) is not None and parameter.name != "help":
+            assert parameter.help.split()[0] in text
+            described = "default" in parameter.help or parameter.required or not parameter.default
+            assert described or f"[default: {parameter.default}]" in " ".join(text.split())
+
+
+def test_help_loads_no_heavy_library() -> None:
+    program = (
+        "import sys; sys.argv = ['mqmha', 'train', '--help']\n"
+        "from mqmha_jax.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'jax', 'numpy', 'librosa', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_mistake_is_one_sentence_without_a_traceback(tmp_path: Path) -> None:
+    code, text = invoke("train", tmp_path / "none.py", "--workdir", tmp_path / "run")
+    assert code == 1
+    assert text.startswith("Error: No configuration file")
+    assert "Traceback" not in text
+    code, text = invoke("verify", tmp_path, "a.wav", "b.wav")
+    assert code == 1
+    assert "is not a work directory" in text
+
+
+def test_an_unknown_command_line_option_offers_the_nearest() -> None:
+    code, text = invoke("train", "configs/demo.py", "--workdirr", "x")
+    assert code == 2
+    assert "--workdir" in text
+
+
+def test_show_prints_options_parameters_shapes_and_flops() -> None:
+    code, text = invoke("show", "configs/voxceleb_resnet34_mqmha.py", "--speakers", 17982)
+    assert code == 0
+    assert "[1, 25, 2816]" in text  # 81 bins: D = 256 x 11
+    assert "[1, 22528]" in text  # 2 D Q with Q = 4
+    assert f"{17_982 * 3 * 512:,}" in text  # the head
+    assert "GFLOP for a crop of 200 frames" in text
+    assert "m': final inter-topK penalty" in text
+
+
+def test_show_without_a_speaker_count_leaves_the_head_out() -> None:
+    code, text = invoke("show", "configs/demo.py")
+    assert code == 0
+    assert "give --speakers N" in text
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run on tones, with audio files, shards and a list to evaluate it on."""
+    root = tmp_path_factory.mktemp("cli")
+    recordings = [tone(root, speaker, take) for speaker in range(12) for take in range(4)]
+    spec = FbankSpec(num_mel_bins=20)
+    for name, chosen in (("train", recordings[:32]), ("eval", recordings[32:])):
+        build_shards(chosen, root / name, spec=spec, provenance={}, num_workers=0, max_rejected=0, progress=False)
+    write_trials(root / "eval.trials", make_trials({r.utterance: r.speaker for r in recordings[32:]}, per_speaker=20))
+    data = {"train": str(root / "train"), "dev": str(root / "eval"), "dev_trials": str(root / "eval.trials")}
+    config = tiny_config(data, steps=8)
+    path = root / "config.json"
+    path.write_text(json.dumps({**to_dict(config), "fbank": {"num_mel_bins": 20}}))
+    code, text = invoke("train", path, "--workdir", root / "run", "--quiet")
+    assert code == 0, text
+    assert "Trained 8 steps" in text
+    return root / "run"
+
+
+def tone(root: Path, speaker: int, take: int) -> Recording:
+    rng = np.random.default_rng((speaker, take))
+    time = np.arange(12_000) / 16_000
+    pitch = 100 + 25 * speaker
+    waveform = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 12)) * 0.1
+    path = root / "audio" / f"s{speaker}" / f"{take}.wav"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, waveform + 0.01 * rng.normal(size=time.size), 16_000)
+    return Recording(f"s{speaker}/{take}", f"s{speaker}", path)
+
+
+def test_verify_before_an_evaluation_says_how_to_get_a_threshold(workdir: Path) -> None:
+    (workdir / "threshold.json").unlink(missing_ok=True)
+    audio = workdir.parent / "audio"
+    code, text = invoke("verify", workdir, audio / "s9/0.wav", audio / "s9/1.wav")
+    assert code == 0
+    assert "no threshold is known, run 'mqmha evaluate" in text
+
+
+def test_evaluate_prints_the_table_and_keeps_everything(workdir: Path) -> None:
+    code, text = invoke("evaluate", workdir)
+    assert code == 0, text
+    assert "EER %" in text
+    kept = {path.name for path in (workdir / "evaluation").iterdir()}
+    assert {"metrics.json", "results.png", "results.txt", "scores_eval.txt"} <= kept
+    metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
+    assert 0 <= metrics["eval"]["eer"] <= 1
+
+
+def test_the_dev_eer_of_the_log_is_that_of_evaluate(workdir: Path) -> None:
+    from mqmha_jax.train.metrics_log import read_log
+
+    invoke("evaluate", workdir)
+    metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
+    logged = [line["eer"] for line in read_log(workdir) if line["kind"] == "dev"]
+    assert metrics["eval"]["eer"] == pytest.approx(logged[-1], abs=1e-9)
+
+
+def test_evaluate_with_a_cohort_adds_normalised_scores(workdir: Path) -> None:
+    code, text = invoke("evaluate", workdir, "--cohort", workdir.parent / "train", "--top-n", 4)
+    assert code == 0, text
+    assert "eval_as-norm" in text
+
+
+def test_evaluate_refuses_a_list_over_other_utterances(workdir: Path) -> None:
+    code, text = invoke("evaluate", workdir, "--data", workdir.parent / "train")
+    assert code == 1
+    assert "unknown" in text
+
+
+def test_embed_then_verify(workdir: Path) -> None:
+    invoke("evaluate", workdir)
+    audio = workdir.parent / "audio"
+    output = workdir / "embeddings.npz"
+    code, text = invoke("embed", workdir, audio / "s8/0.wav", audio / "s9/0.wav", "--output", output)
+    assert code == 0, text
+    with np.load(output, allow_pickle=False) as kept:
+        assert kept["vectors"].shape == (2, 6)
+        assert kept["ids"].tolist() == [str(audio / "s8/0.wav"), str(audio / "s9/0.wav")]
+    code, text = invoke("verify", workdir, audio / "s9/0.wav", audio / "s9/0.wav")
+    assert code == 0
+    assert text.startswith("same speaker (score 1.000")
+
+
+def test_training_needs_a_fresh_directory_or_the_same_configuration(workdir: Path) -> None:
+    path = workdir.parent / "config.json"
+    code, text = invoke("train", path, "--workdir", workdir, "--quiet", "loss.scale=20")
+    assert code == 1
+    assert "loss.scale: 10.0 -> 20.0" in text

@@ -1,0 +1,205 @@
+"""Margins, the inter-topK penalty and the class reducer, against worked numbers and a loss written with loops."""
+
+import functools
+import json
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mqmha_jax.config import LossConfig
+from mqmha_jax.errors import UserError
+from mqmha_jax.losses import MARGINS, DenseClasses, LossInputs, build_loss, margin_softmax
+from mqmha_jax.losses.margin import aam_target
+
+REFERENCE = np.load(Path(__file__).parent / "data" / "pooling_and_margin.npz", allow_pickle=False)
+CASES = sorted({int(key.split("/")[1]) for key in REFERENCE.files if key.startswith("margin/")})
+
+
+def _apply(config: LossConfig, prototypes, embedding, speaker, **scheduled):
+    loss = build_loss(config, num_speakers=prototypes.shape[0], embedding_dim=prototypes.shape[-1])
+    inputs = LossInputs(embedding, jnp.asarray(speaker, jnp.int32))
+    schedule = {"margin": config.margin, "penalty": config.penalty, **scheduled}
+    return loss.apply({"prototypes": prototypes}, loss.initial_state, inputs, **schedule)
+
+
+def slow_loss(name, embedding, prototypes, speaker, *, scale, margin, top_k, penalty):
+    """The paper's formula for one example, class by class, in angles."""
+    cosines = []
+    for centres in prototypes:
+        cosines.append(max(embedding @ p / np.linalg.norm(embedding) / np.linalg.norm(p) for p in centres))
+    others = sorted((c for c in range(len(cosines)) if c != speaker), key=lambda c: (-cosines[c], c))
+    logits = []
+    for c, cosine in enumerate(cosines):
+        theta = math.acos(max(-1, min(1, cosine)))
+        if c == speaker and name == "aam":
+            past_pi = theta + margin > math.pi
+            cosine = cosine - (1 + math.cos(math.pi - margin)) if past_pi else math.cos(theta + margin)
+        elif c == speaker and name == "am":
+            cosine -= margin
+        elif c in others[:top_k]:
+            cosine = math.cos(theta - penalty) if name == "aam" else cosine + penalty
+        logits.append(scale * cosine)
+    return math.log(sum(math.exp(x - logits[speaker]) for x in logits))
+
+
+@pytest.mark.parametrize("index", CASES)
+def test_value_and_gradient_equal_worked_numbers(index):
+    case = {k.split("/")[2]: REFERENCE[k] for k in REFERENCE.files if k.startswith(f"margin/{index}/")}
+    given = json.loads(str(case["config"]))
+    config = LossConfig(
+        name=given["kind"],
+        sub_centres=given["sub_centers"],
+        scale=given["scale"],
+        margin=given["margin"],
+        top_k=given["top_k"],
+        penalty=given["penalty"],
+    )
+    with jax.enable_x64(True):
+
+        @jax.jit
+        @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
+        def mean_loss(embedding, prototypes):
+            loss, _, _ = _apply(config, prototypes, embedding, case["speaker"])
+            return loss.mean(), loss
+
+        (_, loss), gradients = mean_loss(jnp.asarray(case["embedding"]), jnp.asarray(case["prototypes"]))
+    np.testing.assert_allclose(loss, case["loss"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(gradients[0], case["grad_embedding"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(gradients[1], case["grad_prototypes"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("top_k", [0, 2, 6])
+@pytest.mark.parametrize("name", sorted(MARGINS))
+def test_equals_the_formula_in_value_and_finite_differences(name, top_k):
+    """``top_k = 6`` penalises all others; the second example lies opposite its prototype, beyond pi - margin."""
+    rng = np.random.default_rng(0)
+    prototypes, speaker = rng.normal(size=(7, 2, 4)), np.array([3, 5, 0])
+    embedding = rng.normal(size=(3, 4))
+    prototypes[5] = -embedding[1] + 0.05 * rng.normal(size=(2, 4))
+    options = {"scale": 8.0, "margin": 0.3, "top_k": top_k, "penalty": 0.1}
+    config = LossConfig(name=name, sub_centres=2, **options)
+    with jax.enable_x64(True):
+
+        @jax.jit
+        @functools.partial(jax.value_and_grad, has_aux=True)
+        def total(embedding):
+            loss, _, _ = _apply(config, jnp.asarray(prototypes), embedding, speaker)
+            return loss.sum(), loss
+
+        (_, loss), gradient = total(jnp.asarray(embedding))
+    for b in range(3):
+        slow = functools.partial(slow_loss, name, prototypes=prototypes, speaker=speaker[b], **options)
+        np.testing.assert_allclose(loss[b], slow(embedding[b]), rtol=0, atol=1e-9)
+        for i, step in enumerate(1e-6 * np.eye(4)):
+            difference = (slow(embedding[b] + step) - slow(embedding[b] - step)) / 2e-6
+            np.testing.assert_allclose(gradient[b, i], difference, rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def small_case():
+    rng = np.random.default_rng(1)
+    embedding, prototypes = rng.normal(size=(6, 5)), rng.normal(size=(9, 2, 5))
+    return jnp.asarray(embedding, jnp.float32), jnp.asarray(prototypes, jnp.float32), np.array([0, 8, 3, 3, 5, 1])
+
+
+@pytest.mark.parametrize("name", sorted(MARGINS))
+def test_without_margin_and_penalty_every_loss_is_plain_softmax(name, small_case):
+    embedding, prototypes, speaker = small_case
+    config = LossConfig(name=name, sub_centres=2, top_k=3)
+    loss, _, _ = _apply(config, prototypes, embedding, speaker, margin=0.0, penalty=0.0)
+    e = embedding / jnp.linalg.norm(embedding, axis=-1, keepdims=True)
+    p = prototypes / jnp.linalg.norm(prototypes, axis=-1, keepdims=True)
+    logits = 32 * np.einsum("be,cke->bck", e, p).max(axis=2)
+    np.testing.assert_allclose(loss, -jax.nn.log_softmax(logits)[np.arange(6), speaker], rtol=1e-4, atol=1e-4)
+
+
+def test_renaming_speakers_changes_nothing(small_case):
+    embedding, prototypes, speaker = small_case
+    config = LossConfig(sub_centres=2, top_k=3)
+    order = np.random.default_rng(2).permutation(9)
+    renamed = np.argsort(order)[speaker]
+    for one, other in zip(
+        jax.tree.leaves(_apply(config, prototypes, embedding, speaker)),
+        jax.tree.leaves(_apply(config, prototypes[order], embedding, renamed)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_metrics_speak_of_plain_cosines():
+    cosine = jnp.array([[0.5, 0.4, 0.3, -0.2], [0.1, 0.4, 0.3, 0.2]])
+    classes = DenseClasses(cosine, jnp.array([0, 2], jnp.int32))
+    _, metrics = margin_softmax(
+        classes, margin_pair=MARGINS["am"], scale=30.0, margin=0.4, top_k=2, penalty=0.1
+    )  # with a margin of 0.4 the first example would count as wrong
+    np.testing.assert_array_equal(metrics["accuracy"], [1, 0])
+    np.testing.assert_allclose(metrics["target_cosine"], [0.5, 0.3])
+    np.testing.assert_allclose(metrics["top_negative_cosine"], [0.35, 0.3])
+
+
+def test_ties_go_to_the_lowest_class_and_exactly_k_are_penalised():
+    cosine = jnp.array([[0.5, 0.5, 0.5, 0.5, 0.9, 0.1]])
+    classes = DenseClasses(cosine, jnp.array([1], jnp.int32))
+    members = classes.top_negatives(3).contain(cosine, jnp.arange(6))
+    np.testing.assert_array_equal(np.flatnonzero(members[0] & (np.arange(6) != 1)), [0, 2, 4])
+
+
+def test_no_gradient_passes_through_the_selection():
+    cosine, speaker = jnp.array([[0.5, 0.4, 0.3, -0.2]]), jnp.array([0], jnp.int32)
+    gradient = jax.grad(lambda cosine: DenseClasses(cosine, speaker).top_negatives(2).cosine.sum())(cosine)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("name", sorted(MARGINS))
+@pytest.mark.parametrize("cosine", [-1.0, 1.0])
+def test_gradient_is_finite_where_the_angle_has_none(name, cosine):
+    @jax.jit
+    @jax.grad
+    def gradient(cosines):
+        classes = DenseClasses(cosines, jnp.array([0], jnp.int32))
+        pair = MARGINS[name]
+        return margin_softmax(classes, margin_pair=pair, scale=32.0, margin=0.2, top_k=1, penalty=0.06)[0].sum()
+
+    assert np.isfinite(gradient(jnp.array([[cosine, cosine, 0.0]]))).all()
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.2, 0.5])
+def test_the_angular_margin_falls_without_a_jump_to_the_end_of_the_half_circle(margin):
+    with jax.enable_x64(True):
+        theta = np.linspace(0, np.pi, 20_001)
+        target = np.asarray(aam_target(jnp.cos(theta), margin))
+    steps = np.diff(target)
+    assert (steps[1:-1] < 0).all()
+    assert np.abs(steps).max() < 2 * np.pi / 20_000  # no faster than the cosine itself
+
+
+def test_margin_and_penalty_may_be_traced(small_case):
+    embedding, prototypes, speaker = small_case
+    config = LossConfig(name="aam", sub_centres=2, top_k=3)
+
+    @jax.jit
+    def loss(margin, penalty):
+        return _apply(config, prototypes, embedding, speaker, margin=margin, penalty=penalty)[0]
+
+    assert (loss(0.2, 0.06) > loss(0.1, 0.03)).all()
+    np.testing.assert_allclose(loss(0.2, 0.06), _apply(config, prototypes, embedding, speaker)[0], rtol=1e-5)
+    assert loss._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "num_speakers", "message"),
+    [
+        (LossConfig(top_k=8), 8, r"top_k must be below the number of speakers \(8\).* but it is 8. Use 0 .* to 7"),
+        (LossConfig(top_k=-1), 8, "but it is -1"),
+        (LossConfig(top_k=0), 1, "needs at least 2 of them; the data has 1"),
+        (LossConfig(sub_centres=0), 8, "sub_centres must be at least 1 prototype per speaker, but it is 0"),
+        (LossConfig(name="aamm"), 8, "Unknown loss 'aamm'. Did you mean 'aam'?"),
+    ],
+)
+def test_impossible_losses_are_refused(config, num_speakers, message):
+    with pytest.raises(UserError, match=message):
+        build_loss(config, num_speakers=num_speakers, embedding_dim=4)

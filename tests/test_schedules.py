@@ -1,0 +1,86 @@
+"""Learning rate, margin and update rule against slow references."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mqmha_jax.config import LossConfig, OptimizerConfig
+from mqmha_jax.train.optim import build_optimizer, decayed
+from mqmha_jax.train.schedules import learning_rate, margin_progress
+
+
+def test_exponential_schedule_warms_up_and_ends_where_it_should() -> None:
+    config = OptimizerConfig(learning_rate=0.1, final_learning_rate=1e-4, warmup=0.1)
+    rates = np.array([float(learning_rate(config, 100)(step)) for step in range(100)])
+    np.testing.assert_allclose(rates[:10], 0.1 * np.arange(1, 11) / 10, rtol=1e-5)
+    np.testing.assert_allclose(rates[10:], 0.1 * (1e-4 / 0.1) ** (np.arange(90) / 90), rtol=1e-4)
+    assert float(learning_rate(config, 100)(100)) == pytest.approx(1e-4, rel=1e-4)
+
+
+def test_cosine_schedule_is_half_way_in_the_middle() -> None:
+    config = OptimizerConfig(learning_rate=0.2, final_learning_rate=0.02, schedule="cosine", warmup=0.0)
+    schedule = learning_rate(config, 100)
+    assert [float(schedule(step)) for step in (0, 50, 100)] == pytest.approx([0.2, 0.11, 0.02])
+
+
+def test_constant_schedule_stays() -> None:
+    config = OptimizerConfig(learning_rate=0.2, schedule="constant", warmup=0.0)
+    assert float(learning_rate(config, 10)(7)) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("growth", "middle"), [("linear", 0.5), ("exponential", 1 - 1e-3**0.5)])
+def test_margin_grows_between_its_fractions(growth: str, middle: float) -> None:
+    config = LossConfig(margin_start=0.2, margin_end=0.4, margin_growth=growth)
+    progress = margin_progress(config, 100)
+    values = [float(progress(step)) for step in (0, 20, 30, 40, 99)]
+    np.testing.assert_allclose(values, [0, 0, middle, 1, 1], atol=1e-6)
+
+
+def test_a_margin_without_ramp_applies_from_the_first_step() -> None:
+    assert float(margin_progress(LossConfig(), 100)(0)) == 1.0
+
+
+@pytest.fixture(scope="module")
+def params() -> dict:
+    return {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "prototypes": jnp.full((4, 2, 3), 2.0)}
+
+
+def test_only_kernels_and_prototypes_decay(params: dict) -> None:
+    assert decayed(params) == {"kernel": True, "bias": False, "prototypes": True}
+
+
+def test_sgd_is_nesterov_with_coupled_decay(params: dict) -> None:
+    """Against the update written out for each array, as PyTorch's SGD(nesterov=True, weight_decay) defines it."""
+    config = OptimizerConfig(name="sgd", momentum=0.9, weight_decay=0.1)
+    rate = 0.5
+    optimizer = build_optimizer(config, lambda step: rate)
+    state = optimizer.init(params)
+    expected = {name: np.asarray(value) for name, value in params.items()}
+    velocity = {name: np.zeros_like(value) for name, value in expected.items()}
+    current = params
+    for step in range(3):
+        gradients = jax.tree.map(lambda p: jnp.full(p.shape, 0.3 + 0.1 * step), current)
+        updates, state = optimizer.update(gradients, state, current)
+        current = jax.tree.map(lambda p, u: p + u, current, updates)
+        for name, value in expected.items():
+            gradient = 0.3 + 0.1 * step + (0.1 * value if value.ndim > 1 else 0)
+            velocity[name] = 0.9 * velocity[name] + gradient
+            expected[name] = value - rate * (gradient + 0.9 * velocity[name])
+    for name in expected:
+        np.testing.assert_allclose(current[name], expected[name], rtol=1e-5)
+
+
+def test_adamw_does_not_decay_biases(params: dict) -> None:
+    optimizer = build_optimizer(OptimizerConfig(name="adamw", weight_decay=0.1), lambda step: 0.5)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["bias"], 0)
+    np.testing.assert_allclose(updates["kernel"], -0.5 * 0.1 * params["kernel"], rtol=1e-6)
+
+
+def test_gradients_are_clipped_by_their_global_norm(params: dict) -> None:
+    config = OptimizerConfig(momentum=0.0, weight_decay=0.0, max_gradient_norm=1.0)
+    optimizer = build_optimizer(config, lambda step: 1.0)
+    updates, _ = optimizer.update(jax.tree.map(lambda p: 100 * p, params), optimizer.init(params), params)
+    assert np.sqrt(sum(float((u**2).sum()) for u in jax.tree.leaves(updates))) == pytest.approx(1.0, rel=1e-5)

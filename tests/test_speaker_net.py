@@ -1,0 +1,165 @@
+"""Every encoder with every pooling: shapes, gradients, and that padding changes no number."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.errors import UserError
+from mqmha_jax.models import build_speaker_net, unit_length
+from mqmha_jax.models.encoders import ENCODERS
+from mqmha_jax.models.encoders.resnet import ResNet
+from mqmha_jax.models.pooling import POOLINGS
+
+NUM_FEATURES = 8
+SMALL_RESNET = {"width": 4, "stage_sizes": [1, 1], "strides": [1, 2]}
+# One depth of each kind of block stands for its family.
+SMALL_ENCODERS = {
+    "resnet18": SMALL_RESNET,
+    "resnet50": SMALL_RESNET,
+    "tdnn": {"channels": 8, "final_channels": 8, "kernel_sizes": [5, 3], "dilations": [1, 2]},
+}
+SMALL_POOLINGS = {"tap": {}, "tstp": {}, "mqmha": {"heads": 4, "queries": 2}}
+
+
+def _batch(num_frames: int, lengths: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """The same utterances whatever the padding, which holds huge numbers that must not matter."""
+    fbank = np.random.default_rng(0).normal(size=(len(lengths), 40, NUM_FEATURES)).astype(np.float32)[:, :num_frames]
+    mask = np.arange(num_frames)[None, :] < np.array(lengths)[:, None]
+    fbank[~mask] = 1e6
+    return jnp.asarray(fbank), jnp.asarray(mask)
+
+
+@functools.cache
+def _small_net(encoder: str, pooling: str):
+    """A network and variables as after some training; drawn by NumPy, because compiling ``init`` takes seconds."""
+    net = build_speaker_net(
+        ModelConfig(
+            encoder=part(encoder, **SMALL_ENCODERS[encoder]),
+            pooling=part(pooling, **SMALL_POOLINGS[pooling]),
+            embedding_dim=6,
+            normalize_pooled=True,
+            normalize_embedding=True,
+        )
+    )
+    shapes = jax.eval_shape(functools.partial(net.init, jax.random.key(0), train=False), *_batch(16, (16, 9)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(-0.5, 0.5, leaf.shape), leaf.dtype), shapes)
+    variables["batch_stats"] = jax.tree.map(lambda x: x + 1, variables["batch_stats"])  # variances are positive
+    return net, variables
+
+
+# Every encoder and every pooling once in full; that the other pairs fit together is a matter of shapes.
+@pytest.fixture(
+    params=[(encoder, "mqmha") for encoder in SMALL_ENCODERS] + [("tdnn", "tap"), ("tdnn", "tstp")], ids="-".join
+)
+def net_and_variables(request):
+    return _small_net(*request.param)
+
+
+@pytest.mark.parametrize("encoder", SMALL_ENCODERS)
+@pytest.mark.parametrize("pooling", SMALL_POOLINGS)
+def test_every_encoder_fits_every_pooling(encoder, pooling):
+    net, variables = _small_net(encoder, pooling)
+    embedding = jax.eval_shape(functools.partial(net.apply, train=False), variables, *_batch(15, (15, 1, 8)))
+    assert embedding.shape == (3, 6)
+    assert embedding.dtype == jnp.float32
+
+
+def test_the_small_tables_cover_every_encoder_class_and_pooling():
+    def kind(name):
+        builder = ENCODERS[name]
+        is_partial = isinstance(builder, functools.partial)
+        return (builder.func, builder.keywords.get("block")) if is_partial else (builder, None)
+
+    assert {kind(name) for name in ENCODERS} == {kind(name) for name in SMALL_ENCODERS}
+    assert set(POOLINGS) == set(SMALL_POOLINGS)
+
+
+def test_mixed_lengths_in_a_batch_equal_one_by_one(net_and_variables):
+    net, variables = net_and_variables
+    embed = jax.jit(lambda fbank, mask: unit_length(net.apply(variables, fbank, mask, train=False)))
+    lengths = (15, 1, 8)
+    alone = [embed(*(x[i : i + 1] for x in _batch(n, lengths)))[0] for i, n in enumerate(lengths)]
+    for num_frames in (15, 18):  # both parities of the padded length
+        np.testing.assert_allclose(embed(*_batch(num_frames, lengths)), np.stack(alone), rtol=0, atol=1e-5)
+
+
+def test_training_gradient_is_finite_and_reaches_every_parameter(net_and_variables):
+    net, variables = net_and_variables
+    fbank, mask = _batch(15, (15, 1, 8))
+
+    @jax.jit
+    def gradient(params):
+        def loss(params):
+            out, _ = net.apply({**variables, "params": params}, fbank, mask, train=True, mutable=["batch_stats"])
+            return (out**3).sum()
+
+        return jax.grad(loss)(params)
+
+    for path, leaf in jax.tree.leaves_with_path(gradient(variables["params"])):
+        assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
+        assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("encoder", SMALL_ENCODERS)
+def test_padding_changes_neither_training_outputs_nor_collected_statistics(encoder):
+    net, variables = _small_net(encoder, "tstp")
+    step = jax.jit(lambda fbank, mask: net.apply(variables, fbank, mask, train=True, mutable=["batch_stats"]))
+    lengths = (15, 1, 8)
+    embedding, update = step(*_batch(15, lengths))
+    padded_embedding, padded_update = step(*_batch(18, lengths))
+    np.testing.assert_allclose(embedding, padded_embedding, rtol=0, atol=1e-4)
+    for one, other in zip(jax.tree.leaves(update), jax.tree.leaves(padded_update), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", SMALL_ENCODERS)
+def test_bfloat16_computes_near_float32_and_keeps_parameters_and_embedding_in_float32(encoder):
+    net, variables = _small_net(encoder, "mqmha")
+    batch = _batch(16, (16, 9))
+    low = net.clone(encoder=net.encoder.clone(dtype=jnp.dtype("bfloat16")))
+    initial = jax.eval_shape(lambda *batch: low.init(jax.random.key(0), *batch, train=False), *batch)
+    assert {leaf.dtype for leaf in jax.tree.leaves(initial)} == {jnp.dtype("float32")}
+    expected = jax.jit(functools.partial(net.apply, train=False))(variables, *batch)
+    embedding = jax.jit(functools.partial(low.apply, train=False))(variables, *batch)
+    assert embedding.dtype == jnp.float32
+    cosine = (unit_length(expected) * unit_length(embedding)).sum(axis=1)
+    assert (cosine > 0.99).all()
+    assert not np.array_equal(expected, embedding)
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name.startswith("resnet")])
+def test_resnets_are_as_deep_as_their_names_say(name):
+    net = build_speaker_net(ModelConfig(encoder=part(name)))
+    convolutions_per_block = {"basic": 2, "bottleneck": 3}[net.encoder.block]
+    assert sum(net.encoder.stage_sizes) * convolutions_per_block + 2 == int(name.removeprefix("resnet"))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"encoder": part("resnet43")}, "Unknown encoder 'resnet43'. Did you mean 'resnet34'?"),
+        ({"pooling": part("mqhma")}, "Unknown pooling 'mqhma'. Did you mean 'mqmha'?"),
+        ({"pooling": part("mqmha", head=4)}, "'head'. Did you mean 'heads'?"),
+        ({"encoder": part("resnet34", dtype="float16")}, "'dtype'"),
+        ({"pooling": part("mqmha", heads="4")}, "pooling 'mqmha', option 'heads' cannot be '4'"),
+        ({"pooling": part("mqmha", heads=0)}, "option 'heads' cannot be 0: Input should be greater than 0"),
+        ({"pooling": part("mqmha", layers=3)}, "option 'layers' cannot be 3: Input should be 1 or 2"),
+        ({"encoder": part("resnet34", block="botleneck")}, "Input should be 'basic' or 'bottleneck'"),
+        ({"encoder": part("tdnn", dilations=3)}, "option 'dilations' cannot be 3: Input should be a valid"),
+    ],
+)
+def test_mistaken_parts_are_named(config, message):
+    with pytest.raises(UserError) as error:
+        build_speaker_net(ModelConfig(**config))
+    assert message in str(error.value)
+
+
+def test_options_come_from_json_as_well():
+    net = build_speaker_net(ModelConfig(encoder=part("resnet18", stage_sizes=[1, 1, 1, 1])))
+    assert isinstance(net.encoder, ResNet)
+    assert net.encoder.stage_sizes == (1, 1, 1, 1)
