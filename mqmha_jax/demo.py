@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import jax
@@ -130,7 +129,7 @@ def _split(recordings: list[Recording], seed: int) -> dict[str, list[Recording]]
     if len(speakers) < 3 * held_out:
         raise UserError(
             f"The corpus has {len(speakers)} speakers; at least {3 * _HELD_OUT_AT_LEAST} are needed, because some are "
-            "held out for the dev list and the evaluation. Add speakers; every speaker needs a folder, or a name in the CSV."
+            "held out for the dev list and the evaluation. Add speakers; each needs a folder, or a name in the CSV."
         )
     order = np.random.default_rng(seed).permutation(len(speakers))
     part_of = dict.fromkeys(speakers, "train")
@@ -142,14 +141,14 @@ def _split(recordings: list[Recording], seed: int) -> dict[str, list[Recording]]
 def _sessions(shards: FbankShards) -> dict[str, str] | None:
     """The session of each utterance where the corpus names them: a column, or the folder between speaker and file."""
     if "session" in shards.attributes:
-        named_sessions: Sequence[Any] = shards.attributes["session"]
+        named_sessions: Sequence[str] = [str(session) for session in shards.attributes["session"]]
     else:
         named_sessions = ["/".join(utterance.split("/")[1:-1]) for utterance in shards.utterances]
     by_speaker: dict[int, set[str]] = {}
     for speaker, session in zip(shards.speaker, named_sessions, strict=True):
-        by_speaker.setdefault(int(speaker), set()).add(str(session))
+        by_speaker.setdefault(int(speaker), set()).add(session)
     if any(len(sessions) > 1 for sessions in by_speaker.values()):
-        return {u: f"{s}" for u, s in zip(shards.utterances, named_sessions, strict=True)}
+        return dict(zip(shards.utterances, named_sessions, strict=True))
     return None
 
 

@@ -13,7 +13,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embed import EmbedFn, embed, make_embed_fn
 from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials, measure_trials
 from mqmha_jax.evaluation.report import write_threshold
-from mqmha_jax.evaluation.scoring import unit_length
+from mqmha_jax.evaluation.scoring import as_norm, unit_length
 from mqmha_jax.evaluation.selection import Selection, named
 from mqmha_jax.evaluation.training_mean import load_mean, save_mean, training_mean
 from mqmha_jax.train.checkpoint import LoadedNetwork, load_network

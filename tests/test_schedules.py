@@ -60,7 +60,7 @@ def test_sgd_is_nesterov_with_coupled_decay(params: dict) -> None:
     velocity = {name: np.zeros_like(value) for name, value in expected.items()}
     current = params
     for step in range(3):
-        gradients = jax.tree.map(lambda p: jnp.full(p.shape, 0.3 + 0.1 * step), current)
+        gradients = jax.tree.map(lambda p, step=step: jnp.full(p.shape, 0.3 + 0.1 * step), current)
         updates, state = optimizer.update(gradients, state, current)
         current = jax.tree.map(lambda p, u: p + u, current, updates)
         for name, value in expected.items():

@@ -37,8 +37,8 @@ class DevList:
         require_same_fbank(training.spec, shards.spec, f"The dev shards in {data.dev}")
         if shared := sorted(set(training.speakers) & set(shards.speakers)):
             warnings.warn(
-                f"{len(shared)} speakers of the dev shards are trained on, e.g. {shared[0]!r}: the dev EER will look better "
-                "than it is.",
+                f"{len(shared)} speakers of the dev shards are trained on, e.g. {shared[0]!r}: the dev EER will look "
+                "better than it is.",
                 stacklevel=2,
             )
         self._trials = read_trials(data.dev_trials)

@@ -1,10 +1,10 @@
 """The training story, top to bottom: data, model, restore, then steps with log, evaluation and checkpoints."""
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import grain
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -26,7 +26,6 @@ from mqmha_jax.train.signals import stop_on_signal
 from mqmha_jax.train.state import TrainState, initial_state
 from mqmha_jax.train.step import build_train_step
 from mqmha_jax.train.workdir import claim
-from mqmha_jax.types import Batch
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     return TrainResult(step=step, finished=step >= config.train.steps, data_wait=clock.data_wait)
 
 
-def _batches(config: Config, shards: FbankShards, first_step: int) -> Iterator[Batch]:
+def _batches(config: Config, shards: FbankShards, first_step: int) -> grain.DatasetIterator:
     return train_batches(
         shards,
         batch_size=config.data.batch_size,

@@ -71,7 +71,8 @@ def read_log(workdir: Path) -> list[dict]:
 
 
 def _drop_lines_after(path: Path, step: int) -> None:
-    kept = [line for line in read_log(path.parent) if line["step"] <= step]
+    # What belongs to a checkpoint's step is logged before it is saved. Without a checkpoint the run starts anew.
+    kept = [line for line in read_log(path.parent) if step > 0 and line["step"] <= step]
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
     os.replace(temporary, path)

@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.train.state import TrainState
 from mqmha_jax.types import Batch
 
 
@@ -43,6 +44,6 @@ def place_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     return {name: jax.make_array_from_process_local_data(split, np.asarray(value)) for name, value in batch.items()}
 
 
-def replicate(tree: object, mesh: Mesh) -> object:
-    """The same arrays on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, jax.P()))
+def replicate(state: TrainState, mesh: Mesh) -> TrainState:
+    """The same state on every device."""
+    return jax.device_put(state, NamedSharding(mesh, jax.P()))

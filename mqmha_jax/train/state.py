@@ -17,8 +17,7 @@ from mqmha_jax.losses import Loss
 INIT_STREAM, STEP_STREAM = 0, 1
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """The state of a run after ``step`` steps; with the configuration it is all that a resume needs.
 
     Attributes:

@@ -1,5 +1,6 @@
 """A work directory belongs to one experiment on one data set, and to one process at a time."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -40,28 +41,13 @@ def claim(workdir: Path, config: Config, data: dict[str, Any]) -> TextIO:
         is in use by another process.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = _lock(workdir)
-    if (workdir / CONFIG_NAME).exists():
-        saved = load_config(workdir / CONFIG_NAME)
-        changed = [
-            line for line in differences(saved, config) if not line.startswith(tuple(f"{name}:" for name in _FREE))
-        ]
-        if changed:
-            raise UserError(
-                f"{workdir} holds a run with another configuration; these options differ (saved -> given): "
-                f"{'; '.join(changed)}. Give the same options to resume, or another --workdir for a new run."
-            )
-        saved_data = json.loads((workdir / DATA_NAME).read_text())
-        other = [
-            f"{name}: {saved_data.get(name)} -> {data.get(name)}" for name in data if saved_data.get(name) != data[name]
-        ]
-        if other:
-            raise UserError(
-                f"{workdir} was trained on other data than {config.data.train} (saved -> given): {'; '.join(other)}. "
-                "Point data.train at the same shards to resume, or give another --workdir."
-            )
-    write_json(workdir / DATA_NAME, data)
-    write_json(workdir / CONFIG_NAME, to_dict(config))
+    with contextlib.ExitStack() as on_error:
+        lock = on_error.enter_context(_lock(workdir))
+        if (workdir / CONFIG_NAME).exists():
+            _check_same_run(workdir, config, data)
+        write_json(workdir / DATA_NAME, data)
+        write_json(workdir / CONFIG_NAME, to_dict(config))
+        on_error.pop_all()
     return lock
 
 
@@ -76,6 +62,24 @@ def read_config(workdir: Path) -> Config:
             f"{workdir} is not a work directory: it has no {CONFIG_NAME}. Train with --workdir {workdir} first."
         )
     return load_config(workdir / CONFIG_NAME)
+
+
+def _check_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> None:
+    saved = load_config(workdir / CONFIG_NAME)
+    free = tuple(f"{name}:" for name in _FREE)
+    changed = [line for line in differences(saved, config) if not line.startswith(free)]
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run with another configuration; these options differ (saved -> given): "
+            f"{'; '.join(changed)}. Give the same options to resume, or another --workdir for a new run."
+        )
+    known = json.loads((workdir / DATA_NAME).read_text())
+    other = [f"{name}: {known.get(name)} -> {value}" for name, value in data.items() if known.get(name) != value]
+    if other:
+        raise UserError(
+            f"{workdir} was trained on other data than {config.data.train} (saved -> given): {'; '.join(other)}. "
+            "Point data.train at the same shards to resume, or give another --workdir."
+        )
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,8 +15,8 @@ from mqmha_jax.models.masked import MaskedBatchNorm, mask_frames
 class TDNN(nn.Module):
     """Time-delay layers: affine over neighbouring frames, ReLU, batch normalisation (Snyder et al., X-vectors, 2018).
 
-    What lies outside the utterance, or outside the mask, counts as zero, the mean of a normalised activation. So a layer
-    without a stride keeps the length, padding is exact, and one frame is long enough.
+    What lies outside the utterance, or outside the mask, counts as zero, the mean of a normalised activation. So a
+    layer without a stride keeps the length, padding is exact, and one frame is long enough.
 
     Attributes:
       channels: width of all layers but the last.
@@ -74,8 +74,8 @@ class TDNN(nn.Module):
         numbers = [len(option) for option in (self.kernel_sizes, self.dilations, self.strides)]
         if not self.kernel_sizes or len(set(numbers)) > 1:
             raise UserError(
-                "Encoder 'tdnn': kernel_sizes, dilations and strides have {}, {} and {} entries; each layer needs one of "
-                "each.".format(*numbers)
+                "Encoder 'tdnn': kernel_sizes, dilations and strides have {}, {} and {} entries; each layer needs "
+                "one of each.".format(*numbers)
             )
         if even := [size for size in self.kernel_sizes if size % 2 == 0]:
             raise UserError(
