@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
@@ -110,7 +111,7 @@ def _cohort(
     vectors = embed(embed_fn, Selection(shards, chosen, max_frames=_COHORT_FRAMES)).vectors
     offset = np.zeros_like(vectors[0]) if mean is None else mean
     sums = np.zeros((len(shards.speakers), vectors.shape[1]), np.float32)
-    np.add.at(sums, shards.speaker[chosen], np.asarray(unit_length(vectors - offset[None])))
-    counts = np.bincount(shards.speaker[chosen], minlength=len(sums))
+    np.add.at(sums, shards.speaker[chosen], np.asarray(unit_length(jnp.asarray(vectors - offset[None]))))
+    counts = np.bincount(shards.speaker[chosen], minlength=len(sums)).astype(np.float32)
     present = counts > 0
     return sums[present] / counts[present, None] + offset[None]

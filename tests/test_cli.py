@@ -34,8 +34,8 @@ def test_help_explains_every_option_with_its_default(command: str) -> None:
     for parameter in main.commands[command].params:
         if getattr(parameter, "help", None) is not None and parameter.name != "help":
             assert parameter.help.split()[0] in text
-            described = "default" in parameter.help or parameter.required or not parameter.default
-            assert described or f"[default: {parameter.default}]" in " ".join(text.split())
+            if isinstance(parameter.default, (int, str, Path)) and not isinstance(parameter.default, bool):
+                assert f"[default: {parameter.default}]" in " ".join(text.split())
 
 
 def test_help_loads_no_heavy_library() -> None:

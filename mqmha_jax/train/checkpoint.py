@@ -141,7 +141,8 @@ class Checkpoints:
             shown = "; ".join(f"{n}: here {ours.get(n, 'absent')}, saved {theirs.get(n, 'absent')}" for n in names[:5])
             raise UserError(
                 f"The checkpoint of step {step} in {self._directory} belongs to another architecture: "
-                f"{len(names)} arrays differ, first {shown}. Use the configuration it was trained with, or another work directory."
+                f"{len(names)} arrays differ, first {shown}. Use the configuration it was trained with, or another "
+                "work directory."
             )
 
     def _not_saved(self, error: Exception) -> UserError:

@@ -1,10 +1,10 @@
 """The training story, top to bottom: data, model, restore, then steps with log, evaluation and checkpoints."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import grain
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -26,6 +26,7 @@ from mqmha_jax.train.signals import stop_on_signal
 from mqmha_jax.train.state import TrainState, initial_state
 from mqmha_jax.train.step import build_train_step
 from mqmha_jax.train.workdir import claim
+from mqmha_jax.types import Batch
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         clock = Clock(config.data.batch_size)
         shown: dict[str, str] = {}
         with (
-            contextlib.closing(_batches(config, shards, first_step)) as batches,
+            _batches(config, shards, first_step) as batches,
             MetricsLog(workdir, first_step=first_step) as log,
             tqdm(total=config.train.steps, initial=first_step, unit="step", disable=not progress) as bar,
         ):
@@ -122,8 +123,9 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     return TrainResult(step=step, finished=step >= config.train.steps, data_wait=clock.data_wait)
 
 
-def _batches(config: Config, shards: FbankShards, first_step: int) -> grain.DatasetIterator:
-    return train_batches(
+@contextlib.contextmanager
+def _batches(config: Config, shards: FbankShards, first_step: int) -> Iterator[Iterator[Batch]]:
+    batches = train_batches(
         shards,
         batch_size=config.data.batch_size,
         crop_frames=config.data.crop_frames,
@@ -135,6 +137,10 @@ def _batches(config: Config, shards: FbankShards, first_step: int) -> grain.Data
         host=jax.process_index(),
         num_workers=config.data.num_workers,
     )
+    try:
+        yield batches
+    finally:
+        batches.close()
 
 
 def _evaluate(dev: DevList, net: nn.Module, state: TrainState, log: MetricsLog) -> tuple[TrainState, str]:
