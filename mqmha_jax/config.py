@@ -52,8 +52,8 @@ class DataConfig:
     dev_trials: str = option("", "trial list over the dev shards")
     crop_frames: Positive = option(200, "frames per training example; shorter utterances are repeated")
     batch_size: Positive = option(128, "training examples per step, over all devices and hosts")
-    sampling: Literal["utterance", "speaker"] = option(
-        "utterance", "draw every utterance equally often, or every speaker equally often"
+    sampling: Literal["utterance", "duration", "speaker"] = option(
+        "utterance", "draw every utterance equally often, in proportion to its length, or every speaker equally often"
     )
     utterances_per_speaker: Positive = option(1, "U: a batch holds batch_size / U speakers with U utterances each")
     num_workers: Count = option(0, "worker processes that read crops; 0 reads in threads of the main process")

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mqmha_jax.config import FbankSpec
-from mqmha_jax.data.sampling import speaker_sequence, utterance_sequence
+from mqmha_jax.data.sampling import duration_sequence, speaker_sequence, utterance_sequence
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.shard_writer import UtteranceFbank, write_shards
 from mqmha_jax.data.train_pipeline import example_utterance, train_batches
@@ -30,7 +30,7 @@ OPTIONS: dict[str, Any] = {
     "seed": 3,
     "first_step": 0,
 }
-SEQUENCE_OPTIONS = ("batch_size", "sampling", "utterances_per_speaker", "seed")
+SEQUENCE_OPTIONS = ("batch_size", "crop_frames", "sampling", "utterances_per_speaker", "seed")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_row_is_a_crop_of_its_speakers_utterance(shards: FbankShards) -> None:
     assert len(starts[333]) > 60
 
 
-@pytest.mark.parametrize("change", [{}, {"sampling": "speaker"}, {"sampling": "speaker", "utterances_per_speaker": 4}])
+@pytest.mark.parametrize("change", [{}, {"sampling": "duration"}, {"sampling": "speaker", "utterances_per_speaker": 4}])
 def test_any_batch_can_be_the_first(shards: FbankShards, change: dict[str, Any]) -> None:
     whole = take(shards, 9, **change)
     assert_same(take(shards, 4, first_step=5, **change), whole[5:])
@@ -135,6 +135,12 @@ def test_an_epoch_has_every_utterance_once_and_another_order_each_time() -> None
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
+def test_duration_sampling_draws_an_utterance_as_often_as_it_holds_crops() -> None:
+    sequence = duration_sequence(np.array([10, 100, 149, 250, 1000], np.int32), crop_frames=100, seed=0)
+    epochs = [collections.Counter(sequence[15 * epoch + i] for i in range(15)) for epoch in range(2)]
+    assert epochs[0] == epochs[1] == {0: 1, 1: 1, 2: 1, 3: 2, 4: 10}
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     counts=st.lists(st.integers(1, 9), min_size=1, max_size=12),
@@ -142,6 +148,7 @@ def test_an_epoch_has_every_utterance_once_and_another_order_each_time() -> None
     utterances_per_speaker=st.integers(1, 4),
     batch=st.integers(0, 50),
 )
+@example(counts=[3], speakers_per_batch=1, utterances_per_speaker=4, batch=4)
 def test_a_batch_has_different_speakers_with_different_utterances(
     counts: list[int], speakers_per_batch: int, utterances_per_speaker: int, batch: int
 ) -> None:
@@ -167,11 +174,11 @@ def test_speaker_sampling_draws_speakers_and_their_utterances_equally_often() ->
 
 
 def test_an_example_leads_back_to_its_utterance(shards: FbankShards) -> None:
-    for change in ({}, {"sampling": "speaker", "utterances_per_speaker": 2}):
+    for change in ({}, {"sampling": "duration"}, {"sampling": "speaker", "utterances_per_speaker": 2}):
         options = OPTIONS | change
         batch = take(shards, 1, first_step=11, **change)[0]
         sequence_options = {name: options[name] for name in SEQUENCE_OPTIONS}
-        names = [example_utterance(shards, int(example), **sequence_options) for example in batch["example"]]
+        names = [example_utterance(shards, int(index), **sequence_options) for index in batch["example"]]
         assert names == [shards.utterances[number] for number in utterance_of(batch)]
 
 

@@ -20,6 +20,24 @@ def utterance_sequence(num_utterances: int, seed: int) -> grain.MapDataset:
     return grain.MapDataset.range(num_utterances).shuffle(seed).repeat()
 
 
+def duration_sequence(num_frames: Int32[np.ndarray, " N"], *, crop_frames: int, seed: int) -> grain.MapDataset:
+    """Every utterance as often per epoch as it holds crops (rounded, at least once), in an order that changes.
+
+    So every part of a corpus with long and short recordings is heard about equally often.
+
+    Args:
+      num_frames: length of each utterance.
+      crop_frames: length of a crop.
+      seed: of the order.
+
+    Returns:
+      An endless sequence of utterance indices that can be read at any place.
+    """
+    crops = np.maximum(1, np.round(num_frames / crop_frames)).astype(np.int64)
+    utterances = np.repeat(np.arange(len(num_frames), dtype=np.int32), crops)
+    return grain.MapDataset.source(utterances).shuffle(seed).repeat().map(int)
+
+
 def speaker_sequence(
     speaker: Int32[np.ndarray, " N"], *, speakers_per_batch: int, utterances_per_speaker: int, seed: int
 ) -> grain.MapDataset:
@@ -61,7 +79,11 @@ class _SpeakerSlots:
         epoch, place = divmod(visit, self._visits_per_epoch)
         speaker = int(self._speakers[epoch * self._num_speakers + place])
         count = int(self._count[speaker])
-        cycle, place = divmod(epoch * self._group + slot, _whole(count, self._group))
+        if count >= self._group:
+            cycle, place = divmod(epoch * self._group + slot, count - count % self._group)
+        else:  # every visit starts a shuffle of its own, so that it has all of the speaker's few utterances
+            cycle, place = divmod(slot, count)
+            cycle += epoch * -(-self._group // count)
         order = np.random.default_rng([self._seed, speaker, cycle]).permutation(count)
         return int(self._utterances[self._first[speaker] + order[place]])
 

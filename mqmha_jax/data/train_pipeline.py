@@ -12,7 +12,7 @@ import grain
 import numpy as np
 from jaxtyping import Float16
 
-from mqmha_jax.data.sampling import speaker_sequence, utterance_sequence
+from mqmha_jax.data.sampling import duration_sequence, speaker_sequence, utterance_sequence
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
 
@@ -24,7 +24,7 @@ BATCHES_AHEAD = 4
 
 LARGEST_SEED = 2**32 - 1
 
-Sampling = Literal["utterance", "speaker"]
+Sampling = Literal["utterance", "duration", "speaker"]
 
 
 class Example(TypedDict):
@@ -55,7 +55,8 @@ def train_batches(
       shards: N utterances of C speakers.
       batch_size: examples per step over all hosts; each host yields ``B = batch_size / num_hosts`` of them.
       crop_frames: T, frames per example, at a random place; a shorter utterance is repeated from its start.
-      sampling: ``"utterance"`` draws every utterance once per epoch; ``"speaker"`` draws every speaker equally often
+      sampling: ``"utterance"`` draws every utterance once per epoch; ``"duration"`` as often as it holds crops;
+        ``"speaker"`` draws every speaker equally often
         and each speaker's utterances in turn, in random order.
       utterances_per_speaker: U; a batch holds ``batch_size / U`` speakers, all different if there are that many, with U
         examples each. More than 1 needs ``sampling="speaker"``.
@@ -74,7 +75,7 @@ def train_batches(
     """
     _check(shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed, num_hosts, host)
     return iter(
-        _utterances(shards, batch_size, sampling, utterances_per_speaker, seed)
+        _utterances(shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed)
         .map_with_index(_with_position)
         .random_map(_Crop(shards, crop_frames), seed=seed)[host::num_hosts]
         .batch(batch_size // num_hosts)[first_step:]
@@ -88,6 +89,7 @@ def example_utterance(
     example: int,
     *,
     batch_size: int,
+    crop_frames: int,
     sampling: Sampling,
     utterances_per_speaker: int,
     seed: int,
@@ -95,20 +97,23 @@ def example_utterance(
     """The utterance of an example, so that a bad batch can be reported by name.
 
     Args:
-      shards, batch_size, sampling, utterances_per_speaker, seed: as ``train_batches`` got them.
+      shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed: as ``train_batches`` got them.
       example: index in the global sequence, which is a batch's ``example`` up to 2**32 samples.
 
     Returns:
       The utterance's id.
     """
-    return shards.utterance(_utterances(shards, batch_size, sampling, utterances_per_speaker, seed)[example])
+    sequence = _utterances(shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed)
+    return shards.utterance(int(sequence[example]))
 
 
 def _utterances(
-    shards: FbankShards, batch_size: int, sampling: Sampling, utterances_per_speaker: int, seed: int
+    shards: FbankShards, batch_size: int, crop_frames: int, sampling: Sampling, utterances_per_speaker: int, seed: int
 ) -> grain.MapDataset:
     if sampling == "utterance":
         return utterance_sequence(len(shards), seed)
+    if sampling == "duration":
+        return duration_sequence(shards.num_frames, crop_frames=crop_frames, seed=seed)
     return speaker_sequence(
         shards.speaker,
         speakers_per_batch=batch_size // utterances_per_speaker,
