@@ -84,6 +84,7 @@ def train(config: Path, workdir: Path, quiet: bool, overrides: tuple[str, ...]) 
 @click.option("--cohort", type=_PATH, help="Shards for adaptive score normalisation, e.g. those of the training.")
 @click.option("--top-n", type=int, default=300, help="Cohort speakers that normalise a score, the nearest ones.")
 @click.option("--no-mean", is_flag=True, help="Do not subtract the mean embedding of the training set.")
+@click.option("--step", type=int, help="Which checkpoint.  [default: the newest]")
 @click.option("--output", type=_PATH, help="Where the results go.  [default: WORKDIR/evaluation]")
 def evaluate(
     workdir: Path,
@@ -92,13 +93,14 @@ def evaluate(
     cohort: Path | None,
     top_n: int,
     no_mean: bool,
+    step: int | None,
     output: Path | None,
 ) -> None:
     """EER and minDCF of the run in WORKDIR: a table, a picture, the scores, a threshold for 'verify'."""
     from mqmha_jax.evaluate_run import evaluate_run
     from mqmha_jax.evaluation.report import result_table, write_results
 
-    results = evaluate_run(workdir, data=data, lists=lists, cohort=cohort, top_n=top_n, use_mean=not no_mean)
+    results = evaluate_run(workdir, data=data, lists=lists, cohort=cohort, top_n=top_n, use_mean=not no_mean, step=step)
     write_results(output or workdir / "evaluation", results, title=workdir.name)
     click.echo(result_table(results))
     click.echo(f"Table, picture and scores are in {output or workdir / 'evaluation'}")

@@ -76,9 +76,10 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
     trials = data / "eval.trials"
     trained = evaluate_run(workdir, data=data / "eval", lists=[trials], progress=progress)[0]
     untrained = _untrained(config, shards, trials)
-    results = [trained._replace(name="trained"), untrained._replace(name="untrained")]
-    write_results(workdir / "evaluation", results, title=f"{kind.split(' (')[0]}, step {result.step}")
-    click.echo(result_table(results))
+    results = [trained._replace(name="trained"), untrained._replace(num_speakers=trained.num_speakers)]
+    title = f"{kind.split(' (')[0]}, step {result.step}"
+    write_results(workdir / "evaluation", results, title=title, mean=False)
+    click.echo(result_table(results, mean=False))
     _say_what_next(workdir, kind, time.perf_counter() - started)
 
 

@@ -31,9 +31,10 @@ def evaluate_run(
     cohort: Path | None = None,
     top_n: int = 300,
     use_mean: bool = True,
+    step: int | None = None,
     progress: bool = True,
 ) -> list[TrialResult]:
-    """Score trial lists with the newest network of a run.
+    """Score trial lists with the network of a run.
 
     Args:
       workdir: of the run. The mean training embedding and the threshold of the first list are kept there too.
@@ -42,6 +43,7 @@ def evaluate_run(
       cohort: shards whose speakers normalise the scores (adaptive s-norm); None: plain cosine.
       top_n: how many of the nearest cohort speakers normalise a score.
       use_mean: subtract the mean embedding of the training set.
+      step: of the checkpoint; None: the newest.
       progress: show progress bars.
 
     Returns:
@@ -50,7 +52,7 @@ def evaluate_run(
     Raises:
       UserError: run, data and lists are missing or do not fit together.
     """
-    network = load_network(workdir)
+    network = load_network(workdir, step)
     config = network.config
     if not lists and not config.data.dev_trials:
         raise UserError(f"The run in {workdir} has no dev list; give one with --data DIR --trials FILE.")

@@ -18,11 +18,12 @@ from mqmha_jax.evaluation.plots import result_picture
 THRESHOLD_FILE = "threshold.json"
 
 
-def result_table(results: Sequence[TrialResult]) -> str:
+def result_table(results: Sequence[TrialResult], *, mean: bool = True) -> str:
     """A plain-text table with one line for each list, and the mean over the lists where there are several.
 
     Args:
       results: of ``evaluate_trials``.
+      mean: leave it out with False, where the results are of several systems.
 
     Returns:
       Lines without a final newline; EER in per cent, minDCF normalised, then counts.
@@ -38,7 +39,7 @@ def result_table(results: Sequence[TrialResult]) -> str:
         ]
         for result in results
     ]
-    if len(results) > 1:
+    if mean and len(results) > 1:
         costs = [float(np.mean([result.min_dcf[p_target] for result in results])) for p_target in P_TARGETS]
         rows.append(["mean", *_rates(float(np.mean([result.eer for result in results])), costs), "", "", ""])
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
@@ -49,7 +50,7 @@ def result_table(results: Sequence[TrialResult]) -> str:
     return "\n".join(lines)
 
 
-def write_results(directory: str | Path, results: Sequence[TrialResult], *, title: str = "") -> None:
+def write_results(directory: str | Path, results: Sequence[TrialResult], *, title: str = "", mean: bool = True) -> None:
     """Writes everything about an evaluation; each file appears whole or not at all.
 
     ``metrics.json`` holds the numbers, ``results.txt`` the table, ``results.png`` the picture, and ``scores_LIST.txt``
@@ -59,6 +60,7 @@ def write_results(directory: str | Path, results: Sequence[TrialResult], *, titl
       directory: made if it is not there; earlier results in it are replaced.
       results: of ``evaluate_trials``, at least one.
       title: line above the picture.
+      mean: as for ``result_table``.
 
     Raises:
       UserError: a file can not be written, or two lists would share one.
@@ -71,7 +73,7 @@ def write_results(directory: str | Path, results: Sequence[TrialResult], *, titl
         files[scores_file] = partial(_write_scores, result)
     picture = {result.name: (result.scores, result.trials.target) for result in results}
     files["results.png"] = lambda path: result_picture(picture, path, title)
-    files["results.txt"] = lambda path: path.write_text(result_table(results) + "\n", encoding="utf-8")
+    files["results.txt"] = lambda path: path.write_text(result_table(results, mean=mean) + "\n", encoding="utf-8")
     files["metrics.json"] = lambda path: _write_json(path, {result.name: _numbers(result) for result in results})
     for name, write in files.items():
         with _replacing(Path(directory) / name) as temporary:

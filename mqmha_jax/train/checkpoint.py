@@ -96,21 +96,25 @@ class Checkpoints:
             **{name: training[name] for name in ("step", "opt_state", "loss_state", "counters")},
         )
 
-    def restore_network(self, like: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], int]:
-        """The network alone, from the newest checkpoint.
+    def restore_network(self, like: Mapping[str, PyTree], step: int | None = None) -> tuple[dict[str, PyTree], int]:
+        """The network alone.
 
         Args:
           like: ``{"params": ..., "batch_stats": ...}`` of arrays or ``jax.ShapeDtypeStruct``.
+          step: of the checkpoint; None: the newest.
 
         Returns:
           The same tree with the saved values, and the step they were saved at.
 
         Raises:
-          UserError: there is no checkpoint, or it belongs to another architecture.
+          UserError: there is no (such) checkpoint, or it belongs to another architecture.
         """
-        step = self.latest_step
-        if step is None:
+        steps = [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+        if not steps:
             raise UserError(f"No complete checkpoint in {self._directory}; train first, or wait for the first save.")
+        step = max(steps) if step is None else step
+        if step not in steps:
+            raise UserError(f"No checkpoint of step {step} in {self._directory}; there are {sorted(steps)}.")
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), dict(like))
         self._check_shapes(step, wanted, self._checkpointer.checkpointables_metadata(step).metadata[_NETWORK])
@@ -170,8 +174,12 @@ class LoadedNetwork(NamedTuple):
     step: int
 
 
-def load_network(workdir: Path) -> LoadedNetwork:
-    """The network of the newest checkpoint in a work directory, without head and optimizer.
+def load_network(workdir: Path, step: int | None = None) -> LoadedNetwork:
+    """The network of a checkpoint in a work directory, without head and optimizer.
+
+    Args:
+      workdir: of the run.
+      step: of the checkpoint; None: the newest.
 
     Raises:
       UserError: the directory holds no run or no complete checkpoint, or configuration and checkpoint differ.
@@ -180,7 +188,7 @@ def load_network(workdir: Path) -> LoadedNetwork:
     net = build_speaker_net(config.model)
     like = jax.eval_shape(partial(initial_network, config, net))
     with Checkpoints(workdir) as checkpoints:
-        variables, step = checkpoints.restore_network(like)
+        variables, step = checkpoints.restore_network(like, step)
     return LoadedNetwork(config, net, variables, step)
 
 

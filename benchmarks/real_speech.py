@@ -1,0 +1,181 @@
+"""EER on a folder of real speech with disjoint training and evaluation speakers: prepare, train, evaluate.
+
+The folder holds ``lists/train.csv`` and ``lists/eval_*.csv`` (columns path, speaker, set, session), trial lists
+``lists/trials_*.txt``, ``noise/`` and ``rir/``. Settings are chosen with ``--hold-out``: some training speakers leave
+the training and make the dev lists. Every evaluation is appended to ``benchmarks/results/real_speech.jsonl``.
+
+    python benchmarks/real_speech.py SPEECH WORK --hold-out     # choose settings on held-out training speakers
+    python benchmarks/real_speech.py SPEECH WORK                # the final run, on the whole training split
+"""
+
+import csv
+import datetime
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+import jax
+import numpy as np
+
+from configs.laptop import CONFIG
+from data_prep.build_shards import build_shards
+from data_prep.corpora import CORPORA
+from data_prep.trials import make_trials, write_trials
+from data_prep.versions import VersionPlan
+from mqmha_jax.config_io import with_overrides
+from mqmha_jax.evaluate_run import evaluate_run
+from mqmha_jax.evaluation.report import result_table, write_results
+from mqmha_jax.train.loop import train
+from mqmha_jax.types import Trials
+
+RESULTS = Path(__file__).parent / "results" / "real_speech.jsonl"
+TRAINING = ("clean", "noise", "reverb", "telephone")
+HELD_OUT_SHARE = 0.2
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("speech", type=click.Path(path_type=Path, exists=True))
+@click.argument("work", type=click.Path(path_type=Path))
+@click.option("--hold-out", is_flag=True, help="Hold out training speakers for dev lists, and evaluate on these only.")
+@click.option("--name", default="laptop", help="Name of the run, below WORK/runs.")
+@click.option("--at", "at_minutes", type=float, help="Evaluate the checkpoint nearest to so many minutes as well.")
+@click.argument("overrides", nargs=-1)
+def main(
+    speech: Path, work: Path, hold_out: bool, name: str, at_minutes: float | None, overrides: tuple[str, ...]
+) -> None:
+    """Prepare SPEECH once into WORK, train configs/laptop.py with OVERRIDES, print and record the table."""
+    split = _split(speech, work, hold_out)
+    lists = {"dev": split["dev_trials"]} if hold_out else dict(_eval_lists(speech))
+    train_shards = _shards(speech, work / split["name"], split["train"], augmented=True)
+    options = [f"data.train={train_shards}", *overrides]
+    if hold_out:
+        dev_shards = _shards(speech, work / "dev", split["dev"], augmented=False)
+        options += [f"data.dev={dev_shards}", f"data.dev_trials={split['dev_trials']}"]
+    workdir = work / "runs" / name
+    train(with_overrides(CONFIG, options), workdir)
+    steps = [None] if at_minutes is None else [_step_at(workdir, at_minutes), None]
+    for step in steps:
+        results = []
+        for list_name, path in lists.items():
+            shards = work / "dev" if hold_out else _shards(speech, work / list_name, _eval_csv(speech, list_name))
+            results += evaluate_run(workdir, data=shards, lists=[path], step=step)
+        write_results(workdir / "evaluation", results, title="real speech, speakers that were not trained on")
+        click.echo(f"step {step or 'last'}\n{result_table(results)}")
+        _record(name, step, hold_out, overrides, {r.name: (r.eer, r.min_dcf[0.01]) for r in results}, workdir)
+
+
+def _split(speech: Path, work: Path, hold_out: bool) -> dict[str, Path]:
+    """CSV lists of the training (and of the dev) speakers, and dev trials within each set, across sessions."""
+    everything = speech / "lists" / "train.csv"
+    if not hold_out:
+        return {"name": Path("train"), "train": everything}
+    work.mkdir(parents=True, exist_ok=True)
+    rows = list(csv.DictReader(everything.open()))
+    recordings: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for row in rows:
+        recordings.setdefault(row["set"], {}).setdefault(row["speaker"], []).append(row)
+    rng = np.random.default_rng(0)
+    dev: list[dict[str, str]] = []
+    parts: list[Trials] = []
+    for speakers in recordings.values():
+        pairable = sorted(speaker for speaker, own in speakers.items() if len(own) > 1)
+        if not pairable:  # one recording per speaker: nothing to pair
+            continue
+        chosen = rng.permutation(pairable)[: max(2, round(HELD_OUT_SHARE * len(pairable)))]
+        own = [row for speaker in chosen for row in speakers[speaker]]
+        sessions = {row["path"]: row["session"] or row["path"] for row in own}
+        parts.append(make_trials({row["path"]: row["speaker"] for row in own}, sessions, per_speaker=200))
+        dev += own
+    held_out = {row["speaker"] for row in dev}
+    paths = {"name": Path("train_held_out"), "train": work / "train_held_out.csv", "dev": work / "dev.csv"}
+    _write_csv(paths["train"], [row for row in rows if row["speaker"] not in held_out])
+    _write_csv(paths["dev"], dev)
+    paths["dev_trials"] = work / "dev.trials"
+    write_trials(
+        paths["dev_trials"],
+        Trials(
+            tuple(u for part in parts for u in part.enrol),
+            tuple(u for part in parts for u in part.test),
+            np.concatenate([part.target for part in parts]),
+        ),
+    )
+    return paths
+
+
+def _shards(speech: Path, directory: Path, list_path: Path, *, augmented: bool = False) -> Path:
+    if not directory.exists():
+        plan = (
+            VersionPlan(
+                names=TRAINING, speeds=(1.0, 0.9, 1.1), noise=speech / "noise", room_responses=speech / "rir", seed=0
+            )
+            if augmented
+            else None
+        )
+        build_shards(
+            CORPORA["csv"](list_path, speech),
+            directory,
+            spec=CONFIG.fbank,
+            plan=plan,
+            provenance={"list": list_path.name},
+            num_workers=os.cpu_count() or 1,
+            max_rejected=0,
+        )
+    return directory
+
+
+def _eval_lists(speech: Path) -> Sequence[tuple[str, Path]]:
+    return [(path.stem.removeprefix("trials_"), path) for path in sorted((speech / "lists").glob("trials_*.txt"))]
+
+
+def _eval_csv(speech: Path, list_name: str) -> Path:
+    return speech / "lists" / f"eval_{list_name.removesuffix('_xsession')}.csv"
+
+
+def _step_at(workdir: Path, minutes: float) -> int:
+    """The checkpoint whose training, evaluations left out, had taken about so many minutes."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    start = lines[0]["time"]
+    kept = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    when = {line["step"]: (line["time"] - start) / 60 for line in lines if line["step"] in kept}
+    return min(when, key=lambda step: abs(when[step] - minutes))
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _record(
+    name: str,
+    step: int | None,
+    hold_out: bool,
+    overrides: Sequence[str],
+    results: Mapping[str, tuple[float, float]],
+    workdir: Path,
+) -> None:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if step is None or line["step"] <= step]
+    record = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "jax": jax.__version__,
+        "run": name,
+        "step": lines[-1]["step"],
+        "minutes": round((lines[-1]["time"] - lines[0]["time"]) / 60, 1),
+        "hold_out": hold_out,
+        "overrides": list(overrides),
+        "lists": {key: {"eer": eer, "min_dcf_01": cost} for key, (eer, cost) in results.items()},
+        "mean_eer": float(np.mean([eer for eer, _ in results.values()])),
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""A small corpus on two CPU cores in under an hour: a TDNN at half the frame rate, MQMHA, inter-topK AM-softmax.
+
+For hundreds of speakers and a few hours of speech, prepared at speeds 1.0, 0.9 and 1.1, each clean and with noise,
+reverberation and telephone bandwidth. Settings were chosen on held-out training speakers.
+
+Published: nothing at this scale. Ours: see README.md, "Real speech" (benchmarks/real_speech.py).
+
+    python -m data_prep csv LIST shards/train --versions clean,noise,reverb,telephone --speeds 1.0,0.9,1.1 \
+        --noise NOISE --room-responses ROOMS
+    mqmha train configs/laptop.py --workdir runs/laptop data.train=shards/train
+"""
+
+from mqmha_jax.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SpecAugmentConfig,
+    TrainConfig,
+    part,
+)
+
+CONFIG = Config(
+    data=DataConfig(train="shards/train", crop_frames=200, batch_size=96, sampling="duration"),
+    spec_augment=SpecAugmentConfig(
+        num_time_masks=1, max_time_mask_frames=20, num_frequency_masks=1, max_frequency_mask_bins=8
+    ),
+    model=ModelConfig(
+        encoder=part("tdnn", channels=256, final_channels=512, dilations=[1, 1, 2, 1, 1], strides=[2, 1, 1, 1, 1]),
+        pooling=part("mqmha", heads=8, queries=2),
+        embedding_dim=192,
+        normalize_pooled=True,
+    ),
+    loss=LossConfig(
+        name="am", sub_centres=2, scale=30.0, margin=0.2, margin_start=0.1, margin_end=0.4, top_k=5, penalty=0.06
+    ),
+    optimizer=OptimizerConfig(
+        name="adamw",
+        learning_rate=2e-3,
+        final_learning_rate=1e-5,
+        schedule="cosine",
+        warmup=0.1,
+        weight_decay=0.05,
+        max_gradient_norm=5.0,
+    ),
+    train=TrainConfig(steps=6_000, log_every=50, evaluate_every=1_000, checkpoint_every=250, keep_checkpoints=30),
+)
