@@ -108,9 +108,7 @@ def _split(speech: Path, work: Path, hold_out: bool) -> dict[str, Path]:
 def _shards(speech: Path, directory: Path, list_path: Path, *, augmented: bool = False) -> Path:
     if not directory.exists():
         plan = (
-            VersionPlan(
-                names=TRAINING, speeds=(1.0, 0.9, 1.1), noise=speech / "noise", room_responses=speech / "rir", seed=0
-            )
+            VersionPlan(names=TRAINING, noise=speech / "noise", room_responses=speech / "rir", seed=0)
             if augmented
             else None
         )
