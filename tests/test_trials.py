@@ -1,0 +1,53 @@
+"""Trial lists for own data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.trials import make_trials, write_trials
+from mqmha_jax.data.lists import read_trials
+from mqmha_jax.errors import UserError
+
+UTT2SPK = {f"{s}-{session}-{u}": s for s in "abcd" for session in "xy" for u in "123"}
+UTT2SESSION = {utterance: utterance[:3] for utterance in UTT2SPK}
+
+
+def test_targets_cross_sessions_and_nontargets_cross_speakers() -> None:
+    trials = make_trials(UTT2SPK, UTT2SESSION)
+    for a, b, target in zip(*trials, strict=True):
+        assert (UTT2SPK[a] == UTT2SPK[b]) == target
+        assert not target or UTT2SESSION[a] != UTT2SESSION[b]
+    assert trials.target.sum() == 4 * 9  # all pairs: 3 x 3 across two sessions, for each of four speakers
+
+
+def test_no_trial_comes_twice_in_either_order() -> None:
+    trials = make_trials(UTT2SPK, per_speaker=1000)
+    pairs = [frozenset(pair) for pair in zip(trials.enrol, trials.test, strict=True)]
+    assert len(set(pairs)) == len(pairs)
+
+
+def test_speakers_are_balanced_and_the_seed_decides() -> None:
+    trials = make_trials(UTT2SPK, per_speaker=5, seed=1)
+    enrolled = [UTT2SPK[a] for a, target in zip(trials.enrol, trials.target, strict=True) if target]
+    assert {speaker: enrolled.count(speaker) for speaker in "abcd"} == dict.fromkeys("abcd", 5)
+    again, other = make_trials(UTT2SPK, per_speaker=5, seed=1), make_trials(UTT2SPK, per_speaker=5, seed=2)
+    assert trials.enrol == again.enrol
+    assert trials.enrol != other.enrol
+
+
+def test_a_written_list_reads_back(tmp_path: Path) -> None:
+    trials = make_trials(UTT2SPK, UTT2SESSION)
+    write_trials(tmp_path / "list", trials)
+    back = read_trials(tmp_path / "list")
+    assert (back.enrol, back.test) == (trials.enrol, trials.test)
+    np.testing.assert_array_equal(back.target, trials.target)
+
+
+def test_what_cannot_make_a_list_is_said() -> None:
+    with pytest.raises(UserError, match="needs at least two speakers; the data has 1"):
+        make_trials({"u": "a", "v": "a"})
+    with pytest.raises(UserError, match="No speaker has two utterances, so there is no target trial"):
+        make_trials({"u": "a", "v": "b"})
+    with pytest.raises(UserError, match="No speaker has two utterances from different sessions"):
+        make_trials({"u": "a", "v": "a", "w": "b"}, {"u": "1", "v": "1", "w": "1"})
