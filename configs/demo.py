@@ -19,7 +19,7 @@ CONFIG = Config(
     data=DataConfig(crop_frames=150, batch_size=64),
     spec_augment=SpecAugmentConfig(num_time_masks=1, num_frequency_masks=1),
     model=ModelConfig(
-        encoder=part("tdnn", channels=192, final_channels=384),
+        encoder=part("tdnn", channels=192, final_channels=384, dilations=[1, 1, 2, 1, 1], strides=[2, 1, 1, 1, 1]),
         pooling=part("mqmha", heads=8, queries=2),
         embedding_dim=128,
         normalize_pooled=True,
