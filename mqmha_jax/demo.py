@@ -36,6 +36,7 @@ _SESSIONS, _UTTERANCES, _SECONDS = 3, 4, (2.0, 4.0)
 
 # Own audio: so many speakers, at least, are held out for each list, or a tenth of all.
 _HELD_OUT_AT_LEAST, _HELD_OUT_SHARE = 2, 0.1
+_TRAINED_AT_LEAST = CONFIG.loss.top_k + 1  # the penalty needs so many speakers
 
 
 def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequence[str], progress: bool = True) -> None:
@@ -127,9 +128,10 @@ def _split(recordings: list[Recording], seed: int) -> dict[str, list[Recording]]
     """Hold out speakers for the two lists."""
     speakers = sorted({recording.speaker for recording in recordings})
     held_out = max(_HELD_OUT_AT_LEAST, round(_HELD_OUT_SHARE * len(speakers)))
-    if len(speakers) < 3 * held_out:
+    needed = 2 * _HELD_OUT_AT_LEAST + _TRAINED_AT_LEAST
+    if len(speakers) < needed:
         raise UserError(
-            f"The corpus has {len(speakers)} speakers; at least {3 * _HELD_OUT_AT_LEAST} are needed, because some are "
+            f"The corpus has {len(speakers)} speakers; at least {needed} are needed, because some are "
             "held out for the dev list and the evaluation. Add speakers; each needs a folder, or a name in the CSV."
         )
     order = np.random.default_rng(seed).permutation(len(speakers))

@@ -3,6 +3,7 @@
 import stat
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -46,6 +47,13 @@ def test_resamples(tmp_path: Path, rate: int) -> None:
     assert len(waveform) == len(expected)
     # soxr rings at the two ends
     np.testing.assert_allclose(waveform[500:-500], expected[500:-500], atol=1e-3)
+
+
+def test_resampling_is_librosas(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
+    ours = read_audio(write(tmp_path / "a.wav", samples, 8_000))
+    stored, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    np.testing.assert_allclose(ours, librosa.resample(stored, orig_sr=8_000, target_sr=RATE), atol=1e-6)
 
 
 def test_averages_channels(tmp_path: Path, tone: np.ndarray) -> None:

@@ -20,7 +20,7 @@ SMALL_RESNET = {"width": 4, "stage_sizes": [1, 1], "strides": [1, 2]}
 SMALL_ENCODERS = {
     "resnet18": SMALL_RESNET,
     "resnet50": SMALL_RESNET,
-    "tdnn": {"channels": 8, "final_channels": 8, "kernel_sizes": [5, 3], "dilations": [1, 2]},
+    "tdnn": {"channels": 8, "final_channels": 8, "kernel_sizes": [5, 3], "dilations": [1, 2], "strides": [2, 1]},
 }
 SMALL_POOLINGS = {"tap": {}, "tstp": {}, "mqmha": {"heads": 4, "queries": 2}}
 
