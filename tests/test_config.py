@@ -54,7 +54,7 @@ def test_overrides_reach_sections_parts_and_lists() -> None:
         ("trian.steps=3", r"Unknown section 'trian'\. Did you mean 'train'\?"),
         ("train.steps=many", r"train\.steps='many': input should be a valid integer"),
         ("train.steps=0", r"train\.steps=0: input should be greater than 0"),
-        ("data.sampling=random", r"data\.sampling='random': input should be 'utterance' or 'speaker'"),
+        ("data.sampling=random", r"data\.sampling='random': input should be 'utterance', 'duration' or 'speaker'"),
         ("optimizer.warmup=1.5", r"optimizer\.warmup=1\.5: input should be less than or equal to 1"),
         ("train.steps", r"is not an override; write section\.option=value"),
         ("train=3", r"train is a section; name one of its options: steps"),
