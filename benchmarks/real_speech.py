@@ -61,7 +61,8 @@ def main(
         results = []
         for list_name, path in lists.items():
             shards = work / "dev" if hold_out else _shards(speech, work / list_name, _eval_csv(speech, list_name))
-            results += evaluate_run(workdir, data=shards, lists=[path], step=step)
+            result = evaluate_run(workdir, data=shards, lists=[path], step=step)[0]
+            results.append(result._replace(name=list_name))
         write_results(workdir / "evaluation", results, title="real speech, speakers that were not trained on")
         click.echo(f"step {step or 'last'}\n{result_table(results)}")
         _record(name, step, hold_out, overrides, {r.name: (r.eer, r.min_dcf[0.01]) for r in results}, workdir)

@@ -75,7 +75,7 @@ def result_picture(results: Mapping[str, ScoredTrials], path: str | Path, title:
     Raises:
       UserError: scores that ``detection_curve`` refuses.
     """
-    figure = _figure(11.5, max(5.6 + 0.2 * len(results), 1.6 * len(results)))
+    figure = _figure(11.5, max(5.6 + 0.35 * len(results), 1.7 * len(results)))
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.05), squeeze=False)[0]
     _draw_detection(left.subplots(), results)
     panels = np.atleast_1d(right.subplots(len(results), 1, sharex=True))
@@ -179,7 +179,7 @@ def _finish_histograms(panels: Sequence["Axes"] | np.ndarray) -> None:
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.legend(
-            loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize="small", frameon=False, columnspacing=1.2
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize="x-small", frameon=False, columnspacing=1.0
         )
     panels[-1].set_xlabel("score")
 
