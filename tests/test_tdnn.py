@@ -33,7 +33,7 @@ def test_equals_loops_over_frames_and_context():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kernel_sizes": (5, 3), "dilations": (1,)}, "kernel_sizes has 2 entries and dilations 1"),
+        ({"kernel_sizes": (5, 3), "dilations": (1,)}, "kernel_sizes has 2, dilations has 1"),
         ({"kernel_sizes": (4,), "dilations": (1,)}, "kernel_sizes holds 4.*Use 3 or 5"),
     ],
 )

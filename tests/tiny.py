@@ -58,7 +58,7 @@ def tiny_config(data: dict[str, str], **train: int) -> Config:
         data=DataConfig(crop_frames=24, batch_size=8, **data),
         spec_augment=SpecAugmentConfig(num_time_masks=1, max_time_mask_frames=4),
         model=ModelConfig(
-            encoder=part("tdnn", channels=16, final_channels=16, kernel_sizes=[3, 1], dilations=[1, 1], strides=[1, 1]),
+            encoder=part("tdnn", channels=16, final_channels=16, kernel_sizes=[3, 1], dilations=[1, 1]),
             pooling=part("mqmha", heads=2, queries=2),
             embedding_dim=6,
             normalize_pooled=True,

@@ -23,7 +23,7 @@ class TDNN(nn.Module):
       final_channels: width of the last layer, D.
       kernel_sizes: frames that each layer looks at; odd.
       dilations: distance between these frames.
-      strides: each layer keeps one frame of so many; a stride of 2 in the first layer halves the cost of the others.
+      strides: each layer keeps one frame of so many (a 2 in the first layer halves the cost of the others); empty: all.
       dtype: type of the activations.
     """
 
@@ -31,7 +31,7 @@ class TDNN(nn.Module):
     final_channels: PositiveInt = 1500
     kernel_sizes: tuple[PositiveInt, ...] = (5, 3, 3, 1, 1)
     dilations: tuple[PositiveInt, ...] = (1, 2, 3, 1, 1)
-    strides: tuple[PositiveInt, ...] = (1, 1, 1, 1, 1)
+    strides: tuple[PositiveInt, ...] = ()
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -51,9 +51,10 @@ class TDNN(nn.Module):
         Raises:
           UserError: if kernel sizes, dilations and strides differ in number, or a kernel size is even.
         """
-        self._check_layers()
+        strides = self.strides or (1,) * len(self.kernel_sizes)
+        self._check_layers(len(strides))
         x = fbank.astype(self.dtype)
-        layers = zip(self.kernel_sizes, self.dilations, self.strides, strict=True)
+        layers = zip(self.kernel_sizes, self.dilations, strides, strict=True)
         for i, (kernel_size, dilation, stride) in enumerate(layers, start=1):
             reach = kernel_size // 2 * dilation
             x = nn.Conv(
@@ -70,13 +71,11 @@ class TDNN(nn.Module):
             x = MaskedBatchNorm(dtype=self.dtype, name=f"norm{i}")(nn.relu(x), mask, train=train)
         return x.astype(jnp.promote_types(self.dtype, jnp.float32)), mask
 
-    def _check_layers(self) -> None:
-        numbers = [len(option) for option in (self.kernel_sizes, self.dilations, self.strides)]
-        if not self.kernel_sizes or len(set(numbers)) > 1:
-            raise UserError(
-                "Encoder 'tdnn': kernel_sizes, dilations and strides have {}, {} and {} entries; each layer needs "
-                "one of each.".format(*numbers)
-            )
+    def _check_layers(self, num_strides: int) -> None:
+        numbers = {"kernel_sizes": len(self.kernel_sizes), "dilations": len(self.dilations), "strides": num_strides}
+        if not self.kernel_sizes or len(set(numbers.values())) > 1:
+            found = ", ".join(f"{name} has {number}" for name, number in numbers.items())
+            raise UserError(f"Encoder 'tdnn': each layer needs one entry of each, but {found} entries.")
         if even := [size for size in self.kernel_sizes if size % 2 == 0]:
             raise UserError(
                 f"Encoder 'tdnn': kernel_sizes holds {even[0]}, but only an odd number of frames has a middle. "
