@@ -59,6 +59,7 @@ def ordered_map(
 def _single_thread() -> None:
     """One thread per worker: many processes with a pool of threads each would only wait for each other."""
     os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    # The user's own flags stay: other compiler options would round other bits than num_workers=0 does.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
     os.environ["NPROC"] = "1"  # size of XLA's thread pool
     os.environ["OMP_NUM_THREADS"] = "1"
