@@ -166,6 +166,11 @@ def test_two_processes_in_one_work_directory_are_refused(data: dict[str, str], t
         claim(tmp_path, config, {})
 
 
+def test_training_without_data_says_how_to_name_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.train is not set: give the training shards, data\.train=DIR"):
+        train(tiny_config({}), tmp_path, progress=False)
+
+
 def test_shards_with_other_features_are_refused(data: dict[str, str], tmp_path: Path) -> None:
     config = with_overrides(tiny_config(data), ["fbank.window=povey"])
     with pytest.raises(UserError, match=r"fbank\.window: povey -> hamming"):

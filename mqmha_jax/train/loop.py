@@ -14,6 +14,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.config_io import require_same_fbank
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.train_pipeline import train_batches
+from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.losses import build_loss
 from mqmha_jax.models.speaker_net import build_speaker_net
@@ -56,6 +57,10 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
       UserError: data, configuration and work directory do not fit together, or a checkpoint could not be written.
     """
     # ---- data
+    if not config.data.train:
+        raise UserError(
+            "data.train is not set: give the training shards, data.train=DIR (see python -m data_prep --help)."
+        )
     shards = open_shards(config.data.train)
     require_same_fbank(config.fbank, shards.spec, f"The training shards in {config.data.train}")
     dev = DevList(config.data, shards) if config.data.dev else None
