@@ -170,6 +170,7 @@ def _say_what_next(workdir: Path, kind: str, seconds: float) -> None:
         f"\nDone in {seconds / 60:.1f} minutes, on {kind}.\n"
         f"  picture     {workdir}/evaluation/results.png\n"
         f"  log         {workdir}/metrics.jsonl, {workdir}/tensorboard\n"
+        "Next, after '. .venv/bin/activate' where make has made the environment:\n"
         f"  evaluate    mqmha evaluate {workdir} --data {workdir}/data/eval --trials {workdir}/data/eval.trials\n"
         f"  verify      mqmha verify {workdir} one.wav other.wav"
     )
