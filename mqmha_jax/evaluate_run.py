@@ -14,9 +14,10 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embed import EmbedFn, embed, make_embed_fn
 from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials, measure_trials
 from mqmha_jax.evaluation.report import write_threshold
-from mqmha_jax.evaluation.scoring import as_norm, unit_length
+from mqmha_jax.evaluation.scoring import as_norm
 from mqmha_jax.evaluation.selection import Selection, named
 from mqmha_jax.evaluation.training_mean import load_mean, save_mean, training_mean
+from mqmha_jax.models.head import unit_length
 from mqmha_jax.train.checkpoint import LoadedNetwork, load_network
 
 # Per cohort speaker so many utterances of three seconds make the mean embedding.

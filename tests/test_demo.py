@@ -85,3 +85,14 @@ def test_plain_statistics_do_not_solve_the_synthetic_corpus() -> None:
     first, second = np.triu_indices(len(vectors), 1)
     same = np.array([recordings[i].speaker == recordings[j].speaker for i, j in zip(first, second, strict=True)])
     assert equal_error_rate((vectors[first] * vectors[second]).sum(axis=1), same) > 0.25
+
+
+def test_a_list_of_own_audio_is_read_like_a_folder(tmp_path: Path) -> None:
+    audio = own_audio(tmp_path / "audio", speakers=10, takes=1)
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in audio.rglob("*.wav"))
+    lines = [f"{name},{name.split('/')[1]}\n" for name in names]
+    (tmp_path / "list.csv").write_text("path,speaker\n" + "".join(lines))
+    from_list, from_folder = demo._own_recordings(tmp_path / "list.csv"), demo._own_recordings(audio)
+    assert [r.speaker for r in from_list] == [r.speaker for r in from_folder]
+    parts = demo._split(from_list, seed=0)
+    assert {name: len({r.speaker for r in part}) for name, part in parts.items()} == {"train": 6, "dev": 2, "eval": 2}

@@ -48,3 +48,8 @@ def test_initial_prototypes_are_directions_of_unit_scale():
     assert prototypes.dtype == jnp.float32
     np.testing.assert_allclose(np.linalg.norm(prototypes, axis=-1).mean(), 1, atol=0.02)
     assert abs(np.einsum("ke,je->kj", prototypes[0], prototypes[1]).mean()) < 0.2
+
+
+def test_unit_length():
+    units = unit_length(jnp.array([[3.0, 4.0], [0.0, 0.0], [1e-10, 0.0], [1e10, 0.0]]))
+    np.testing.assert_allclose(units, [[0.6, 0.8], [0, 0], [1, 0], [1, 0]], atol=1e-6)

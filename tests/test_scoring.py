@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +9,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation import scoring
 from mqmha_jax.evaluation.evaluate import evaluate_trials, measure_trials
 from mqmha_jax.evaluation.metrics import equal_error_rate, min_dcf
-from mqmha_jax.evaluation.scoring import as_norm, cosine_scores, unit_length
+from mqmha_jax.evaluation.scoring import as_norm, cosine_scores
 from mqmha_jax.types import Embeddings, Trials
 
 DATA = Path(__file__).parent / "data" / "scoring.npz"
@@ -66,11 +65,6 @@ def test_tiles_do_not_change_scores(worked, monkeypatch):
         sides = [np.sort([angle(side, other) for other in cohort.astype(np.float64)])[-11:] for side in (a, b)]
         expected = np.mean([(score - side.mean()) / side.std() for side in sides])
         assert normalised[i] == pytest.approx(expected, abs=3e-5)
-
-
-def test_unit_length():
-    units = unit_length(jnp.array([[3.0, 4.0], [0.0, 0.0], [1e-10, 0.0], [1e10, 0.0]]))
-    np.testing.assert_allclose(units, [[0.6, 0.8], [0, 0], [1, 0], [1, 0]], atol=1e-6)
 
 
 def test_length_of_an_embedding_does_not_matter(worked):

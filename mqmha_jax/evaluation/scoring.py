@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Float32, Int32
 
 from mqmha_jax.data.lists import trial_positions
 from mqmha_jax.errors import UserError
+from mqmha_jax.models.head import unit_length
 from mqmha_jax.types import Embeddings, Trials
 
 TRIALS_PER_TILE = 1 << 12  # what a tile gathers (8 MiB at E=256) stays in a CPU's cache; larger was slower
@@ -16,12 +17,6 @@ COHORT_SCORES_PER_TILE = 1 << 23  # 32 MiB of float32
 
 # Cosines of float32 embeddings are exact to about 1e-7: a deviation below this is rounding, not spread.
 MIN_COHORT_DEVIATION = 1e-6
-
-
-def unit_length(vectors: Float[Array, "*rows E"]) -> Float[Array, "*rows E"]:
-    """Scales each vector to Euclidean length 1; a zero vector stays zero."""
-    length = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / jnp.where(length > 0, length, 1)
 
 
 def cosine_scores(
