@@ -67,14 +67,15 @@ def evaluate_run(
         check_trials(part, shards.utterances, name=name)
 
     embed_fn = make_embed_fn(network.net, network.variables)
-    mean = _mean(workdir, network, embed_fn) if use_mean else None
+    mean = _mean(workdir, network, embed_fn, keep=step is None) if use_mean else None
     source = named(shards, [u for part in trials.values() for u in (*part.enrol, *part.test)])
     embeddings = embed(embed_fn, source, progress=progress)
     utt2spk = {name: shards.speakers[i] for name, i in zip(shards.utterances, shards.speaker, strict=True)}
     results = [
         evaluate_trials(embeddings, part, mean=mean, name=name, utt2spk=utt2spk) for name, part in trials.items()
     ]
-    if use_mean:  # verify compares by plain cosine after mean subtraction; other scores have other thresholds
+    # verify compares by plain cosine after mean subtraction with the newest network: only its threshold is kept.
+    if use_mean and step is None:
         write_threshold(workdir, results[0], step=network.step)
     if cohort:
         vectors = _cohort(embed_fn, open_shards(cohort), mean)
@@ -90,7 +91,7 @@ def evaluate_run(
     return results
 
 
-def _mean(workdir: Path, network: LoadedNetwork, embed_fn: EmbedFn) -> Float32[np.ndarray, " E"]:
+def _mean(workdir: Path, network: LoadedNetwork, embed_fn: EmbedFn, *, keep: bool) -> Float32[np.ndarray, " E"]:
     mean = load_mean(workdir, network.step)
     if mean is None:
         try:
@@ -100,7 +101,8 @@ def _mean(workdir: Path, network: LoadedNetwork, embed_fn: EmbedFn) -> Float32[n
                 f"{error} The mean training embedding comes from there; --no-mean scores without it."
             ) from error
         mean = training_mean(embed_fn, shards)
-        save_mean(workdir, mean, network.step)
+        if keep:
+            save_mean(workdir, mean, network.step)
     return mean
 
 

@@ -145,6 +145,18 @@ def test_evaluate_with_a_cohort_adds_normalised_scores(workdir: Path) -> None:
     assert "eval_as-norm" in text
 
 
+def test_evaluating_an_older_checkpoint_leaves_the_threshold_of_the_newest(workdir: Path) -> None:
+    invoke("evaluate", workdir)
+    before = (workdir / "threshold.json").read_text()
+    code, text = invoke("evaluate", workdir, "--step", 4, "--output", workdir / "older")
+    assert code == 0, text
+    assert (workdir / "threshold.json").read_text() == before
+    code, text = invoke("evaluate", workdir, "--step", 5)
+    assert code == 1
+    assert "No checkpoint of step 5" in text
+    assert "[4, 8]" in text
+
+
 def test_evaluate_refuses_a_list_over_other_utterances(workdir: Path) -> None:
     code, text = invoke("evaluate", workdir, "--data", workdir.parent / "train")
     assert code == 1
