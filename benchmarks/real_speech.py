@@ -23,12 +23,14 @@ import numpy as np
 from configs.laptop import CONFIG
 from data_prep.build_shards import build_shards
 from data_prep.corpora import CORPORA
+from data_prep.ordered_map import num_cores
 from data_prep.trials import make_trials, write_trials
 from data_prep.versions import VersionPlan
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.evaluate_run import evaluate_run
 from mqmha_jax.evaluation.report import result_table, write_results
 from mqmha_jax.train.loop import train
+from mqmha_jax.train.metrics_log import read_log
 from mqmha_jax.types import Trials
 
 RESULTS = Path(__file__).parent / "results" / "real_speech.jsonl"
@@ -119,7 +121,7 @@ def _shards(speech: Path, directory: Path, list_path: Path, *, augmented: bool =
             spec=CONFIG.fbank,
             plan=plan,
             provenance={"list": list_path.name},
-            num_workers=os.cpu_count() or 1,
+            num_workers=num_cores(),
             max_rejected=0,
         )
     return directory
@@ -134,8 +136,8 @@ def _eval_csv(speech: Path, list_name: str) -> Path:
 
 
 def _step_at(workdir: Path, minutes: float) -> int:
-    """The checkpoint whose training, evaluations left out, had taken about so many minutes."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    """The checkpoint that was reached after about so many minutes of wall time."""
+    lines = read_log(workdir)
     start = lines[0]["time"]
     kept = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
     when = {line["step"]: (line["time"] - start) / 60 for line in lines if line["step"] in kept}
@@ -157,8 +159,7 @@ def _record(
     results: Mapping[str, tuple[float, float]],
     workdir: Path,
 ) -> None:
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if step is None or line["step"] <= step]
+    lines = [line for line in read_log(workdir) if step is None or line["step"] <= step]
     record = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

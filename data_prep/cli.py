@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import mqmha_jax
 from data_prep.build_shards import REJECTED_NAME, build_shards
 from data_prep.corpora import CORPORA
 from data_prep.manifest import Recording
+from data_prep.ordered_map import num_cores
 from data_prep.versions import AUGMENTATIONS, VersionPlan
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
@@ -42,11 +42,6 @@ def prepare() -> None:
     """Make fbank shards for training and evaluation from a corpus of audio."""
 
 
-def _num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _fbank_options(command: Callable[..., None]) -> Callable[..., None]:
     """One option per field of FbankSpec, from the field's own name, default and help."""
     types = typing.get_type_hints(FbankSpec)
@@ -71,7 +66,7 @@ def _build_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--room-responses", type=FOLDER, help="Folder of room impulse responses, for the version reverb."),
         click.option("--seed", default=0, help="Seed of all random choices."),
         click.option(
-            "--num-workers", type=COUNT, default=_num_cores, show_default="all cores", help="Processes; 0: only this."
+            "--num-workers", type=COUNT, default=num_cores, show_default="all cores", help="Processes; 0: only this."
         ),
         click.option("--max-rejected", type=COUNT, default=100, help="More unreadable files than this end the job."),
         click.option("--progress/--no-progress", default=True, help="Show a progress bar."),

@@ -18,6 +18,11 @@ TASKS_AHEAD = 8
 """Tasks per worker handed out before their result is asked for: enough to keep workers busy behind a slow task."""
 
 
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], num_workers: int
 ) -> Generator[Result, None, None]:

@@ -1,7 +1,6 @@
 """``mqmha demo``: the whole system on synthetic voices, or on a small corpus of your own, in minutes."""
 
 import functools
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from configs.demo import CONFIG
 from data_prep.build_shards import build_shards
 from data_prep.corpora import CORPORA
 from data_prep.manifest import Recording
+from data_prep.ordered_map import num_cores
 from data_prep.trials import make_trials, write_trials
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import with_overrides
@@ -93,7 +93,7 @@ def _prepare(data: Path, config: Config, audio: Path | None, seed: int, progress
                 data / name,
                 spec=config.fbank,
                 provenance={"corpus": str(audio) if audio else "synthetic voices", "part": name, "seed": seed},
-                num_workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+                num_workers=num_cores(),
                 max_rejected=len(recordings) // 10,
                 progress=progress,
             )

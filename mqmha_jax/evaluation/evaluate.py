@@ -54,7 +54,7 @@ def evaluate_trials(
     name: str = "",
     utt2spk: Mapping[str, str] | None = None,
 ) -> TrialResult:
-    """Score a trial list by cosine and measures the errors.
+    """Scores a trial list by cosine and measures the errors.
 
     Args:
       embeddings: of all utterances in the list, ``[N, E]``.
