@@ -57,6 +57,7 @@ class DataConfig:
     )
     utterances_per_speaker: Positive = option(1, "U: a batch holds batch_size / U speakers with U utterances each")
     num_workers: Count = option(0, "worker processes that read crops; 0 reads in threads of the main process")
+    original_speed_only: bool = option(False, "leave out the copies at other speeds, which count as other speakers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,8 +92,14 @@ class ModelConfig:
     embedding_dim: Positive = option(256, "size of the embedding, E")
     normalize_pooled: bool = option(False, "batch normalisation between pooling and the embedding layer")
     normalize_embedding: bool = option(False, "batch normalisation of the embedding, without scale or bias")
-    compute_dtype: Literal["float32", "bfloat16"] = option(
-        "float32", "type of activations; parameters, statistics, cosines and losses stay float32"
+    compute_dtype: Literal["float32", "bfloat16", "float64"] = option(
+        "float32",
+        "type of activations; parameters, statistics, cosines and losses stay float32 (float64, for comparisons, needs "
+        "JAX_ENABLE_X64)",
+    )
+    rematerialize: bool = option(False, "compute the inside of each block again for the gradient, to save memory")
+    batch_norm_groups: Positive = option(
+        1, "cut the batch into so many groups, each normalised by its own statistics; 1: by those of the whole batch"
     )
 
 
@@ -120,11 +127,19 @@ class OptimizerConfig:
     name: Literal["sgd", "adamw"] = option("sgd", "update rule")
     learning_rate: NonNegative = option(0.1, "highest learning rate")
     final_learning_rate: NonNegative = option(5e-5, "learning rate of the last step")
-    schedule: Literal["exponential", "cosine", "constant"] = option("exponential", "decay after the warm-up")
+    schedule: Literal["exponential", "cosine", "constant", "plateau"] = option(
+        "exponential", "decay after the warm-up; plateau lowers the rate when the dev EER no longer falls"
+    )
+    plateau_factor: Fraction = option(0.1, "what a plateau multiplies the rate by")
+    plateau_patience: Count = option(2, "evaluations without a better dev EER before the rate is lowered")
     warmup: Fraction = option(0.04, "fraction of the run with a linear warm-up")
     momentum: Fraction = option(0.9, "SGD's momentum (Nesterov), AdamW's first decay")
     weight_decay: NonNegative = option(1e-4, "decay of kernels and prototypes; biases and normalisation have none")
     max_gradient_norm: NonNegative = option(0.0, "clip the global norm of the gradient; 0: no clipping")
+    accumulate: Positive = option(1, "parts of a batch that pass through the network one after another")
+    ema: Fraction = option(
+        0.0, "decay of an exponential average of the network, which is then evaluated and used; 0: none"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +152,31 @@ class TrainConfig:
     evaluate_every: Positive = option(1_000, "steps between evaluations of the dev list")
     checkpoint_every: Positive = option(1_000, "steps between checkpoints")
     keep_checkpoints: Positive = option(3, "how many of the latest checkpoints stay on disk")
+    keep_best: Count = option(1, "how many checkpoints with the lowest dev EER stay on disk as well")
+    max_skipped_in_row: Positive = option(20, "stop after so many steps in a row that were not finite")
+    stall_seconds: Positive = option(30, "report a wait for data that lasts longer")
+    profile_first: Count = option(0, "first step of a profile for TensorBoard; 0: none")
+    profile_last: Count = option(0, "last step of the profile")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How devices share the work. Nothing here changes a result but by rounding."""
+
+    data: int = option(-1, "devices along which the head's batch is cut; -1: those that mesh.model leaves")
+    model: int = option(1, "devices along which the classes of the head are cut; -1: those that mesh.data leaves")
+    class_chunk: Count = option(0, "cosines of so many classes are held at once, to save memory; 0: of all")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """Where the parameters come from: drawn at random, or those of an earlier run, as in fine-tuning."""
+
+    run: str = option("", "work directory of the run to start from; empty: random parameters")
+    step: int | None = option(None, "which of its checkpoints; null: the newest")
+    head: Literal["match", "fresh"] = option(
+        "match", "prototypes of the speakers that both runs have, by name, or random ones for all"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,3 +190,5 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    start: StartConfig = field(default_factory=StartConfig)

@@ -144,7 +144,7 @@ def test_renaming_speakers_changes_nothing(small_case):
 
 def test_metrics_speak_of_plain_cosines():
     cosine = jnp.array([[0.5, 0.4, 0.3, -0.2], [0.1, 0.4, 0.3, 0.2]])
-    classes = DenseClasses(cosine, jnp.array([0, 2], jnp.int32))
+    classes = DenseClasses(cosine, jnp.array([0, 2], jnp.int32), 4)
     _, metrics = margin_softmax(
         classes, margin_pair=MARGINS["am"], scale=30.0, margin=0.4, top_k=2, penalty=0.1
     )  # with a margin of 0.4 the first example would count as wrong
@@ -155,14 +155,16 @@ def test_metrics_speak_of_plain_cosines():
 
 def test_ties_go_to_the_lowest_class_and_exactly_k_are_penalised():
     cosine = jnp.array([[0.5, 0.5, 0.5, 0.5, 0.9, 0.1]])
-    classes = DenseClasses(cosine, jnp.array([1], jnp.int32))
+    classes = DenseClasses(cosine, jnp.array([1], jnp.int32), 6)
     members = classes.top_negatives(3).contain(cosine, jnp.arange(6))
     np.testing.assert_array_equal(np.flatnonzero(members[0] & (np.arange(6) != 1)), [0, 2, 4])
 
 
 def test_no_gradient_passes_through_the_selection():
     cosine, speaker = jnp.array([[0.5, 0.4, 0.3, -0.2]]), jnp.array([0], jnp.int32)
-    gradient = jax.grad(lambda cosine: DenseClasses(cosine, speaker).top_negatives(2).cosine.sum())(cosine)
+    gradient = jax.grad(lambda cosine: DenseClasses(cosine, speaker, cosine.shape[1]).top_negatives(2).cosine.sum())(
+        cosine
+    )
     np.testing.assert_array_equal(gradient, 0)
 
 
@@ -172,7 +174,7 @@ def test_gradient_is_finite_where_the_angle_has_none(name, cosine):
     @jax.jit
     @jax.grad
     def gradient(cosines):
-        classes = DenseClasses(cosines, jnp.array([0], jnp.int32))
+        classes = DenseClasses(cosines, jnp.array([0], jnp.int32), cosines.shape[1])
         pair = MARGINS[name]
         return margin_softmax(classes, margin_pair=pair, scale=32.0, margin=0.2, top_k=1, penalty=0.06)[0].sum()
 

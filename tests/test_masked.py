@@ -36,3 +36,21 @@ def test_evaluation_uses_running_statistics():
     y = MaskedBatchNorm().apply(variables, jnp.asarray(x), jnp.asarray(mask), train=False)
     expected = (x - [0.5, 1]) / np.sqrt(np.array([4, 9]) + 1e-5) * [2, 0.5] + [1, -1]
     np.testing.assert_allclose(np.asarray(y)[mask], expected[mask], rtol=0, atol=1e-5)
+
+
+def test_groups_are_normalised_by_themselves_and_share_the_running_statistics():
+    """Two groups of two rows: each equals a batch of its own, and the running statistics are the mean of the two."""
+    x, mask, variables = _batch()
+    mask[2, :2] = True
+    x[2, :2] = 1.5 * np.random.default_rng(1).normal(size=(2, 5, 2))
+    x, mask = jnp.asarray(x), jnp.asarray(mask)
+    y, update = MaskedBatchNorm(groups=2).apply(variables, x, mask, train=True, mutable=["batch_stats"])
+    alone = [
+        MaskedBatchNorm().apply(variables, x[rows], mask[rows], train=True, mutable=["batch_stats"])
+        for rows in (slice(0, 2), slice(2, 4))
+    ]
+    for rows, (expected, _) in zip((slice(0, 2), slice(2, 4)), alone, strict=True):
+        np.testing.assert_allclose(np.asarray(y)[rows][mask[rows]], np.asarray(expected)[mask[rows]], rtol=1e-6)
+    for name in ("mean", "var"):
+        mean = sum(np.asarray(new["batch_stats"][name]) for _, new in alone) / 2
+        np.testing.assert_allclose(update["batch_stats"][name], mean, rtol=1e-6)

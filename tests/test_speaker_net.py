@@ -12,6 +12,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.models import build_speaker_net, unit_length
 from mqmha_jax.models.encoders import ENCODERS
 from mqmha_jax.models.encoders.resnet import ResNet
+from mqmha_jax.models.masked import Compute
 from mqmha_jax.models.pooling import POOLINGS
 
 NUM_FEATURES = 8
@@ -121,7 +122,7 @@ def test_padding_changes_neither_training_outputs_nor_collected_statistics(encod
 def test_bfloat16_computes_near_float32_and_keeps_parameters_and_embedding_in_float32(encoder):
     net, variables = _small_net(encoder, "mqmha")
     batch = _batch(16, (16, 9))
-    low = net.clone(encoder=net.encoder.clone(dtype=jnp.dtype("bfloat16")))
+    low = net.clone(encoder=net.encoder.clone(compute=Compute(dtype=jnp.dtype("bfloat16"))))
     initial = jax.eval_shape(lambda *batch: low.init(jax.random.key(0), *batch, train=False), *batch)
     assert {leaf.dtype for leaf in jax.tree.leaves(initial)} == {jnp.dtype("float32")}
     expected = jax.jit(functools.partial(net.apply, train=False))(variables, *batch)

@@ -18,7 +18,7 @@ def test_equals_loops_over_frames_and_context():
 
     x = fbank[0, :7].astype(np.float64)
     for i, (kernel_size, dilation) in enumerate([(5, 1), (3, 2)], start=1):
-        kernel = np.asarray(variables["params"][f"layer{i}"]["kernel"], np.float64)
+        kernel = np.asarray(variables["params"][f"layer{i}"]["affine"]["kernel"], np.float64)
         y = np.zeros((7, kernel.shape[-1]))
         for t in range(7):
             for j in range(kernel_size):

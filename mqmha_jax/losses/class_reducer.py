@@ -1,7 +1,8 @@
 """What a loss needs to know about all classes, behind one contract.
 
 A loss never sees ``[B, C]``: it asks a reducer for the target's cosine, the nearest others and a log-sum-exp. How the
-classes are laid out (one array, sharded over devices, in chunks) is the reducer's business alone.
+classes are laid out is the reducer's business alone: ``DenseClasses`` and ``ChunkedClasses`` hold them on one device,
+whole or a chunk at a time, and ``ShardedClasses`` joins the devices that hold a slice each.
 """
 
 from collections.abc import Callable
@@ -10,16 +11,43 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Float, Int, Int32
 
 from mqmha_jax.losses.inter_topk import TopNegatives
+from mqmha_jax.models.head import nearest_cosines
 
 LogitFunction = Callable[[Float[Array, "B c"], Int[Array, " c"]], Float[Array, "B c"]]
+
+# What stands for the cosine or logit of a class that is no negative. Finite, because a slice may hold no other class,
+# and the gradient of a log-sum-exp over nothing but minus infinity is not a number.
+NEVER = -1e30
+
+
+class ClassSlice(NamedTuple):
+    """Some adjacent classes of the head, and a batch that meets them.
+
+    Attributes:
+      embedding: ``[B,E]`` of any length.
+      prototypes: ``[c,K,E]`` of the classes ``first`` to ``first + c - 1``, of any length.
+      speaker: the target class of each example, in this slice or not.
+      num_classes: C, of all slices together; a row from there on is padding.
+      first: number of the slice's first class.
+    """
+
+    embedding: Float[Array, "B E"]
+    prototypes: Float[Array, "c K E"]
+    speaker: Int32[Array, " B"]
+    num_classes: int
+    first: Int32[Array, ""] | int = 0
 
 
 @runtime_checkable
 class ClassReducer(Protocol):
     """Cosines of a batch to all classes, of which each example has one target and ``C - 1`` negatives."""
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
 
     def target_cosine(self) -> Float[Array, " B"]:
         """Cosine to the example's own speaker."""
@@ -36,33 +64,48 @@ class ClassReducer(Protocol):
 
 
 class DenseClasses(NamedTuple):
-    """All cosines in one array: for class counts whose ``[B, C]`` fits on a device.
+    """All cosines of a slice in one array: for class counts whose ``[B, C]`` fits on a device.
 
     Attributes:
-      cosine: ``[B,C]``.
-      speaker: the target class of each example.
+      cosine: ``[B,c]``.
+      speaker, num_classes, first: as in :class:`ClassSlice`.
     """
 
-    cosine: Float[Array, "B C"]
+    cosine: Float[Array, "B c"]
     speaker: Int32[Array, " B"]
+    num_classes: int
+    first: Int32[Array, ""] | int = 0
+
+    @classmethod
+    def of(cls, part: ClassSlice) -> "DenseClasses":
+        """The cosines of a slice."""
+        cosine = nearest_cosines(part.embedding, part.prototypes)
+        return cls(cosine, part.speaker, part.num_classes, part.first)
 
     def target_cosine(self) -> Float[Array, " B"]:
-        """See :class:`ClassReducer`. A masked sum, because the gradient of a gather is a scatter."""
-        return jnp.where(self._is_target(), self.cosine, 0).sum(axis=1)
+        """See :class:`ClassReducer`; 0 for a target outside the slice.
+
+        A masked sum, because the gradient of a gather is a scatter.
+        """
+        return jnp.where(self._classes()[None, :] == self.speaker[:, None], self.cosine, 0).sum(axis=1)
 
     def top_negatives(self, k: int) -> TopNegatives:
-        """See :class:`ClassReducer`."""
-        negatives = jnp.where(self._is_target(), -jnp.inf, lax.stop_gradient(self.cosine))
-        # Without the barrier XLA:CPU merges later slices into the top-k and then sorts all classes, 30 times slower.
-        return TopNegatives(*lax.optimization_barrier(lax.top_k(negatives, k)))
+        """See :class:`ClassReducer`; of a slice with fewer than ``k`` classes, all of them."""
+        cosine = lax.stop_gradient(self.cosine)
+        negatives = self._negatives(cosine)
+        # Without a barrier XLA:CPU merges later slices into the top-k and then sorts all classes, 30 times slower; with
+        # one for both results it can not compile float64.
+        nearest, position = map(lax.optimization_barrier, lax.top_k(negatives, min(k, negatives.shape[1])))
+        return TopNegatives(nearest, self.first + position, jnp.where(negatives > NEVER, cosine, 0).sum(axis=1))
 
     def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:
         """See :class:`ClassReducer`."""
-        negatives = jnp.where(self._is_target(), -jnp.inf, logits(self.cosine, self._classes()))
-        return jax.nn.logsumexp(negatives, axis=1)
+        return jax.nn.logsumexp(self._negatives(logits(self.cosine, self._classes())), axis=1)
 
-    def _classes(self) -> Int32[Array, " C"]:
-        return jnp.arange(self.cosine.shape[1], dtype=jnp.int32)
+    def _negatives(self, values: Float[Array, "B c"]) -> Float[Array, "B c"]:
+        classes = self._classes()
+        others = (classes[None, :] != self.speaker[:, None]) & (classes < self.num_classes)[None, :]
+        return jnp.where(others, values, NEVER)
 
-    def _is_target(self) -> Bool[Array, "B C"]:
-        return self._classes()[None, :] == self.speaker[:, None]
+    def _classes(self) -> Int32[Array, " c"]:
+        return self.first + jnp.arange(self.cosine.shape[1], dtype=jnp.int32)

@@ -9,13 +9,22 @@ from mqmha_jax.errors import UserError
 
 
 class TopNegatives(NamedTuple):
-    """The ``k`` other speakers with the largest cosine, nearest first; ties go to the lower class. No gradient."""
+    """The ``k`` other speakers with the largest cosine, nearest first; ties go to the lower class. No gradient.
+
+    Attributes:
+      cosine: of these speakers.
+      speaker: their classes.
+      sum_of_all: the sum of the cosines of all other speakers, which the search meets on its way.
+    """
 
     cosine: Float[Array, "B k"]
     speaker: Int[Array, "B k"]
+    sum_of_all: Float[Array, " B"]
 
     def contain(self, cosine: Float[Array, "B c"], speaker: Int[Array, " c"]) -> Bool[Array, "B c"]:
         """Whether a class is among them, told by its cosine alone: no scatter and no list of members.
+
+        The last of them is told by its number, because a cosine that is computed again may differ in its last digit.
 
         Args:
           cosine: of a slice of the classes. The target's own entry must be ignored by the caller.
@@ -25,8 +34,8 @@ class TopNegatives(NamedTuple):
           True for exactly ``k`` of the classes other than the target.
         """
         last_cosine, last_speaker = self.cosine[:, -1:], self.speaker[:, -1:]
-        tied_before = (cosine == last_cosine) & (speaker[None, :] <= last_speaker)
-        return (cosine > last_cosine) | tied_before
+        tied_before = (cosine == last_cosine) & (speaker[None, :] < last_speaker)
+        return (cosine > last_cosine) | tied_before | (speaker[None, :] == last_speaker)
 
 
 def check_top_k(top_k: int, num_speakers: int) -> None:

@@ -6,14 +6,17 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import Mesh
 from jaxtyping import Float, Int, Int32
 
 from mqmha_jax.config import LossConfig
 from mqmha_jax.errors import UserError, unknown_name
-from mqmha_jax.losses.class_reducer import ClassReducer, DenseClasses
+from mqmha_jax.losses.class_layout import ClassLayout
+from mqmha_jax.losses.class_reducer import ClassReducer
 from mqmha_jax.losses.inter_topk import check_top_k
 from mqmha_jax.losses.margin import MARGINS, MarginPair
-from mqmha_jax.models.head import init_prototypes, nearest_cosines
+from mqmha_jax.models.head import init_prototypes
+from mqmha_jax.parallel import PROTOTYPES
 
 Scalar = Float[Array, ""] | float
 Metrics = dict[str, Float[Array, " B"]]
@@ -39,7 +42,7 @@ class Loss(NamedTuple):
     """A loss in Optax's manner: pure functions over parameters and state.
 
     Attributes:
-      init: random key -> parameters, here ``{"prototypes": f32[C,K,E]}``.
+      init: random key -> parameters, here ``{"prototypes": f32[rows,K,E]}`` with the padding of ``ClassLayout``.
       initial_state: what the loss carries from step to step; empty for losses that carry nothing.
       apply: see :class:`ApplyLoss`. Nothing is averaged; margin and penalty may be traced.
     """
@@ -50,7 +53,13 @@ class Loss(NamedTuple):
 
 
 def margin_softmax(
-    classes: ClassReducer, *, margin_pair: MarginPair, scale: float, margin: Scalar, top_k: int, penalty: Scalar
+    classes: ClassReducer,
+    *,
+    margin_pair: MarginPair,
+    scale: float,
+    margin: Scalar,
+    top_k: int,
+    penalty: Scalar,
 ) -> tuple[Float[Array, " B"], Metrics]:
     """Cross-entropy over scaled cosines, after the margin and the inter-topK penalty.
 
@@ -70,7 +79,8 @@ def margin_softmax(
 
     Returns:
       The loss per example, and per example: ``accuracy`` (1 where the speaker's plain cosine is the largest),
-      ``target_cosine``, and ``top_negative_cosine``, the mean over the ``top_k`` (at least 1) nearest others.
+      ``target_cosine``, ``top_negative_cosine``, the mean over the ``top_k`` (at least 1) nearest others, and
+      ``mean_negative_cosine``, the mean over all others.
     """
     target_cosine = classes.target_cosine()
     nearest = classes.top_negatives(max(top_k, 1))
@@ -88,17 +98,22 @@ def margin_softmax(
         "accuracy": (target_cosine > nearest.cosine[:, 0]).astype(loss.dtype),
         "target_cosine": target_cosine,
         "top_negative_cosine": nearest.cosine.mean(axis=1),
+        "mean_negative_cosine": nearest.sum_of_all / (classes.num_classes - 1),
     }
     return loss, metrics
 
 
-def build_loss(config: LossConfig, *, num_speakers: int, embedding_dim: int) -> Loss:
+def build_loss(
+    config: LossConfig, *, num_speakers: int, embedding_dim: int, mesh: Mesh | None = None, class_chunk: int = 0
+) -> Loss:
     """Builds the loss that a configuration describes.
 
     Args:
       config: margin, scale, sub-centres and penalty.
       num_speakers: C, the number of classes.
       embedding_dim: E.
+      mesh: of ``device_mesh``, whose axis ``model`` cuts the classes; None: one device.
+      class_chunk: hold the cosines of at most so many classes at once; 0: of all of a device's.
 
     Returns:
       The loss; ``config.margin`` and ``config.penalty`` are final values of schedules, so ``apply`` takes the present
@@ -112,17 +127,32 @@ def build_loss(config: LossConfig, *, num_speakers: int, embedding_dim: int) -> 
     check_top_k(config.top_k, num_speakers)
     if config.sub_centres < 1:
         raise UserError(f"loss.sub_centres must be at least 1 prototype per speaker, but it is {config.sub_centres}.")
-    margin_pair = MARGINS[config.name]
+    layout = ClassLayout(num_speakers, mesh, class_chunk)
 
-    def init(key: Array) -> dict[str, Float[Array, "C K E"]]:
-        return {"prototypes": init_prototypes(key, num_speakers, config.sub_centres, embedding_dim)}
+    def init(key: Array) -> dict[str, Float[Array, "rows K E"]]:
+        prototypes = init_prototypes(key, num_speakers, config.sub_centres, embedding_dim)
+        return {PROTOTYPES: jnp.pad(prototypes, ((0, layout.num_rows - num_speakers), (0, 0), (0, 0)))}
+
+    def example_loss(classes: ClassReducer, margin: Scalar, penalty: Scalar) -> tuple[Float[Array, " B"], Metrics]:
+        return margin_softmax(
+            classes,
+            margin_pair=MARGINS[config.name],
+            scale=config.scale,
+            margin=margin,
+            top_k=config.top_k,
+            penalty=penalty,
+        )
 
     def apply(
-        params: dict[str, Float[Array, "C K E"]], state: Any, inputs: LossInputs, *, margin: Scalar, penalty: Scalar
+        params: dict[str, Float[Array, "rows K E"]], state: Any, inputs: LossInputs, *, margin: Scalar, penalty: Scalar
     ) -> tuple[Float[Array, " B"], Metrics, Any]:
-        classes = DenseClasses(nearest_cosines(inputs.embedding, params["prototypes"]), inputs.speaker)
-        loss, metrics = margin_softmax(
-            classes, margin_pair=margin_pair, scale=config.scale, margin=margin, top_k=config.top_k, penalty=penalty
+        loss, metrics = layout.reduce(
+            example_loss,
+            params[PROTOTYPES],
+            inputs.embedding,
+            inputs.speaker,
+            jnp.asarray(margin),
+            jnp.asarray(penalty),
         )
         return loss, metrics, state
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 
 from mqmha_jax.config import ModelConfig
 from mqmha_jax.models.encoders import ENCODERS
-from mqmha_jax.models.masked import MaskedBatchNorm
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm
 from mqmha_jax.models.pooling import POOLINGS
 from mqmha_jax.models.registry import build_part
 
@@ -21,6 +21,7 @@ class SpeakerNet(nn.Module):
       embedding_dim: E.
       normalize_pooled: batch normalisation between pooling and the embedding layer.
       normalize_embedding: batch normalisation of the embedding, without scale and bias.
+      batch_norm_groups: groups of a batch with statistics of their own, for these two.
     """
 
     encoder: nn.Module
@@ -28,6 +29,7 @@ class SpeakerNet(nn.Module):
     embedding_dim: int
     normalize_pooled: bool = False
     normalize_embedding: bool = False
+    batch_norm_groups: int = 1
 
     @nn.compact
     def __call__(
@@ -47,10 +49,12 @@ class SpeakerNet(nn.Module):
         frames, mask = self.encoder(fbank, mask, train=train)
         pooled = self.pooling(frames, mask)
         if self.normalize_pooled:
-            pooled = MaskedBatchNorm(name="pooled_norm")(pooled, has_frames, train=train)
+            norm = MaskedBatchNorm(groups=self.batch_norm_groups, name="pooled_norm")
+            pooled = norm(pooled, has_frames, train=train)
         embedding = nn.Dense(self.embedding_dim, name="embedding")(pooled)
         if self.normalize_embedding:
-            embedding = MaskedBatchNorm(affine=False, name="embedding_norm")(embedding, has_frames, train=train)
+            norm = MaskedBatchNorm(affine=False, groups=self.batch_norm_groups, name="embedding_norm")
+            embedding = norm(embedding, has_frames, train=train)
         return embedding
 
 
@@ -66,10 +70,16 @@ def build_speaker_net(config: ModelConfig) -> SpeakerNet:
     Raises:
       UserError: an unknown encoder, pooling or option, or an option of the wrong type.
     """
+    compute = Compute(
+        dtype=jnp.dtype(config.compute_dtype),
+        batch_norm_groups=config.batch_norm_groups,
+        rematerialize=config.rematerialize,
+    )
     return SpeakerNet(
-        encoder=build_part("encoder", ENCODERS, config.encoder, dtype=jnp.dtype(config.compute_dtype)),
+        encoder=build_part("encoder", ENCODERS, config.encoder, compute=compute),
         pooling=build_part("pooling", POOLINGS, config.pooling),
         embedding_dim=config.embedding_dim,
         normalize_pooled=config.normalize_pooled,
         normalize_embedding=config.normalize_embedding,
+        batch_norm_groups=config.batch_norm_groups,
     )

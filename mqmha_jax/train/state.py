@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Int32, PyTree
+from jaxtyping import Array, PyTree
 
 from mqmha_jax.config import Config
 from mqmha_jax.losses import Loss
@@ -20,21 +20,30 @@ INIT_STREAM, STEP_STREAM = 0, 1
 class TrainState(flax.struct.PyTreeNode):
     """The state of a run after ``step`` steps; with the configuration it is all that a resume needs.
 
+    The same tree holds shapes or shardings in place of the arrays where these are wanted.
+
     Attributes:
-      step: number of steps done.
+      step: number of steps done, int32.
       params: ``{"net": ..., "head": ...}``; extraction needs ``net`` only.
       batch_stats: running mean and variance of the network's batch normalisations.
+      average: exponential average of ``params["net"]`` and ``batch_stats``; empty where none is kept.
       opt_state: the optimizer's state.
       loss_state: state of losses that keep one; empty for margin losses.
-      counters: ``skipped`` (non-finite steps) and ``best_eer`` (lowest dev EER so far, a fraction).
+      counters: ``skipped`` and ``skipped_in_row`` (non-finite steps), ``best_eer`` (lowest dev EER so far, a fraction),
+        and what the plateau schedule remembers: ``rate_factor`` and ``evaluations_without_gain``.
     """
 
-    step: Int32[Array, ""]
+    step: Any
     params: PyTree
     batch_stats: PyTree
+    average: PyTree
     opt_state: PyTree
     loss_state: PyTree
     counters: dict[str, Any]
+
+    def network(self) -> dict[str, PyTree]:
+        """``params`` and ``batch_stats`` of the network to evaluate and use: the average where one is kept."""
+        return self.average or {"params": self.params["net"], "batch_stats": self.batch_stats}
 
 
 def stream_key(seed: int, stream: int) -> Array:
@@ -64,14 +73,21 @@ def initial_state(config: Config, net: nn.Module, loss: Loss, optimizer: optax.G
       loss: the training loss with the class prototypes.
       optimizer: its state starts here.
     """
-    variables = initial_network(config, net)
+    network = initial_network(config, net)
     loss_key = jax.random.fold_in(stream_key(config.train.seed, INIT_STREAM), 1)
-    params = {"net": variables["params"], "head": loss.init(loss_key)}
+    params = {"net": network["params"], "head": loss.init(loss_key)}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables["batch_stats"],
+        batch_stats=network["batch_stats"],
+        average=jax.tree.map(jnp.copy, network) if config.optimizer.ema else {},
         opt_state=optimizer.init(params),
         loss_state=loss.initial_state,
-        counters={"skipped": jnp.zeros((), jnp.int32), "best_eer": jnp.ones((), jnp.float32)},
+        counters={
+            "skipped": jnp.zeros((), jnp.int32),
+            "skipped_in_row": jnp.zeros((), jnp.int32),
+            "best_eer": jnp.ones((), jnp.float32),
+            "rate_factor": jnp.ones((), jnp.float32),
+            "evaluations_without_gain": jnp.zeros((), jnp.int32),
+        },
     )

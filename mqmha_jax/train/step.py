@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from mqmha_jax.augment.spec_augment import spec_augment
@@ -28,6 +29,7 @@ def build_train_step(
     optimizer: optax.GradientTransformation,
     learning_rate: Schedule,
     margin_progress: Schedule,
+    unroll: bool = False,
 ) -> TrainStep:
     """The training step of an experiment.
 
@@ -38,61 +40,89 @@ def build_train_step(
       optimizer: gradients -> updates.
       learning_rate: step -> learning rate, for the log; the optimizer holds the same schedule.
       margin_progress: step -> share of the final margin and penalty.
+      unroll: write accumulated parts of a batch one after another rather than as a loop, in which XLA:CPU convolves
+        fifty times slower.
 
     Returns:
       ``(state, batch) -> (new state, metrics)``. The batch is a ``Batch`` of device arrays; the metrics are scalars. A
-      step whose loss or gradient is not finite leaves everything but the step number and ``counters["skipped"]`` as it
-      was.
+      step whose loss or gradient is not finite leaves everything but the step number and the counters as it was.
     """
 
-    def mean_loss(params: PyTree, state: TrainState, batch: dict[str, Array]) -> tuple[Array, Any]:
-        step_key = jax.random.fold_in(stream_key(config.train.seed, STEP_STREAM), state.step)
+    def mean_loss(
+        params: PyTree, batch_stats: PyTree, loss_state: PyTree, batch: dict[str, Array], step: Array
+    ) -> tuple[Array, Any]:
+        step_key = jax.random.fold_in(stream_key(config.train.seed, STEP_STREAM), step)
         # One key per example, not per row: hosts see the same global batch in another row order.
         example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch["example"])
         mask = jnp.arange(batch["fbank"].shape[1])[None, :] < batch["num_frames"][:, None]
-        fbank = subtract_mean(batch["fbank"].astype(jnp.float32), mask)
+        fbank = subtract_mean(batch["fbank"].astype(jnp.promote_types(batch["fbank"].dtype, jnp.float32)), mask)
         fbank = spec_augment(fbank, mask, example_keys, config.spec_augment)
         embedding, new_variables = net.apply(
-            {"params": params["net"], "batch_stats": state.batch_stats},
-            fbank,
-            mask,
-            train=True,
-            mutable=["batch_stats"],
+            {"params": params["net"], "batch_stats": batch_stats}, fbank, mask, train=True, mutable=["batch_stats"]
         )
-        progress = margin_progress(state.step)
+        progress = margin_progress(step)
         margin, penalty = progress * config.loss.margin, progress * config.loss.penalty
         example_loss, measured, loss_state = loss.apply(
             params["head"],
-            state.loss_state,
+            loss_state,
             LossInputs(embedding=embedding, speaker=batch["speaker"]),
             margin=margin,
             penalty=penalty,
         )
         metrics = {name: jnp.mean(value) for name, value in measured.items()}
-        metrics |= {"margin": margin, "penalty": penalty}
-        return jnp.mean(example_loss), (metrics, new_variables.get("batch_stats", {}), loss_state)
+        metrics |= {"loss": jnp.mean(example_loss), "margin": margin, "penalty": penalty}
+        return metrics["loss"], (metrics, new_variables.get("batch_stats", {}), loss_state)
 
     def step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Metrics]:
-        (value, (metrics, batch_stats, loss_state)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(
-            state.params, state, batch
-        )
+        num_parts = config.optimizer.accumulate
+
+        def add_part(carry: tuple[Any, Any, Any], part: dict[str, Array]) -> tuple[tuple[Any, Any, Any], Metrics]:
+            batch_stats, loss_state, total = carry
+            (_, (metrics, batch_stats, loss_state)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(
+                state.params, batch_stats, loss_state, part, state.step
+            )
+            return (batch_stats, loss_state, jax.tree.map(jnp.add, total, gradients)), metrics
+
+        start = (state.batch_stats, state.loss_state, optax.tree.zeros_like(state.params))
+        parts = jax.tree.map(lambda x: _interleaved(x, num_parts), batch)
+        (batch_stats, loss_state, total), metrics = lax.scan(add_part, start, parts, unroll=unroll or num_parts == 1)
+        gradients = jax.tree.map(lambda x: x / num_parts, total)
+        metrics = {name: value.mean() for name, value in metrics.items()}
         gradient_norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        # The rate is the last factor of every update, so that a plateau can lower it from outside.
+        updates = jax.tree.map(lambda u: u * state.counters["rate_factor"], updates)
         updated = state.replace(
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,
             opt_state=opt_state,
             loss_state=loss_state,
         )
-        finite = jnp.isfinite(value) & jnp.isfinite(gradient_norm)
+        updated = updated.replace(average=_moved_average(updated, config.optimizer.ema))
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(gradient_norm)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
-        counters = state.counters | {"skipped": state.counters["skipped"] + jnp.where(finite, 0, 1)}
-        metrics |= {
-            "loss": value,
-            "gradient_norm": gradient_norm,
-            "learning_rate": jnp.asarray(learning_rate(state.step), jnp.float32),
-            "skipped": counters["skipped"].astype(jnp.float32),
+        skipped = jnp.where(finite, 0, 1)
+        counters = state.counters | {
+            "skipped": state.counters["skipped"] + skipped,
+            "skipped_in_row": (state.counters["skipped_in_row"] + 1) * skipped,
         }
+        rate = jnp.asarray(learning_rate(state.step), jnp.float32) * state.counters["rate_factor"]
+        metrics |= {"gradient_norm": gradient_norm, "learning_rate": rate}
+        metrics |= {name: counters[name].astype(jnp.float32) for name in ("skipped", "skipped_in_row")}
         return kept.replace(step=state.step + 1, counters=counters), metrics
 
     return step
+
+
+def _interleaved(x: Array, parts: int) -> Array:
+    """``[B, ...]`` as ``[parts, B / parts, ...]``, part i of the rows i, i + parts, ...: every device has its share."""
+    return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
+
+
+def _moved_average(state: TrainState, decay: float) -> PyTree:
+    """The average of the network after one more step; it warms up, so that the first steps do not stay in it."""
+    if not decay:
+        return {}
+    decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    latest = {"params": state.params["net"], "batch_stats": state.batch_stats}
+    return jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, state.average, latest)

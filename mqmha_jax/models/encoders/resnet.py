@@ -1,6 +1,6 @@
 """The ResNet family of speaker verification: no max-pooling, a 3x3 stem, four stages over time and frequency."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.models.masked import MaskedBatchNorm, mask_frames
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_frames
 
 _BOTTLENECK_EXPANSION = 4  # a bottleneck block widens its result by this factor (He et al., arXiv 1512.03385)
 
@@ -23,8 +23,8 @@ class _MaskedConv(nn.Module):
 
     channels: int
     kernel_size: int
-    stride: int = 1
-    dtype: Any = jnp.float32
+    stride: int
+    compute: Compute
 
     @nn.compact
     def __call__(
@@ -38,11 +38,12 @@ class _MaskedConv(nn.Module):
             padding=((reach, reach), (reach, reach)),
             use_bias=False,
             kernel_init=nn.initializers.kaiming_normal(),
-            dtype=self.dtype,
+            dtype=self.compute.dtype,
             name="conv",
         )(mask_frames(x, mask))
         mask = mask[:, :: self.stride]
-        return MaskedBatchNorm(dtype=self.dtype, name="norm")(x, mask, train=train), mask
+        norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
+        return norm(x, mask, train=train), mask
 
 
 class _ResidualBlock(nn.Module):
@@ -51,11 +52,11 @@ class _ResidualBlock(nn.Module):
     channels: int
     stride: int
     bottleneck: bool
-    dtype: Any
+    compute: Compute
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T W c"], mask: Bool[Array, "B T"], *, train: bool
+        self, x: Float[Array, "B T W c"], mask: Bool[Array, "B T"], train: bool
     ) -> tuple[Float[Array, "B t w o"], Bool[Array, "B t"]]:
         channels_out = self.channels * (_BOTTLENECK_EXPANSION if self.bottleneck else 1)
         if self.bottleneck:
@@ -64,10 +65,10 @@ class _ResidualBlock(nn.Module):
             layers = [(self.channels, 3, self.stride), (channels_out, 3, 1)]
         y, mask_out = x, mask
         for i, (channels, kernel_size, stride) in enumerate(layers, start=1):
-            layer = _MaskedConv(channels, kernel_size, stride, self.dtype, name=f"layer{i}")
+            layer = _MaskedConv(channels, kernel_size, stride, self.compute, name=f"layer{i}")
             y, mask_out = layer(nn.relu(y) if i > 1 else y, mask_out, train=train)
         if x.shape != y.shape:
-            x, _ = _MaskedConv(channels_out, 1, self.stride, self.dtype, name="shortcut")(x, mask, train=train)
+            x, _ = _MaskedConv(channels_out, 1, self.stride, self.compute, name="shortcut")(x, mask, train=train)
         return nn.relu(x + y), mask_out
 
 
@@ -83,14 +84,14 @@ class ResNet(nn.Module):
       block: ``"basic"`` (two 3x3 convolutions) or ``"bottleneck"`` (1x1, 3x3, 1x1; four times the channels).
       width: channels of the first stage; every later stage doubles them.
       strides: stride over time and frequency of the first block of each stage.
-      dtype: type of the activations.
+      compute: types, normalisation groups, rematerialisation by block.
     """
 
     stage_sizes: tuple[PositiveInt, ...] = (3, 4, 6, 3)
     block: Literal["basic", "bottleneck"] = "basic"
     width: PositiveInt = 32
     strides: tuple[PositiveInt, ...] = (1, 2, 2, 2)
-    dtype: Any = jnp.float32
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(
@@ -114,18 +115,19 @@ class ResNet(nn.Module):
                 f"Encoder 'resnet': stage_sizes has {len(self.stage_sizes)} entries and strides {len(self.strides)}; "
                 "each stage needs one of both."
             )
-        x = fbank[..., None].astype(self.dtype)
-        x, mask = _MaskedConv(self.width, 3, dtype=self.dtype, name="stem")(x, mask, train=train)
+        x = fbank[..., None].astype(self.compute.dtype)
+        x, mask = _MaskedConv(self.width, 3, 1, self.compute, name="stem")(x, mask, train=train)
         x = nn.relu(x)
+        block_class = nn.remat(_ResidualBlock, static_argnums=(3,)) if self.compute.rematerialize else _ResidualBlock
         for stage, (size, stride) in enumerate(zip(self.stage_sizes, self.strides, strict=True), start=1):
             for i in range(1, size + 1):
-                block = _ResidualBlock(
+                block = block_class(
                     self.width * 2 ** (stage - 1),
                     stride if i == 1 else 1,
                     self.block == "bottleneck",
-                    self.dtype,
+                    self.compute,
                     name=f"stage{stage}_block{i}",
                 )
-                x, mask = block(x, mask, train=train)
+                x, mask = block(x, mask, train)
         frames = jnp.swapaxes(x, -1, -2).reshape(*x.shape[:2], -1)
-        return frames.astype(jnp.promote_types(self.dtype, jnp.float32)), mask
+        return frames.astype(jnp.promote_types(self.compute.dtype, jnp.float32)), mask

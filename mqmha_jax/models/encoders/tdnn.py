@@ -1,7 +1,5 @@
 """The frame layers of the x-vector: a time-delay network, small and quick enough for plain CPUs."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -9,7 +7,36 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.models.masked import MaskedBatchNorm, mask_frames
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_frames
+
+
+class _TimeDelayLayer(nn.Module):
+    """Affine over frames at a distance, ReLU, batch normalisation."""
+
+    channels: int
+    kernel_size: int
+    dilation: int
+    stride: int
+    compute: Compute
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"], train: bool
+    ) -> tuple[Float[Array, "B t o"], Bool[Array, "B t"]]:
+        reach = self.kernel_size // 2 * self.dilation
+        x = nn.Conv(
+            self.channels,
+            (self.kernel_size,),
+            strides=self.stride,
+            kernel_dilation=self.dilation,
+            padding=((reach, reach),),
+            kernel_init=nn.initializers.kaiming_normal(),
+            dtype=self.compute.dtype,
+            name="affine",
+        )(mask_frames(x, mask))
+        mask = mask[:, :: self.stride]
+        norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
+        return norm(nn.relu(x), mask, train=train), mask
 
 
 class TDNN(nn.Module):
@@ -24,7 +51,7 @@ class TDNN(nn.Module):
       kernel_sizes: frames that each layer looks at; odd.
       dilations: distance between these frames.
       strides: each layer keeps one frame of so many (a 2 in the first layer halves the cost of the others); empty: all.
-      dtype: type of the activations.
+      compute: types, normalisation groups, rematerialisation by layer.
     """
 
     channels: PositiveInt = 512
@@ -32,7 +59,7 @@ class TDNN(nn.Module):
     kernel_sizes: tuple[PositiveInt, ...] = (5, 3, 3, 1, 1)
     dilations: tuple[PositiveInt, ...] = (1, 2, 3, 1, 1)
     strides: tuple[PositiveInt, ...] = ()
-    dtype: Any = jnp.float32
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(
@@ -53,23 +80,20 @@ class TDNN(nn.Module):
         """
         strides = self.strides or (1,) * len(self.kernel_sizes)
         self._check_layers(len(strides))
-        x = fbank.astype(self.dtype)
+        x = fbank.astype(self.compute.dtype)
+        layer_class = nn.remat(_TimeDelayLayer, static_argnums=(3,)) if self.compute.rematerialize else _TimeDelayLayer
         layers = zip(self.kernel_sizes, self.dilations, strides, strict=True)
         for i, (kernel_size, dilation, stride) in enumerate(layers, start=1):
-            reach = kernel_size // 2 * dilation
-            x = nn.Conv(
+            layer = layer_class(
                 self.final_channels if i == len(self.kernel_sizes) else self.channels,
-                (kernel_size,),
-                strides=stride,
-                kernel_dilation=dilation,
-                padding=((reach, reach),),
-                kernel_init=nn.initializers.kaiming_normal(),
-                dtype=self.dtype,
+                kernel_size,
+                dilation,
+                stride,
+                self.compute,
                 name=f"layer{i}",
-            )(mask_frames(x, mask))
-            mask = mask[:, ::stride]
-            x = MaskedBatchNorm(dtype=self.dtype, name=f"norm{i}")(nn.relu(x), mask, train=train)
-        return x.astype(jnp.promote_types(self.dtype, jnp.float32)), mask
+            )
+            x, mask = layer(x, mask, train)
+        return x.astype(jnp.promote_types(self.compute.dtype, jnp.float32)), mask
 
     def _check_layers(self, num_strides: int) -> None:
         numbers = {"kernel_sizes": len(self.kernel_sizes), "dilations": len(self.dilations), "strides": num_strides}

@@ -1,0 +1,96 @@
+"""The class reducer that never holds ``[B, C]``: classes pass by in chunks, and again for the gradient."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float
+
+from mqmha_jax.losses.class_reducer import NEVER, ClassSlice, DenseClasses, LogitFunction
+from mqmha_jax.losses.inter_topk import TopNegatives
+from mqmha_jax.models.head import nearest_cosines
+
+Carry = TypeVar("Carry")
+
+
+class ChunkedClasses(NamedTuple):
+    """A slice of the classes, ``chunk`` of them at a time: memory ``[B, chunk]`` in both directions.
+
+    Cosines are computed twice forward, to find the nearest speakers and for the log-sum-exp, and once more backward.
+
+    Attributes:
+      part: batch and prototypes.
+      chunk: a divisor of the number of classes in the slice.
+      axes: inside a ``shard_map``, the mesh axes along which batch or slice differ.
+    """
+
+    part: ClassSlice
+    chunk: int
+    axes: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.part.num_classes
+
+    def target_cosine(self) -> Float[Array, " B"]:
+        """See ``ClassReducer``; 0 for a target outside the slice."""
+        embedding, prototypes, speaker, _, first = self.part
+        position = speaker - first
+        here = (position >= 0) & (position < len(prototypes))
+        own = prototypes[jnp.where(here, position, 0)]
+        cosine = jax.vmap(lambda one, sub_centres: nearest_cosines(one[None], sub_centres[None])[0, 0])(embedding, own)
+        return jnp.where(here, cosine, 0)
+
+    def top_negatives(self, k: int) -> TopNegatives:
+        """See ``ClassReducer``."""
+        num_examples = len(self.part.speaker)
+        k = min(k, len(self.part.prototypes))
+
+        def nearer(best: TopNegatives, chunk: DenseClasses) -> TopNegatives:
+            found = chunk.top_negatives(k)
+            # Earlier chunks come first, so that a tie still goes to the lower class.
+            cosine, position = lax.top_k(jnp.concatenate([best.cosine, found.cosine], axis=1), k)
+            speaker = jnp.concatenate([best.speaker, found.speaker], axis=1)
+            return TopNegatives(
+                cosine, jnp.take_along_axis(speaker, position, axis=1), best.sum_of_all + found.sum_of_all
+            )
+
+        dtype = self.part.embedding.dtype
+        nothing = TopNegatives(
+            cosine=jnp.full((num_examples, k), NEVER, dtype),
+            speaker=jnp.zeros((num_examples, k), jnp.int32),
+            sum_of_all=jnp.zeros(num_examples, dtype),
+        )
+        return self._fold(lax.stop_gradient(self.part), nearer, nothing)
+
+    def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:
+        """See ``ClassReducer``."""
+
+        def add(total: Float[Array, " B"], chunk: DenseClasses) -> Float[Array, " B"]:
+            return jnp.logaddexp(total, chunk.log_sum_exp(logits))
+
+        nothing = jnp.full(len(self.part.speaker), NEVER, self.part.embedding.dtype)
+        return self._fold(self.part, add, nothing)
+
+    def _fold(self, part: ClassSlice, combine: Callable[[Carry, DenseClasses], Carry], start: Carry) -> Carry:
+        """Folds ``combine`` over the chunks; backward, each chunk's cosines are computed anew."""
+
+        @jax.checkpoint
+        def body(carry: tuple[Carry, Array], prototypes: Float[Array, "chunk K E"]) -> tuple[tuple[Carry, Array], None]:
+            result, first = carry
+            dense = DenseClasses.of(part._replace(prototypes=prototypes, first=first))
+            return (combine(result, dense), first + self.chunk), None
+
+        chunks = part.prototypes.reshape(-1, self.chunk, *part.prototypes.shape[1:])
+        if self.axes:  # a carry must start out as different from device to device as it will become
+            start = lax.pcast(start, self.axes, to="varying")
+        first = jnp.asarray(part.first, jnp.int32)
+        return lax.scan(body, (start, first), chunks)[0][0]
+
+
+def chunk_size(num_classes: int, at_most: int) -> int:
+    """The largest divisor of a slice's ``num_classes`` that is not above ``at_most``."""
+    return max(size for size in range(1, min(at_most, num_classes) + 1) if num_classes % size == 0)

@@ -1,0 +1,52 @@
+"""The class reducer over a mesh: every device reduces its slice of the classes, then the slices meet."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float
+
+from mqmha_jax.losses.class_reducer import ClassReducer, LogitFunction
+from mqmha_jax.losses.inter_topk import TopNegatives
+
+
+class ShardedClasses(NamedTuple):
+    """Classes in slices along a mesh axis, in order; used inside ``jax.shard_map``.
+
+    What travels per example is a few numbers: one for the target, ``k`` candidates and their classes from each slice,
+    two for the log-sum-exp. ``[B, C]`` never does.
+
+    Attributes:
+      local: this device's slice.
+      axis: name of the mesh axis.
+    """
+
+    local: ClassReducer
+    axis: str
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.local.num_classes
+
+    def target_cosine(self) -> Float[Array, " B"]:
+        """See ``ClassReducer``; all slices but one add a zero."""
+        return lax.psum(self.local.target_cosine(), self.axis)
+
+    def top_negatives(self, k: int) -> TopNegatives:
+        """See ``ClassReducer``. The gathered candidates lie in order of their slices: a tie goes to the lower class."""
+        found = self.local.top_negatives(k)
+        candidates = lax.all_gather(found.cosine, self.axis, axis=1, tiled=True)
+        speakers = lax.all_gather(found.speaker, self.axis, axis=1, tiled=True)
+        cosine, position = lax.top_k(candidates, k)
+        speaker = jnp.take_along_axis(speakers, position, axis=1)
+        # Every device has found the same; the maximum only tells shard_map so.
+        return TopNegatives(
+            lax.pmax(cosine, self.axis), lax.pmax(speaker, self.axis), lax.psum(found.sum_of_all, self.axis)
+        )
+
+    def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:
+        """See ``ClassReducer``."""
+        local = self.local.log_sum_exp(logits)
+        largest = lax.pmax(lax.stop_gradient(local), self.axis)
+        return largest + jnp.log(lax.psum(jnp.exp(local - largest), self.axis))

@@ -1,0 +1,118 @@
+"""Devices: the mesh, and how state and batches lie on it. The only file that places an array."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jaxtyping import PyTree
+
+from mqmha_jax.config import MeshConfig
+from mqmha_jax.errors import UserError
+
+DATA, MODEL = "data", "model"
+
+PROTOTYPES = "prototypes"
+"""Parameters of this name have one row per class and are cut along ``model``, their optimizer state with them."""
+
+
+def device_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh ``data x model``.
+
+    The batch is cut over both axes for the encoder, so no device repeats another's work; for the head the embeddings
+    of devices along ``model`` are gathered, and each of them compares these with its slice of the classes.
+
+    Args:
+      config: sizes of the axes; -1 stands for the devices that the other axis leaves.
+      devices: to use; None: all devices of all hosts.
+
+    Raises:
+      UserError: the sizes do not multiply to the number of devices.
+    """
+    devices = list(devices or jax.devices())
+    data, model = config.data, config.model
+    if (data, model) == (-1, -1):
+        raise UserError(
+            "mesh.data and mesh.model are both -1, but only one of them can be what the other leaves. "
+            "mesh.data=1 with mesh.model=-1 cuts the classes over all devices."
+        )
+    if data == -1:
+        data = len(devices) // model
+    elif model == -1:
+        model = len(devices) // data
+    if data * model != len(devices):
+        raise UserError(
+            f"mesh.data={config.data} times mesh.model={config.model} is not the number of devices, {len(devices)}. "
+            "Give -1 for the axis that takes the rest, and a divisor of the devices for the other."
+        )
+    return jax.make_mesh((data, model), (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
+
+
+def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
+    """Raises UserError unless every device gets the same number of examples in every part of a batch."""
+    shares = mesh.size * accumulate
+    if batch_size % shares:
+        parts = f" times {accumulate} parts (optimizer.accumulate)" if accumulate > 1 else ""
+        raise UserError(
+            f"data.batch_size={batch_size} does not divide by the {mesh.size} devices{parts}; "
+            f"choose a multiple of {shares}, e.g. {max(shares, batch_size // shares * shares)}."
+        )
+
+
+def check_classes(num_rows: int, mesh: Mesh) -> None:
+    """Raises UserError unless the head's rows can be cut along ``model``."""
+    slices = mesh.shape[MODEL]
+    if num_rows % slices:
+        raise UserError(
+            f"The head's {num_rows} rows can not be cut into mesh.model={slices} equal slices; use a power of two up "
+            "to 256 for mesh.model."
+        )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same array on every device."""
+    return NamedSharding(mesh, jax.P())
+
+
+def over_all_devices(mesh: Mesh) -> NamedSharding:
+    """The first axis cut over all devices, as batches are."""
+    return NamedSharding(mesh, jax.P((DATA, MODEL)))
+
+
+def state_sharding(mesh: Mesh, shapes: PyTree) -> PyTree:
+    """Where each array of a state lies: prototypes and what belongs to them along ``model``, all else everywhere.
+
+    Args:
+      mesh: of ``device_mesh``.
+      shapes: the state, or its shapes.
+
+    Returns:
+      The same tree of shardings.
+    """
+
+    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        by_class = any(getattr(key, "key", None) == PROTOTYPES for key in path) and leaf.ndim > 1
+        return NamedSharding(mesh, jax.P(MODEL)) if by_class else replicated(mesh)
+
+    return jax.tree_util.tree_map_with_path(place, shapes)
+
+
+def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """This host's part of a batch as part of one global array per field, cut over all devices."""
+    cut = over_all_devices(mesh)
+    return {name: jax.make_array_from_process_local_data(cut, np.asarray(value)) for name, value in batch.items()}
+
+
+def compile_step(step: Callable, mesh: Mesh, state: PyTree) -> Callable:
+    """Jit ``(state, batch) -> (state, metrics)``; the old state's memory is given to the new one.
+
+    Args:
+      step: pure.
+      mesh: of ``device_mesh``.
+      state: the state, or its shapes.
+    """
+    lies = state_sharding(mesh, state)
+    return jax.jit(
+        step, in_shardings=(lies, over_all_devices(mesh)), out_shardings=(lies, replicated(mesh)), donate_argnums=(0,)
+    )

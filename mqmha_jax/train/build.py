@@ -1,0 +1,111 @@
+"""Everything of a run but its data: network, loss, optimizer and the compiled step, on a mesh."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from mqmha_jax import parallel
+from mqmha_jax.config import Config
+from mqmha_jax.errors import UserError
+from mqmha_jax.losses import ClassLayout, build_loss
+from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.train import schedules
+from mqmha_jax.train.optim import build_optimizer
+from mqmha_jax.train.state import TrainState, initial_state
+from mqmha_jax.train.step import TrainStep, build_train_step
+
+
+class Training(NamedTuple):
+    """A run's computation, without a number of it.
+
+    Attributes:
+      net: the speaker network.
+      mesh: where everything lies.
+      init: ``() -> TrainState``, jitted: the state before the first step, laid over the mesh.
+      step: ``(state, batch) -> (state, metrics)``, jitted; takes the old state's memory.
+      state: shapes, types and shardings of the state.
+      batch: shapes, types and shardings of a global batch.
+    """
+
+    net: nn.Module
+    mesh: Mesh
+    init: Any
+    step: Any
+    state: TrainState
+    batch: dict[str, jax.ShapeDtypeStruct]
+
+    def lower(self) -> jax.stages.Lowered:
+        """The step, ready to be compiled for the mesh, whose devices need not be at hand."""
+        return self.step.lower(self.state, self.batch)
+
+
+def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training:
+    """Builds what a configuration describes, on a mesh.
+
+    Args:
+      config: the experiment; where its data lies does not matter here.
+      num_speakers: C, classes of the head.
+      mesh: of ``parallel.device_mesh``, of real devices or of a topology.
+
+    Raises:
+      UserError: parts, batch, classes and mesh do not fit together.
+    """
+    parallel.check_batch(config.data.batch_size, config.optimizer.accumulate, mesh)
+    parallel.check_classes(ClassLayout(num_speakers).num_rows, mesh)
+    _check_groups(config)
+    net = build_speaker_net(config.model)
+    loss = build_loss(
+        config.loss,
+        num_speakers=num_speakers,
+        embedding_dim=config.model.embedding_dim,
+        mesh=mesh,
+        class_chunk=config.mesh.class_chunk,
+    )
+    learning_rate = schedules.learning_rate(config.optimizer, config.train.steps)
+    optimizer = build_optimizer(config.optimizer, learning_rate)
+    step: TrainStep = build_train_step(
+        config,
+        net=net,
+        loss=loss,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        margin_progress=schedules.margin_progress(config.loss, config.train.steps),
+        unroll=mesh.devices.flat[0].platform == "cpu",
+    )
+    init = partial(initial_state, config, net, loss, optimizer)
+    shapes = jax.eval_shape(init)
+    lies = parallel.state_sharding(mesh, shapes)
+    return Training(
+        net=net,
+        mesh=mesh,
+        init=jax.jit(init, out_shardings=lies),
+        step=parallel.compile_step(step, mesh, shapes),
+        state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, lies),
+        batch=_abstract_batch(config, mesh),
+    )
+
+
+def _check_groups(config: Config) -> None:
+    rows = config.data.batch_size // config.optimizer.accumulate
+    groups = config.model.batch_norm_groups
+    if rows % groups:
+        raise UserError(
+            f"model.batch_norm_groups={groups} does not divide the {rows} examples that pass through the network "
+            "together (data.batch_size / optimizer.accumulate); choose a divisor."
+        )
+
+
+def _abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    rows = config.data.batch_size
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "fbank": ((rows, config.data.crop_frames, config.fbank.num_features), np.float16),
+        "num_frames": ((rows,), np.int32),
+        "speaker": ((rows,), np.int32),
+        "example": ((rows,), np.uint32),
+    }
+    cut = parallel.over_all_devices(mesh)
+    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=cut) for name, (shape, dtype) in shapes.items()}
