@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from data_prep.corpora.folder import audio_files
 from data_prep.manifest import Recording
+from mqmha_jax.data.shard_format import SPEED_MARK
 from mqmha_jax.augment import waveform as augment
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.features.audio import read_audio
@@ -100,7 +101,7 @@ def versions(recording: Recording, waveform: Float[np.ndarray, " n"], plan: Vers
             "to say how a copy was made. Rename the column."
         )
     for speed_index, speed in enumerate(plan.speeds):
-        suffix = "" if speed == 1.0 else f"#speed{speed:g}"
+        suffix = "" if speed == 1.0 else f"{SPEED_MARK}{speed:g}"
         at_speed = waveform if speed == 1.0 else augment.change_speed(waveform, speed)
         for name in plan.names:
             utterance = recording.utterance + suffix + ("" if name == "clean" else f"#{name}")

@@ -154,7 +154,7 @@ class TrainConfig:
     keep_checkpoints: Positive = option(3, "how many of the latest checkpoints stay on disk")
     keep_best: Count = option(1, "how many checkpoints with the lowest dev EER stay on disk as well")
     max_skipped_in_row: Positive = option(20, "stop after so many steps in a row that were not finite")
-    stall_seconds: Positive = option(30, "report a wait for data that lasts longer")
+    stall_seconds: NonNegative = option(30.0, "report a wait for data that lasts longer")
     profile_first: Count = option(0, "first step of a profile for TensorBoard; 0: none")
     profile_last: Count = option(0, "last step of the profile")
 

@@ -21,7 +21,7 @@ from mqmha_jax.data.lists import read_trials
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluate_run import evaluate_run
-from mqmha_jax.evaluation.embed import embed, make_embed_fn
+from mqmha_jax.evaluation.embed import Embedder, embed
 from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials
 from mqmha_jax.evaluation.report import result_table, write_results
 from mqmha_jax.evaluation.selection import named
@@ -159,10 +159,10 @@ def _untrained(config: Config, shards: dict[str, FbankShards], trials_path: Path
     """The same evaluation with the initial network, the baseline that training must beat."""
     trials = read_trials(trials_path)
     net = build_speaker_net(config.model)
-    embed_fn = make_embed_fn(net, initial_network(config, net))
-    mean = training_mean(embed_fn, shards["train"])
+    embedder = Embedder(net, initial_network(config, net))
+    mean = training_mean(embedder, shards["train"])
     source = named(shards["eval"], [*trials.enrol, *trials.test])
-    return evaluate_trials(embed(embed_fn, source), trials, mean=mean, name="untrained")
+    return evaluate_trials(embed(embedder, source), trials, mean=mean, name="untrained")
 
 
 def _say_what_next(workdir: Path, kind: str, seconds: float) -> None:

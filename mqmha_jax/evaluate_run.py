@@ -11,7 +11,7 @@ from mqmha_jax.config_io import require_same_fbank
 from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embed import EmbedFn, embed, make_embed_fn
+from mqmha_jax.evaluation.embed import Embedder, embed
 from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials, measure_trials
 from mqmha_jax.evaluation.report import write_threshold
 from mqmha_jax.evaluation.scoring import as_norm
@@ -66,10 +66,10 @@ def evaluate_run(
     for name, part in trials.items():
         check_trials(part, shards.utterances, name=name)
 
-    embed_fn = make_embed_fn(network.net, network.variables)
-    mean = _mean(workdir, network, embed_fn, keep=step is None) if use_mean else None
+    embedder = Embedder(network.net, network.variables)
+    mean = _mean(workdir, network, embedder, keep=step is None) if use_mean else None
     source = named(shards, [u for part in trials.values() for u in (*part.enrol, *part.test)])
-    embeddings = embed(embed_fn, source, progress=progress)
+    embeddings = embed(embedder, source, progress=progress)
     utt2spk = {name: shards.speakers[i] for name, i in zip(shards.utterances, shards.speaker, strict=True)}
     results = [
         evaluate_trials(embeddings, part, mean=mean, name=name, utt2spk=utt2spk) for name, part in trials.items()
@@ -78,7 +78,7 @@ def evaluate_run(
     if use_mean and step is None:
         write_threshold(workdir, results[0], step=network.step)
     if cohort:
-        vectors = _cohort(embed_fn, open_shards(cohort), mean)
+        vectors = _cohort(embedder, open_shards(cohort), mean)
         results += [
             measure_trials(
                 as_norm(embeddings, part, vectors, top_n=top_n, mean=mean),
@@ -91,7 +91,7 @@ def evaluate_run(
     return results
 
 
-def _mean(workdir: Path, network: LoadedNetwork, embed_fn: EmbedFn, *, keep: bool) -> Float32[np.ndarray, " E"]:
+def _mean(workdir: Path, network: LoadedNetwork, embedder: Embedder, *, keep: bool) -> Float32[np.ndarray, " E"]:
     mean = load_mean(workdir, network.step)
     if mean is None:
         try:
@@ -100,20 +100,20 @@ def _mean(workdir: Path, network: LoadedNetwork, embed_fn: EmbedFn, *, keep: boo
             raise UserError(
                 f"{error} The mean training embedding comes from there; --no-mean scores without it."
             ) from error
-        mean = training_mean(embed_fn, shards)
+        mean = training_mean(embedder, shards)
         if keep:
             save_mean(workdir, mean, network.step)
     return mean
 
 
 def _cohort(
-    embed_fn: EmbedFn, shards: FbankShards, mean: Float32[np.ndarray, " E"] | None
+    embedder: Embedder, shards: FbankShards, mean: Float32[np.ndarray, " E"] | None
 ) -> Float32[np.ndarray, "C E"]:
     """One vector per speaker: the mean of unit embeddings, shifted back because scoring subtracts the mean."""
     order = np.argsort(shards.speaker, kind="stable")
     rank = np.arange(len(order)) - np.searchsorted(shards.speaker[order], shards.speaker[order])
     chosen = order[rank < _COHORT_UTTERANCES]
-    vectors = embed(embed_fn, Selection(shards, chosen, max_frames=_COHORT_FRAMES)).vectors
+    vectors = embed(embedder, Selection(shards, chosen, max_frames=_COHORT_FRAMES)).vectors
     offset = np.zeros_like(vectors[0]) if mean is None else mean
     sums = np.zeros((len(shards.speakers), vectors.shape[1]), np.float32)
     np.add.at(sums, shards.speaker[chosen], np.asarray(unit_length(jnp.asarray(vectors - offset[None]))))

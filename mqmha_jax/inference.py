@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32
 
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embed import embed, make_embed_fn
+from mqmha_jax.evaluation.embed import Embedder, embed
 from mqmha_jax.evaluation.report import THRESHOLD_FILE
 from mqmha_jax.evaluation.scoring import cosine_scores
 from mqmha_jax.evaluation.training_mean import load_mean
@@ -65,7 +65,7 @@ class SpeakerEncoder:
         self.config = config
         self.mean = mean
         self.threshold = threshold
-        self._embed_fn = make_embed_fn(build_speaker_net(config.model), variables)
+        self._embedder = Embedder(build_speaker_net(config.model), variables)
 
     @classmethod
     def load(cls, workdir: str | Path) -> "SpeakerEncoder":
@@ -105,7 +105,7 @@ class SpeakerEncoder:
         """
         recordings = [audio] if isinstance(audio, (str, Path, np.ndarray)) else list(audio)
         parts = [
-            embed(self._embed_fn, part, progress=progress, **({"frames_per_batch": 1} if part.is_small else {}))
+            embed(self._embedder, part, progress=progress, **({"frames_per_batch": 1} if part.is_small else {}))
             for part in _parts(self._utterances(recordings, on_error))
         ]
         if not parts:

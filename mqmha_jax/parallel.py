@@ -1,5 +1,6 @@
 """Devices: the mesh, and how state and batches lie on it. The only file that places an array."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -102,6 +103,26 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """This host's part of a batch as part of one global array per field, cut over all devices."""
     cut = over_all_devices(mesh)
     return {name: jax.make_array_from_process_local_data(cut, np.asarray(value)) for name, value in batch.items()}
+
+
+def lay(values: PyTree, like: PyTree) -> PyTree:
+    """Values that every host has, laid over the devices as the arrays of ``like`` are."""
+
+    def one(value: Any, like: jax.Array) -> jax.Array:
+        value = np.asarray(value)
+        return jax.make_array_from_callback(value.shape, like.sharding, lambda index: value[index])
+
+    return jax.tree.map(one, values, like)
+
+
+def gather(arrays: PyTree, mesh: Mesh) -> PyTree:
+    """The same arrays, whole on every device."""
+    return _gather(mesh)(arrays)
+
+
+@functools.cache
+def _gather(mesh: Mesh) -> Callable:
+    return jax.jit(lambda arrays: arrays, out_shardings=replicated(mesh))
 
 
 def compile_step(step: Callable, mesh: Mesh, state: PyTree) -> Callable:

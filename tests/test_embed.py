@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.data.eval_pipeline import EvalBatch
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embed import _embed_batch, embed, make_embed_fn
+from mqmha_jax.evaluation.embed import Embedder, _embed_batch, embed
 from mqmha_jax.models.speaker_net import build_speaker_net
 
 F = 16
@@ -60,14 +61,14 @@ def units(embeddings):
 def test_batch_of_mixed_lengths_equals_one_by_one(network):
     _, net, variables = network
     source = Frames(LENGTHS)
-    embed_fn = make_embed_fn(net, variables)
-    embeddings = embed(embed_fn, source, **SMALL_BATCHES)
+    embedder = Embedder(net, variables)
+    embeddings = embed(embedder, source, **SMALL_BATCHES)
     assert embeddings.ids == source.utterances
     assert embeddings.vectors.shape == (len(LENGTHS), 8)
     assert embeddings.vectors.dtype == np.float32
     alone = np.concatenate(
         [
-            embed_fn(source.fbank(i)[None].astype(np.float32), np.array([length], np.int32))
+            embedder(EvalBatch(source.fbank(i)[None].astype(np.float32), np.array([length]), np.array([i])))[1]
             for i, length in list(enumerate(LENGTHS))[:4]
         ]
     )
@@ -80,22 +81,22 @@ def test_mean_normalisation_removes_a_constant_channel(network):
     _, net, variables = network
     source, louder = Frames(LENGTHS), Frames(LENGTHS)
     louder._fbanks = [fbank + np.float16(2) for fbank in louder._fbanks]
-    embed_fn = make_embed_fn(net, variables)
+    embedder = Embedder(net, variables)
     # Adding 2 rounds in float16: the frames move by up to 2^-7, the embedding by less than a hundredth.
     np.testing.assert_allclose(
-        units(embed(embed_fn, louder, **SMALL_BATCHES)), units(embed(embed_fn, source, **SMALL_BATCHES)), atol=1e-2
+        units(embed(embedder, louder, **SMALL_BATCHES)), units(embed(embedder, source, **SMALL_BATCHES)), atol=1e-2
     )
 
 
 def test_networks_of_equal_configuration_share_compiled_programs(network):
     parts, net, variables = network
-    embed(make_embed_fn(net, variables), Frames(LENGTHS), **SMALL_BATCHES)
+    embed(Embedder(net, variables), Frames(LENGTHS), **SMALL_BATCHES)
     compiled = _embed_batch._cache_size()
-    embed(make_embed_fn(build(**parts), jax.tree.map(lambda x: 2 * x, variables)), Frames(LENGTHS), **SMALL_BATCHES)
+    embed(Embedder(build(**parts), jax.tree.map(lambda x: 2 * x, variables)), Frames(LENGTHS), **SMALL_BATCHES)
     assert _embed_batch._cache_size() == compiled
 
 
 def test_a_source_without_utterances_is_refused(network):
     _, net, variables = network
     with pytest.raises(UserError, match="the source has no utterances"):
-        embed(make_embed_fn(net, variables), Frames(()))
+        embed(Embedder(net, variables), Frames(()))

@@ -22,6 +22,8 @@ from mqmha_jax.train.metrics_log import read_log
 from mqmha_jax.train.workdir import claim
 from tests.tiny import tiny_config, tiny_corpus, write_tiny_shards
 
+UNREPEATABLE = ("time", "utterances_per_second", "data_wait", "device_wait", "host_memory_gb")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -47,7 +49,7 @@ def everything(workdir: Path) -> dict[str, np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that shardings come from the file is what we want here
         loaded = ocp.load_checkpointables((workdir / "checkpoints" / str(step)).resolve())
-    leaves = jax.tree_util.tree_leaves_with_path({name: loaded[name] for name in ("network", "training")})
+    leaves = jax.tree_util.tree_leaves_with_path({name: loaded[name] for name in ("network", "head", "training")})
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
@@ -58,11 +60,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
     measured = [
-        [
-            {k: v for k, v in line.items() if k not in ("time", "utterances_per_second", "data_wait")}
-            for line in read_log(w)
-        ]
-        for w in (one, other)
+        [{k: v for k, v in line.items() if k not in UNREPEATABLE} for line in read_log(w)] for w in (one, other)
     ]
     assert measured[0] == measured[1]
 
@@ -72,7 +70,8 @@ def test_the_log_holds_training_and_dev_lines(finished: Path) -> None:
     train_lines = [line for line in lines if line["kind"] == "train"]
     assert [line["step"] for line in train_lines] == list(range(1, 13))
     assert [line["step"] for line in lines if line["kind"] == "dev"] == [0, 6, 12]
-    needed = {"loss", "accuracy", "target_cosine", "margin", "penalty", "learning_rate", "gradient_norm", "data_wait"}
+    needed = {"loss", "accuracy", "target_cosine", "top_negative_cosine", "mean_negative_cosine", "margin", "penalty"}
+    needed |= {"learning_rate", "gradient_norm", "utterances_per_second", "data_wait", "device_wait", "host_memory_gb"}
     assert needed <= train_lines[0].keys()
     assert train_lines[0]["margin"] == 0
     assert train_lines[-1]["margin"] == pytest.approx(0.2)
@@ -160,10 +159,10 @@ def test_other_data_is_refused_on_resume(data: dict[str, str], finished: Path, t
 def test_two_processes_in_one_work_directory_are_refused(data: dict[str, str], tmp_path: Path) -> None:
     config = tiny_config(data)
     with (
-        claim(tmp_path, config, {}),
+        claim(tmp_path, config, {}, []),
         pytest.raises(UserError, match="Another process is training in"),
     ):
-        claim(tmp_path, config, {})
+        claim(tmp_path, config, {}, [])
 
 
 def test_training_without_data_says_how_to_name_it(tmp_path: Path) -> None:

@@ -144,6 +144,8 @@ def eval_batches(
     frames_per_batch: int = FRAMES_PER_BATCH,
     max_frames: int = MAX_FRAMES,
     batch_multiple: int = 1,
+    num_hosts: int = 1,
+    host: int = 0,
 ) -> Iterator[EvalBatch]:
     """Every utterance of a source once, whole, in batches of similar lengths; read ahead by threads.
 
@@ -152,6 +154,8 @@ def eval_batches(
       frames_per_batch: ``B * T`` of a batch stays at or below it where B can be.
       max_frames: of a longer utterance only the middle ``max_frames`` frames are taken.
       batch_multiple: every B is a multiple of it, e.g. the number of devices.
+      num_hosts, host: this host reads and gets every num_hosts-th row of each batch, from row ``host`` on; the number
+        of hosts divides ``batch_multiple``.
 
     Returns:
       Batches from the shortest bucket to the longest, planned by ``plan_batches``; filler rows complete smaller ones.
@@ -167,22 +171,23 @@ def eval_batches(
     )
     yield from (
         grain.MapDataset.source(plan)
-        .map(lambda planned: _read(source, planned))
+        .map(lambda planned: _read(source, planned, num_hosts, host))
         .to_iter_dataset(grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=BATCHES_AHEAD))
     )
 
 
-def _read(source: FbankSource, planned: PlannedBatch) -> EvalBatch:
-    rows = [_middle(source.fbank(int(index)), planned.num_frames) for index in planned.indices]
-    fbank = np.zeros((planned.batch_size, planned.num_frames, rows[0].shape[1]), np.float32)
-    num_frames = np.full(planned.batch_size, len(rows[0]), np.int32)
+def _read(source: FbankSource, planned: PlannedBatch, num_hosts: int, host: int) -> EvalBatch:
     index = np.full(planned.batch_size, -1, np.int32)
+    index[: len(planned.indices)] = planned.indices
+    index = index[host::num_hosts]
+    # Filler is real speech, so that nothing in the network meets an empty utterance.
+    numbers = np.where(index >= 0, index, planned.indices[0]).tolist()
+    read = {number: _middle(source.fbank(number), planned.num_frames) for number in dict.fromkeys(numbers)}
+    rows = [read[number] for number in numbers]
+    fbank = np.zeros((len(index), planned.num_frames, rows[0].shape[1]), np.float32)
     for row, frames in enumerate(rows):
         fbank[row, : len(frames)] = frames
-        num_frames[row] = len(frames)
-    index[: len(rows)] = planned.indices
-    fbank[len(rows) :] = fbank[0]  # filler is real speech, so that nothing in the network meets an empty utterance
-    return EvalBatch(fbank, num_frames, index)
+    return EvalBatch(fbank, np.array([len(frames) for frames in rows], np.int32), index)
 
 
 def _middle(frames: Float[np.ndarray, "T F"], max_frames: int) -> Float[np.ndarray, "t F"]:

@@ -11,16 +11,21 @@ the lengths in the table alone.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pydantic
+from etils import epath
 from jaxtyping import Int, Int64, UInt8
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
+
+SPEED_MARK = "#speed"
+"""Stands in the name of a speaker that is another one's copy at another speed; these are the last classes."""
 
 FORMAT_VERSION = 1
 INFO_NAME = "shards.json"
@@ -37,6 +42,9 @@ network disk, longer ones more bytes.
 
 RECORDS_PER_SHARD = 32_768
 """About 0.8 GB a file at 80 bins, 150 files for VoxCeleb2-dev: below the usual limit of open files at three speeds."""
+
+
+AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
 
 class ShardFile(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -73,7 +81,12 @@ class ShardInfo(pydantic.BaseModel, extra="forbid", frozen=True):
     table_sha256: str
 
 
-def shard_path(directory: Path, index: int, count: int) -> Path:
+def at_original_speed(speakers: Sequence[str]) -> tuple[str, ...]:
+    """The speakers that are no copies at another speed: the first classes."""
+    return tuple(itertools.takewhile(lambda speaker: SPEED_MARK not in speaker, speakers))
+
+
+def shard_path(directory: AnyPath, index: int, count: int) -> AnyPath:
     """Path of ArrayRecord file ``index`` of ``count``, named as TensorFlow Datasets expects."""
     return directory / f"fbank-train.array_record-{index:05d}-of-{count:05d}"
 
@@ -112,13 +125,13 @@ def unpack_string(text: UInt8[np.ndarray, " bytes"], ends: Int64[np.ndarray, " N
     return text[first : int(ends[index])].tobytes().decode()
 
 
-def sha256(path: Path) -> str:
+def sha256(path: epath.Path | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def parse_info(path: Path) -> ShardInfo:
+def parse_info(path: epath.Path) -> ShardInfo:
     """Reads ``shards.json``.
 
     Raises:

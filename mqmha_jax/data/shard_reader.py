@@ -3,11 +3,11 @@
 import functools
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
+from etils import epath
 from jaxtyping import Float16, Int32
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -17,13 +17,17 @@ from mqmha_jax.data.shard_format import INFO_NAME, TABLE_NAME, ShardInfo
 from mqmha_jax.errors import UserError
 
 
-def open_shards(directory: str | Path) -> "FbankShards":
+def open_shards(directory: epath.PathLike, *, original_speed_only: bool = False) -> "FbankShards":
     """Opens shards that ``write_shards`` or ``python -m data_prep`` made.
+
+    Args:
+      directory: where they lie; ``gs://`` addresses are read without a copy (with the extra ``gcs``).
+      original_speed_only: leave out the copies at other speeds, which count as speakers of their own.
 
     Raises:
       UserError: there are no complete shards at ``directory``, they are damaged, or a newer version wrote them.
     """
-    directory = Path(directory)
+    directory = epath.Path(directory)
     path = directory / INFO_NAME
     if not path.is_file():
         problem = f"has no {INFO_NAME}" if directory.is_dir() else "does not exist"
@@ -31,7 +35,7 @@ def open_shards(directory: str | Path) -> "FbankShards":
     info = shard_format.parse_info(path)
     table = _read_table(directory, info)
     _check(directory, info, table)
-    return FbankShards(directory, info, table)
+    return FbankShards(directory, info, table, original_speed_only=original_speed_only)
 
 
 class FbankShards:
@@ -48,23 +52,27 @@ class FbankShards:
       num_frames: length of each utterance, ``[N]``.
     """
 
-    directory: Path
+    directory: epath.Path
     provenance: Mapping[str, Any]
     spec: FbankSpec
     speakers: tuple[str, ...]
     speaker: Int32[np.ndarray, " N"]
     num_frames: Int32[np.ndarray, " N"]
 
-    def __init__(self, directory: Path, info: ShardInfo, table: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, directory: epath.Path, info: ShardInfo, table: Mapping[str, np.ndarray], *, original_speed_only: bool
+    ) -> None:
         self.directory = directory
         self.provenance = info.provenance
         self.spec = info.fbank
-        self.speakers = info.speakers
-        self.speaker = table["speaker"]
-        self.num_frames = table["num_frames"]
+        self.speakers = shard_format.at_original_speed(info.speakers) if original_speed_only else info.speakers
         self._info = info
         self._table = table
-        self._first_record = shard_format.first_records(self.num_frames, info.segment_frames)
+        self._original_speed_only = original_speed_only
+        self._rows = np.flatnonzero(table["speaker"] < len(self.speakers))  # of the table; the first classes stay
+        self.speaker = table["speaker"][self._rows]
+        self.num_frames = table["num_frames"][self._rows]
+        self._first_record = shard_format.first_records(table["num_frames"], info.segment_frames)[self._rows]
         self._first_record_of_file = np.cumsum([0, *(file.num_records for file in info.files)])
         self._records = ArrayRecordDataSource(
             [
@@ -78,7 +86,7 @@ class FbankShards:
         return len(self.num_frames)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_shards, (self.directory,)
+        return functools.partial(open_shards, original_speed_only=self._original_speed_only), (self.directory,)
 
     @functools.cached_property
     def utterances(self) -> tuple[str, ...]:
@@ -92,12 +100,13 @@ class FbankShards:
         for name in self._info.columns:
             text, ends = self._table[f"column/{name}/text"], self._table[f"column/{name}/ends"]
             values = [shard_format.unpack_string(text, ends, index) for index in range(len(ends))]
-            columns[name] = np.array(values)[self._table[f"column/{name}/code"]]
+            columns[name] = np.array(values)[self._table[f"column/{name}/code"][self._rows]]
         return columns
 
     def utterance(self, index: int) -> str:
         """The id of utterance ``index``, without making those of all others."""
-        return shard_format.unpack_string(self._table["utterance/text"], self._table["utterance/ends"], index)
+        row = int(self._rows[index])
+        return shard_format.unpack_string(self._table["utterance/text"], self._table["utterance/ends"], row)
 
     def fbank(self, index: int) -> Float16[np.ndarray, "T F"]:
         """All frames of utterance ``index``.
@@ -183,7 +192,7 @@ class FbankShards:
             "file is missing or damaged: copy it again from where it came, or prepare the shards again."
         )
 
-    def _path(self, file: int) -> Path:
+    def _path(self, file: int) -> epath.Path:
         return shard_format.shard_path(self.directory, file, len(self._info.files))
 
 
@@ -196,7 +205,7 @@ class _WholeFile(NamedTuple):
     examples_in_shard: int
 
 
-def _read_table(directory: Path, info: ShardInfo) -> dict[str, np.ndarray]:
+def _read_table(directory: epath.Path, info: ShardInfo) -> dict[str, np.ndarray]:
     path = directory / TABLE_NAME
     if not path.is_file() or shard_format.sha256(path) != info.table_sha256:
         raise UserError(
@@ -206,13 +215,13 @@ def _read_table(directory: Path, info: ShardInfo) -> dict[str, np.ndarray]:
     names = ["speaker", "num_frames", "utterance/text", "utterance/ends"]
     names += [f"column/{column}/{part}" for column in info.columns for part in ("code", "text", "ends")]
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except (ValueError, KeyError) as error:  # objects; a column is missing
         raise UserError(f"{path} is not a table of utterances: {error}. Prepare the shards again.") from error
 
 
-def _check(directory: Path, info: ShardInfo, table: Mapping[str, np.ndarray]) -> None:
+def _check(directory: epath.Path, info: ShardInfo, table: Mapping[str, np.ndarray]) -> None:
     """What can be known without reading the records: lengths agree, and every file has the size it was written with."""
     num_utterances = len(table["num_frames"])
     num_records = int(shard_format.first_records(table["num_frames"], info.segment_frames)[-1])
@@ -226,7 +235,7 @@ def _check(directory: Path, info: ShardInfo, table: Mapping[str, np.ndarray]) ->
         raise UserError(f"{directory}: {TABLE_NAME} and {INFO_NAME} do not belong together. Prepare the shards again.")
     for index, file in enumerate(info.files):
         path = shard_format.shard_path(directory, index, len(info.files))
-        size = path.stat().st_size if path.is_file() else 0
+        size = path.stat().length if path.is_file() else 0
         if size != file.num_bytes:
             raise UserError(
                 f"{path} has {size} bytes; {file.num_bytes} were written. The file is missing or truncated: copy it "

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from flax import linen as nn
+from jax.sharding import Mesh
 
 from mqmha_jax.config import DataConfig
 from mqmha_jax.config_io import require_same_fbank
 from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embed import embed, make_embed_fn
+from mqmha_jax.evaluation.embed import Embedder, embed
 from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials
 from mqmha_jax.evaluation.selection import named
 from mqmha_jax.evaluation.training_mean import training_mean
@@ -46,13 +47,14 @@ class DevList:
         self._source = named(shards, [*self._trials.enrol, *self._trials.test])
         self._training = training
 
-    def evaluate(self, net: nn.Module, variables: Mapping[str, Any]) -> TrialResult:
-        """Error rates of the network on the list.
+    def evaluate(self, net: nn.Module, variables: Mapping[str, Any], mesh: Mesh) -> TrialResult:
+        """Error rates of the network on the list, the same on every host.
 
         Args:
           net: a ``SpeakerNet``.
           variables: its ``params`` and ``batch_stats``.
+          mesh: over which they lie; all its devices embed.
         """
-        embed_fn = make_embed_fn(net, variables)
-        mean = training_mean(embed_fn, self._training)
-        return evaluate_trials(embed(embed_fn, self._source), self._trials, mean=mean, name="dev")
+        embedder = Embedder(net, variables, mesh)
+        mean = training_mean(embedder, self._training)
+        return evaluate_trials(embed(embedder, self._source), self._trials, mean=mean, name="dev")

@@ -1,22 +1,22 @@
 """Embeddings of whole utterances, over length-bucketed batches with masks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int32
 from tqdm import tqdm
 
-from mqmha_jax.data.eval_pipeline import FbankSource, eval_batches
+from mqmha_jax import parallel
+from mqmha_jax.data.eval_pipeline import EvalBatch, FbankSource, eval_batches
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.cmn import subtract_mean
 from mqmha_jax.types import Embeddings
-
-EmbedFn = Callable[[np.ndarray, np.ndarray], jax.Array]
 
 
 @runtime_checkable
@@ -28,26 +28,37 @@ class UtteranceSource(FbankSource, Protocol):
         """Their ids."""
 
 
-def make_embed_fn(net: nn.Module, variables: Mapping[str, Any]) -> EmbedFn:
-    """The network as a function of a padded batch, with mean normalisation over the real frames.
+class Embedder(NamedTuple):
+    """A network as a function of padded batches, with mean normalisation over the real frames.
 
     Networks of equal configuration share one compiled program, so that evaluations during training compile once.
 
-    Args:
+    Attributes:
       net: a ``SpeakerNet``.
-      variables: its ``params`` and ``batch_stats``.
-
-    Returns:
-      ``(fbank [B, T, F], num_frames [B]) -> [B, E]``, jitted, float32.
+      variables: its ``params`` and ``batch_stats``; with a mesh, laid over it.
+      mesh: cuts the rows over its devices, on all hosts; None: one device.
     """
-    return partial(_embed_batch, net, variables)
+
+    net: nn.Module
+    variables: Mapping[str, Any]
+    mesh: Mesh | None = None
+
+    def __call__(self, batch: EvalBatch) -> tuple[Int32[Array, " B"], Float[Array, "B E"]]:
+        """From this host's rows of a batch to indices and embeddings of all rows, on every host."""
+        rows = batch._asdict() if self.mesh is None else parallel.place_batch(batch._asdict(), self.mesh)
+        embedding = _embed_batch(self.net, self.variables, rows["fbank"], rows["num_frames"])
+        result = jnp.asarray(rows["index"]), embedding
+        return result if self.mesh is None else parallel.gather(result, self.mesh)
 
 
-def embed(embed_fn: EmbedFn, source: UtteranceSource, *, progress: bool = False, **batching: Any) -> Embeddings:
+def embed(embedder: Embedder, source: UtteranceSource, *, progress: bool = False, **batching: Any) -> Embeddings:
     """Embeds every utterance of a source.
 
+    On several hosts each reads and embeds its share of every batch, in equally many steps of equal shapes, and all of
+    them get all embeddings.
+
     Args:
-      embed_fn: ``(fbank f32[B, T, F], num_frames i32[B]) -> [B, E]``, e.g. of ``make_embed_fn``.
+      embedder: the network.
       source: N utterances.
       progress: show a progress bar.
       batching: options of ``eval_batches``.
@@ -58,24 +69,31 @@ def embed(embed_fn: EmbedFn, source: UtteranceSource, *, progress: bool = False,
     Raises:
       UserError: the source has no utterances, or ``eval_batches`` refuses one.
     """
+    if embedder.mesh is not None:
+        batching |= {
+            "batch_multiple": embedder.mesh.size,
+            "num_hosts": jax.process_count(),
+            "host": jax.process_index(),
+        }
     if not len(source.utterances):
         raise UserError("Nothing to embed: the source has no utterances.")
     rows: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
     with tqdm(total=len(source.utterances), unit="utt", desc="embed", disable=not progress, leave=False) as bar:
 
-        def collect(index: np.ndarray, output: jax.Array) -> None:
-            real = index >= 0
-            rows.append(index[real])
+        def collect(index: Array, output: Array) -> None:
+            numbers = np.asarray(index)
+            real = numbers >= 0
+            rows.append(numbers[real])
             vectors.append(np.asarray(output)[real])
             bar.update(int(real.sum()))
 
-        pending: tuple[np.ndarray, jax.Array] | None = None
+        pending: tuple[Array, Array] | None = None
         for batch in eval_batches(source, **batching):
-            output = embed_fn(batch.fbank, batch.num_frames)
+            output = embedder(batch)
             if pending:  # fetched one batch late: the device computes while the host makes the next batch
                 collect(*pending)
-            pending = batch.index, output
+            pending = output
         if pending:
             collect(*pending)
     order = np.argsort(np.concatenate(rows))

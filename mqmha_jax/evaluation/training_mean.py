@@ -7,7 +7,7 @@ from jaxtyping import Float32
 
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embed import EmbedFn, embed
+from mqmha_jax.evaluation.embed import Embedder, embed
 from mqmha_jax.evaluation.selection import Selection
 
 MEAN_FILE = "mean_embedding.npz"
@@ -16,16 +16,16 @@ MEAN_FILE = "mean_embedding.npz"
 _UTTERANCES, _FRAMES = 1_000, 300
 
 
-def training_mean(embed_fn: EmbedFn, shards: FbankShards) -> Float32[np.ndarray, " E"]:
+def training_mean(embedder: Embedder, shards: FbankShards) -> Float32[np.ndarray, " E"]:
     """The mean embedding over at most 1,000 evenly spaced training utterances.
 
     Args:
-      embed_fn: of the network.
+      embedder: of the network.
       shards: of the training.
     """
     count = min(len(shards), _UTTERANCES)
     evenly_spaced = np.linspace(0, len(shards) - 1, count).round().astype(int)
-    return embed(embed_fn, Selection(shards, evenly_spaced, max_frames=_FRAMES)).vectors.mean(axis=0)
+    return embed(embedder, Selection(shards, evenly_spaced, max_frames=_FRAMES)).vectors.mean(axis=0)
 
 
 def save_mean(workdir: Path, mean: Float32[np.ndarray, " E"], step: int) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: save in the background, resume exactly, load a network. The only file that imports Orbax."""
+"""Checkpoints of a run: save in the background, resume exactly, load parts. The only file that imports Orbax."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -17,27 +17,31 @@ from mqmha_jax.train.state import TrainState, initial_network
 from mqmha_jax.train.workdir import read_config
 
 DIRECTORY = "checkpoints"
+_EER = "eer"
 
-# A checkpoint holds two trees, so that extraction reads the network without the head and the optimizer.
-_NETWORK, _TRAINING = "network", "training"
+# A checkpoint holds three trees, so that extraction reads the network alone and fine-tuning network and head.
+_NETWORK, _HEAD, _TRAINING = "network", "head", "training"
 
 
 class Checkpoints:
     """The checkpoints in a work directory, one directory per step; half-written ones are never seen."""
 
-    def __init__(self, workdir: Path, *, keep: int | None = None) -> None:
+    def __init__(self, workdir: Path, *, keep: int | None = None, keep_best: int = 0) -> None:
         """Open the checkpoints of a run.
 
         Args:
           workdir: the run's directory.
           keep: how many of the latest stay on disk; None keeps all.
+          keep_best: how many with the lowest dev EER stay as well.
         """
         self._directory = (workdir / DIRECTORY).resolve()
         policies = ocp.training.preservation_policies
+        best = policies.BestN(get_metric_fn=_eer, reverse=True, n=keep_best, keep_checkpoints_without_metrics=False)
+        kept = policies.AnyPreservationPolicy([policies.LatestN(keep), best]) if keep else policies.PreserveAll()
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=policies.LatestN(keep) if keep else policies.PreserveAll(),
+            preservation_policy=kept,
             cleanup_tmp_directories=keep is not None,
         )
 
@@ -47,8 +51,23 @@ class Checkpoints:
         latest = self._checkpointer.latest
         return None if latest is None else latest.step
 
-    def save(self, state: TrainState) -> None:
+    @property
+    def best_step(self) -> int | None:
+        """The step of the checkpoint with the lowest dev EER, or None if none was evaluated."""
+        evaluated = [checkpoint for checkpoint in self._checkpointer.checkpoints if checkpoint.metrics]
+        return min(evaluated, key=lambda checkpoint: _eer(checkpoint.metrics)).step if evaluated else None
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of all complete checkpoints, rising."""
+        return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+
+    def save(self, state: TrainState, *, eer: float | None = None) -> None:
         """Start saving the state; returns as soon as the arrays are copied, the files are written in the background.
+
+        Args:
+          state: on every host, which all must call this.
+          eer: its dev EER, where it was evaluated.
 
         Raises:
           UserError: this or the previous save could not be written, e.g. because the disk is full.
@@ -56,8 +75,16 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest_step:
             return
+        metrics = None if eer is None else {_EER: eer}
         try:
-            self._checkpointer.save_checkpointables_async(step, _split(state), force=True)
+            self._checkpointer.save_checkpointables_async(step, _split(state), force=True, metrics=metrics)
+        except Exception as error:
+            raise self._not_saved(error) from error
+
+    def save_network(self, step: int, network: PyTree, head: PyTree) -> None:
+        """Save a network and its head alone: to be used, or to start from, but not to be resumed."""
+        try:
+            self._checkpointer.save_checkpointables(step, {_NETWORK: network, _HEAD: head}, force=True)
         except Exception as error:
             raise self._not_saved(error) from error
 
@@ -84,20 +111,18 @@ class Checkpoints:
         step = self.latest_step
         if step is None:
             raise UserError(f"No complete checkpoint in {self._directory}.")
-        wanted = {name: jax.tree.map(_abstract, tree) for name, tree in _split(like).items()}
-        saved = self._checkpointer.checkpointables_metadata(step).metadata
-        for name in wanted:
-            self._check_shapes(step, wanted[name], saved[name])
-        loaded = self._checkpointer.load_checkpointables(step, wanted)
+        loaded = self._load(step, {name: jax.tree.map(_abstract, tree) for name, tree in _split(like).items()})
         network, training = loaded[_NETWORK], loaded[_TRAINING]
+        latest = training["latest"] or network
         return like.replace(
-            params={"net": network["params"], "head": training["head"]},
-            batch_stats=network["batch_stats"],
+            params={"net": latest["params"], "head": loaded[_HEAD]},
+            batch_stats=latest["batch_stats"],
+            average=network if like.average else {},
             **{name: training[name] for name in ("step", "opt_state", "loss_state", "counters")},
         )
 
     def restore_network(self, like: Mapping[str, PyTree], step: int | None = None) -> tuple[dict[str, PyTree], int]:
-        """The network alone.
+        """The network alone, on one device.
 
         Args:
           like: ``{"params": ..., "batch_stats": ...}`` of arrays or ``jax.ShapeDtypeStruct``.
@@ -109,16 +134,37 @@ class Checkpoints:
         Raises:
           UserError: there is no (such) checkpoint, or it belongs to another architecture.
         """
-        steps = [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+        step = self._existing(step)
+        return self._load(step, {_NETWORK: _on_one_device(dict(like))})[_NETWORK], step
+
+    def restore_head(self, step: int | None = None) -> tuple[dict[str, PyTree], int]:
+        """The head alone, with the rows that pad its classes, whole on one device, and the step it was saved at.
+
+        Raises:
+          UserError: there is no (such) checkpoint.
+        """
+        step = self._existing(step)
+        saved = self._checkpointer.checkpointables_metadata(step).metadata[_HEAD]
+        return self._load(step, {_HEAD: _on_one_device(saved)})[_HEAD], step
+
+    def _existing(self, step: int | None) -> int:
+        steps = self.steps
         if not steps:
             raise UserError(f"No complete checkpoint in {self._directory}; train first, or wait for the first save.")
-        step = max(steps) if step is None else step
-        if step not in steps:
-            raise UserError(f"No checkpoint of step {step} in {self._directory}; there are {sorted(steps)}.")
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), dict(like))
-        self._check_shapes(step, wanted, self._checkpointer.checkpointables_metadata(step).metadata[_NETWORK])
-        return self._checkpointer.load_checkpointables(step, {_NETWORK: wanted})[_NETWORK], step
+        if step is not None and step not in steps:
+            raise UserError(f"No checkpoint of step {step} in {self._directory}; there are {steps}.")
+        return steps[-1] if step is None else step
+
+    def _load(self, step: int, wanted: dict[str, PyTree]) -> dict[str, PyTree]:
+        saved = self._checkpointer.checkpointables_metadata(step).metadata
+        if absent := [name for name in wanted if name not in saved]:
+            raise UserError(
+                f"The checkpoint of step {step} in {self._directory} holds no {absent[0]}: it is no checkpoint of a "
+                "training run. It can be evaluated, and a new run can start from it (start.run)."
+            )
+        for name in wanted:
+            self._check_shapes(step, wanted[name], saved[name])
+        return self._checkpointer.load_checkpointables(step, wanted)
 
     def close(self) -> None:
         """Wait for the last save and release the directory."""
@@ -193,11 +239,13 @@ def load_network(workdir: Path, step: int | None = None) -> LoadedNetwork:
 
 
 def _split(state: TrainState) -> dict[str, PyTree]:
+    latest = {"params": state.params["net"], "batch_stats": state.batch_stats}
     return {
-        _NETWORK: {"params": state.params["net"], "batch_stats": state.batch_stats},
+        _NETWORK: state.network(),
+        _HEAD: state.params["head"],
         _TRAINING: {
             "step": state.step,
-            "head": state.params["head"],
+            "latest": latest if state.average else {},  # where the network to use is an average of it
             "opt_state": state.opt_state,
             "loss_state": state.loss_state,
             "counters": state.counters,
@@ -205,8 +253,17 @@ def _split(state: TrainState) -> dict[str, PyTree]:
     }
 
 
-def _abstract(array: jax.Array) -> jax.ShapeDtypeStruct:
+def _eer(metrics: PyTree) -> float:
+    return metrics[_EER]
+
+
+def _abstract(array: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+
+
+def _on_one_device(tree: PyTree) -> PyTree:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:

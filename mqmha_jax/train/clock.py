@@ -1,8 +1,18 @@
-"""Where the wall time of the loop goes: throughput and the share spent waiting for data."""
+"""Where the wall time of the loop goes: throughput, and the shares spent waiting for data and for the device."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
+
+
+class _Spent(NamedTuple):
+    """Steps done and seconds spent, in all and waiting."""
+
+    steps: float = 0.0
+    seconds: float = 0.0
+    for_data: float = 0.0
+    for_device: float = 0.0
 
 
 class Clock:
@@ -15,46 +25,59 @@ class Clock:
           batch_size: utterances per step.
         """
         self._batch_size = batch_size
-        self._seconds = self._waited = 0.0
-        self._steps = 0
-        self._mark: tuple[int, float, float] = (0, 0.0, 0.0)
+        self._spent = self._mark = _Spent()
         self._running_since = time.perf_counter()
+        self._compiled = False
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting_for_data(self) -> Iterator[None]:
         """Time spent inside is time without a batch."""
         start = time.perf_counter()
         yield
-        self._waited += time.perf_counter() - start
+        self._add(for_data=time.perf_counter() - start)
+
+    @contextmanager
+    def waiting_for_device(self) -> Iterator[None]:
+        """Time spent inside is time in which the host has nothing to do but wait: the device is the bottleneck."""
+        start = time.perf_counter()
+        yield
+        self._add(for_device=time.perf_counter() - start)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Time spent inside does not count."""
-        self._seconds += time.perf_counter() - self._running_since
+        self._tick()
         yield
         self._running_since = time.perf_counter()
 
     def count_step(self) -> None:
         """One more step is done. The first one compiles: the clock starts after it."""
-        now = time.perf_counter()
-        self._seconds += now - self._running_since
-        self._running_since = now
-        self._steps += 1
-        if self._steps == 1:
-            self._seconds = self._waited = 0.0
-            self._mark = (1, 0.0, 0.0)
+        self._tick()
+        self._add(steps=1.0)
+        if not self._compiled:
+            self._compiled = True
+            self._spent = self._mark = _Spent()
 
     def rates(self) -> dict[str, float]:
-        """Utterances per second and data-wait share since the last call."""
-        steps, seconds, waited = self._mark
-        self._mark = (self._steps, self._seconds, self._waited)
-        elapsed = max(self._seconds - seconds, 1e-9)
+        """Utterances per second, and the shares of waiting since the last call."""
+        since = _Spent(*(now - then for now, then in zip(self._spent, self._mark, strict=True)))
+        self._mark = self._spent
+        seconds = max(since.seconds, 1e-9)
         return {
-            "utterances_per_second": (self._steps - steps) * self._batch_size / elapsed,
-            "data_wait": (self._waited - waited) / elapsed,
+            "utterances_per_second": since.steps * self._batch_size / seconds,
+            "data_wait": since.for_data / seconds,
+            "device_wait": since.for_device / seconds,
         }
 
     @property
     def data_wait(self) -> float:
         """Share of the whole loop's time that was spent waiting for a batch."""
-        return self._waited / self._seconds if self._seconds else 0.0
+        return self._spent.for_data / self._spent.seconds if self._spent.seconds else 0.0
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self._add(seconds=now - self._running_since)
+        self._running_since = now
+
+    def _add(self, **more: float) -> None:
+        self._spent = self._spent._replace(**{name: getattr(self._spent, name) + x for name, x in more.items()})

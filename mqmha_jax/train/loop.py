@@ -1,31 +1,35 @@
 """The training story, top to bottom: data, model, restore, then steps with log, evaluation and checkpoints."""
 
 import contextlib
+import resource
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from flax import linen as nn
 from tqdm import tqdm
 
-from mqmha_jax.config import Config
-from mqmha_jax.config_io import require_same_fbank
+from mqmha_jax import parallel
+from mqmha_jax.config import Config, TrainConfig
+from mqmha_jax.config_io import require_same_fbank, to_dict
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.train_pipeline import train_batches
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
-from mqmha_jax.losses import build_loss
-from mqmha_jax.models.speaker_net import build_speaker_net
-from mqmha_jax.train import parallel, schedules
+from mqmha_jax.processes import any_process, is_first_process, require_agreement
+from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.checkpoint import Checkpoints
 from mqmha_jax.train.clock import Clock
 from mqmha_jax.train.metrics_log import MetricsLog
-from mqmha_jax.train.optim import build_optimizer
+from mqmha_jax.train.profile import Profile
+from mqmha_jax.train.schedules import after_evaluation
 from mqmha_jax.train.signals import stop_on_signal
-from mqmha_jax.train.state import TrainState, initial_state
-from mqmha_jax.train.step import build_train_step
+from mqmha_jax.train.skipped import SkippedSteps
+from mqmha_jax.train.start import started
+from mqmha_jax.train.state import TrainState
+from mqmha_jax.train.watchdog import report_stall
 from mqmha_jax.train.workdir import claim
 from mqmha_jax.types import Batch
 
@@ -45,8 +49,18 @@ class TrainResult:
     data_wait: float
 
 
+class _Running(NamedTuple):
+    """A step that the devices may still be working on."""
+
+    step: int
+    metrics: dict[str, Any]
+    stop: Any
+
+
 def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResult:
     """Train an experiment, or go on where an earlier call in the same work directory stopped.
+
+    Every process of a job calls this with the same arguments; ``workdir`` is a directory that all of them see.
 
     Args:
       config: the experiment.
@@ -54,42 +68,34 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
       progress: show a progress bar.
 
     Raises:
-      UserError: data, configuration and work directory do not fit together, or a checkpoint could not be written.
+      UserError: data, configuration, devices and work directory do not fit together, a checkpoint could not be
+        written, or the loss is no longer finite.
     """
     # ---- data
-    if not config.data.train:
-        raise UserError(
-            "data.train is not set: give the training shards, data.train=DIR (see python -m data_prep --help)."
-        )
-    shards = open_shards(config.data.train)
-    require_same_fbank(config.fbank, shards.spec, f"The training shards in {config.data.train}")
+    shards = _open_training_shards(config)
     dev = DevList(config.data, shards) if config.data.dev else None
+    if dev is None and config.optimizer.schedule == "plateau":
+        raise UserError("optimizer.schedule=plateau watches the dev EER: set data.dev and data.dev_trials.")
+    require_agreement([to_dict(config), shards.identity()], "configuration or other training data")
 
     # ---- model
-    net = build_speaker_net(config.model)
-    loss = build_loss(config.loss, num_speakers=len(shards.speakers), embedding_dim=config.model.embedding_dim)
-    learning_rate = schedules.learning_rate(config.optimizer, config.train.steps)
-    optimizer = build_optimizer(config.optimizer, learning_rate)
-    mesh = parallel.data_mesh(config.data.batch_size)
-    train_step = build_train_step(
-        config,
-        net=net,
-        loss=loss,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        margin_progress=schedules.margin_progress(config.loss, config.train.steps),
-    )
-    train_step = parallel.jit_step(train_step, mesh)
+    mesh = parallel.device_mesh(config.mesh)
+    training = build_training(config, num_speakers=len(shards.speakers), mesh=mesh)
+    first = is_first_process()
 
     with (
-        claim(workdir, config, shards.identity()),
-        Checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
+        claim(workdir, config, shards.identity(), shards.speakers) if first else contextlib.nullcontext(),
+        Checkpoints(
+            workdir, keep=config.train.keep_checkpoints, keep_best=config.train.keep_best if dev else 0
+        ) as checkpoints,
         stop_on_signal() as stop_requested,
     ):
         # ---- restore
-        state = parallel.replicate(jax.jit(lambda: initial_state(config, net, loss, optimizer))(), mesh)
+        state = training.init()
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(state)
+        else:
+            state = started(state, config.start, shards.speakers)
         step = first_step = int(state.step)
 
         # ---- steps
@@ -97,35 +103,62 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         shown: dict[str, str] = {}
         with (
             _batches(config, shards, first_step) as batches,
-            MetricsLog(workdir, first_step=first_step) as log,
-            tqdm(total=config.train.steps, initial=first_step, unit="step", disable=not progress) as bar,
+            MetricsLog(workdir, first_step=first_step, enabled=first) as log,
+            Profile(workdir, config.train, enabled=first) as profile,
+            tqdm(total=config.train.steps, initial=first_step, unit="step", disable=not (progress and first)) as bar,
         ):
+            skipped = SkippedSteps(config, shards, log)
             if dev and step == 0:
-                state, shown["EER"] = _evaluate(dev, net, state, log)
-            previous = None
-            while step < config.train.steps and not stop_requested():
-                with clock.waiting():
-                    batch = parallel.place_batch(next(batches), mesh)
-                state, metrics = train_step(state, batch)
-                jax.block_until_ready(previous)  # the device works on this step while the host waits for the last
-                previous = metrics
+                state, eer = _evaluate(dev, config, training, state, log)
+                shown["EER"] = f"{eer:.2%}"
+            running: deque[_Running] = deque()
+            stopping = False
+            while step < config.train.steps and not stopping:
+                profile.before(step + 1)
+                with clock.waiting_for_data(), report_stall(config.train.stall_seconds, step + 1, log):
+                    batch = next(batches)
+                # A request to stop travels with the step, so that all processes stop after the same one.
+                stop = any_process(stop_requested(), mesh)
+                state, metrics = training.step(state, parallel.place_batch(batch, mesh))
                 step += 1
+                running.append(_Running(step, metrics, stop))
+                due = _due(config.train, step)
+                with clock.waiting_for_device():  # for the last step: the device works on this one meanwhile
+                    while len(running) > (not any(due)):
+                        done = jax.device_get(running.popleft())
+                        skipped.check(done.step, done.metrics)
+                        stopping |= bool(done.stop)
                 clock.count_step()
-                last = step == config.train.steps
-                if last or step % config.train.log_every == 0:
-                    values = {name: float(value) for name, value in metrics.items()} | clock.rates()
+                if due.log:
+                    values = {name: float(value) for name, value in done.metrics.items()} | clock.rates() | _memory()
                     log.write(step, "train", values)
                     shown |= _shown(values)
-                if dev and (last or step % config.train.evaluate_every == 0):
+                eer = None
+                if dev and due.evaluate:
                     with clock.paused():
-                        state, shown["EER"] = _evaluate(dev, net, state, log)
-                if last or step % config.train.checkpoint_every == 0:
-                    checkpoints.save(state)
+                        best = float(state.counters["best_eer"])
+                        state, eer = _evaluate(dev, config, training, state, log)
+                        shown["EER"] = f"{eer:.2%}"
+                if due.checkpoint or (eer is not None and eer < best and config.train.keep_best):
+                    checkpoints.save(state, eer=eer)
+                profile.after(step, state)
                 bar.set_postfix(shown, refresh=False)
                 bar.update()
+            for done in jax.device_get(list(running)):
+                skipped.check(done.step, done.metrics)
             checkpoints.save(state)
             checkpoints.wait()
     return TrainResult(step=step, finished=step >= config.train.steps, data_wait=clock.data_wait)
+
+
+def _open_training_shards(config: Config) -> FbankShards:
+    if not config.data.train:
+        raise UserError(
+            "data.train is not set: give the training shards, data.train=DIR (see python -m data_prep --help)."
+        )
+    shards = open_shards(config.data.train, original_speed_only=config.data.original_speed_only)
+    require_same_fbank(config.fbank, shards.spec, f"The training shards in {config.data.train}")
+    return shards
 
 
 @contextlib.contextmanager
@@ -148,12 +181,37 @@ def _batches(config: Config, shards: FbankShards, first_step: int) -> Iterator[I
         batches.close()
 
 
-def _evaluate(dev: DevList, net: nn.Module, state: TrainState, log: MetricsLog) -> tuple[TrainState, str]:
-    """The dev list's EER, logged; the state with the best one so far."""
-    result = dev.evaluate(net, {"params": state.params["net"], "batch_stats": state.batch_stats})
-    best = jnp.minimum(state.counters["best_eer"], jnp.float32(result.eer))
-    log.write(int(state.step), "dev", {"eer": result.eer, "min_dcf": result.min_dcf[0.01], "best_eer": float(best)})
-    return state.replace(counters=state.counters | {"best_eer": best}), f"{result.eer:.2%}"
+class _Due(NamedTuple):
+    """What follows a step."""
+
+    log: bool
+    evaluate: bool
+    checkpoint: bool
+
+
+def _due(config: TrainConfig, step: int) -> _Due:
+    intervals = (config.log_every, config.evaluate_every, config.checkpoint_every)
+    return _Due(*(step == config.steps or step % every == 0 for every in intervals))
+
+
+def _evaluate(
+    dev: DevList, config: Config, training: Training, state: TrainState, log: MetricsLog
+) -> tuple[TrainState, float]:
+    """The dev list's EER, logged; the state with the best one so far and what a plateau does to the rate."""
+    result = dev.evaluate(training.net, state.network(), training.mesh)
+    counters = after_evaluation(config.optimizer, state.counters, result.eer)
+    values = {"eer": result.eer, "min_dcf": result.min_dcf[0.01], "best_eer": float(counters["best_eer"])}
+    log.write(int(state.step), "dev", values)
+    return state.replace(counters=parallel.lay(counters, state.counters)), result.eer
+
+
+def _memory() -> dict[str, float]:
+    """Largest memory so far, in 10^9 bytes: of this process, and of its first device where that can tell."""
+    on_device = jax.local_devices()[0].memory_stats() or {}
+    memory = {"host_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+    if "peak_bytes_in_use" in on_device:
+        memory["device_memory_gb"] = on_device["peak_bytes_in_use"] / 1e9
+    return memory
 
 
 def _shown(values: dict[str, float]) -> dict[str, str]:

@@ -3,8 +3,10 @@
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
@@ -18,13 +20,17 @@ class MetricsLog:
     log reads as if nothing had happened.
     """
 
-    def __init__(self, workdir: Path, *, first_step: int) -> None:
+    def __init__(self, workdir: Path, *, first_step: int, enabled: bool = True) -> None:
         """Open the log.
 
         Args:
           workdir: the run's directory.
           first_step: steps already done; later lines of an earlier attempt are dropped.
+          enabled: False writes nothing, as all processes but the first.
         """
+        self._enabled = enabled
+        if not enabled:
+            return
         path = workdir / LOG_NAME
         _drop_lines_after(path, first_step)
         self._file = path.open("a")
@@ -38,14 +44,24 @@ class MetricsLog:
           kind: ``"train"`` or ``"dev"``.
           values: name -> number.
         """
-        line = {"step": step, "kind": kind, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        if not self._enabled:
+            return
+        self.note(step, kind, values)
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
 
+    def note(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        """Log what is no curve: JSON values, for the file alone."""
+        if not self._enabled:
+            return
+        line = {"step": step, "kind": kind, "time": round(time.time(), 3), **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
     def close(self) -> None:
         """Finish both logs."""
+        if not self._enabled:
+            return
         self._file.close()
         self._board.close()
 

@@ -1,6 +1,7 @@
 """What changes with the step: learning rate, margin and inter-topK penalty, each a function of the step alone."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -27,7 +28,7 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Schedule:
     warmup_steps = round(config.warmup * steps)
     decay_steps = max(steps - warmup_steps, 1)
     peak, final = config.learning_rate, config.final_learning_rate
-    if config.schedule == "constant":
+    if config.schedule in ("constant", "plateau"):
         decay = optax.constant_schedule(peak)
     elif config.schedule == "cosine":
         decay = optax.cosine_decay_schedule(peak, decay_steps, alpha=final / peak)
@@ -62,3 +63,27 @@ def margin_progress(config: LossConfig, steps: int) -> Schedule:
         return jnp.where(position < 1, 1 - _EXPONENTIAL_RESIDUE**position, 1.0)
 
     return progress
+
+
+def after_evaluation(config: OptimizerConfig, counters: dict[str, Any], eer: float) -> dict[str, Any]:
+    """The counters after a dev evaluation: the best EER, and the rate that a plateau lowers.
+
+    Args:
+      config: with ``schedule="plateau"``, after more than ``plateau_patience`` evaluations without a better EER the
+        rate is multiplied by ``plateau_factor``, down to ``final_learning_rate``.
+      counters: of the state.
+      eer: of this evaluation, a fraction.
+
+    Returns:
+      New counters of the same names and types.
+    """
+    better = eer < counters["best_eer"]
+    without_gain = jnp.where(better, 0, counters["evaluations_without_gain"] + 1)
+    lowered = (config.schedule == "plateau") & (without_gain > config.plateau_patience)
+    floor = config.final_learning_rate / config.learning_rate if config.learning_rate else 1.0
+    lower_factor = jnp.maximum(counters["rate_factor"] * config.plateau_factor, floor)
+    return counters | {
+        "best_eer": jnp.minimum(counters["best_eer"], jnp.float32(eer)),
+        "rate_factor": jnp.where(lowered, jnp.minimum(lower_factor, counters["rate_factor"]), counters["rate_factor"]),
+        "evaluations_without_gain": jnp.where(lowered, 0, without_gain),
+    }

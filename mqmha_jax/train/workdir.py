@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,7 +12,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, load_config, to_dict
 from mqmha_jax.errors import UserError
 
-CONFIG_NAME, DATA_NAME, LOCK_NAME = "config.json", "data.json", ".lock"
+CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.txt", ".lock"
 
 # Options that change where things lie or what is reported, never a number of the run; data identity is checked apart.
 _FREE = (
@@ -22,16 +23,26 @@ _FREE = (
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
+    "train.keep_best",
+    "train.max_skipped_in_row",
+    "train.stall_seconds",
+    "train.profile_first",
+    "train.profile_last",
+    "mesh.data",
+    "mesh.model",
+    "mesh.class_chunk",
+    "start.run",
 )
 
 
-def claim(workdir: Path, config: Config, data: dict[str, Any]) -> TextIO:
+def claim(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> TextIO:
     """Make the directory this experiment's, or check that it already is.
 
     Args:
       workdir: created if it does not exist.
       config: the experiment.
       data: what identifies the training data: fingerprint, number of speakers, ...
+      speakers: names of the classes, for runs that start from this one.
 
     Returns:
       A lock to keep open while training; another process that claims the directory meanwhile is refused.
@@ -45,6 +56,7 @@ def claim(workdir: Path, config: Config, data: dict[str, Any]) -> TextIO:
         lock = on_error.enter_context(_lock(workdir))
         if (workdir / CONFIG_NAME).exists():
             _check_same_run(workdir, config, data)
+        write_text(workdir / SPEAKERS_NAME, "".join(f"{speaker}\n" for speaker in speakers))
         write_json(workdir / DATA_NAME, data)
         write_json(workdir / CONFIG_NAME, to_dict(config))
         on_error.pop_all()
@@ -82,12 +94,24 @@ def _check_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> None
         )
 
 
+def read_speakers(workdir: Path) -> list[str]:
+    """The names of a run's classes."""
+    path = workdir / SPEAKERS_NAME
+    if not path.is_file():
+        raise UserError(f"{workdir} does not tell its speakers: it has no {SPEAKERS_NAME}. Use start.head=fresh.")
+    return path.read_text(encoding="utf-8").splitlines()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file so that it is either the old one or the new one, never half of it."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """The same for text."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

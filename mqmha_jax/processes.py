@@ -1,0 +1,79 @@
+"""Several processes as one program: joining them, and what they must agree on."""
+
+import hashlib
+import json
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.parallel import over_all_devices, replicated
+
+# Where no cluster tells, these say who is who.
+_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+def join_processes() -> None:
+    """Make this process one of many, before any device is used.
+
+    Under Slurm, Open MPI, on Cloud TPU and on GKE, JAX finds the others by itself; elsewhere the three variables
+    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID say who they are.
+
+    Raises:
+      UserError: some of the variables are missing or wrong, or the others can not be found.
+    """
+    given = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+    if given and len(given) < len(_VARIABLES):
+        missing = ", ".join(name for name in _VARIABLES if name not in given)
+        raise UserError(f"{', '.join(given)} is set, but not {missing}; --multi-process needs all three or none.")
+    try:
+        if given:
+            address, number, index = given.values()
+            jax.distributed.initialize(address, int(number), int(index))
+        else:
+            jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"The processes of this job could not be joined: {error} Outside of Slurm, Open MPI, Cloud TPU and GKE set "
+            f"{', '.join(_VARIABLES)} for each process; a single process needs no --multi-process."
+        ) from error
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files that one process writes."""
+    return jax.process_index() == 0
+
+
+def require_agreement(mine: Any, what: str) -> None:
+    """Refuse processes that were started with different settings.
+
+    Args:
+      mine: JSON values.
+      what: names them in the message.
+
+    Raises:
+      UserError: in every process, if two of them differ.
+    """
+    if jax.process_count() == 1:
+        return
+    digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).digest()
+    digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+    if different := [i for i in range(len(digests)) if not np.array_equal(digests[i], digests[0])]:
+        raise UserError(f"Process {different[0]} has another {what} than process 0; give all of them the same.")
+
+
+def any_process(flag: bool, mesh: Mesh) -> jax.Array | np.bool_:
+    """Whether the flag is set in any process: a small collective that every process starts and need not wait for."""
+    if jax.process_count() == 1:
+        return np.bool_(flag)
+    flags = np.full(jax.local_device_count(), flag)
+    everywhere = jax.make_array_from_process_local_data(over_all_devices(mesh), flags)
+    return jax.jit(_any, out_shardings=replicated(mesh))(everywhere)
+
+
+def _any(flags: jax.Array) -> jax.Array:
+    return flags.any()

@@ -1,0 +1,66 @@
+"""Steps that were not finite: reported with their utterances, and too many in a row end the run."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mqmha_jax.config import Config
+from mqmha_jax.data.shard_reader import FbankShards
+from mqmha_jax.data.train_pipeline import example_utterance
+from mqmha_jax.errors import UserError
+from mqmha_jax.train.metrics_log import MetricsLog
+
+
+class SkippedSteps:
+    """Watches the measurements of every step."""
+
+    def __init__(self, config: Config, shards: FbankShards, log: MetricsLog) -> None:
+        """Start watching.
+
+        Args:
+          config: of the run.
+          shards: of the training, which know the names of the utterances.
+          log: where skipped steps are written.
+        """
+        self._config, self._shards, self._log = config, shards, log
+
+    def check(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
+        """Look at one step.
+
+        Args:
+          step: number of steps done, this one included.
+          metrics: of this step.
+
+        Raises:
+          UserError: as many steps in a row as ``train.max_skipped_in_row`` were not finite.
+        """
+        in_row = int(metrics["skipped_in_row"])
+        if not in_row:
+            return
+        utterances = self._utterances(step)
+        self._log.note(step, "skipped", {"in_row": in_row, "loss": str(metrics["loss"]), "utterances": utterances})
+        if in_row >= self._config.train.max_skipped_in_row:
+            raise UserError(
+                f"The loss or its gradient was not finite in {in_row} steps in a row, the last of them step {step} "
+                f"(its utterances are in the log, first {', '.join(utterances[:3])}). Training stops; the last good "
+                "checkpoint stays. Try a lower optimizer.learning_rate, a longer optimizer.warmup, "
+                "optimizer.max_gradient_norm=5 or model.compute_dtype=float32 in a new work directory, or check the "
+                "data: python -m data_prep --help."
+            )
+
+    def _utterances(self, step: int) -> list[str]:
+        data, seed = self._config.data, self._config.train.seed
+        first = (step - 1) * data.batch_size
+        names = {
+            example_utterance(
+                self._shards,
+                example,
+                batch_size=data.batch_size,
+                crop_frames=data.crop_frames,
+                sampling=data.sampling,
+                utterances_per_speaker=data.utterances_per_speaker,
+                seed=seed,
+            )
+            for example in range(first, first + data.batch_size)
+        }
+        return sorted(names)
