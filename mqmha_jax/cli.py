@@ -35,6 +35,12 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+def _keep_compiled_programs() -> None:
+    from mqmha_jax.compilation_cache import use_compilation_cache
+
+    use_compilation_cache()
+
+
 @main.command()
 @click.option("--workdir", type=_PATH, default=Path("runs/demo"), help="Where data, checkpoints and results go.")
 @click.option(
@@ -49,6 +55,7 @@ def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...
 
     OVERRIDES are section.option=value, e.g. train.steps=400; 'mqmha show configs/demo.py' lists them all.
     """
+    _keep_compiled_programs()
     from mqmha_jax.demo import run_demo
 
     run_demo(workdir, audio=audio, seed=seed, overrides=overrides)
@@ -58,12 +65,18 @@ def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...
 @click.argument("config", type=_PATH)
 @click.option("--workdir", type=_PATH, required=True, help="Directory of the run; an existing run in it is resumed.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--multi-process", is_flag=True, help="This is one of many processes; see launch/README.md.")
 @click.argument("overrides", nargs=-1)
-def train(config: Path, workdir: Path, quiet: bool, overrides: tuple[str, ...]) -> None:
+def train(config: Path, workdir: Path, quiet: bool, multi_process: bool, overrides: tuple[str, ...]) -> None:
     """Train CONFIG (a Python or JSON file), or go on where an earlier call stopped.
 
     OVERRIDES are section.option=value, e.g. data.train=shards/train; 'mqmha show CONFIG' lists them all.
     """
+    _keep_compiled_programs()
+    if multi_process:
+        from mqmha_jax.processes import join_processes
+
+        join_processes()
     from mqmha_jax.config_io import load_config
     from mqmha_jax.train.loop import train as run
 
@@ -73,6 +86,18 @@ def train(config: Path, workdir: Path, quiet: bool, overrides: tuple[str, ...]) 
     else:
         click.echo(f"Stopped after step {result.step}; the same command goes on from there.")
         sys.exit(128 + 15)
+
+
+@main.command()
+@click.argument("workdir", type=_PATH)
+@click.option("--last", type=click.IntRange(1), default=10, help="How many of the latest checkpoints.")
+@click.option("--output", type=_PATH, required=True, help="New work directory for the result.")
+def average(workdir: Path, last: int, output: Path) -> None:
+    """Average the last checkpoints of the run in WORKDIR into one network, to evaluate or to start from."""
+    from mqmha_jax.train.average import average_checkpoints
+
+    steps = average_checkpoints(workdir, last, output)
+    click.echo(f"The average of the checkpoints of steps {', '.join(map(str, steps))} is in {output}")
 
 
 @main.command()
@@ -97,6 +122,7 @@ def evaluate(
     output: Path | None,
 ) -> None:
     """EER and minDCF of the run in WORKDIR: a table, a picture, the scores, a threshold for 'verify'."""
+    _keep_compiled_programs()
     from mqmha_jax.evaluate_run import evaluate_run
     from mqmha_jax.evaluation.report import result_table, write_results
 
@@ -112,6 +138,7 @@ def evaluate(
 @click.option("--output", type=_PATH, default=Path("embeddings.npz"), help="npz with ids [N] and vectors [N, E].")
 def embed(workdir: Path, audio: tuple[Path, ...], output: Path) -> None:
     """Embed AUDIO files with the network in WORKDIR; files that cannot be used are named and left out."""
+    _keep_compiled_programs()
     import numpy as np
 
     from mqmha_jax.inference import SpeakerEncoder
@@ -131,6 +158,7 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path) -> None:
 @click.argument("second", type=_PATH)
 def verify(workdir: Path, first: Path, second: Path) -> None:
     """Do two recordings have the same speaker? Uses the network and the threshold in WORKDIR."""
+    _keep_compiled_programs()
     from mqmha_jax.inference import SpeakerEncoder
 
     result = SpeakerEncoder.load(workdir).verify(first, second)

@@ -105,6 +105,17 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     return {name: jax.make_array_from_process_local_data(cut, np.asarray(value)) for name, value in batch.items()}
 
 
+def lay_rows(rows: Callable[[slice], np.ndarray], shape: tuple[int, ...], sharding: Any) -> jax.Array:
+    """An array cut along its first axis, of which each host makes only the rows of its devices.
+
+    Args:
+      rows: from a slice of the first axis to these rows.
+      shape: of the whole.
+      sharding: of the whole.
+    """
+    return jax.make_array_from_callback(shape, sharding, lambda index: rows(index[0] if index else slice(None)))
+
+
 def lay(values: PyTree, like: PyTree) -> PyTree:
     """Values that every host has, laid over the devices as the arrays of ``like`` are."""
 

@@ -6,10 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -20,9 +18,8 @@ from mqmha_jax.train.checkpoint import Checkpoints, load_network
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.metrics_log import read_log
 from mqmha_jax.train.workdir import claim
+from tests.runs import assert_same_run, everything
 from tests.tiny import tiny_config, tiny_corpus, write_tiny_shards
-
-UNREPEATABLE = ("time", "utterances_per_second", "data_wait", "device_wait", "host_memory_gb")
 
 
 @pytest.fixture(scope="module")
@@ -38,31 +35,6 @@ def finished(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     assert result.finished
     assert result.step == 12
     return workdir
-
-
-def everything(workdir: Path) -> dict[str, np.ndarray]:
-    """All arrays of the newest checkpoint, by path."""
-    from orbax.checkpoint import v1 as ocp
-
-    with Checkpoints(workdir) as checkpoints:
-        step = checkpoints.latest_step
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that shardings come from the file is what we want here
-        loaded = ocp.load_checkpointables((workdir / "checkpoints" / str(step)).resolve())
-    leaves = jax.tree_util.tree_leaves_with_path({name: loaded[name] for name in ("network", "head", "training")})
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    ours, theirs = everything(one), everything(other)
-    assert ours.keys() == theirs.keys()
-    assert len(ours) > 20
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-    measured = [
-        [{k: v for k, v in line.items() if k not in UNREPEATABLE} for line in read_log(w)] for w in (one, other)
-    ]
-    assert measured[0] == measured[1]
 
 
 def test_the_log_holds_training_and_dev_lines(finished: Path) -> None:

@@ -133,14 +133,15 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
                     values = {name: float(value) for name, value in done.metrics.items()} | clock.rates() | _memory()
                     log.write(step, "train", values)
                     shown |= _shown(values)
-                eer = None
+                latest_eer = None
                 if dev and due.evaluate:
                     with clock.paused():
                         best = float(state.counters["best_eer"])
-                        state, eer = _evaluate(dev, config, training, state, log)
-                        shown["EER"] = f"{eer:.2%}"
-                if due.checkpoint or (eer is not None and eer < best and config.train.keep_best):
-                    checkpoints.save(state, eer=eer)
+                        state, latest_eer = _evaluate(dev, config, training, state, log)
+                        shown["EER"] = f"{latest_eer:.2%}"
+                is_best = latest_eer is not None and latest_eer < best and config.train.keep_best > 0
+                if due.checkpoint or is_best:
+                    checkpoints.save(state, eer=latest_eer)
                 profile.after(step, state)
                 bar.set_postfix(shown, refresh=False)
                 bar.update()

@@ -31,7 +31,8 @@ class Profile:
                 f"train.profile_last={config.profile_last} comes before train.profile_first={config.profile_first}; a "
                 "few steps are enough, e.g. 20 to 25."
             )
-        self._steps = range(config.profile_first, config.profile_last + 1) if enabled and config.profile_first else ()
+        wanted = enabled and config.profile_first > 0
+        self._steps = range(config.profile_first, config.profile_last + 1) if wanted else range(0)
         self._directory = workdir / DIRECTORY
         self._tracing = False
 

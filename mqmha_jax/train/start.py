@@ -73,8 +73,8 @@ def _matched(
             f"{old_speakers[0]!r} there); use start.head=fresh."
         )
     # Each device gets the old rows of its slice; what no old row stands for stays as it was drawn.
-    kept = jax.make_array_from_callback(fresh.shape, fresh.sharding, lambda index: old[np.maximum(rows[index[0]], 0)])
-    known = jax.make_array_from_callback(fresh.shape[:1], fresh.sharding, lambda index: rows[index[0]] >= 0)
+    kept = parallel.lay_rows(lambda part: old[np.maximum(rows[part], 0)], fresh.shape, fresh.sharding)
+    known = parallel.lay_rows(lambda part: rows[part] >= 0, fresh.shape[:1], fresh.sharding)
     return jax.jit(_choose, out_shardings=fresh.sharding)(known, kept, fresh)
 
 

@@ -123,6 +123,6 @@ def _moved_average(state: TrainState, decay: float) -> PyTree:
     """The average of the network after one more step; it warms up, so that the first steps do not stay in it."""
     if not decay:
         return {}
-    decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    share = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
     latest = {"params": state.params["net"], "batch_stats": state.batch_stats}
-    return jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, state.average, latest)
+    return jax.tree.map(lambda average, new: share * average + (1 - share) * new, state.average, latest)

@@ -1,0 +1,16 @@
+"""Compiled programs are kept between runs, so that a restart does not compile again."""
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache directory.
+
+    JAX_COMPILATION_CACHE_DIR chooses another place, JAX_ENABLE_COMPILATION_CACHE=false switches the cache off.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "mqmha_jax" / "xla"))

@@ -1,0 +1,127 @@
+"""Several real processes are one program: equal results, agreement on when to stop, and resuming as fewer or more."""
+
+import signal
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import with_overrides
+from mqmha_jax.errors import UserError
+from mqmha_jax.processes import join_processes
+from mqmha_jax.train.metrics_log import read_log
+from tests.jobs import run_job, start_job
+from tests.runs import everything
+from tests.tiny import tiny_config, tiny_corpus
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Gentle, so that other orders of summation stay rounding; sharded, so that both axes are crossed by hosts."""
+    data = tiny_corpus(tmp_path_factory.mktemp("corpus"))
+    overrides = ["loss.scale=8", "optimizer.name=sgd", "optimizer.learning_rate=0.005", "mesh.model=2"]
+    return with_overrides(tiny_config(data), overrides)
+
+
+@pytest.fixture(scope="module")
+def one_process(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "one"
+    run_job(config, workdir, processes=1)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def two_processes(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "two"
+    run_job(config, workdir, processes=2)
+    return workdir
+
+
+def assert_close(one: Path, other: Path) -> None:
+    ours, theirs = everything(one), everything(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=2e-5, err_msg=name)
+
+
+def wait_for_step(workdir: Path, step: int, job: list) -> None:
+    deadline = time.monotonic() + 120
+    while not [line for line in read_log(workdir) if line["kind"] == "train" and line["step"] >= step]:
+        assert all(process.poll() is None for process in job), "the job ended early"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_two_processes_train_as_one(one_process: Path, two_processes: Path) -> None:
+    assert_close(one_process, two_processes)
+    one, two = (
+        [(line["step"], line["eer"]) for line in read_log(w) if line["kind"] == "dev"]
+        for w in (one_process, two_processes)
+    )
+    np.testing.assert_allclose(two, one, atol=1e-6)
+    assert len([line for line in read_log(two_processes) if line["kind"] == "train"]) == 12
+
+
+def test_sigterm_to_one_process_stops_all_after_the_same_step_and_two_resume(
+    config: Config, two_processes: Path, tmp_path: Path
+) -> None:
+    with start_job(config, tmp_path / "run", processes=2, overrides=["train.steps=12"]) as job:
+        wait_for_step(tmp_path / "run", 2, job)
+        job[1].send_signal(signal.SIGTERM)
+        outputs = [process.communicate(timeout=120)[0] for process in job]
+    stopped = [line for output in outputs for line in output.splitlines() if line.startswith("Stopped after step")]
+    assert len(stopped) == 2, outputs
+    assert stopped[0] == stopped[1]
+    assert [process.returncode for process in job] == [143, 143]
+    run_job(config, tmp_path / "run", processes=2)
+    ours, theirs = everything(tmp_path / "run"), everything(two_processes)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_when_one_process_is_lost_the_other_ends_and_the_job_resumes(
+    config: Config, two_processes: Path, tmp_path: Path
+) -> None:
+    slow = with_overrides(config, ["train.checkpoint_every=2"])
+    with start_job(slow, tmp_path / "run", processes=2) as job:
+        wait_for_step(tmp_path / "run", 5, job)
+        job[1].kill()
+        job[0].communicate(timeout=200)
+    assert job[0].returncode not in (0, None)
+    run_job(slow, tmp_path / "run", processes=2)
+    ours, theirs = everything(tmp_path / "run"), everything(two_processes)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_processes_with_different_options_are_refused(config: Config, tmp_path: Path) -> None:
+    with start_job(config, tmp_path / "run", processes=2, of_process={1: ["loss.margin=0.3"]}) as job:
+        outputs = [process.communicate(timeout=120)[0] for process in job]
+    assert all("Process 1 has another configuration" in output for output in outputs), outputs
+    assert [process.returncode for process in job] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"JAX_NUM_PROCESSES": "2"}, r"JAX_NUM_PROCESSES is set, but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
+        ({}, r"could not be joined.*a single process needs no --multi-process"),
+    ],
+)
+def test_missing_cluster_variables_are_named(
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    def unknown_cluster() -> None:
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", unknown_cluster)
+    with pytest.raises(UserError, match=message):
+        join_processes()
