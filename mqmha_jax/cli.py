@@ -78,8 +78,10 @@ def train(config: Path, workdir: Path, quiet: bool, multi_process: bool, overrid
 
         join_processes()
     from mqmha_jax.config_io import load_config
+    from mqmha_jax.parallel import describe_devices
     from mqmha_jax.train.loop import train as run
 
+    click.echo(f"Training on {describe_devices()}.")
     result = run(load_config(config, overrides), workdir, progress=not quiet)
     if result.finished:
         click.echo(f"Trained {result.step} steps; waited for data {result.data_wait:.1%} of the time.")

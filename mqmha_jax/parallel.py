@@ -50,6 +50,14 @@ def device_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None)
     return jax.make_mesh((data, model), (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
 
 
+def describe_devices() -> str:
+    """What this program runs on, in a few words."""
+    kinds = ", ".join(sorted({device.device_kind for device in jax.devices()}))
+    return f"{jax.device_count()} device{'s'[: jax.device_count() != 1]} ({kinds}) in {jax.process_count()} process" + (
+        "es" if jax.process_count() > 1 else ""
+    )
+
+
 def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
     """Raises UserError unless every device gets the same number of examples in every part of a batch."""
     shares = mesh.size * accumulate

@@ -30,6 +30,9 @@ def join_processes() -> None:
     if given and len(given) < len(_VARIABLES):
         missing = ", ".join(name for name in _VARIABLES if name not in given)
         raise UserError(f"{', '.join(given)} is set, but not {missing}; --multi-process needs all three or none.")
+    for name in _VARIABLES[1:]:
+        if given and not given[name].isdecimal():
+            raise UserError(f"{name} is {given[name]!r}; it must be a whole number.")
     try:
         if given:
             address, number, index = given.values()

@@ -108,6 +108,10 @@ def test_processes_with_different_options_are_refused(config: Config, tmp_path: 
     ("variables", "message"),
     [
         ({"JAX_NUM_PROCESSES": "2"}, r"JAX_NUM_PROCESSES is set, but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"},
+            r"JAX_NUM_PROCESSES is 'two'; it must be a whole number",
+        ),
         ({}, r"could not be joined.*a single process needs no --multi-process"),
     ],
 )
