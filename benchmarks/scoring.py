@@ -1,63 +1,325 @@
-"""Cosine scores of a million trials: a NumPy dot per pair, as evaluation scripts do it, beside ``cosine_scores``.
+"""Scoring and error rates beside a loop over pairs and beside plain NumPy matrices: time, peak memory, same numbers.
 
-    python benchmarks/scoring.py
+    python benchmarks/scoring.py            # full sizes, appended to benchmarks/results/scoring.jsonl
+    python benchmarks/scoring.py --small    # a smoke run in seconds, recorded nowhere
 
-Both start from utterance ids and end with one float per trial. The table shows the median of several runs.
+Every method runs in a process of its own, whose peak memory is that of the whole process, Python and JAX included; what
+it had after making its input stands beside it. Times are medians without the first call, which compiles. A loop is
+measured on a part and its time extrapolated; the results of all methods are compared.
 """
 
+import datetime
+import json
+import os
+import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import click
 import numpy as np
 
-from mqmha_jax.evaluation.metrics import detection_curve
-from mqmha_jax.evaluation.scoring import cosine_scores
-from mqmha_jax.types import Embeddings, Trials
-
-NUM_UTTERANCES, NUM_TRIALS, EMBEDDING_DIM, RUNS = 5_000, 1_000_000, 256, 5
+RESULTS = Path(__file__).parent / "results" / "scoring.jsonl"
+RUNS, SAMPLE, CHUNK = 5, 1_000, 1_000_000
 
 
-def make_trials() -> tuple[Embeddings, Trials]:
-    """Random embeddings and trials of VoxCeleb1's shape: few utterances, each in many trials."""
-    rng = np.random.default_rng(0)
-    ids = tuple(f"id{i // 50:05d}/video{i // 5 % 10}/{i % 5:05d}.wav" for i in range(NUM_UTTERANCES))
-    vectors = rng.standard_normal((NUM_UTTERANCES, EMBEDDING_DIM), np.float32)
-    enrol, test = rng.integers(NUM_UTTERANCES, size=(2, NUM_TRIALS))
-    target = rng.random(NUM_TRIALS) < 0.5
-    return Embeddings(ids, vectors), Trials(tuple(ids[i] for i in enrol), tuple(ids[i] for i in test), target)
+class Sizes(NamedTuple):
+    """How much is scored.
+
+    Attributes:
+      utterances: on either side, N.
+      trials: listed, M.
+      cohort: speakers.
+      top_n: of them count.
+      looped: trials (or scores) that a loop is measured on.
+    """
+
+    utterances: int
+    trials: int
+    cohort: int
+    top_n: int
+    looped: int
+    embedding_dim: int = 256
 
 
-def pair_by_pair(embeddings: Embeddings, trials: Trials) -> np.ndarray:
-    """One dot product of unit vectors per trial, in a loop."""
-    units = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
-    unit_of = dict(zip(embeddings.ids, units, strict=True))
-    return np.array([np.dot(unit_of[a], unit_of[b]) for a, b in zip(trials.enrol, trials.test, strict=True)])
+FULL, SMALL = Sizes(4_700, 10_000_000, 5_994, 300, 50_000), Sizes(300, 50_000, 600, 50, 2_000)
+
+# A method makes its input and returns the work to be timed with the share of the task that the work does.
+Method = Callable[[Sizes], tuple[Callable[[], np.ndarray], float]]
 
 
-def median_seconds(work: Callable[[], object]) -> float:
-    """Median wall time over the runs; the first call, which compiles, does not count."""
-    work()
+def embeddings(count: int, sizes: Sizes, seed: int) -> np.ndarray:
+    """Random embeddings ``[count, E]`` with an offset in common, as untreated ones have."""
+    return np.random.default_rng(seed).standard_normal((count, sizes.embedding_dim), np.float32) + np.float32(0.1)
+
+
+def pairs(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of M random trials."""
+    return tuple(np.random.default_rng(3).integers(sizes.utterances, size=(2, sizes.trials), dtype=np.int32))
+
+
+def score_chunks(sizes: Sizes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """M scores of which a tenth are targets, in parts."""
+    for start in range(0, sizes.trials, CHUNK):
+        rng = np.random.default_rng([4, start])
+        count = min(CHUNK, sizes.trials - start)
+        target = rng.random(count, np.float32) < 0.1
+        yield rng.standard_normal(count, np.float32) * np.float32(0.1) + np.float32(0.35) * target, target
+
+
+def all_scores(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
+    """The same in one piece."""
+    scores, target = np.empty(sizes.trials, np.float32), np.empty(sizes.trials, np.bool_)
+    for i, (some, of_target) in enumerate(score_chunks(sizes)):
+        scores[i * CHUNK :][: len(some)], target[i * CHUNK :][: len(some)] = some, of_target
+    return scores, target
+
+
+def units(vectors: np.ndarray) -> np.ndarray:
+    """Rows at unit length."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def cosine_loop(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """One trial at a time, as evaluation scripts do it: dot product over the product of the norms."""
+    enrol, test = embeddings(sizes.utterances, sizes, 0), embeddings(sizes.utterances, sizes, 1)
+    rows = [side[: sizes.looped].tolist() for side in pairs(sizes)]
+
+    def work() -> np.ndarray:
+        scores = []
+        for i, j in zip(*rows, strict=True):
+            a, b = enrol[i], test[j]
+            scores.append(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
+        return np.array(scores)
+
+    return work, sizes.looped / sizes.trials
+
+
+def cosine_numpy(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """The whole matrix of cosines, read at the trials."""
+    enrol, test = embeddings(sizes.utterances, sizes, 0), embeddings(sizes.utterances, sizes, 1)
+    rows, columns = pairs(sizes)
+    return lambda: (units(enrol) @ units(test).T)[rows, columns], 1
+
+
+def cosine_ours(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """``pair_products`` of rows."""
+    from mqmha_jax.evaluation.normalization import centred_units
+    from mqmha_jax.evaluation.scoring import pair_products
+
+    enrol, test = embeddings(sizes.utterances, sizes, 0), embeddings(sizes.utterances, sizes, 1)
+    rows, columns = pairs(sizes)
+    return lambda: pair_products(centred_units(enrol, None), centred_units(test, None), rows, columns), 1
+
+
+def cosine_ours_by_name(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """``cosine_scores`` of a list of names: most of the time goes into looking these up."""
+    from mqmha_jax.evaluation.scoring import cosine_scores
+    from mqmha_jax.types import Embeddings, Trials
+
+    ids = tuple(f"id{i // 50:05d}/video{i // 5 % 10}/{i % 5:05d}.wav" for i in range(2 * sizes.utterances))
+    vectors = np.concatenate([embeddings(sizes.utterances, sizes, seed) for seed in (0, 1)])
+    rows, columns = pairs(sizes)
+    names = tuple(map(ids.__getitem__, rows)), tuple(map(ids.__getitem__, columns + sizes.utterances))
+    trials = Trials(*names, np.zeros(sizes.trials, np.bool_))
+    return lambda: cosine_scores(Embeddings(ids, vectors), trials), 1
+
+
+def as_norm_loop(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """Statistics once per utterance, then one trial at a time, for some rows of the matrix."""
+    enrol, test = (units(embeddings(sizes.utterances, sizes, seed)) for seed in (0, 1))
+    cohort = units(embeddings(sizes.cohort, sizes, 2))
+    num_rows = max(1, sizes.looped // sizes.utterances)
+    share = num_rows / sizes.utterances  # of the rows of the matrix, and of the utterances of either side
+
+    def statistics_of(vector: np.ndarray) -> tuple[float, float]:
+        highest = np.sort(np.dot(cohort, vector))[-sizes.top_n :]
+        return highest.mean(), highest.std()
+
+    of_tests = [statistics_of(vector) for vector in test]  # timed below, in the same share as all else
+
+    def work() -> np.ndarray:
+        of_rows = [statistics_of(vector) for vector in enrol[:num_rows]]
+        for vector in test[:num_rows]:
+            statistics_of(vector)
+        scores = []
+        for i, (mean_i, deviation_i) in enumerate(of_rows):
+            for j, (mean_j, deviation_j) in enumerate(of_tests):
+                cosine = np.dot(enrol[i], test[j])
+                scores.append(((cosine - mean_i) / deviation_i + (cosine - mean_j) / deviation_j) / 2)
+        return np.array(scores)
+
+    return work, share
+
+
+def as_norm_loop_per_pair(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """The formula of one trial at a time, both sides' statistics included."""
+    enrol, test = (units(embeddings(sizes.utterances, sizes, seed)) for seed in (0, 1))
+    cohort = units(embeddings(sizes.cohort, sizes, 2))
+    num_pairs = min(sizes.looped // 100, sizes.utterances)
+
+    def work() -> np.ndarray:
+        scores = []
+        for vector in test[:num_pairs]:
+            cosine = np.dot(enrol[0], vector)
+            sides = [np.sort(np.dot(cohort, side))[-sizes.top_n :] for side in (enrol[0], vector)]
+            scores.append(sum((cosine - side.mean()) / side.std() for side in sides) / 2)
+        return np.array(scores)
+
+    return work, num_pairs / sizes.utterances**2
+
+
+def as_norm_numpy(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """Whole matrices: utterances by cohort, selection by partition, enrolment by test."""
+    sides, cohort = [embeddings(sizes.utterances, sizes, seed) for seed in (0, 1)], embeddings(sizes.cohort, sizes, 2)
+
+    def work() -> np.ndarray:
+        enrol, test, others = units(sides[0]), units(sides[1]), units(cohort)
+        nearest = [np.partition(side @ others.T, -sizes.top_n, axis=1)[:, -sizes.top_n :] for side in (enrol, test)]
+        (mean_i, mean_j), (deviation_i, deviation_j) = ([f(x, axis=1) for x in nearest] for f in (np.mean, np.std))
+        cosine = enrol @ test.T
+        return ((cosine - mean_i[:, None]) / deviation_i[:, None] + (cosine - mean_j) / deviation_j) / 2
+
+    return work, 1
+
+
+def as_norm_ours(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """``cohort_statistics`` and ``score_matrix``."""
+    from mqmha_jax.evaluation.normalization import cohort_statistics
+    from mqmha_jax.evaluation.scoring import score_matrix
+    from mqmha_jax.types import Embeddings
+
+    ids = tuple(map(str, range(sizes.utterances)))
+    sides, cohort = [embeddings(sizes.utterances, sizes, seed) for seed in (0, 1)], embeddings(sizes.cohort, sizes, 2)
+
+    def work() -> np.ndarray:
+        of_enrol, of_test = (cohort_statistics(Embeddings(ids, side), cohort, top_n=sizes.top_n) for side in sides)
+        return score_matrix(*sides, enrol_statistics=of_enrol, test_statistics=of_test)
+
+    return work, 1
+
+
+def eer_loop(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """Walk up the sorted scores and count, in Python; time taken as proportional to the number of scores."""
+    scores, target = (values[: sizes.looped] for values in all_scores(sizes))
+
+    def work() -> np.ndarray:
+        ranked = sorted(zip(scores.tolist(), target.tolist(), strict=True))
+        num_targets = int(target.sum())
+        misses, false_alarms = 0, len(ranked) - num_targets
+        for _, is_target in ranked:
+            if misses / num_targets >= false_alarms / (len(ranked) - num_targets):
+                break
+            misses, false_alarms = misses + is_target, false_alarms - (not is_target)
+        return np.array([misses / num_targets])
+
+    return work, sizes.looped / sizes.trials
+
+
+def eer_numpy(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """Sort, cumulate, nearest point: ignores ties and does not interpolate."""
+    scores, target = all_scores(sizes)
+
+    def work() -> np.ndarray:
+        ranked = target[np.argsort(scores)]
+        miss = np.cumsum(ranked) / ranked.sum()
+        false_alarm = 1 - np.cumsum(~ranked) / (~ranked).sum()
+        return miss[np.argmin(np.abs(miss - false_alarm))][None]
+
+    return work, 1
+
+
+def eer_ours(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """``equal_error_rate``: exact with ties, and refuses what is not finite."""
+    from mqmha_jax.evaluation.metrics import equal_error_rate
+
+    scores, target = all_scores(sizes)
+    return lambda: np.array([equal_error_rate(scores, target)]), 1
+
+
+def eer_streaming(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
+    """``streaming_detection_curve``: the same number; the time includes making the scores at each reading."""
+    from mqmha_jax.evaluation.streaming import streaming_detection_curve
+
+    return lambda: np.array([streaming_detection_curve(lambda: score_chunks(sizes)).equal_error_rate()]), 1
+
+
+# Of each task the methods, the loop first, and how far results may differ from ours.
+TASKS: dict[str, tuple[tuple[Method, ...], float]] = {
+    "cosine": ((cosine_loop, cosine_numpy, cosine_ours, cosine_ours_by_name), 1e-5),
+    "as_norm": ((as_norm_loop, as_norm_loop_per_pair, as_norm_numpy, as_norm_ours), 1e-3),
+    "eer": ((eer_loop, eer_numpy, eer_ours, eer_streaming), 1e-6),
+}
+METHODS = {method.__name__: method for methods, _ in TASKS.values() for method in methods}
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--small", is_flag=True, help="Small sizes, nothing recorded.")
+@click.option("--method", type=click.Choice(tuple(METHODS)), help="Measure one method in this process.")
+def main(small: bool, method: str | None) -> None:
+    """Measure all methods, one process each, and print and record the table."""
+    sizes = SMALL if small else FULL
+    if method:
+        click.echo(json.dumps(measure(METHODS[method], sizes)))
+        return
+    record: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load": os.getloadavg()[0],  # more than a core or so of it is the work of others: expect longer times
+        "sizes": sizes._asdict(),
+    }
+    click.echo(f"{sizes._asdict()}, median of {RUNS} runs")
+    click.echo(f"{'':22}{'time':>12}{'x loop':>9}{'peak MiB':>10}{'of it input':>13}")
+    for methods, tolerance in TASKS.values():
+        rows = {one.__name__: in_own_process(one.__name__, small) for one in methods}
+        ours = next(np.array(row["sample"]) for name, row in rows.items() if name.endswith("_ours"))
+        loop = next(iter(rows.values()))["seconds"]
+        for name, row in rows.items():
+            sample = np.array(row.pop("sample"))
+            if name != "eer_loop":  # another, smaller list
+                np.testing.assert_allclose(sample, ours[: len(sample)], atol=tolerance)
+            times = f"{row['seconds']:10.3f} s{loop / row['seconds']:9.1f}"
+            note = f"   extrapolated from {row['share']:.2g} of it" if row["share"] < 1 else ""
+            click.echo(f"{name:22}{times}{row['peak_mib']:10,}{row['input_mib']:13,}{note}")
+        record |= rows
+    if not small:
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def measure(method: Method, sizes: Sizes) -> dict[str, Any]:
+    """Time and memory of one method in this process."""
+    work, share = method(sizes)
+    input_mib = peak_mib()
     seconds = []
-    for _ in range(RUNS):
+    for _ in range(RUNS + 1 if share == 1 else 1):
         start = time.perf_counter()
-        work()
+        result = work()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return {
+        "seconds": statistics.median(seconds[1:] or seconds) / share,
+        "first_seconds": seconds[0],
+        "share": share,
+        "peak_mib": peak_mib(),
+        "input_mib": input_mib,
+        "sample": result.ravel()[:SAMPLE].tolist(),
+    }
 
 
-def main() -> None:
-    """Prints both times and their ratio."""
-    embeddings, trials = make_trials()
-    scores = cosine_scores(embeddings, trials)
-    difference = float(np.abs(scores - pair_by_pair(embeddings, trials)).max())
-    loop = median_seconds(lambda: pair_by_pair(embeddings, trials))
-    ours = median_seconds(lambda: cosine_scores(embeddings, trials))
-    curve = median_seconds(lambda: detection_curve(scores, trials.target))
-    print(f"{NUM_TRIALS:,} trials over {NUM_UTTERANCES:,} embeddings of size {EMBEDDING_DIM}, median of {RUNS} runs")
-    print(f"NumPy, pair by pair   {loop:7.3f} s")
-    print(f"cosine_scores         {ours:7.3f} s   {loop / ours:.1f} times as fast; largest difference {difference:.1e}")
-    print(f"detection_curve       {curve:7.3f} s   (EER and minDCF at every prior)")
+def peak_mib() -> int:
+    """Most memory that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 if sys.platform != "darwin" else 1024) // 1024
+
+
+def in_own_process(method: str, small: bool) -> dict[str, Any]:
+    """What ``measure`` says in a fresh process."""
+    command = [sys.executable, __file__, "--method", method, *(["--small"] if small else [])]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import dataclasses
 import importlib.util
 import json
 import re
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -223,6 +224,10 @@ def _type_name(hint: Any) -> str:
         hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) is typing.Literal:
         return " | ".join(map(str, typing.get_args(hint)))
+    if isinstance(hint, types.UnionType):
+        return " | ".join(map(_type_name, typing.get_args(hint)))
+    if hint is types.NoneType:
+        return "null"
     return "name" if hint is Part else hint.__name__
 
 

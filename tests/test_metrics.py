@@ -5,11 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.metrics import cllr, detection_curve, equal_error_rate, min_dcf
+from mqmha_jax.evaluation.metrics import (
+    act_dcf,
+    bayes_threshold,
+    cllr,
+    detection_curve,
+    equal_error_rate,
+    min_cllr,
+    min_dcf,
+)
 
 DATA = Path(__file__).parent / "data" / "scoring.npz"
 
@@ -69,6 +77,64 @@ def test_equals_brute_force_with_heavy_ties(trials, dtype, p_target):
     assert curve.equal_error_rate() == pytest.approx(brute_force_eer(scores, target), abs=1e-12)
     costs = [(p_target * miss + (1 - p_target) * fa) / min(p_target, 1 - p_target) for _, miss, fa in points]
     assert curve.min_dcf(p_target) == pytest.approx(min(costs), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=100)
+@given(tied_lists, st.sampled_from([0.01, 0.5, 0.9]), st.sampled_from([1.0, 3.0]))
+def test_costs_of_calibrated_scores_equal_brute_force(trials, p_target, c_miss):
+    """Decisions at the Bayes threshold, counted; Cllr trial by trial; the best monotone map by its min-max formula."""
+    llr, target = np.array([score for score, _ in trials], np.float64), np.array([target for _, target in trials])
+    threshold = np.log((1 - p_target) / (c_miss * p_target))
+    weights = c_miss * p_target, 1 - p_target
+    cost = weights[0] * np.mean(llr[target] < threshold) + weights[1] * np.mean(llr[~target] >= threshold)
+    assert act_dcf(llr, target, p_target, c_miss) == pytest.approx(cost / min(weights), abs=1e-12)
+    bits = np.where(target, np.log2(1 + np.exp(-llr)), np.log2(1 + np.exp(llr)))
+    assert cllr(llr, target) == pytest.approx((bits[target].mean() + bits[~target].mean()) / 2, abs=1e-12)
+
+    values = sorted(set(llr.tolist()))
+    mass = [(np.mean(llr[target] == value), np.mean(llr[~target] == value)) for value in values]
+
+    def share(first, last):
+        targets, nontargets = np.sum(mass[first : last + 1], axis=0)
+        return targets / (targets + nontargets)
+
+    best = 0.0
+    for k, (targets, nontargets) in enumerate(mass):
+        q = max(min(share(i, j) for j in range(k, len(mass))) for i in range(k + 1))
+        best -= (targets * np.log2(q) if targets else 0) + (nontargets * np.log2(1 - q) if nontargets else 0)
+    assert min_cllr(llr, target) == pytest.approx(best / 2, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=100)
+@given(tied_lists, st.data())
+def test_an_integer_weight_is_that_many_copies(trials, data):
+    weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(trials), max_size=len(trials))))
+    scores, target = np.array([float(score) for score, _ in trials]), np.array([target for _, target in trials])
+    assume(weights[target].any() and weights[~target].any())
+    weighted = detection_curve(scores, target, weights)
+    copied = detection_curve(np.repeat(scores, weights), np.repeat(target, weights))
+    assert weighted.equal_error_rate() == pytest.approx(copied.equal_error_rate(), abs=1e-12)
+    assert weighted.min_dcf(0.1) == pytest.approx(copied.min_dcf(0.1), abs=1e-12)
+    assert weighted.act_dcf(0.3) == pytest.approx(copied.act_dcf(0.3), abs=1e-12)
+    assert weighted.cllr() == pytest.approx(copied.cllr(), abs=1e-12)
+    assert weighted.min_cllr() == pytest.approx(copied.min_cllr(), abs=1e-12)
+    scaled = detection_curve(scores, target, weights * np.where(target, 0.1, 7.3))  # classes count by themselves
+    np.testing.assert_allclose(scaled.miss, weighted.miss, atol=1e-12)
+    np.testing.assert_allclose(scaled.false_alarm, weighted.false_alarm, atol=1e-12)
+
+
+def test_minima_bound_the_actual_costs_and_ignore_monotone_maps():
+    rng = np.random.default_rng(0)
+    target = rng.random(3000) < 0.3
+    llr = 3 * (rng.normal(size=3000) + 3 * target) - 4.5
+    assert min_cllr(llr, target) <= cllr(llr, target) < min_cllr(llr, target) + 0.02
+    assert min_cllr(np.exp(llr / 9), target) == pytest.approx(min_cllr(llr, target), abs=1e-12)
+    assert cllr(llr + 3, target) > cllr(llr, target) + 0.05
+    assert min_dcf(llr, target, 0.05) <= act_dcf(llr, target, 0.05) < act_dcf(llr + 3, target, 0.05)
+    assert bayes_threshold(0.01) == pytest.approx(np.log(99))
+    assert bayes_threshold(0.01, c_miss=99.0) == pytest.approx(0)
+    worst = np.where(target, -800.0, 800.0)  # no overflow
+    assert cllr(worst, target) == pytest.approx(800 / np.log(2))
 
 
 @settings(deadline=None, max_examples=150)
@@ -145,3 +211,16 @@ def test_impossible_prior_and_costs_are_refused():
         min_dcf(scores, target, 1.5)
     with pytest.raises(UserError, match=r"c_miss=0.0 and c_fa=1.0; .*positive"):
         min_dcf(scores, target, 0.5, c_miss=0.0)
+
+
+def test_impossible_weights_are_refused():
+    scores, target = np.array([0.0, 1.0, 2.0]), np.array([False, True, True])
+    for weights, message in (
+        ([1.0, 1.0], "2 weights for 3 trials; valid: one weight for each trial"),
+        ([1.0, np.nan, 1.0], "weight of trial 2 is nan; valid: finite, not negative"),
+        ([1.0, 1.0, -1.0], r"weight of trial 3 is -1\.0"),
+        ([1.0, 0.0, 0.0], "All target trials have weight 0"),
+        ([0.0, 1.0, 0.0], "All nontarget trials have weight 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            detection_curve(scores, target, np.array(weights))

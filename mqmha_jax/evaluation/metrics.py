@@ -1,15 +1,28 @@
-"""Detection metrics, exact with ties: each distinct score is one operating point of "accept if score >= threshold"."""
+"""Detection metrics, exact with ties and with weighted trials.
+
+Each distinct score is one operating point of "accept if score >= threshold". All metrics, Cllr included, depend on the
+list only through the two error rates at these points: they are methods of ``DetectionCurve``, and the functions below
+are short forms of them. The bootstrap (``bootstrap.py``) makes one curve per resample and asks it the same questions.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
+from scipy.optimize import isotonic_regression
+from scipy.special import entr
 
 from mqmha_jax.errors import UserError
 
 
 class DetectionCurve(NamedTuple):
-    """Error rates at each of the P distinct scores, and at infinity where nothing is accepted; threshold ascends."""
+    """Error rates at each of the P distinct scores, and at infinity where nothing is accepted; threshold ascends.
+
+    Attributes:
+      threshold: ``[P]`` distinct scores, ascending, then infinity.
+      miss: share of the (weight of the) targets below each threshold: ascends from 0 to 1.
+      false_alarm: share of the nontargets at or above each threshold: descends from 1 to 0.
+    """
 
     threshold: Float[np.ndarray, " P"]
     miss: Float[np.ndarray, " P"]
@@ -36,57 +49,144 @@ class DetectionCurve(NamedTuple):
     def detection_cost(self, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> Float[np.ndarray, " P"]:
         """Normalised cost of each operating point; 1 is what accepting all or none costs, whichever is cheaper.
 
+        ``(c_miss p miss + c_fa (1 - p) false_alarm) / min(c_miss p, c_fa (1 - p))`` (NIST SRE).
+
         Args:
-          p_target: prior probability of a target trial, between 0 and 1.
+          p_target: prior probability p of a target trial, between 0 and 1.
           c_miss: cost of rejecting a target.
           c_fa: cost of accepting a nontarget.
 
         Raises:
           UserError: a prior outside (0, 1) or a cost that is not positive.
         """
-        if not 0 < p_target < 1:
-            raise UserError(f"p_target is {p_target}; valid: a probability between 0 and 1, both excluded.")
-        if not (c_miss > 0 and c_fa > 0):
-            raise UserError(f"Detection costs are c_miss={c_miss} and c_fa={c_fa}; valid: positive numbers.")
-        miss_weight, false_alarm_weight = c_miss * p_target, c_fa * (1 - p_target)
+        miss_weight, false_alarm_weight = _cost_weights(p_target, c_miss, c_fa)
         cost = miss_weight * self.miss + false_alarm_weight * self.false_alarm
         return cost / min(miss_weight, false_alarm_weight)
 
     def min_dcf(self, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
-        """The smallest ``detection_cost`` of all thresholds."""
+        """The smallest ``detection_cost`` of all thresholds: what the scores could do with the best threshold."""
         return float(self.detection_cost(p_target, c_miss, c_fa).min())
+
+    def act_dcf(self, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
+        """The ``detection_cost`` at the Bayes threshold ``log(c_fa (1 - p) / (c_miss p))``: what the scores do.
+
+        Scores must be natural-log likelihood ratios. The excess over ``min_dcf`` is the cost of wrong calibration.
+        """
+        point = np.searchsorted(self.threshold, bayes_threshold(p_target, c_miss, c_fa))
+        at_threshold = DetectionCurve(*(values[point : point + 1] for values in self))
+        return float(at_threshold.detection_cost(p_target, c_miss, c_fa)[0])
+
+    def cllr(self) -> float:
+        """Cost of log-likelihood ratios in bits (Brümmer and du Preez, 2006).
+
+        The mean over targets of ``log2(1 + exp(-score))`` and the mean over nontargets of ``log2(1 + exp(score))``,
+        averaged. 0 is perfect, 1 is what a constant score of 0 costs. Scores must be natural-log likelihood ratios.
+        """
+        targets, nontargets = self._masses()
+        llr = self.threshold[:-1].astype(np.float64)
+        target_cost = np.logaddexp(0, -llr)
+        nontarget_cost = target_cost + llr  # log(1 + exp(llr)), without another exponential
+        return float(np.sum(targets * target_cost + nontargets * nontarget_cost) / 2 / np.log(2))
+
+    def min_cllr(self) -> float:
+        """The smallest ``cllr`` that a monotone map of the scores reaches on this very list.
+
+        The map is the isotonic regression of "is a target" on the score (pool adjacent violators), with both classes
+        of equal weight; a pool with target share q then costs its weight times the binary entropy of q.
+        """
+        targets, nontargets = self._masses()
+        weight = targets + nontargets
+        held = weight > 0  # weighted trials may all be absent from a point
+        targets, weight = targets[held], weight[held]
+        share = isotonic_regression(targets / weight, weights=weight).x.clip(0, 1)
+        return float(np.sum(weight * (entr(share) + entr(1 - share))) / 2 / np.log(2))
 
     def _first_above(self) -> int:
         """Index of the first point with miss >= false alarm; at least 1, because at the lowest score miss is 0."""
         return int(np.argmax(self.miss >= self.false_alarm))
 
+    def _masses(self) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+        """Shares of the targets and of the nontargets that have each distinct score."""
+        return np.diff(self.miss), -np.diff(self.false_alarm)
 
-def detection_curve(scores: Shaped[np.ndarray, " M"], target: Shaped[np.ndarray, " _"]) -> DetectionCurve:
+
+class SortedTrials(NamedTuple):
+    """A scored list in ascending order, from which curves of differently weighted trials follow without sorting.
+
+    Attributes:
+      targets: ``[m]`` the m target trials in ascending order of their score.
+      nontargets: ``[M - m]`` the others.
+      threshold: ``[P]`` the distinct scores, ascending, and infinity.
+      targets_below: ``[P]`` how many targets score less than each threshold.
+      nontargets_below: ``[P]`` how many nontargets do.
+    """
+
+    targets: Int[np.ndarray, " m"]
+    nontargets: Int[np.ndarray, " _"]
+    threshold: Float[np.ndarray, " P"]
+    targets_below: Int[np.ndarray, " P"]
+    nontargets_below: Int[np.ndarray, " P"]
+
+    def curve(self) -> DetectionCurve:
+        """The operating points, all trials counting alike."""
+        return _curve(self.threshold, self.targets_below, self.nontargets_below)
+
+    def weighted_curve(
+        self, target_weights: Float[np.ndarray, " m"], nontarget_weights: Float[np.ndarray, " _"]
+    ) -> DetectionCurve:
+        """The operating points of weighted trials.
+
+        Args:
+          target_weights: how much each trial of ``targets`` counts, in this order; not all 0.
+          nontarget_weights: the same of ``nontargets``.
+        """
+        return _curve(
+            self.threshold,
+            np.concatenate([[0], np.cumsum(target_weights)])[self.targets_below],
+            np.concatenate([[0], np.cumsum(nontarget_weights)])[self.nontargets_below],
+        )
+
+
+def sort_trials(scores: Shaped[np.ndarray, " M"], target: Shaped[np.ndarray, " _"]) -> SortedTrials:
+    """Sorts a scored list once, in O(M log M); arguments and errors as in ``detection_curve``."""
+    scores, target = _checked(scores, target)
+    targets, nontargets = (members[np.argsort(scores[members])] for members in map(np.flatnonzero, (target, ~target)))
+    return SortedTrials(targets, nontargets, *_counts_below(scores, target))
+
+
+def detection_curve(
+    scores: Shaped[np.ndarray, " M"],
+    target: Shaped[np.ndarray, " _"],
+    weights: Shaped[np.ndarray, " _"] | None = None,
+) -> DetectionCurve:
     """All operating points of a scored trial list, in O(M log M).
 
     Args:
       scores: ``[M]``, finite; a higher score means "more likely the same speaker".
       target: ``[M]`` booleans (or 0 and 1).
+      weights: ``[M]`` how much each trial counts, not negative; None: all alike. An integer weight is that many
+        copies of the trial.
 
     Returns:
       The curve: at most M + 1 points.
 
     Raises:
-      UserError: lengths differ, a score is not finite, or one of the two classes is missing.
+      UserError: lengths differ, a score is not finite, a weight is not finite or negative, or one of the two classes
+        is missing or has no weight.
     """
-    scores, target = _checked(scores, target)
-    order = np.argsort(scores)
-    ascending, is_target = scores[order], target[order]
-    # A tie is one operating point: it starts where the sorted score changes.
-    starts = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
-    targets_below = np.concatenate([[0], np.cumsum(is_target)])[np.append(starts, len(scores))]
-    nontargets_below = np.append(starts, len(scores)) - targets_below
-    num_targets, num_nontargets = targets_below[-1], nontargets_below[-1]
-    return DetectionCurve(
-        threshold=np.append(ascending[starts], np.inf),
-        miss=targets_below / num_targets,
-        false_alarm=(num_nontargets - nontargets_below) / num_nontargets,
-    )
+    if weights is None:
+        return _curve(*_counts_below(*_checked(scores, target)))
+    trials = sort_trials(scores, target)
+    if weights.shape != scores.shape:
+        raise UserError(f"There are {weights.size} weights for {scores.size} trials; valid: one weight for each trial.")
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if wrong.size:
+        raise UserError(f"The weight of trial {wrong[0] + 1} is {weights[wrong[0]]}; valid: finite, not negative.")
+    of_targets, of_nontargets = weights[trials.targets], weights[trials.nontargets]
+    for kind, own in (("target", of_targets), ("nontarget", of_nontargets)):
+        if not own.any():
+            raise UserError(f"All {kind} trials have weight 0; error rates need both classes.")
+    return trials.weighted_curve(of_targets.astype(np.float64), of_nontargets.astype(np.float64))
 
 
 def equal_error_rate(scores: Shaped[np.ndarray, " M"], target: Shaped[np.ndarray, " _"]) -> float:
@@ -105,20 +205,62 @@ def min_dcf(
     return detection_curve(scores, target).min_dcf(p_target, c_miss, c_fa)
 
 
+def act_dcf(
+    scores: Shaped[np.ndarray, " M"],
+    target: Shaped[np.ndarray, " _"],
+    p_target: float,
+    c_miss: float = 1.0,
+    c_fa: float = 1.0,
+) -> float:
+    """Normalised detection cost of calibrated scores at the Bayes threshold, see ``DetectionCurve.act_dcf``."""
+    return detection_curve(scores, target).act_dcf(p_target, c_miss, c_fa)
+
+
 def cllr(scores: Shaped[np.ndarray, " M"], target: Shaped[np.ndarray, " _"]) -> float:
-    """Cost of log-likelihood ratios in bits (Brümmer and du Preez, 2006): 0 is perfect, 1 is what a constant 0 costs.
+    """Cost of log-likelihood ratios in bits, see ``DetectionCurve.cllr``; a raw cosine is none, so calibrate first."""
+    return detection_curve(scores, target).cllr()
 
-    Args:
-      scores: ``[M]`` natural-log likelihood ratios, finite; a raw cosine is none, so calibrate first.
-      target: ``[M]`` booleans (or 0 and 1).
 
-    Raises:
-      UserError: as ``detection_curve``.
+def min_cllr(scores: Shaped[np.ndarray, " M"], target: Shaped[np.ndarray, " _"]) -> float:
+    """``cllr`` after the best monotone map of the scores, see ``DetectionCurve.min_cllr``."""
+    return detection_curve(scores, target).min_cllr()
+
+
+def bayes_threshold(p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
+    """The log-likelihood ratio from which on accepting has the smaller expected cost; as in ``detection_cost``."""
+    miss_weight, false_alarm_weight = _cost_weights(p_target, c_miss, c_fa)
+    return float(np.log(false_alarm_weight / miss_weight))
+
+
+def _counts_below(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct scores and infinity, and how many targets and nontargets are below each.
+
+    Sorting the scores and searching the targets among them takes a fraction of the time of sorting the trials.
     """
-    scores, target = _checked(scores, target)
-    miss_bits = np.logaddexp(0, -scores[target].astype(np.float64)).mean() / np.log(2)
-    false_alarm_bits = np.logaddexp(0, scores[~target].astype(np.float64)).mean() / np.log(2)
-    return float((miss_bits + false_alarm_bits) / 2)
+    ascending = np.sort(scores)
+    # A tie is one operating point: it starts where the sorted score changes.
+    starts = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
+    distinct = ascending[starts]
+    targets_at = np.bincount(np.searchsorted(distinct, np.sort(scores[target])), minlength=len(distinct) + 1)
+    targets_below = np.cumsum(targets_at) - targets_at
+    return np.append(distinct, np.inf), targets_below, np.append(starts, len(scores)) - targets_below
+
+
+def _curve(threshold: np.ndarray, targets_below: np.ndarray, nontargets_below: np.ndarray) -> DetectionCurve:
+    """Error rates from the counts (or weights) of the trials below each threshold; the last one has all below."""
+    num_nontargets = nontargets_below[-1]
+    return DetectionCurve(
+        threshold, targets_below / targets_below[-1], (num_nontargets - nontargets_below) / num_nontargets
+    )
+
+
+def _cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
+    """Weights of the two error rates in the expected cost."""
+    if not 0 < p_target < 1:
+        raise UserError(f"p_target is {p_target}; valid: a probability between 0 and 1, both excluded.")
+    if not (0 < c_miss < np.inf and 0 < c_fa < np.inf):
+        raise UserError(f"Detection costs are c_miss={c_miss} and c_fa={c_fa}; valid: positive numbers.")
+    return c_miss * p_target, c_fa * (1 - p_target)
 
 
 def _checked(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,218 @@
+"""Linear back-ends of embeddings: centring, whitening and LDA, each an affine map fitted on training embeddings."""
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Float64, Int, Shaped
+from scipy.linalg import eigh
+
+from mqmha_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """``(x - mean) @ matrix``.
+
+    Attributes:
+      mean: ``[E]``.
+      matrix: ``[E, P]``.
+    """
+
+    mean: Float64[np.ndarray, " E"]
+    matrix: Float64[np.ndarray, "E P"]
+
+    def __call__(self, vectors: Float[np.ndarray, "N E"]) -> Float64[np.ndarray, "N P"]:
+        """Maps N embeddings.
+
+        Raises:
+          UserError: they have another size than those of the fit.
+        """
+        if vectors.shape[1] != len(self.mean):
+            raise UserError(
+                f"The back-end was fitted on embeddings of size {len(self.mean)}, these have {vectors.shape[1]}; "
+                "fit it again with the network that made them."
+            )
+        return (vectors - self.mean[None]) @ self.matrix
+
+    def then(self, other: "AffineMap") -> "AffineMap":
+        """This map followed by another one, as one map."""
+        # The inverse images of the second mean: exact where the first matrix has full column rank.
+        shift = np.linalg.lstsq(self.matrix.T, other.mean, rcond=None)[0]
+        return AffineMap(self.mean + shift, self.matrix @ other.matrix)
+
+    def save(self, path: str | Path) -> None:
+        """Writes an npz; the file appears whole or not at all.
+
+        Raises:
+          UserError: the file can not be written.
+        """
+        save_arrays(path, mean=self.mean, matrix=self.matrix)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "AffineMap":
+        """Reads what ``save`` wrote.
+
+        Raises:
+          UserError: the file can not be read or holds no affine map.
+        """
+        mean, matrix = load_arrays(path, ("mean", "matrix"), "back-end")
+        if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean):
+            raise UserError(f"{path}: no back-end: mean {mean.shape} and matrix {matrix.shape}; fit and save it again.")
+        return cls(mean, matrix)
+
+
+def fit_mean(vectors: Float[np.ndarray, "N E"]) -> AffineMap:
+    """Subtracts the mean.
+
+    Args:
+      vectors: ``[N, E]`` training embeddings.
+
+    Raises:
+      UserError: no embeddings, or one is not finite.
+    """
+    vectors = checked_vectors(vectors, at_least=1)
+    return AffineMap(vectors.mean(axis=0), np.eye(vectors.shape[1]))
+
+
+def fit_whitening(
+    vectors: Float[np.ndarray, "N E"], kind: Literal["zca", "pca"] = "zca", *, shrinkage: float = 0.0
+) -> AffineMap:
+    """Centres, and gives every direction variance 1.
+
+    Args:
+      vectors: ``[N, E]`` training embeddings.
+      kind: "zca" stays as near to the embeddings as possible (a symmetric matrix); "pca" turns to the principal axes,
+        largest variance first.
+      shrinkage: share, 0 to 1, by which the covariance is moved towards a multiple of the identity of equal trace;
+        needed where N is not much larger than E.
+
+    Returns:
+      ``[E] -> [E]``.
+
+    Raises:
+      UserError: fewer than two embeddings, one is not finite, a shrinkage outside [0, 1], or a covariance without full
+        rank.
+    """
+    vectors = checked_vectors(vectors, at_least=2)
+    centred = vectors - vectors.mean(axis=0)[None]
+    variances, axes = np.linalg.eigh(_shrunk(centred.T @ centred / len(vectors), shrinkage))
+    _check_rank(variances, "total")
+    scaled = axes / np.sqrt(variances)[None]
+    return AffineMap(vectors.mean(axis=0), scaled @ axes.T if kind == "zca" else scaled[:, ::-1])
+
+
+def fit_lda(
+    vectors: Float[np.ndarray, "N E"], speaker: Shaped[np.ndarray, " _"], size: int, *, shrinkage: float = 0.0
+) -> AffineMap:
+    """Linear discriminant analysis: the directions in which speakers differ most, scaled to variance 1 within speakers.
+
+    With ``size`` E it is within-class covariance normalisation, turned.
+
+    Args:
+      vectors: ``[N, E]`` training embeddings.
+      speaker: ``[N]`` speaker of each, as numbers or names.
+      size: of the result, P: 1 to E, and less than the number of speakers.
+      shrinkage: of the covariance within speakers, as in ``fit_whitening``.
+
+    Returns:
+      ``[E] -> [P]``, most discriminative direction first.
+
+    Raises:
+      UserError: as ``fit_whitening``; a size that the data do not allow.
+    """
+    vectors = checked_vectors(vectors, at_least=2)
+    index = speaker_index(speaker, len(vectors))
+    counts = np.bincount(index)
+    largest = min(vectors.shape[1], len(counts) - 1)
+    if not 1 <= size <= largest:
+        raise UserError(
+            f"LDA to size {size} with embeddings of size {vectors.shape[1]} and {len(counts)} speakers; "
+            f"valid: 1 to {largest}."
+        )
+    mean = vectors.mean(axis=0)
+    speaker_means = speaker_sums(vectors, index) / counts[:, None]
+    residual = vectors - speaker_means[index]
+    offsets = speaker_means - mean[None]
+    within = _shrunk(residual.T @ residual / len(vectors), shrinkage)
+    _check_rank(np.linalg.eigvalsh(within), "within-speaker")
+    between = (offsets * counts[:, None]).T @ offsets / len(vectors)
+    axes = eigh(between, within)[1]  # ascending, of variance 1 within speakers
+    return AffineMap(mean, axes[:, ::-1][:, :size].copy())
+
+
+def speaker_index(speaker: Shaped[np.ndarray, " _"], num_vectors: int) -> Int[np.ndarray, " N"]:
+    """Speakers as numbers from 0, without gaps.
+
+    Raises:
+      UserError: there is not one speaker for each embedding, or there is only one speaker in all.
+    """
+    if speaker.shape != (num_vectors,):
+        raise UserError(f"There are {speaker.size} speakers for {num_vectors} embeddings; valid: one for each.")
+    names, index = np.unique(speaker, return_inverse=True)
+    if len(names) < 2:
+        raise UserError("All embeddings are of one speaker; differences between speakers need at least two.")
+    return index
+
+
+def speaker_sums(vectors: Float64[np.ndarray, "N E"], index: Int[np.ndarray, " N"]) -> Float64[np.ndarray, "C E"]:
+    """Sum of the embeddings of each speaker."""
+    order = np.argsort(index, kind="stable")
+    starts = np.searchsorted(index[order], np.arange(index.max() + 1))
+    return np.add.reduceat(vectors[order], starts, axis=0)
+
+
+def checked_vectors(vectors: Float[np.ndarray, "N E"], *, at_least: int) -> Float64[np.ndarray, "N E"]:
+    """Embeddings in double precision, or the reason why nothing can be fitted on them."""
+    if len(vectors) < at_least:
+        raise UserError(f"There are {len(vectors)} embeddings to fit a back-end on; valid: at least {at_least}.")
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if broken.size:
+        raise UserError(
+            f"{broken.size} of {len(vectors)} embeddings are not finite, the first is number {broken[0] + 1}; "
+            "leave them out."
+        )
+    return vectors.astype(np.float64)
+
+
+def save_arrays(path: str | Path, **arrays: np.ndarray) -> None:
+    """Writes an npz that appears whole or not at all, or raises a UserError."""
+    path = Path(path)
+    temporary = path.with_name(f".partial-{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: can not be written ({error.strerror}); choose another directory.") from error
+
+
+def load_arrays(path: str | Path, names: tuple[str, ...], what: str) -> list[Float64[np.ndarray, "..."]]:
+    """Reads finite arrays in double precision from an npz, or raises a UserError; never unpickles."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = [np.asarray(archive[name], np.float64) for name in names]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: no {what} can be read ({error}); fit and save it again.") from error
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise UserError(f"{path}: the {what} has values that are not finite; fit and save it again.")
+    return arrays
+
+
+def _shrunk(covariance: Float64[np.ndarray, "E E"], shrinkage: float) -> Float64[np.ndarray, "E E"]:
+    if not 0 <= shrinkage <= 1:
+        raise UserError(f"shrinkage is {shrinkage}; valid: 0 (none) to 1.")
+    size = len(covariance)
+    return (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / size * np.eye(size)
+
+
+def _check_rank(variances: Float64[np.ndarray, " E"], which: str) -> None:
+    """Refuses a covariance whose smallest variance is rounding."""
+    if variances.min() <= 1e-10 * variances.max():
+        raise UserError(
+            f"The {which} covariance of the embeddings does not have full rank; give more embeddings than their size "
+            f"({len(variances)}) or a shrinkage of, say, 0.1."
+        )

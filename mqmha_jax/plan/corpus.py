@@ -1,0 +1,46 @@
+"""How large the training corpus is: as the user says, or as the shards say."""
+
+from typing import NamedTuple
+
+from etils import epath
+
+from mqmha_jax.config import DataConfig
+from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.errors import UserError
+
+
+class CorpusSize(NamedTuple):
+    """Size of a training corpus.
+
+    Attributes:
+      num_speakers: C, classes of the head.
+      utterances: N; None: unknown.
+    """
+
+    num_speakers: int
+    utterances: int | None
+
+
+def corpus_size(data: DataConfig, speakers: int | None, utterances: int | None) -> CorpusSize:
+    """The size that a plan is made for.
+
+    Args:
+      data: of the experiment; its shards are asked for what is not given.
+      speakers: as given by the user.
+      utterances: as given by the user.
+
+    Raises:
+      UserError: the number of speakers is not known, or is no number of speakers.
+    """
+    if speakers is not None and speakers < 2:
+        raise UserError(f"--speakers={speakers}: a head needs at least two classes.")
+    if data.train and epath.Path(data.train).exists():
+        shards = open_shards(data.train, original_speed_only=data.original_speed_only)
+        return CorpusSize(speakers or len(shards.speakers), utterances or len(shards))
+    if speakers is None:
+        where = f"data.train={data.train} does not exist here" if data.train else "data.train is empty"
+        raise UserError(
+            f"The number of speakers is not known: {where}. Give it as --speakers, e.g. --speakers 17982 "
+            "(VoxCeleb2-dev at three speeds)."
+        )
+    return CorpusSize(speakers, utterances)

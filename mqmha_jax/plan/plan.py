@@ -1,0 +1,144 @@
+"""A plan: what a configuration costs on a TPU slice."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from mqmha_jax import parallel
+from mqmha_jax.config import Config, MeshConfig
+from mqmha_jax.plan.compiled import CompiledStep, compile_step
+from mqmha_jax.plan.memory import Memory, memory_by_class, remedies
+from mqmha_jax.plan.step_time import StepTime, Traffic, step_time, sum_traffic
+from mqmha_jax.plan.topology import Topology, chip_coordinates, parse_topology, topology_devices
+from mqmha_jax.train.build import Training, build_training
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a configuration costs on a slice.
+
+    Attributes:
+      topology: the slice.
+      mesh: devices along ``data`` and ``model``.
+      num_speakers: C.
+      batch_size: over all chips.
+      crop_frames: T.
+      steps: of the recipe.
+      utterances: of the corpus; None: unknown.
+      batch_bytes: that all hosts together load for a step.
+      memory: of one chip.
+      step: what the compiler said.
+      traffic: collectives by kind.
+      time: of a step; None where the program does not fit.
+      one_chip: of the same share of the batch on a single chip; None where not asked for, or where it does not fit.
+      remedies: what to change where the program does not fit.
+    """
+
+    topology: Topology
+    mesh: dict[str, int]
+    num_speakers: int
+    batch_size: int
+    crop_frames: int
+    steps: int
+    utterances: int | None
+    batch_bytes: int
+    memory: Memory
+    step: CompiledStep
+    traffic: tuple[Traffic, ...]
+    time: StepTime | None
+    one_chip: StepTime | None
+    remedies: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the compiler found room for it."""
+        return self.step.fits
+
+
+def make_plan(
+    config: Config,
+    topology_name: str,
+    *,
+    num_speakers: int,
+    utterances: int | None = None,
+    one_chip: bool = False,
+    cache: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Plan:
+    """Compiles the training step for a slice and adds up what it costs.
+
+    Args:
+      config: the experiment.
+      topology_name: e.g. ``v5e-256``.
+      num_speakers: C, classes of the head.
+      utterances: of the corpus, to give the length of the recipe in epochs.
+      one_chip: compile for a single chip too, with the same share of the batch, to compare.
+      cache: directory of the compiler's earlier answers.
+      progress: is told what takes long.
+
+    Raises:
+      UserError: no such slice, no compiler, or a configuration that does not go with the slice.
+    """
+    topology = parse_topology(topology_name)
+    training = _training(config, topology, num_speakers)
+    step = _compile(training, topology, cache, progress)
+    traffic = sum_traffic(step.collectives, topology, chip_coordinates(topology, training.mesh.devices.flat))
+    memory = memory_by_class(training.state, training.batch, step, topology.chip.hbm_bytes)
+    return Plan(
+        topology=topology,
+        mesh=dict(training.mesh.shape),
+        num_speakers=num_speakers,
+        batch_size=config.data.batch_size,
+        crop_frames=config.data.crop_frames,
+        steps=config.train.steps,
+        utterances=utterances,
+        batch_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in training.batch.values()),
+        memory=memory,
+        step=step,
+        traffic=traffic,
+        time=step_time(step, traffic, topology.chip) if step.fits else None,
+        one_chip=_one_chip_time(config, topology, num_speakers, cache, progress) if one_chip and step.fits else None,
+        remedies=() if step.fits else tuple(remedies(memory, config, logits_bytes=_logits_bytes(config, training))),
+    )
+
+
+def _training(config: Config, topology: Topology, num_speakers: int) -> Training:
+    mesh = parallel.device_mesh(config.mesh, topology_devices(topology))
+    return build_training(config, num_speakers=num_speakers, mesh=mesh)
+
+
+def _compile(
+    training: Training, topology: Topology, cache: Path | None, progress: Callable[[str], None]
+) -> CompiledStep:
+    target = f"{topology.jax_name} {training.mesh.shape}"
+    return compile_step(
+        training.lower(),
+        target=target,
+        num_devices=topology.num_chips,
+        cache=cache,
+        before=lambda: progress(f"Compiling the training step for {topology}; this takes minutes ..."),
+    )
+
+
+def _one_chip_time(
+    config: Config,
+    topology: Topology,
+    num_speakers: int,
+    cache: Path | None,
+    progress: Callable[[str], None],
+) -> StepTime | None:
+    chip = topology.chip
+    single = Topology(f"one {chip.name} chip", chip, (1,) * chip.torus_dims)
+    share = dataclasses.replace(config.data, batch_size=config.data.batch_size // topology.num_chips)
+    mesh = MeshConfig(data=1, model=1, class_chunk=config.mesh.class_chunk)
+    training = _training(dataclasses.replace(config, data=share, mesh=mesh), single, num_speakers)
+    step = _compile(training, single, cache, progress)
+    return step_time(step, (), chip) if step.fits else None
+
+
+def _logits_bytes(config: Config, training: Training) -> int:
+    """Of a chip's share of the float32 cosines of one part of the batch."""
+    rows = config.data.batch_size // (config.optimizer.accumulate * training.mesh.shape[parallel.DATA])
+    prototypes = training.state.params["head"]["prototypes"]
+    classes, centres, _ = prototypes.sharding.shard_shape(prototypes.shape)
+    return 4 * rows * classes * centres
