@@ -173,6 +173,54 @@ def verify(workdir: Path, first: Path, second: Path) -> None:
 
 @main.command()
 @click.argument("config", type=_PATH)
+@click.option(
+    "--topology", required=True, help="TPU slice: v5e-256, v6e-8 (chips), v4-32, v5p-128 (TensorCores) or v5e:16x16."
+)
+@click.option("--speakers", type=int, help="Classes of the head.  [default: speakers of data.train, if it exists]")
+@click.option("--utterances", type=int, help="Of the corpus, to count epochs.  [default: those of data.train]")
+@click.option("--one-chip", is_flag=True, help="Compile for a single chip too, to compare.")
+@click.option("--json", "output", type=_PATH, help="Write the plan here as well.")
+@click.argument("overrides", nargs=-1)
+def plan(
+    config: Path,
+    topology: str,
+    speakers: int | None,
+    utterances: int | None,
+    one_chip: bool,
+    output: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Does CONFIG fit on a TPU slice, and how fast is it? Needs no TPU, only its compiler (the extra 'plan').
+
+    Exits with 1 where it does not fit. OVERRIDES are section.option=value.
+    """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing runs; a TPU or GPU of this machine stays free
+    import json
+
+    from mqmha_jax.config_io import load_config
+    from mqmha_jax.plan import make_plan, plan_data, plan_report
+    from mqmha_jax.plan.compiled import default_cache
+    from mqmha_jax.plan.corpus import corpus_size
+
+    experiment = load_config(config, overrides)
+    size = corpus_size(experiment.data, speakers, utterances)
+    result = make_plan(
+        experiment,
+        topology,
+        num_speakers=size.num_speakers,
+        utterances=size.utterances,
+        one_chip=one_chip,
+        cache=default_cache(),
+        progress=lambda text: click.echo(text, err=True),
+    )
+    click.echo(plan_report(result))
+    if output:
+        output.write_text(json.dumps(plan_data(result), indent=1) + "\n")
+    sys.exit(0 if result.fits else 1)
+
+
+@main.command()
+@click.argument("config", type=_PATH)
 @click.option("--speakers", type=int, help="Classes of the head.  [default: speakers of data.train, if it exists]")
 @click.argument("overrides", nargs=-1)
 def show(config: Path, speakers: int | None, overrides: tuple[str, ...]) -> None:

@@ -37,7 +37,11 @@ def describe(config: Config, num_speakers: int | None = None) -> str:
     params = {"net": variables["params"]}
     if num_speakers is not None:
         loss = build_loss(config.loss, num_speakers=num_speakers, embedding_dim=config.model.embedding_dim)
-        params["head"] = jax.eval_shape(loss.init, jax.random.key(0))
+        # Without the rows that pad the classes in memory.
+        params["head"] = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((num_speakers, *x.shape[1:]), x.dtype),
+            jax.eval_shape(loss.init, jax.random.key(0)),
+        )
     ten_seconds = num_frames(10 * config.fbank.sample_rate_hz, config.fbank)
     return "\n\n".join(
         (

@@ -128,7 +128,7 @@ def test_a_large_head_has_chunks_near_the_wanted_size_on_any_mesh() -> None:
         assert 2_048 < chunk_size(rows // slices, 4_096) <= 4_096 or rows // slices <= 4_096
 
 
-def test_random_prototypes_do_not_depend_on_the_padding() -> None:
+def test_padding_rows_start_as_zero() -> None:
     loss = build_loss(LossConfig(sub_centres=2), num_speakers=SPEAKERS, embedding_dim=DIM)
     prototypes = loss.init(jax.random.key(0))["prototypes"]
     assert prototypes.shape == (512, 2, DIM)

@@ -69,6 +69,8 @@ class ClassLayout:
             return loss(self._local(ClassSlice(embedding, prototypes, speaker, self.num_classes)), *scalars)
 
         def on_each_device(prototypes: Array, embedding: Array, speaker: Array, *scalars: Array) -> Any:
+            # Said once here, each gradient is summed over the devices once, not once for every use.
+            prototypes, embedding = lax.pcast(prototypes, DATA, to="varying"), lax.pcast(embedding, MODEL, to="varying")
             first = lax.axis_index(MODEL) * len(prototypes)
             local = self._local(ClassSlice(embedding, prototypes, speaker, self.num_classes, first))
             return loss(ShardedClasses(local, MODEL), *scalars)

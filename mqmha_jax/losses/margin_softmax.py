@@ -130,8 +130,9 @@ def build_loss(
     layout = ClassLayout(num_speakers, mesh, class_chunk)
 
     def init(key: Array) -> dict[str, Float[Array, "rows K E"]]:
-        prototypes = init_prototypes(key, num_speakers, config.sub_centres, embedding_dim)
-        return {PROTOTYPES: jnp.pad(prototypes, ((0, layout.num_rows - num_speakers), (0, 0), (0, 0)))}
+        prototypes = init_prototypes(key, layout.num_rows, config.sub_centres, embedding_dim)
+        is_speaker = jnp.arange(layout.num_rows) < num_speakers
+        return {PROTOTYPES: jnp.where(is_speaker[:, None, None], prototypes, 0)}
 
     def example_loss(classes: ClassReducer, margin: Scalar, penalty: Scalar) -> tuple[Float[Array, " B"], Metrics]:
         return margin_softmax(
