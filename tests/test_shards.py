@@ -346,3 +346,60 @@ def test_damage_is_noticed_on_opening(damage: Callable[[Path], None], message: s
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere is no directory of shards: it does not exist"):
         open_shards(tmp_path / "nowhere")
+
+
+def with_speeds() -> list[UtteranceFbank]:
+    """Each utterance at two speeds, the copies being speakers of their own, mixed in order."""
+    fast = [
+        item._replace(utterance=f"{item.utterance}#speed1.1", speaker=f"{item.speaker}#speed1.1", fbank=item.fbank + 1)
+        for item in corpus()
+    ]
+    return [item for pair in zip(corpus(), fast, strict=True) for item in pair]
+
+
+def test_the_original_speed_alone_is_the_corpus_without_its_copies(tmp_path: Path) -> None:
+    with shard_writer(
+        tmp_path / "both", spec=SPEC, provenance={}, speaker_key=lambda speaker: ("#speed" in speaker, speaker)
+    ) as writer:
+        for utterance in with_speeds():
+            writer.add(utterance)
+    everything = open_shards(tmp_path / "both")
+    original = open_shards(tmp_path / "both", original_speed_only=True)
+    assert (len(everything), len(everything.speakers)) == (2 * len(LENGTHS), 6)
+    assert original.speakers == ("speaker0", "speaker1", "speaker2")
+    for shards in (original, pickle.loads(pickle.dumps(original))):
+        assert len(shards) == len(LENGTHS)
+        for index, item in enumerate(corpus()):
+            assert shards.utterance(index) == item.utterance
+            assert shards.speakers[shards.speaker[index]] == item.speaker
+            assert shards.attributes["session"][index] == item.attributes.get("session", "")
+            np.testing.assert_array_equal(shards.fbank(index), item.fbank.astype(np.float16))
+    assert original.identity() != everything.identity()
+
+
+def test_shards_in_a_bucket_are_read_by_the_same_code(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that is a local folder: small files come through fsspec, records through array_record's own reader."""
+    from etils.epath import backend
+    from fsspec.implementations.dirfs import DirFileSystem
+    from fsspec.implementations.local import LocalFileSystem
+
+    class Bucket(DirFileSystem):
+        def _join(self, path: str) -> str:
+            return super()._join(path.removeprefix("gs://bucket").strip("/"))
+
+    monkeypatch.setattr(
+        type(backend.fsspec_backend), "_get_filesystem", lambda self, name: Bucket(str(directory), LocalFileSystem())
+    )
+    opened: list[str] = []
+
+    def records_of_a_bucket(files: list) -> ArrayRecordDataSource:
+        opened.extend(file.filename for file in files)
+        local = [file._replace(filename=str(directory / Path(file.filename).name)) for file in files]
+        return ArrayRecordDataSource(local)
+
+    monkeypatch.setattr("mqmha_jax.data.shard_reader.ArrayRecordDataSource", records_of_a_bucket)
+    np.testing.assert_array_equal(open_shards("gs://bucket").fbank(5), corpus()[5].fbank.astype(np.float16))
+    assert opened
+    assert all(name.startswith("gs://bucket/") for name in opened)
