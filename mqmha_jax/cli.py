@@ -66,12 +66,18 @@ def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...
 @click.option("--workdir", type=_PATH, required=True, help="Directory of the run; an existing run in it is resumed.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--multi-process", is_flag=True, help="This is one of many processes; see launch/README.md.")
+@click.option("--deterministic", is_flag=True, help="The same bits from the same run on GPUs as well, more slowly.")
 @click.argument("overrides", nargs=-1)
-def train(config: Path, workdir: Path, quiet: bool, multi_process: bool, overrides: tuple[str, ...]) -> None:
+def train(
+    config: Path, workdir: Path, quiet: bool, multi_process: bool, deterministic: bool, overrides: tuple[str, ...]
+) -> None:
     """Train CONFIG (a Python or JSON file), or go on where an earlier call stopped.
 
     OVERRIDES are section.option=value, e.g. data.train=shards/train; 'mqmha show CONFIG' lists them all.
     """
+    if deterministic:  # read when jax starts; nothing to do on CPU and TPU
+        flags = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
     _keep_compiled_programs()
     if multi_process:
         from mqmha_jax.processes import join_processes
