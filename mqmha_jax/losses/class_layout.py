@@ -69,8 +69,9 @@ class ClassLayout:
             return loss(self._local(ClassSlice(embedding, prototypes, speaker, self.num_classes)), *scalars)
 
         def on_each_device(prototypes: Array, embedding: Array, speaker: Array, *scalars: Array) -> Any:
-            # Said once here, each gradient is summed over the devices once, not once for every use.
-            prototypes, embedding = lax.pcast(prototypes, DATA, to="varying"), lax.pcast(embedding, MODEL, to="varying")
+            if self.chunk:  # said once here, a gradient is summed over the devices once, not once for every chunk
+                prototypes = lax.pcast(prototypes, DATA, to="varying")
+                embedding = lax.pcast(embedding, MODEL, to="varying")
             first = lax.axis_index(MODEL) * len(prototypes)
             local = self._local(ClassSlice(embedding, prototypes, speaker, self.num_classes, first))
             return loss(ShardedClasses(local, MODEL), *scalars)
