@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation import plots
+from mqmha_jax.evaluation import drawing, plots
 from mqmha_jax.evaluation.metrics import detection_curve
 
 
@@ -21,8 +21,8 @@ def draw_detection():
     """The axes of a DET plot, without a file."""
 
     def draw(results):
-        axes = plots._figure(5.0, 5.0).subplots()
-        plots._draw_detection(axes, results)
+        axes = drawing.new_figure(5.0, 5.0).subplots()
+        drawing.draw_detection(axes, results)
         return axes
 
     return draw
