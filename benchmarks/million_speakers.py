@@ -90,9 +90,8 @@ def ask_the_compiler() -> None:
     )
     print(f"one-hot, one device          {gigabytes(naive.compile(), 1)}")
     print(f"sharded, dense               {gigabytes(training(0).lower().compile(), arguments.devices)}")
-    print(
-        f"sharded, chunks of <= {arguments.chunk:<6,} {gigabytes(training(arguments.chunk).lower().compile(), arguments.devices)}"
-    )
+    chunked = training(arguments.chunk).lower().compile()
+    print(f"sharded, chunks of <= {arguments.chunk:<6,} {gigabytes(chunked, arguments.devices)}")
 
 
 def do_one_step() -> None:

@@ -16,8 +16,8 @@ from jaxtyping import Float
 
 from data_prep.corpora.folder import audio_files
 from data_prep.manifest import Recording
-from mqmha_jax.data.shard_format import SPEED_MARK
 from mqmha_jax.augment import waveform as augment
+from mqmha_jax.data.shard_format import SPEED_MARK
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.features.audio import read_audio
 
