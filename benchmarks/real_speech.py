@@ -28,7 +28,7 @@ from data_prep.trials import make_trials, write_trials
 from data_prep.versions import VersionPlan
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.evaluate_run import evaluate_run
-from mqmha_jax.evaluation.report import result_table, write_results
+from mqmha_jax.evaluation.report import result_tables, write_evaluation
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.metrics_log import read_log
 from mqmha_jax.types import Trials
@@ -60,14 +60,14 @@ def main(
     train(with_overrides(CONFIG, options), workdir)
     steps = [None] if at_minutes is None else [_step_at(workdir, at_minutes), None]
     for step in steps:
-        results = []
-        for list_name, path in lists.items():
-            shards = work / "dev" if hold_out else _shards(speech, work / list_name, _eval_csv(speech, list_name))
-            result = evaluate_run(workdir, data=shards, lists=[path], step=step)[0]
-            results.append(result._replace(name=list_name))
-        write_results(workdir / "evaluation", results, title="real speech, speakers that were not trained on")
-        click.echo(f"step {step or 'last'}\n{result_table(results)}")
-        _record(name, step, hold_out, overrides, {r.name: (r.eer, r.min_dcf[0.01]) for r in results}, workdir)
+        shards = [work / "dev"] if hold_out else [_shards(speech, work / n, _eval_csv(speech, n)) for n in lists]
+        # Lists are called by their files: dev, trials_libri10, ...
+        evaluation = evaluate_run(workdir, data=shards, lists=list(lists.values()), step=step)
+        write_evaluation(workdir / "evaluation", evaluation, title="real speech, speakers that were not trained on")
+        click.echo(f"step {step or 'last'}\n{result_tables(evaluation.lists)}")
+        metrics = {part.name.removeprefix("trials_"): part.systems[0].metrics for part in evaluation.lists}
+        rates = {part: (own["EER"].value, own["minDCF 0.01"].value) for part, own in metrics.items()}
+        _record(name, step, hold_out, overrides, rates, workdir)
 
 
 def _split(speech: Path, work: Path, hold_out: bool) -> dict[str, Path]:

@@ -1,18 +1,27 @@
 """Trial lists for a corpus of your own: same-speaker pairs across sessions and different-speaker pairs, balanced."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
+from mqmha_jax.atomic import write_text
+from mqmha_jax.data.metadata import Metadata, read_metadata, shard_metadata
+from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.leaks import shared_speakers
+from mqmha_jax.train.workdir import SPEAKERS_NAME, read_speakers
 from mqmha_jax.types import Trials
 
 
 def make_trials(
-    utt2spk: Mapping[str, str], utt2session: Mapping[str, str] | None = None, *, per_speaker: int = 200, seed: int = 0
+    utt2spk: Mapping[str, str],
+    utt2session: Mapping[str, str] | None = None,
+    spk2gender: Mapping[str, str] | None = None,
+    *,
+    per_speaker: int = 200,
+    seed: int = 0,
 ) -> Trials:
     """Draw trials, the same number per speaker where the speaker has as many pairs.
 
@@ -20,6 +29,8 @@ def make_trials(
       utt2spk: speaker of each utterance.
       utt2session: session of each utterance. Targets then pair different sessions; a speaker recorded in one
         session only gets none. None pairs any two utterances of a speaker.
+      spk2gender: gender of each speaker. Nontargets then pair equal ones, which is harder; None pairs any two
+        speakers.
       per_speaker: at most so many target and so many nontarget trials per (enrolled) speaker.
       seed: of the draw.
 
@@ -27,7 +38,7 @@ def make_trials(
       Targets, then nontargets, without duplicates and without ``(b, a)`` beside ``(a, b)``.
 
     Raises:
-      UserError: fewer than two speakers, or no speaker with two utterances to pair.
+      UserError: fewer than two speakers, no speaker with two utterances to pair, or no two speakers of one gender.
     """
     by_speaker: dict[str, list[str]] = {}
     for utterance, speaker in sorted(utt2spk.items()):
@@ -35,16 +46,20 @@ def make_trials(
     if len(by_speaker) < 2:
         raise UserError(f"A trial list needs at least two speakers; the data has {len(by_speaker)}.")
     rng = np.random.default_rng(seed)
-    speakers = sorted(by_speaker)
+    groups: dict[str, list[str]] = {}
+    for speaker in sorted(by_speaker):
+        groups.setdefault("" if spk2gender is None else spk2gender[speaker], []).append(speaker)
+    place = {speaker: (group, i) for group in groups.values() for i, speaker in enumerate(group)}
     targets: list[tuple[str, str]] = []
     nontargets: dict[tuple[str, str], None] = {}
-    for speaker in speakers:
+    for speaker in sorted(by_speaker):
         own = by_speaker[speaker]
         pairs = [(a, b) for a, b in combinations(own, 2) if utt2session is None or utt2session[a] != utt2session[b]]
         chosen = rng.permutation(len(pairs))[:per_speaker]
         targets += [pairs[i] for i in chosen]
-        for _ in range(per_speaker):
-            other = speakers[(speakers.index(speaker) + int(rng.integers(1, len(speakers)))) % len(speakers)]
+        group, i = place[speaker]
+        for _ in range(per_speaker if len(group) > 1 else 0):
+            other = group[(i + int(rng.integers(1, len(group)))) % len(group)]
             a, b = own[rng.integers(len(own))], by_speaker[other][rng.integers(len(by_speaker[other]))]
             nontargets[min(a, b), max(a, b)] = None
     if not targets:
@@ -53,6 +68,8 @@ def make_trials(
             + ("" if utt2session is None else " from different sessions")
             + ", so there is no target trial; add recordings, or leave the sessions out."
         )
+    if not nontargets:
+        raise UserError("No two speakers have the same gender, so there is no nontarget trial; leave the gender out.")
     pairs = [*targets, *nontargets]
     return Trials(
         enrol=tuple(a for a, _ in pairs),
@@ -61,11 +78,59 @@ def make_trials(
     )
 
 
+def own_trials(
+    data: Path,
+    *,
+    session: str = "session",
+    gender: str = "gender",
+    per_speaker: int = 200,
+    seed: int = 0,
+    not_in: Path | None = None,
+) -> tuple[Trials, str]:
+    """Draw a list over data on disk, as hard as its columns allow.
+
+    Args:
+      data: shards, or a CSV file (or ``utt2spk``), see ``read_metadata``.
+      session: column of the sessions; used where an utterance has one.
+      gender: column of the genders; used if there is one.
+      per_speaker: as in ``make_trials``.
+      seed: of the draw.
+      not_in: work directory or shards of a training, which must share no speaker with the list.
+
+    Returns:
+      The trials, and a sentence on how they were paired.
+
+    Raises:
+      UserError: as ``make_trials``; speakers are not known, or some are trained on.
+    """
+    known = read_metadata(data) if data.is_file() else shard_metadata(open_shards(data, original_speed_only=True))
+    if not known.utt2spk:
+        raise UserError(f"{data}: no column speaker; trials need the speaker of each utterance.")
+    if not_in is not None:
+        trained = read_speakers(not_in) if (not_in / SPEAKERS_NAME).is_file() else open_shards(not_in).speakers
+        for note in shared_speakers(str(data), known.utt2spk.values(), trained, f"are speakers of {not_in}"):
+            raise UserError(f"{note} Leave them out of one of the two.")
+    sessions = _column(known, session)
+    utt2session = None if sessions is None else {u: sessions[u] or u for u in known.utt2spk}  # none: on its own
+    genders = _column(known, gender)
+    spk2gender = None if genders is None else {known.utt2spk[u]: genders[u] for u in known.utt2spk}
+    trials = make_trials(known.utt2spk, utt2session, spk2gender, per_speaker=per_speaker, seed=seed)
+    num_targets = int(trials.target.sum())
+    num_nontargets = len(trials.target) - num_targets
+    return trials, (
+        f"{num_targets:,} target trials {'across sessions' if utt2session else 'of any sessions'}, "
+        f"{num_nontargets:,} nontarget trials {'within genders' if spk2gender else 'of any genders'}, "
+        f"{len(set(known.utt2spk.values())):,} speakers."
+    )
+
+
+def _column(known: Metadata, name: str) -> dict[str, str] | None:
+    """A column as strings, None where there is none or it is empty."""
+    values = {utterance: str(value) for utterance, value in known.columns.get(name, {}).items()}
+    return values if any(values.values()) else None
+
+
 def write_trials(path: Path, trials: Trials) -> None:
     """Write the list in VoxCeleb's form, ``1 enrol test`` for a target and ``0 enrol test`` for a nontarget."""
-    lines: Sequence[str] = [
-        f"{int(target)} {a} {b}\n" for a, b, target in zip(trials.enrol, trials.test, trials.target, strict=True)
-    ]
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(lines))
-    os.replace(temporary, path)
+    lines = [f"{int(target)} {a} {b}\n" for a, b, target in zip(trials.enrol, trials.test, trials.target, strict=True)]
+    write_text(path, "".join(lines))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax import __version__
+from mqmha_jax import __version__, cli_evaluation
 from mqmha_jax.errors import UserError
 
 _PATH = click.Path(path_type=Path)
@@ -87,8 +87,9 @@ def train(
     from mqmha_jax.parallel import describe_devices
     from mqmha_jax.train.loop import train as run
 
+    experiment = load_config(config, overrides)
     click.echo(f"Training on {describe_devices()}.")
-    result = run(load_config(config, overrides), workdir, progress=not quiet)
+    result = run(experiment, workdir, progress=not quiet)
     if result.finished:
         click.echo(f"Trained {result.step} steps; waited for data {result.data_wait:.1%} of the time.")
     else:
@@ -106,38 +107,6 @@ def average(workdir: Path, last: int, output: Path) -> None:
 
     steps = average_checkpoints(workdir, last, output)
     click.echo(f"The average of the checkpoints of steps {', '.join(map(str, steps))} is in {output}")
-
-
-@main.command()
-@click.argument("workdir", type=_PATH)
-@click.option("--data", type=_PATH, help="Shards with the utterances of the lists.  [default: the run's dev shards]")
-@click.option(
-    "--trials", "lists", type=_PATH, multiple=True, help="Trial list; may be repeated.  [default: the run's dev list]"
-)
-@click.option("--cohort", type=_PATH, help="Shards for adaptive score normalisation, e.g. those of the training.")
-@click.option("--top-n", type=int, default=300, help="Cohort speakers that normalise a score, the nearest ones.")
-@click.option("--no-mean", is_flag=True, help="Do not subtract the mean embedding of the training set.")
-@click.option("--step", type=int, help="Which checkpoint.  [default: the newest]")
-@click.option("--output", type=_PATH, help="Where the results go.  [default: WORKDIR/evaluation]")
-def evaluate(
-    workdir: Path,
-    data: Path | None,
-    lists: tuple[Path, ...],
-    cohort: Path | None,
-    top_n: int,
-    no_mean: bool,
-    step: int | None,
-    output: Path | None,
-) -> None:
-    """EER and minDCF of the run in WORKDIR: a table, a picture, the scores, a threshold for 'verify'."""
-    _keep_compiled_programs()
-    from mqmha_jax.evaluate_run import evaluate_run
-    from mqmha_jax.evaluation.report import result_table, write_results
-
-    results = evaluate_run(workdir, data=data, lists=lists, cohort=cohort, top_n=top_n, use_mean=not no_mean, step=step)
-    write_results(output or workdir / "evaluation", results, title=workdir.name)
-    click.echo(result_table(results))
-    click.echo(f"Table, picture and scores are in {output or workdir / 'evaluation'}")
 
 
 @main.command()
@@ -164,17 +133,14 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path) -> None:
 @click.argument("workdir", type=_PATH)
 @click.argument("first", type=_PATH)
 @click.argument("second", type=_PATH)
-def verify(workdir: Path, first: Path, second: Path) -> None:
-    """Do two recordings have the same speaker? Uses the network and the threshold in WORKDIR."""
+@click.option("--prior", type=float, default=0.5, help="Probability of the same speaker before listening.")
+@click.option("--confidence", type=float, default=0.9, help="Below this probability of the answer it is unsure.")
+def verify(workdir: Path, first: Path, second: Path, prior: float, confidence: float) -> None:
+    """Do two recordings have the same speaker? Uses the network in WORKDIR and what its evaluation found."""
     _keep_compiled_programs()
     from mqmha_jax.inference import SpeakerEncoder
 
-    result = SpeakerEncoder.load(workdir).verify(first, second)
-    if result.same is None:
-        click.echo(f"score {result.score:.3f}; no threshold is known, run 'mqmha evaluate {workdir}' for one")
-    else:
-        verdict = "same speaker" if result.same else "different speakers"
-        click.echo(f"{verdict} (score {result.score:.3f}, threshold {result.threshold:.3f})")
+    click.echo(SpeakerEncoder.load(workdir).verify(first, second, prior=prior, confidence=confidence).sentence(workdir))
 
 
 @main.command()
@@ -235,3 +201,12 @@ def show(config: Path, speakers: int | None, overrides: tuple[str, ...]) -> None
     from mqmha_jax.show import describe
 
     click.echo(describe(load_config(config, overrides), speakers))
+
+
+for command in (
+    cli_evaluation.evaluate,
+    cli_evaluation.compare,
+    cli_evaluation.make_trials,
+    cli_evaluation.import_trials,
+):
+    main.add_command(command)

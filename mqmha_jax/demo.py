@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import jax
 import numpy as np
+from jaxtyping import Float32
 
 from configs.demo import CONFIG
 from data_prep.build_shards import build_shards
@@ -17,18 +18,20 @@ from data_prep.ordered_map import num_cores
 from data_prep.trials import make_trials, write_trials
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import with_overrides
-from mqmha_jax.data.lists import read_trials
+from mqmha_jax.data.metadata import shard_metadata
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluate_run import evaluate_run
 from mqmha_jax.evaluation.embed import Embedder, embed
-from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials
-from mqmha_jax.evaluation.report import result_table, write_results
+from mqmha_jax.evaluation.evaluate import Scores, evaluate_list
+from mqmha_jax.evaluation.report import result_tables, write_evaluation
+from mqmha_jax.evaluation.scoring import cosine_scores
 from mqmha_jax.evaluation.selection import named
 from mqmha_jax.evaluation.training_mean import training_mean
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.state import initial_network
+from mqmha_jax.types import Trials
 
 # The synthetic corpus: enough for minutes of training; speakers of the three parts are disjoint.
 _SPEAKERS = {"train": 200, "dev": 20, "eval": 40}
@@ -74,13 +77,18 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
         raise UserError(f"Stopped after step {result.step}; the same command goes on from there.")
 
     click.echo("3. Evaluation: speakers that the network has never heard")
-    trials = data / "eval.trials"
-    trained = evaluate_run(workdir, data=data / "eval", lists=[trials], progress=progress)[0]
-    untrained = _untrained(config, shards, trials)
-    results = [trained._replace(name="trained"), untrained._replace(num_speakers=trained.num_speakers)]
+    evaluation = evaluate_run(workdir, data=[data / "eval"], lists=[data / "eval.trials"], progress=progress)
+    trained = evaluation.lists[0]
+    systems = {"trained": trained.systems[0].scores, "untrained": _untrained_scores(config, shards, trained.trials)}
+    both = evaluate_list(
+        "unseen speakers",
+        trained.trials,
+        {name: Scores(scores) for name, scores in systems.items()},
+        known=shard_metadata(shards["eval"]),
+    )
     title = f"{kind.split(' (')[0]}, step {result.step}"
-    write_results(workdir / "evaluation", results, title=title, mean=False)
-    click.echo(result_table(results, mean=False))
+    write_evaluation(workdir / "evaluation", evaluation._replace(lists=(both,)), title=title)
+    click.echo(result_tables([both]))
     _say_what_next(workdir, kind, time.perf_counter() - started)
 
 
@@ -155,20 +163,19 @@ def _sessions(shards: FbankShards) -> dict[str, str] | None:
     return None
 
 
-def _untrained(config: Config, shards: dict[str, FbankShards], trials_path: Path) -> TrialResult:
-    """The same evaluation with the initial network, the baseline that training must beat."""
-    trials = read_trials(trials_path)
+def _untrained_scores(config: Config, shards: dict[str, FbankShards], trials: Trials) -> Float32[np.ndarray, " M"]:
+    """The same scoring with the initial network, the baseline that training must beat."""
     net = build_speaker_net(config.model)
     embedder = Embedder(net, initial_network(config, net))
     mean = training_mean(embedder, shards["train"])
     source = named(shards["eval"], [*trials.enrol, *trials.test])
-    return evaluate_trials(embed(embedder, source), trials, mean=mean, name="untrained")
+    return cosine_scores(embed(embedder, source), trials, mean=mean)
 
 
 def _say_what_next(workdir: Path, kind: str, seconds: float) -> None:
     click.echo(
         f"\nDone in {seconds / 60:.1f} minutes, on {kind}.\n"
-        f"  picture     {workdir}/evaluation/results.png\n"
+        f"  report      {workdir}/evaluation/report.html\n"
         f"  log         {workdir}/metrics.jsonl, {workdir}/tensorboard\n"
         "Next, after '. .venv/bin/activate' where make has made the environment:\n"
         f"  evaluate    mqmha evaluate {workdir} --data {workdir}/data/eval --trials {workdir}/data/eval.trials\n"

@@ -1,19 +1,21 @@
 """A trained network as a tool: embed audio, decide whether two recordings are of one speaker."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.calibration import Calibration, decision
+from mqmha_jax.evaluation.decisions import load_calibration, load_threshold
 from mqmha_jax.evaluation.embed import Embedder, embed
-from mqmha_jax.evaluation.report import THRESHOLD_FILE
+from mqmha_jax.evaluation.quality import Features, trial_features, utterance_measures
 from mqmha_jax.evaluation.scoring import cosine_scores
+from mqmha_jax.evaluation.systems import chosen
 from mqmha_jax.evaluation.training_mean import load_mean
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.fbank import extract_fbank
@@ -34,13 +36,29 @@ class Verification(NamedTuple):
 
     Attributes:
       score: cosine in [-1, 1].
-      same: ``score >= threshold``, None without a threshold.
+      verdict: "same", "different", or "unsure"; None where neither calibration nor threshold is known.
+      probability: of the same speaker, if both answers were equally likely before; None without a calibration.
       threshold: where false alarms and misses were equally frequent on an evaluated list; None where none is known.
     """
 
     score: float
-    same: bool | None
+    verdict: Literal["same", "different", "unsure"] | None
+    probability: float | None
     threshold: float | None
+
+    @property
+    def same(self) -> bool | None:
+        """True, False, or None where it is not known or not sure."""
+        return {"same": True, "different": False}.get(self.verdict or "")
+
+    def sentence(self, workdir: Path) -> str:
+        """What to say to the user; ``workdir`` is named where its evaluation is missing."""
+        if self.verdict is None:
+            return f"score {self.score:.3f}; no threshold is known, run 'mqmha evaluate {workdir}' for one"
+        verdict = {"same": "same speaker", "different": "different speakers", "unsure": "unsure"}[self.verdict]
+        if self.probability is None:
+            return f"{verdict} (score {self.score:.3f}, threshold {self.threshold:.3f})"
+        return f"{verdict} (probability of the same speaker {self.probability:.1%}, score {self.score:.3f})"
 
 
 class SpeakerEncoder:
@@ -53,6 +71,7 @@ class SpeakerEncoder:
         *,
         mean: Float[np.ndarray, " E"] | None = None,
         threshold: float | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         """Joins a network to the features that it was trained on.
 
@@ -60,28 +79,35 @@ class SpeakerEncoder:
           config: the experiment.
           variables: ``params`` and ``batch_stats`` of its ``SpeakerNet``.
           mean: ``[E]``, subtracted from embeddings before they are compared; ``embed`` leaves them as they are.
-          threshold: score from which on ``verify`` says "same speaker".
+          threshold: score from which on ``verify`` says "same speaker", without a calibration.
+          calibration: of the cosine, by which ``verify`` says how sure it is.
         """
         self.config = config
         self.mean = mean
         self.threshold = threshold
+        self.calibration = calibration
         self._embedder = Embedder(build_speaker_net(config.model), variables)
 
     @classmethod
     def load(cls, workdir: str | Path) -> "SpeakerEncoder":
-        """Loads the latest checkpoint of a work directory, with the mean and the threshold of its last evaluation.
+        """Loads the latest checkpoint of a work directory, with mean, threshold and calibration of its evaluation.
 
-        Both belong to one step's network: after more training they are left out until the next evaluation.
+        They belong to one step's network: after more training they are left out until the next evaluation.
 
         Raises:
           UserError: no work directory, no complete checkpoint, or a damaged file in it.
         """
         from mqmha_jax.train.checkpoint import load_network  # Orbax, which only this way of making an encoder needs
 
-        network = load_network(Path(workdir))
-        mean = load_mean(Path(workdir), network.step)
-        threshold = _read_threshold(Path(workdir) / THRESHOLD_FILE, network.step)
-        return cls(network.config, network.variables, mean=mean, threshold=threshold)
+        workdir = Path(workdir)
+        network = load_network(workdir)
+        return cls(
+            network.config,
+            network.variables,
+            mean=load_mean(workdir, network.step),
+            threshold=load_threshold(workdir, network.step),
+            calibration=load_calibration(workdir, network.step),
+        )
 
     def embed(
         self,
@@ -113,23 +139,47 @@ class SpeakerEncoder:
         ids = tuple(utterance for part in parts for utterance in part.ids)
         return Embeddings(ids, np.concatenate([part.vectors for part in parts]))
 
-    def verify(self, first: Audio, second: Audio) -> Verification:
+    def verify(self, first: Audio, second: Audio, *, prior: float = 0.5, confidence: float = 0.9) -> Verification:
         """Compares two recordings by the cosine of their embeddings.
 
         Args:
           first: file or waveform, as in ``embed``.
           second: the other one.
+          prior: probability of the same speaker before the recordings were heard.
+          confidence: below this probability of the likelier answer the verdict is "unsure"; 0.5 to 1.
 
         Returns:
-          Score and decision.
+          Score and verdict: by the calibration if there is one, else by the threshold, which is never unsure.
 
         Raises:
-          UserError: a recording can not be used.
+          UserError: a recording can not be used, or ``prior`` or ``confidence`` is out of range.
         """
-        pair = Embeddings(("first", "second"), self.embed([first, second]).vectors)
+        fbanks = tuple(fbank for _, fbank in self._utterances([first, second], None))
+        part = _Part(("first", "second"), fbanks)
+        pair = embed(self._embedder, part, frames_per_batch=1)
         trial = Trials(("first",), ("second",), np.ones(1, np.bool_))  # the label is not looked at
-        score = float(cosine_scores(pair, trial, mean=self.mean)[0])
-        return Verification(score, None if self.threshold is None else score >= self.threshold, self.threshold)
+        scores = cosine_scores(pair, trial, mean=self.mean)
+        score = float(scores[0])
+        if self.calibration is not None:
+            llr = self.calibration.llr(self._features(self.calibration, scores, pair, trial, part.num_frames))
+            verdict, probability = decision(float(llr[0]), prior, confidence=confidence)
+            return Verification(score, verdict, probability, self.threshold)
+        if self.threshold is None:
+            return Verification(score, None, None, None)
+        return Verification(score, "same" if score >= self.threshold else "different", None, self.threshold)
+
+    def _features(
+        self,
+        calibration: Calibration,
+        scores: Float[np.ndarray, " 1"],
+        pair: Embeddings,
+        trial: Trials,
+        num_frames: Int64[np.ndarray, " 2"],
+    ) -> Features:
+        """What the calibration looks at: the score, and maybe lengths of embeddings and of recordings."""
+        seconds = num_frames * (self.config.fbank.frame_shift_ms / 1000)
+        measures = utterance_measures(pair, duration_s=seconds, mean=self.mean)
+        return chosen(trial_features(scores, trial, pair.ids, measures), calibration.features)
 
     def _utterances(
         self, recordings: Sequence[Audio], on_error: Callable[[UserError], object] | None
@@ -199,14 +249,3 @@ def _checked(utterance: str, waveform: np.ndarray) -> Float[np.ndarray, " n"]:
     if not np.isfinite(waveform).all():
         raise UserError(f"{utterance}: {np.count_nonzero(~np.isfinite(waveform))} samples are not finite; {valid}.")
     return waveform
-
-
-def _read_threshold(path: Path, step: int) -> float | None:
-    """The threshold that an evaluation of this step's network left in the work directory, or None."""
-    if not path.exists():
-        return None
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        return float(saved["threshold"]) if saved["step"] == step else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: holds no threshold ({error}); evaluate the work directory again.") from error

@@ -18,7 +18,7 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.config_io import to_dict
 from tests.tiny import tiny_config
 
-COMMANDS = ("demo", "train", "evaluate", "embed", "verify", "show")
+COMMANDS = ("demo", "train", "evaluate", "compare", "embed", "verify", "make-trials", "import-trials", "show")
 
 
 def invoke(*arguments: object) -> tuple[int, str]:
@@ -35,7 +35,7 @@ def test_help_explains_every_option_with_its_default(command: str) -> None:
         if getattr(parameter, "help", None) is not None and parameter.name != "help":
             assert parameter.help.split()[0] in text
             if isinstance(parameter.default, (int, str, Path)) and not isinstance(parameter.default, bool):
-                assert f"[default: {parameter.default}]" in " ".join(text.split())
+                assert f"[default: {parameter.default}" in " ".join(text.split())
 
 
 def test_help_loads_no_heavy_library() -> None:
@@ -120,35 +120,107 @@ def test_verify_before_an_evaluation_says_how_to_get_a_threshold(workdir: Path) 
     assert "no threshold is known, run 'mqmha evaluate" in text
 
 
-def test_evaluate_prints_the_table_and_keeps_everything(workdir: Path) -> None:
-    code, text = invoke("evaluate", workdir)
+@pytest.fixture
+def evaluated(workdir: Path) -> Path:
+    code, text = invoke("evaluate", workdir, "--replicates", 20)
     assert code == 0, text
     assert "EER %" in text
-    kept = {path.name for path in (workdir / "evaluation").iterdir()}
-    assert {"metrics.json", "results.png", "results.txt", "scores_eval.txt"} <= kept
-    metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
-    assert 0 <= metrics["eval"]["eer"] <= 1
+    assert "4 speakers; below 20 speakers: interval unreliable" in text
+    return workdir / "evaluation"
 
 
-def test_the_dev_eer_of_the_log_is_that_of_evaluate(workdir: Path) -> None:
+def test_evaluate_keeps_everything(evaluated: Path) -> None:
+    kept = {path.name for path in evaluated.iterdir()}
+    assert {"metrics.json", "report.html", "results_eval.png", "results.txt", "scores_eval_cosine.txt"} <= kept
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert 0 <= metrics["lists"]["eval"]["systems"]["cosine"]["metrics"]["EER"]["value"] <= 1
+
+
+def test_the_dev_eer_of_the_log_is_that_of_evaluate(evaluated: Path) -> None:
     from mqmha_jax.train.metrics_log import read_log
 
-    invoke("evaluate", workdir)
-    metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
-    logged = [line["eer"] for line in read_log(workdir) if line["kind"] == "dev"]
-    assert metrics["eval"]["eer"] == pytest.approx(logged[-1], abs=1e-9)
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    logged = [line["eer"] for line in read_log(evaluated.parent) if line["kind"] == "dev"]
+    eer = metrics["lists"]["eval"]["systems"]["cosine"]["metrics"]["EER"]["value"]
+    assert eer == pytest.approx(logged[-1], abs=1e-9)
 
 
-def test_evaluate_with_a_cohort_adds_normalised_scores(workdir: Path) -> None:
-    code, text = invoke("evaluate", workdir, "--cohort", workdir.parent / "train", "--top-n", 4)
+def test_cohort_calibration_and_the_best_step_in_one_go(workdir: Path) -> None:
+    train, dev = workdir.parent / "train", workdir.parent / "dev.trials"
+    write_trials(dev, make_trials({f"s{s}/{take}": f"s{s}" for s in range(4) for take in range(4)}, per_speaker=20))
+    options = ["--as-norm", train, "--top-n", 4, "--calibrate", dev, "--calibrate-data", train, "--quality"]
+    output = ["--replicates", 20, "--output", workdir / "all"]
+    code, text = invoke("evaluate", workdir, *options, *output)
     assert code == 0, text
-    assert "eval_as-norm" in text
+    assert "as-norm calibrated" in text
+    assert "dev.trials: 4 speakers ('s0', 's1', 's2' and more) were trained on: its calibration is too sure" in text
+    assert (workdir / "calibration-8.json").exists()
+    code, text = invoke("verify", workdir, workdir.parent / "audio/s9/0.wav", workdir.parent / "audio/s9/0.wav")
+    assert code == 0, text
+    assert "probability of the same speaker" in text
+    (workdir / "calibration-8.json").unlink()
+    code, text = invoke("evaluate", workdir, *options, *output, "--strict")
+    assert code == 1
+    assert "were trained on" in text
+    code, text = invoke("evaluate", workdir, "--step", "best", *output)
+    assert code == 0, text
+
+
+def test_evaluate_and_compare_stand_alone(workdir: Path, tmp_path: Path) -> None:
+    audio = sorted((workdir.parent / "audio").glob("s[89]/*.wav"))
+    code, text = invoke("embed", workdir, *audio, "--output", tmp_path / "e.npz")
+    assert code == 0, text
+    write_trials(tmp_path / "own", make_trials({str(path): path.parent.name for path in audio}))
+    (tmp_path / "utt2spk").write_text("".join(f"{path} {path.parent.name}\n" for path in audio))
+    shared = ["--trials", tmp_path / "own", "--metadata", tmp_path / "utt2spk", "--replicates", 20]
+    code, text = invoke("evaluate", "--embeddings", tmp_path / "e.npz", *shared, "--output", tmp_path / "a")
+    assert code == 0, text
+    scores = tmp_path / "a" / "scores_own_cosine.txt"
+    points = ["--p-target", 0.2, "--costs", 5, 1]
+    code, text = invoke("evaluate", "--scores", scores, *shared, *points, "--output", tmp_path / "b")
+    assert code == 0, text
+    assert "minDCF 0.2 (5:1)" in text
+    code, text = invoke("compare", tmp_path / "a", tmp_path / "b" / "metrics.json", "--replicates", 20)
+    assert code == 0, text
+    assert "B - A = 0.00 [0.00, 0.00]" in text
+    code, text = invoke("compare", tmp_path / "a")
+    assert code == 1
+    assert "A comparison needs two systems" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["x", "--embeddings", "e.npz"], "WORKDIR and --embeddings were both given"),
+        (["--embeddings", "e.npz"], "Without WORKDIR, --output says where"),
+        (["--scores", "s", "--output", "o", "--data", "d"], "--data and --step belong to the run in a WORKDIR"),
+        (["--output", "o", "--trials", "none"], "none: the list can not be read"),
+        (["x", "--step", "last"], "'last' is not a valid integer"),
+    ],
+)
+def test_evaluate_says_which_options_do_not_go_together(options: list[str], message: str) -> None:
+    code, text = invoke("evaluate", *options)
+    assert code != 0
+    assert message in text
+
+
+def test_lists_are_made_and_imported(workdir: Path, tmp_path: Path) -> None:
+    code, text = invoke("make-trials", workdir.parent / "eval", tmp_path / "own", "--per-speaker", 5)
+    assert code == 0, text
+    assert "20 target trials of any sessions" in text
+    code, text = invoke("make-trials", workdir.parent / "train", tmp_path / "own", "--not-in", workdir)
+    assert code == 1
+    assert "8 speakers ('s0', 's1', 's2' and more) are speakers of" in text
+    (tmp_path / "official").write_text("1 id10001/a/00001.wav id10001/b/00001.wav\n")
+    code, text = invoke("import-trials", "voxceleb", tmp_path / "official", tmp_path / "vox", "--suffix", ".m4a")
+    assert code == 0, text
+    assert (tmp_path / "vox").read_text() == "1 id10001/a/00001.m4a id10001/b/00001.m4a\n"
 
 
 def test_evaluating_an_older_checkpoint_leaves_the_threshold_of_the_newest(workdir: Path) -> None:
-    invoke("evaluate", workdir)
+    invoke("evaluate", workdir, "--replicates", 0)
     before = (workdir / "threshold.json").read_text()
-    code, text = invoke("evaluate", workdir, "--step", 4, "--output", workdir / "older")
+    code, text = invoke("evaluate", workdir, "--step", 4, "--replicates", 0, "--output", workdir / "older")
     assert code == 0, text
     assert (workdir / "threshold.json").read_text() == before
     code, text = invoke("evaluate", workdir, "--step", 5)
@@ -164,7 +236,7 @@ def test_evaluate_refuses_a_list_over_other_utterances(workdir: Path) -> None:
 
 
 def test_embed_then_verify(workdir: Path) -> None:
-    invoke("evaluate", workdir)
+    invoke("evaluate", workdir, "--replicates", 0)
     audio = workdir.parent / "audio"
     output = workdir / "embeddings.npz"
     code, text = invoke("embed", workdir, audio / "s8/0.wav", audio / "s9/0.wav", "--output", output)

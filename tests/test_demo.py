@@ -48,7 +48,9 @@ def test_synthetic_voices_end_in_a_work_directory_that_can_be_used(
     said = capsys.readouterr().out
     assert "synthetic voices (made by this program; nobody's real voice)" in said
     assert "untrained" in said
-    assert {"results.png", "metrics.json"} <= {path.name for path in (tmp_path / "evaluation").iterdir()}
+    assert {"results_unseen-speakers.png", "report.html", "metrics.json"} <= {
+        path.name for path in (tmp_path / "evaluation").iterdir()
+    }
     speakers = [set(open_shards(tmp_path / "data" / part).speakers) for part in ("train", "dev", "eval")]
     assert len(set.union(*speakers)) == sum(map(len, speakers))
     encoder = SpeakerEncoder.load(tmp_path)

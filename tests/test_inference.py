@@ -1,5 +1,7 @@
 """A network as a tool: files and waveforms in, embeddings and decisions out; what can not be used is named."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,9 @@ import soundfile
 from mqmha_jax import inference
 from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.evaluate import measure_trials
-from mqmha_jax.evaluation.report import write_threshold
+from mqmha_jax.evaluation.calibration import Calibration
+from mqmha_jax.evaluation.decisions import save_calibration, save_threshold
+from mqmha_jax.evaluation.evaluate import Scores, evaluate_list
 from mqmha_jax.evaluation.training_mean import save_mean
 from mqmha_jax.inference import SpeakerEncoder, Verification
 from mqmha_jax.models.speaker_net import build_speaker_net
@@ -112,26 +115,62 @@ def test_arrays_that_are_no_waveforms_are_refused(encoder, waveform, message):
         encoder.embed(waveform)
 
 
-def test_verify_scores_and_decides(variables):
+def test_verify_scores_and_decides_by_the_threshold(variables):
     low, high = voice(0.5, 100), voice(0.5, 220)
     undecided = SpeakerEncoder(CONFIG, variables).verify(low, high)
     one, other = SpeakerEncoder(CONFIG, variables).embed([low, high]).vectors.astype(np.float64)
     assert undecided.score == pytest.approx(one @ other / np.linalg.norm(one) / np.linalg.norm(other), abs=1e-6)
-    assert undecided == Verification(undecided.score, None, None)
+    assert undecided == Verification(undecided.score, None, None, None)
+    assert undecided.same is None
+    assert undecided.sentence(Path("run")).endswith("no threshold is known, run 'mqmha evaluate run' for one")
     for threshold, same in ((undecided.score - 0.01, True), (undecided.score, True), (undecided.score + 0.01, False)):
         decided = SpeakerEncoder(CONFIG, variables, threshold=threshold).verify(low, high)
-        assert decided == Verification(undecided.score, same, threshold)
+        assert decided == Verification(undecided.score, "same" if same else "different", None, threshold)
+        assert decided.same is same
     mean = ((one + other) / 2).astype(np.float32)  # seen from their mean, the two are opposite
     assert SpeakerEncoder(CONFIG, variables, mean=mean).verify(low, high).score == pytest.approx(-1, abs=1e-3)
     assert SpeakerEncoder(CONFIG, variables).verify(low, low).score == pytest.approx(1, abs=1e-5)
 
 
-def test_load_takes_mean_and_threshold_of_the_same_step(variables, tmp_path, monkeypatch):
-    target = np.arange(40) < 20
-    trials = Trials(("a",) * 40, ("b",) * 40, target)
-    result = measure_trials(np.linspace(1, -1, 40).astype(np.float32), trials, name="dev")
+def test_verify_says_how_sure_a_calibration_makes_it(variables):
+    low, high = voice(0.5, 100), voice(0.7, 220)
+    score = SpeakerEncoder(CONFIG, variables).verify(low, high).score
+    for llr, verdict in ((3.0, "same"), (-3.0, "different"), (1.0, "unsure")):
+        calibration = Calibration(("score",), (2.0,), llr - 2 * score, 0.05)
+        encoder = SpeakerEncoder(CONFIG, variables, threshold=0.5, calibration=calibration)
+        found = encoder.verify(low, high)
+        assert (found.verdict, found.threshold) == (verdict, 0.5)
+        assert found.probability == pytest.approx(1 / (1 + np.exp(-llr)), abs=1e-5)
+        assert found.same == {"same": True, "different": False, "unsure": None}[verdict]
+        assert encoder.verify(low, high, confidence=0.5).verdict == ("different" if llr < 0 else "same")
+    assert encoder.verify(low, high, prior=0.01).probability == pytest.approx(0.0267, abs=1e-3)
+    assert "unsure (probability of the same speaker 73.1%" in found.sentence(Path("run"))
+    with pytest.raises(UserError, match=r"confidence is 1\.5"):
+        encoder.verify(low, high, confidence=1.5)
+
+
+def test_verify_measures_quality_as_the_evaluation_did(variables):
+    low, high = voice(0.5, 100), voice(0.7, 220)
+    one, other = SpeakerEncoder(CONFIG, variables).embed([low, high]).vectors
+    names = ("score", "log_norm_min", "log_norm_max", "log_duration_min", "log_duration_max")
+    calibration = Calibration(names, (0.0, 0.1, 0.2, 0.3, 0.4), 0.0, 0.05)
+    norms = sorted([np.log(np.linalg.norm(one)), np.log(np.linalg.norm(other))])
+    llr = np.array([0.1, 0.2, 0.3, 0.4]) @ [*norms, np.log(0.48), np.log(0.68)]  # 48 and 68 frames of 10 ms
+    found = SpeakerEncoder(CONFIG, variables, calibration=calibration).verify(low, high)
+    assert found.probability == pytest.approx(1 / (1 + np.exp(-llr)), abs=1e-4)
+    other = Calibration(("score", "cohort_mean_min"), (1.0, 1.0), 0.0, 0.05)
+    with pytest.raises(UserError, match="looks at cohort_mean_min, which is not known here"):
+        SpeakerEncoder(CONFIG, variables, calibration=other).verify(low, high)
+
+
+def test_load_takes_what_an_evaluation_of_the_same_step_left(variables, tmp_path, monkeypatch):
+    trials = Trials(("a",) * 40, ("b",) * 40, np.arange(40) < 20)
+    scores = Scores(np.linspace(1, -1, 40).astype(np.float32))
+    calibration = Calibration(("score",), (2.0,), 0.5, 0.05)
     mean = np.arange(6, dtype=np.float32)
-    write_threshold(tmp_path, result, step=40)
+    evaluated = evaluate_list("dev", trials, {"cosine": scores})
+    save_threshold(tmp_path, evaluated, 40)
+    save_calibration(tmp_path, calibration, 40)
     save_mean(tmp_path, mean, 40)
 
     def trained_for(step):
@@ -139,19 +178,8 @@ def test_load_takes_mean_and_threshold_of_the_same_step(variables, tmp_path, mon
         monkeypatch.setattr(checkpoint, "load_network", lambda workdir: network)
         return SpeakerEncoder.load(tmp_path)
 
-    evaluated = trained_for(40)
-    assert evaluated.threshold == result.threshold
-    np.testing.assert_array_equal(evaluated.mean, mean)
-    trained_on = trained_for(41)
-    assert (trained_on.threshold, trained_on.mean) == (None, None)
-
-
-def test_damaged_threshold_files_are_refused(tmp_path):
-    path = tmp_path / "threshold.json"
-    assert inference._read_threshold(path, 40) is None
-    for broken in ("", "{}", "[1]", '{"threshold": null, "step": 40}'):
-        path.write_text(broken)
-        with pytest.raises(
-            UserError, match=r"threshold\.json: holds no threshold .*; evaluate the work directory again"
-        ):
-            inference._read_threshold(path, 40)
+    encoder = trained_for(40)
+    assert (encoder.threshold, encoder.calibration) == (evaluated.systems[0].threshold, calibration)
+    np.testing.assert_array_equal(encoder.mean, mean)
+    later = trained_for(41)
+    assert (later.threshold, later.mean, later.calibration) == (None, None, None)

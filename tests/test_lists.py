@@ -122,10 +122,29 @@ def test_one_class_lists_are_refused(target, message):
         check_trials(trials_of(("a", "b", target), ("a", "c", target)), "abc")
 
 
-def test_repeated_and_self_trials_are_warned_about():
+def test_repeated_and_self_trials_are_reported():
     good = [("a", "b", True), ("b", "a", True), ("a", "c", False)]
-    check_trials(trials_of(*good), "abc")  # the other order is another trial: no warning, which would be an error here
-    with pytest.warns(UserWarning, match="dev: 2 of 5 trials repeat an earlier one"):
-        check_trials(trials_of(*good, good[0], good[0]), "abc", name="dev")
-    with pytest.warns(UserWarning, match="1 trials compare an utterance with itself"):
-        check_trials(trials_of(*good, ("c", "c", True)), "abc")
+    assert check_trials(trials_of(*good), "abc") == []  # the other order is another trial
+    (repeated,) = check_trials(trials_of(*good, good[0], good[0]), "abc", name="dev")
+    assert repeated.startswith("dev: 2 of 5 trials repeat an earlier one, first 'a b' (number 4); each counts as often")
+    (itself,) = check_trials(trials_of(*good, ("c", "c", True)), "abc", name="dev")
+    assert itself == "dev: 1 trials compare an utterance with itself."
+
+
+@pytest.mark.parametrize("again", [("a", "b", False), ("b", "a", False)])
+def test_two_labels_for_one_pair_are_refused(again):
+    message = (
+        rf"dev: trial '{again[0]} {again[1]}' \(number 3\) is labelled nontarget, but trial 1 has the same two and is "
+        r"labelled target \(1 such trials\)"
+    )
+    with pytest.raises(UserError, match=message):
+        check_trials(trials_of(("a", "b", True), ("a", "c", False), again), "abc", name="dev")
+
+
+def test_models_are_looked_for_apart_from_utterances():
+    trials = trials_of(("a", "b", True), ("b", "a", False))  # model a and utterance b, model b and utterance a
+    assert check_trials(trials, "ab", known_models="ab") == []
+    with pytest.raises(UserError, match=r"dev, enrolment sides: 1 utterances .* unknown: 'b' \(trial 2\)"):
+        check_trials(trials, "ab", known_models="a", name="dev")
+    with pytest.raises(UserError, match="dev, test sides: 1 utterances"):
+        check_trials(trials, "b", known_models="ab", name="dev")

@@ -7,8 +7,6 @@ import pytest
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation import normalization, scoring
-from mqmha_jax.evaluation.evaluate import evaluate_trials, measure_trials
-from mqmha_jax.evaluation.metrics import equal_error_rate, min_dcf
 from mqmha_jax.evaluation.scoring import as_norm, cosine_scores, score_matrix, score_tiles
 from mqmha_jax.types import Embeddings, Trials
 
@@ -117,21 +115,6 @@ def test_length_of_an_embedding_does_not_matter(worked):
     embeddings, trials, _, _ = worked
     louder = Embeddings(embeddings.ids, embeddings.vectors * np.float32(1000))
     np.testing.assert_allclose(cosine_scores(louder, trials), cosine_scores(embeddings, trials), atol=1e-6)
-
-
-def test_evaluation_joins_scores_and_error_rates(worked):
-    embeddings, trials, cohort, _ = worked
-    utt2spk = {utterance: utterance[-1] for utterance in embeddings.ids}
-    mean = cohort.mean(axis=0)
-    result = evaluate_trials(embeddings, trials, mean=mean, name="dev", utt2spk=utt2spk)
-    scores = cosine_scores(embeddings, trials, mean=mean)
-    np.testing.assert_array_equal(result.scores, scores)
-    assert result.eer == equal_error_rate(scores, trials.target)
-    assert result.min_dcf == {p_target: min_dcf(scores, trials.target, p_target) for p_target in (0.01, 0.05)}
-    assert (result.name, result.num_targets, result.num_nontargets, result.num_speakers) == ("dev", 167, 333, 10)
-    normalised = as_norm(embeddings, trials, cohort, top_n=30, mean=mean)
-    assert measure_trials(normalised, trials).eer == equal_error_rate(normalised, trials.target)
-    assert measure_trials(normalised, trials).num_speakers is None
 
 
 PAIR = Embeddings(("a", "b"), np.eye(2, dtype=np.float32))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.trials import make_trials, write_trials
+from data_prep.trials import make_trials, own_trials, write_trials
 from mqmha_jax.data.lists import read_trials
 from mqmha_jax.errors import UserError
 
@@ -51,3 +51,44 @@ def test_what_cannot_make_a_list_is_said() -> None:
         make_trials({"u": "a", "v": "b"})
     with pytest.raises(UserError, match="No speaker has two utterances from different sessions"):
         make_trials({"u": "a", "v": "a", "w": "b"}, {"u": "1", "v": "1", "w": "1"})
+
+
+def test_nontargets_stay_within_genders() -> None:
+    gender = {"a": "f", "b": "m", "c": "f", "d": "m"}
+    trials = make_trials(UTT2SPK, spk2gender=gender, per_speaker=50)
+    for a, b, target in zip(*trials, strict=True):
+        assert target or gender[UTT2SPK[a]] == gender[UTT2SPK[b]]
+    assert np.count_nonzero(~trials.target) > 30
+    with pytest.raises(UserError, match="No two speakers have the same gender"):
+        make_trials(UTT2SPK, spk2gender={speaker: speaker for speaker in "abcd"})
+
+
+def table(tmp_path: Path) -> Path:
+    lines = [f"{u},{s},{u[2]},{'fm'[s > 'b']}\n" for u, s in UTT2SPK.items()]
+    path = tmp_path / "corpus.csv"
+    path.write_text("utterance,speaker,session,gender\n" + "".join(lines))
+    return path
+
+
+def test_columns_of_the_data_decide_how_hard_the_list_is(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    trials, said = own_trials(path, per_speaker=9)
+    for a, b, target in zip(*trials, strict=True):
+        assert (a[2] != b[2]) if target else ((UTT2SPK[a] > "b") == (UTT2SPK[b] > "b"))
+    assert said.startswith("36 target trials across sessions, ")
+    assert said.endswith("nontarget trials within genders, 4 speakers.")
+    _, said = own_trials(path, session="none", gender="none")
+    assert "of any sessions" in said
+    assert "of any genders" in said
+
+
+def test_speakers_of_the_training_are_refused(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    (tmp_path / "speakers.txt").write_text("z\nb\nb#speed0.9\n")
+    with pytest.raises(UserError, match=r"corpus.csv: 1 speakers \('b'\) are speakers of .*Leave them out"):
+        own_trials(path, not_in=tmp_path)
+    (tmp_path / "speakers.txt").write_text("z\n")
+    assert own_trials(path, not_in=tmp_path)[0].enrol
+    path.write_text("utterance,session\na,x\n")
+    with pytest.raises(UserError, match="no column speaker; trials need the speaker"):
+        own_trials(path)

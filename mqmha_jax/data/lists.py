@@ -1,12 +1,11 @@
 """Trial lists and speaker lists: text files, one entry a line, fields separated by white space."""
 
 import difflib
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Trials
@@ -35,7 +34,7 @@ def read_trials(path: str | Path) -> Trials:
     target = bytearray()
     one_object: dict[str, str] = {}
     label_position, labels = 0, _BITS
-    for line_number, fields in _lines(path):
+    for line_number, fields in text_lines(path):
         if len(fields) != 3:
             raise UserError(f"{path}:{line_number}: {len(fields)} fields where a trial has three; valid: {_FORMS}.")
         if not target:
@@ -67,7 +66,7 @@ def read_utt2spk(path: str | Path) -> dict[str, str]:
       UserError: the file can not be read or is empty, a line has not two fields, or an utterance comes twice.
     """
     speaker_of: dict[str, str] = {}
-    for line_number, fields in _lines(path):
+    for line_number, fields in text_lines(path):
         if len(fields) != 2:
             raise UserError(f"{path}:{line_number}: {len(fields)} fields; valid: 'utterance speaker'.")
         utterance, speaker = fields
@@ -79,16 +78,28 @@ def read_utt2spk(path: str | Path) -> dict[str, str]:
     return speaker_of
 
 
-def check_trials(trials: Trials, known_utterances: Iterable[str], *, name: str = "trial list") -> None:
-    """Refuses a list that can not be evaluated, and warns about one that looks unintended.
+def check_trials(
+    trials: Trials,
+    known_utterances: Iterable[str],
+    *,
+    known_models: Iterable[str] | None = None,
+    name: str = "trial list",
+) -> list[str]:
+    """Refuses a list that can not be evaluated, and says what about the others looks unintended.
 
     Args:
       trials: M trials.
       known_utterances: ids of the utterances that have embeddings or fbank.
+      known_models: what the enrolment sides name instead, where models have several utterances.
       name: what to call the list in messages, e.g. its path.
 
+    Returns:
+      A sentence on trials that repeat an earlier one (they count as often as they are listed) and one on trials of an
+      utterance with itself; mostly none.
+
     Raises:
-      UserError: an utterance is unknown, or the list has only target or only nontarget trials.
+      UserError: an utterance is unknown, the list has only target or only nontarget trials, or it labels two trials of
+        the same utterances differently.
     """
     num_targets = int(np.count_nonzero(trials.target))
     num_trials = len(trials.target)
@@ -98,11 +109,20 @@ def check_trials(trials: Trials, known_utterances: Iterable[str], *, name: str =
             f"{name}: only {kind} trials ({num_trials}); error rates need both classes: add {missing} trials."
         )
     utterances = list(known_utterances)
-    enrol, test = trial_positions(trials, utterances, name=name)
-    if repeated := num_trials - np.unique(enrol.astype(np.int64) * len(utterances) + test).size:
-        warnings.warn(f"{name}: {repeated} of {num_trials} trials repeat an earlier one.", stacklevel=2)
-    if with_itself := np.count_nonzero(enrol == test):
-        warnings.warn(f"{name}: {with_itself} trials compare an utterance with itself.", stacklevel=2)
+    enrol, test = _sides(trials, utterances, None if known_models is None else list(known_models), name)
+    symmetric = known_models is None
+    _check_labels(trials, enrol, test, symmetric=symmetric, name=name)
+    notes = []
+    _, first, again = np.unique(_pair(enrol, test), return_index=True, return_inverse=True)
+    if repeats := num_trials - len(first):
+        repeat = int(np.flatnonzero(first[again] != np.arange(num_trials))[0])
+        notes.append(
+            f"{name}: {repeats} of {num_trials} trials repeat an earlier one, first {_named(trials, repeat)}; each "
+            "counts as often as it is listed."
+        )
+    if symmetric and (with_itself := int(np.count_nonzero(enrol == test))):
+        notes.append(f"{name}: {with_itself} trials compare an utterance with itself.")
+    return notes
 
 
 def trial_positions(
@@ -128,6 +148,63 @@ def trial_positions(
     except KeyError:
         raise _unknown_utterances(name, trials, position) from None
     return enrol, test
+
+
+def text_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers from 1 and the fields of every line that is not blank.
+
+    Raises:
+      UserError: the file can not be read, or is no text in UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line_number, line in enumerate(file, start=1):
+                if fields := line.split():
+                    yield line_number, fields
+    except OSError as error:
+        raise UserError(f"{path}: the list can not be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8 ({error.reason}); valid lines are plain text.") from error
+
+
+def _sides(
+    trials: Trials, utterances: Sequence[str], models: Sequence[str] | None, name: str
+) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
+    """Positions of both sides, where models are named apart from utterances."""
+    if models is None:
+        return trial_positions(trials, utterances, name=name)
+    enrol, _ = trial_positions(trials._replace(test=trials.enrol), models, name=f"{name}, enrolment sides")
+    _, test = trial_positions(trials._replace(enrol=trials.test), utterances, name=f"{name}, test sides")
+    return enrol, test
+
+
+def _pair(one: Int32[np.ndarray, " M"], other: Int32[np.ndarray, " M"]) -> Int64[np.ndarray, " M"]:
+    """One number for each pair of positions."""
+    return (one.astype(np.int64) << 32) + other
+
+
+def _check_labels(
+    trials: Trials, enrol: Int32[np.ndarray, " M"], test: Int32[np.ndarray, " M"], *, symmetric: bool, name: str
+) -> None:
+    """Refuses two labels for one pair; the order of two utterances does not matter to whether they are one speaker."""
+    one, other = (np.minimum(enrol, test), np.maximum(enrol, test)) if symmetric else (enrol, test)
+    _, first, group = np.unique(_pair(one, other), return_index=True, return_inverse=True)
+    differing = np.flatnonzero(trials.target != trials.target[first][group])
+    if differing.size:
+        trial = int(differing[0])
+        earlier = int(first[group[trial]])
+        raise UserError(
+            f"{name}: trial {_named(trials, trial)} is labelled {_label(trials, trial)}, but trial {earlier + 1} has "
+            f"the same two and is labelled {_label(trials, earlier)} ({differing.size} such trials); mend the list."
+        )
+
+
+def _named(trials: Trials, index: int) -> str:
+    return f"'{trials.enrol[index]} {trials.test[index]}' (number {index + 1})"
+
+
+def _label(trials: Trials, index: int) -> str:
+    return "target" if trials.target[index] else "nontarget"
 
 
 def _unknown_utterances(name: str, trials: Trials, known: Mapping[str, int]) -> UserError:
@@ -156,16 +233,3 @@ def _trial_form(path: str | Path, line_number: int, fields: list[str]) -> tuple[
     if fields[2] in _BITS:
         return 2, _BITS
     raise UserError(f"{path}:{line_number}: no label among {' '.join(fields)!r}; valid: {_FORMS}.")
-
-
-def _lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers from 1 and the fields of every line that is not blank."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            for line_number, line in enumerate(file, start=1):
-                if fields := line.split():
-                    yield line_number, fields
-    except OSError as error:
-        raise UserError(f"{path}: the list can not be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file in UTF-8 ({error.reason}); valid lines are plain text.") from error

@@ -14,6 +14,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Float
 
 import mqmha_jax
+from mqmha_jax.atomic import sync, sync_tree
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data import shard_format
 from mqmha_jax.data.shard_format import RECORDS_PER_SHARD, SEGMENT_FRAMES, ShardFile, ShardInfo
@@ -93,7 +94,7 @@ def shard_writer(
         yield writer
         writer.finish()
         os.rename(temporary, target)
-        _sync(target.parent)
+        sync(target.parent)
     except (OSError, RuntimeError) as error:
         if not _is_disk_full(error):
             raise
@@ -196,9 +197,7 @@ class ShardWriter:
             table_sha256=shard_format.sha256(self.directory / shard_format.TABLE_NAME),
         )
         (self.directory / shard_format.INFO_NAME).write_text(info.model_dump_json(indent=1) + "\n")
-        for path in self.directory.iterdir():
-            _sync(path)
-        _sync(self.directory)
+        sync_tree(self.directory)
 
     def abandon(self) -> None:
         """Lets go of an open file; without effect after ``finish``."""
@@ -255,14 +254,6 @@ def _write_tfds_metadata(directory: Path, features: Any, files: list[ShardFile])
     )
     # check_data opens the data with TensorFlow, which need not be installed.
     tfds.folder_dataset.write_metadata(data_dir=directory, features=features, split_infos=[split], check_data=False)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_disk_full(error: OSError | RuntimeError) -> bool:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -13,9 +13,23 @@ from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embed import Embedder, embed
-from mqmha_jax.evaluation.evaluate import TrialResult, evaluate_trials
+from mqmha_jax.evaluation.evaluate import P_TARGETS
+from mqmha_jax.evaluation.metrics import detection_curve
+from mqmha_jax.evaluation.scoring import cosine_scores
 from mqmha_jax.evaluation.selection import named
 from mqmha_jax.evaluation.training_mean import training_mean
+
+
+class DevResult(NamedTuple):
+    """Error rates on the dev list.
+
+    Attributes:
+      eer: equal error rate, a fraction.
+      min_dcf: normalised minimum detection cost of each prior in ``P_TARGETS``.
+    """
+
+    eer: float
+    min_dcf: Mapping[float, float]
 
 
 class DevList:
@@ -29,8 +43,8 @@ class DevList:
           training: the training shards, for the mean embedding.
 
         Raises:
-          UserError: shards or list are missing or do not fit together. Speakers shared with the training are reported
-            as a warning.
+          UserError: shards or list are missing or do not fit together. Speakers shared with the training, and what
+            looks unintended in the list, are reported as warnings.
         """
         if not data.dev_trials:
             raise UserError(f"data.dev={data.dev} has no list: set data.dev_trials to a file of trials over it.")
@@ -43,11 +57,12 @@ class DevList:
                 stacklevel=2,
             )
         self._trials = read_trials(data.dev_trials)
-        check_trials(self._trials, shards.utterances, name=data.dev_trials)
+        for note in check_trials(self._trials, shards.utterances, name=data.dev_trials):
+            warnings.warn(note, stacklevel=2)
         self._source = named(shards, [*self._trials.enrol, *self._trials.test])
         self._training = training
 
-    def evaluate(self, net: nn.Module, variables: Mapping[str, Any], mesh: Mesh) -> TrialResult:
+    def evaluate(self, net: nn.Module, variables: Mapping[str, Any], mesh: Mesh) -> DevResult:
         """Error rates of the network on the list, the same on every host.
 
         Args:
@@ -57,4 +72,6 @@ class DevList:
         """
         embedder = Embedder(net, variables, mesh)
         mean = training_mean(embedder, self._training)
-        return evaluate_trials(embed(embedder, self._source), self._trials, mean=mean, name="dev")
+        scores = cosine_scores(embed(embedder, self._source), self._trials, mean=mean)
+        curve = detection_curve(scores, self._trials.target)
+        return DevResult(curve.equal_error_rate(), {p_target: curve.min_dcf(p_target) for p_target in P_TARGETS})

@@ -1,102 +1,185 @@
-"""The one way from embeddings and a trial list to error rates, in training and on the command line."""
+"""From scores to what is reported of them: each metric of each system on a list, with its interval over speakers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Int64
 
-from mqmha_jax.evaluation.metrics import detection_curve
-from mqmha_jax.evaluation.scoring import cosine_scores
-from mqmha_jax.types import Embeddings, Trials
+from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, trial_attributes
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.bootstrap import MIN_SPEAKERS, Metric, speaker_bootstrap
+from mqmha_jax.evaluation.metrics import DetectionCurve, detection_curve
+from mqmha_jax.evaluation.results import ListEvaluation, Measured, SystemScores
+from mqmha_jax.types import Trials
 
 # Priors of a target trial in the field's tables: 0.01 (VoxCeleb, NIST SRE) and 0.05 (VoxSRC); both costs are 1.
 P_TARGETS = (0.01, 0.05)
 
 
-class TrialResult(NamedTuple):
-    """What a network scored on one trial list.
+class OperatingPoint(NamedTuple):
+    """What a decision is made for.
 
     Attributes:
-      name: of the list.
-      trials: the M trials.
-      scores: ``[M]`` cosines.
-      eer: equal error rate, a fraction.
-      threshold: score of a decision at the equal error rate.
-      min_dcf: normalised minimum detection cost of each prior in ``P_TARGETS``.
-      num_speakers: speakers in the list, None where they are not known.
+      p_target: prior probability of a target trial.
+      c_miss: cost of rejecting a target.
+      c_fa: cost of accepting a nontarget.
     """
 
-    name: str
-    trials: Trials
-    scores: Float32[np.ndarray, " M"]
-    eer: float
-    threshold: float
-    min_dcf: Mapping[float, float]
-    num_speakers: int | None
+    p_target: float
+    c_miss: float = 1.0
+    c_fa: float = 1.0
 
-    @property
-    def num_targets(self) -> int:
-        """Trials of the same speaker."""
-        return int(np.count_nonzero(self.trials.target))
-
-    @property
-    def num_nontargets(self) -> int:
-        """Trials of different speakers."""
-        return len(self.trials.target) - self.num_targets
+    def __str__(self) -> str:
+        costs = "" if self.c_miss == self.c_fa == 1 else f" ({self.c_miss:g}:{self.c_fa:g})"
+        return f"{self.p_target:g}{costs}"
 
 
-def evaluate_trials(
-    embeddings: Embeddings,
+class Measuring(NamedTuple):
+    """What is measured.
+
+    Attributes:
+      points: operating points beside the field's two.
+      replicates: resamples of the speakers for the intervals; 0: no intervals.
+      seed: of the resamples.
+    """
+
+    points: Sequence[OperatingPoint] = ()
+    replicates: int = 1000
+    seed: int = 0
+
+
+USUAL_MEASURING = Measuring()
+
+
+class Scores(NamedTuple):
+    """Scores of a system on a list.
+
+    Attributes:
+      values: ``[M]``, higher for "same speaker".
+      calibrated: they are natural-log likelihood ratios.
+    """
+
+    values: Float[np.ndarray, " M"]
+    calibrated: bool = False
+
+
+def evaluate_list(
+    name: str,
     trials: Trials,
+    systems: Mapping[str, Scores],
     *,
-    mean: Float[np.ndarray, " E"] | None = None,
-    name: str = "",
-    utt2spk: Mapping[str, str] | None = None,
-) -> TrialResult:
-    """Scores a trial list by cosine and measures the errors.
+    known: Metadata = NOTHING_KNOWN,
+    models: Metadata | None = None,
+    measuring: Measuring = USUAL_MEASURING,
+) -> ListEvaluation:
+    """Measures systems that scored one list, all on the same resamples of its speakers.
 
     Args:
-      embeddings: of all utterances in the list, ``[N, E]``.
-      trials: M trials.
-      mean: ``[E]``, subtracted from every embedding first (usually the mean of the training set).
       name: of the list, for tables and file names.
-      utt2spk: speaker of each utterance, to count them; utterances outside the list do no harm.
-
-    Returns:
-      Scores, equal error rate, minimum detection costs and counts.
+      trials: M trials.
+      systems: scores ``[M]`` by name, in the order of the table.
+      known: about the utterances of the list; without their speakers there are no intervals.
+      models: about what the enrolment sides name, where these are models of several utterances.
+      measuring: which costs, and how many resamples.
 
     Raises:
-      UserError: see ``cosine_scores`` and ``detection_curve``.
+      UserError: see ``detection_curve`` (a class is missing, a score is not finite) and ``speaker_bootstrap`` (a label
+        contradicts the speakers); the speaker of an utterance is not known while those of others are.
     """
-    return measure_trials(cosine_scores(embeddings, trials, mean=mean), trials, name=name, utt2spk=utt2spk)
-
-
-def measure_trials(
-    scores: Float32[np.ndarray, " M"], trials: Trials, *, name: str = "", utt2spk: Mapping[str, str] | None = None
-) -> TrialResult:
-    """Measures the errors of scores that were made in any way, e.g. by ``as_norm``.
-
-    Args:
-      scores: ``[M]``, higher for "same speaker".
-      trials: M trials.
-      name: of the list, for tables and file names.
-      utt2spk: as in ``evaluate_trials``.
-
-    Returns:
-      The scores, equal error rate, minimum detection costs and counts.
-
-    Raises:
-      UserError: see ``detection_curve``.
-    """
-    curve = detection_curve(scores, trials.target)
-    speakers = {utt2spk.get(utterance) for utterance in {*trials.enrol, *trials.test}} if utt2spk else {None}
-    return TrialResult(
+    enrolled = known if models is None else models
+    sides = _speakers(name, trials, enrolled, known) if known.utt2spk else None
+    metrics: dict[str, dict[str, Measured]] = {}
+    for calibrated in (False, True):
+        group = {system: scores.values for system, scores in systems.items() if scores.calibrated == calibrated}
+        if group:
+            metrics |= _measure(group, trials.target, _metrics(measuring.points, calibrated), sides, measuring)
+    num_speakers = None if sides is None else len({*sides[0], *sides[1]})
+    return ListEvaluation(
         name=name,
         trials=trials,
-        scores=scores,
-        eer=curve.equal_error_rate(),
-        threshold=curve.equal_error_threshold(),
-        min_dcf={p_target: curve.min_dcf(p_target) for p_target in P_TARGETS},
-        num_speakers=None if None in speakers else len(speakers),
+        enrol_speaker=sides and sides[0],
+        test_speaker=sides and sides[1],
+        attributes=trial_attributes(trials, enrolled, known),
+        systems=tuple(
+            SystemScores(
+                name=system,
+                scores=scores.values,
+                metrics=metrics[system],
+                threshold=detection_curve(scores.values, trials.target).equal_error_threshold(),
+                calibrated=scores.calibrated,
+            )
+            for system, scores in systems.items()
+        ),
+        num_speakers=num_speakers,
+        reliable=num_speakers is not None and num_speakers >= MIN_SPEAKERS,
     )
+
+
+def speaker_numbers(
+    enrol_speaker: Sequence[str], test_speaker: Sequence[str]
+) -> tuple[Int64[np.ndarray, " M"], Int64[np.ndarray, " M"]]:
+    """Names of the speakers of M trials as numbers, of the enrolment and of the test side, ``[M]`` each."""
+    numbers = np.unique([*enrol_speaker, *test_speaker], return_inverse=True)[1]
+    return numbers[: len(enrol_speaker)], numbers[len(enrol_speaker) :]
+
+
+def _metrics(points: Sequence[OperatingPoint], calibrated: bool) -> dict[str, Metric]:
+    """Questions to a detection curve, in the order of the table."""
+    asked = dict.fromkeys([*map(OperatingPoint, P_TARGETS), *points])
+    metrics: dict[str, Metric] = {"EER": DetectionCurve.equal_error_rate}
+    metrics |= {f"minDCF {point}": partial(DetectionCurve.min_dcf, **point._asdict()) for point in asked}
+    if calibrated:
+        metrics["actDCF 0.01"] = partial(DetectionCurve.act_dcf, p_target=0.01)
+        metrics |= {"Cllr": DetectionCurve.cllr, "minCllr": DetectionCurve.min_cllr}
+    return metrics
+
+
+def _measure(
+    group: Mapping[str, Float[np.ndarray, " M"]],
+    target: Bool[np.ndarray, " M"],
+    metrics: Mapping[str, Metric],
+    sides: tuple[tuple[str, ...], tuple[str, ...]] | None,
+    measuring: Measuring,
+) -> dict[str, dict[str, Measured]]:
+    """Every metric of each system, with intervals where speakers are known and resamples wanted."""
+    if sides is None or not measuring.replicates:
+        curves = {system: detection_curve(scores, target) for system, scores in group.items()}
+        return {
+            system: {name: Measured(metric(curve), None, None) for name, metric in metrics.items()}
+            for system, curve in curves.items()
+        }
+    enrol, test = speaker_numbers(*sides)
+    bootstrap = speaker_bootstrap(
+        np.stack(list(group.values())),
+        target,
+        enrol,
+        test,
+        metrics,
+        replicates=measuring.replicates,
+        seed=measuring.seed,
+    )
+    ends = bootstrap.interval()
+    return {
+        system: {
+            name: Measured(float(bootstrap.estimates[i, j]), float(ends[i, j, 0]), float(ends[i, j, 1]))
+            for j, name in enumerate(metrics)
+        }
+        for i, system in enumerate(group)
+    }
+
+
+def _speakers(
+    name: str, trials: Trials, enrolled: Metadata, known: Metadata
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    try:
+        return (
+            tuple(enrolled.utt2spk[utterance] for utterance in trials.enrol),
+            tuple(known.utt2spk[utterance] for utterance in trials.test),
+        )
+    except KeyError as error:
+        raise UserError(
+            f"{name}: the speaker of {error.args[0]!r} is not known, which intervals over speakers need; add it to the "
+            "metadata, or leave the metadata out."
+        ) from None

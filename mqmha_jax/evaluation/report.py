@@ -1,146 +1,195 @@
-"""Results as a table, as files that other programs read, and as a picture."""
+"""Results as tables, as files that other programs read, as pictures and as a page."""
 
-import json
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mqmha_jax.atomic import replacing, write_json, write_text
+from mqmha_jax.data.score_files import write_scores
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.evaluate import P_TARGETS, TrialResult
+from mqmha_jax.evaluation.bootstrap import MIN_SPEAKERS
 from mqmha_jax.evaluation.plots import result_picture
+from mqmha_jax.evaluation.results import Evaluation, ListEvaluation, Measured
 
-THRESHOLD_FILE = "threshold.json"
+METRICS_FILE, SPEAKERS_FILE = "metrics.json", "utt2spk.txt"
+FORMAT_VERSION = 1
 
 
-def result_table(results: Sequence[TrialResult], *, mean: bool = True) -> str:
-    """A plain-text table with one line for each list, and the mean over the lists where there are several.
+def result_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
+    """A plain-text table for each list, one line for each system, and the means over the lists where all have them.
 
     Args:
-      results: of ``evaluate_trials``.
-      mean: leave it out with False, where the results are of several systems.
+      lists: at least one.
+      mean: leave the means out with False.
 
     Returns:
-      Lines without a final newline; EER in per cent, minDCF normalised, then counts.
+      Lines without a final newline; EER in per cent, costs normalised, Cllr in bits; 95 % intervals in brackets.
     """
-    header = ["list", "EER %", *(f"minDCF {p_target:g}" for p_target in P_TARGETS), "target", "nontarget", "speakers"]
-    rows = [
-        [
-            result.name,
-            *_rates(result.eer, [result.min_dcf[p_target] for p_target in P_TARGETS]),
-            f"{result.num_targets:,}",
-            f"{result.num_nontargets:,}",
-            "-" if result.num_speakers is None else f"{result.num_speakers:,}",
-        ]
-        for result in results
-    ]
-    if mean and len(results) > 1:
-        costs = [float(np.mean([result.min_dcf[p_target] for result in results])) for p_target in P_TARGETS]
-        rows.append(["mean", *_rates(float(np.mean([result.eer for result in results])), costs), "", "", ""])
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    tables = [f"{_heading(part)}\n{_table(_rows(part))}" for part in lists]
+    if mean and len(lists) > 1:
+        tables.append(f"mean over {len(lists)} lists\n{_table(_mean_rows(lists))}")
+    return "\n\n".join(tables)
+
+
+def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: str = "", mean: bool = True) -> None:
+    """Writes everything about an evaluation; each file appears whole or not at all.
+
+    Beside the files of ``write_numbers``: ``results.txt`` has the tables, ``report.html`` all of it with pictures, and
+    ``results_LIST.png`` the pictures alone.
+
+    Args:
+      directory: made if it is not there; earlier results in it are replaced.
+      evaluation: of one or more lists.
+      title: what was evaluated.
+      mean: as for ``result_tables``.
+
+    Raises:
+      UserError: a file can not be written, or two lists or systems would share one.
+    """
+    from mqmha_jax.evaluation.html_report import write_html_report
+
+    directory = Path(directory)
+    write_numbers(directory, evaluation, title=title)
+    write_text(directory / "results.txt", result_tables(evaluation.lists, mean=mean) + "\n")
+    for part in evaluation.lists:
+        with replacing(directory / f"results_{_file_name(part.name)}.png") as temporary:
+            pictured = {system.name: (system.scores, part.trials.target) for system in part.systems}
+            result_picture(pictured, temporary, " ".join(filter(None, [title, part.name])))
+    write_html_report(
+        directory / "report.html",
+        evaluation.lists,
+        title=title or "Evaluation",
+        settings={**evaluation.settings, **{f"note {i}": note for i, note in enumerate(evaluation.notes, start=1)}},
+        embeddings=evaluation.embeddings,
+        utt2spk=evaluation.utt2spk or None,
+    )
+
+
+def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -> None:
+    """Writes what other programs read, and all that ``compare_files`` needs.
+
+    ``metrics.json`` holds the numbers and names the other files: ``scores_LIST_SYSTEM.txt`` has one line ``enrol test
+    score label`` for each trial (with all digits of the score), ``utt2spk.txt`` the speakers, where they are known.
+
+    Args:
+      directory: made if it is not there.
+      evaluation: of one or more lists.
+      title: what was evaluated.
+
+    Raises:
+      UserError: as ``write_evaluation``.
+    """
+    files = _score_files(evaluation.lists)
+    for part in evaluation.lists:
+        for system in part.systems:
+            write_scores(directory / files[part.name, system.name], part.trials, system.scores)
+    named = dict.fromkeys(name for part in evaluation.lists for name in (*part.trials.enrol, *part.trials.test))
+    in_lists = {name: evaluation.utt2spk[name] for name in named if name in evaluation.utt2spk}
+    if in_lists:
+        write_text(directory / SPEAKERS_FILE, "".join(f"{name} {speaker}\n" for name, speaker in in_lists.items()))
+    numbers = {
+        "format_version": FORMAT_VERSION,
+        "title": title,
+        "settings": dict(evaluation.settings),
+        "notes": list(evaluation.notes),
+        "utt2spk": SPEAKERS_FILE if in_lists else None,
+        "lists": {part.name: _numbers(part, files) for part in evaluation.lists},
+    }
+    write_json(directory / METRICS_FILE, numbers)  # last: what it names is there
+
+
+def _heading(part: ListEvaluation) -> str:
+    targets = int(np.count_nonzero(part.trials.target))
+    heading = f"{part.name}: {targets:,} target and {len(part.trials.target) - targets:,} nontarget trials"
+    if part.num_speakers is None:
+        return f"{heading}, speakers unknown: no intervals"
+    unreliable = "" if part.reliable else f"; below {MIN_SPEAKERS} speakers: interval unreliable"
+    return f"{heading}, {part.num_speakers:,} speakers{unreliable}"
+
+
+def _columns(lists: Sequence[ListEvaluation]) -> list[str]:
+    return list(dict.fromkeys(name for part in lists for system in part.systems for name in system.metrics))
+
+
+def _header(columns: Sequence[str]) -> list[str]:
+    return ["system", *("EER %" if name == "EER" else name for name in columns)]
+
+
+def _rows(part: ListEvaluation) -> list[list[str]]:
+    columns = _columns([part])
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in (header, *rows)
+        [system.name, *(_shown(name, system.metrics[name]) if name in system.metrics else "" for name in columns)]
+        for system in part.systems
     ]
+    return [_header(columns), *lines]
+
+
+def _mean_rows(lists: Sequence[ListEvaluation]) -> list[list[str]]:
+    columns = _columns(lists)
+    by_system: dict[str, list[Mapping[str, Measured]]] = {}
+    for part in lists:
+        for system in part.systems:
+            by_system.setdefault(system.name, []).append(system.metrics)
+    lines = []
+    for name, measured in by_system.items():
+        means = [
+            _shown(column, Measured(float(np.mean([metrics[column].value for metrics in measured])), None, None))
+            if all(column in metrics for metrics in measured)
+            else ""
+            for column in columns
+        ]
+        if len(measured) == len(lists):
+            lines.append([name, *means])
+    return [_header(columns), *lines]
+
+
+def _shown(name: str, measured: Measured) -> str:
+    factor, digits = (100, 2) if name == "EER" else (1, 3)
+    value, low, high = (None if number is None else f"{factor * number:.{digits}f}" for number in measured)
+    return f"{value}" if low is None else f"{value} [{low}, {high}]"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
 
 
-def write_results(directory: str | Path, results: Sequence[TrialResult], *, title: str = "", mean: bool = True) -> None:
-    """Writes everything about an evaluation; each file appears whole or not at all.
-
-    ``metrics.json`` holds the numbers, ``results.txt`` the table, ``results.png`` the picture, and ``scores_LIST.txt``
-    one line ``enrol test score target`` for each trial (with all digits of the score).
-
-    Args:
-      directory: made if it is not there; earlier results in it are replaced.
-      results: of ``evaluate_trials``, at least one.
-      title: line above the picture.
-      mean: as for ``result_table``.
-
-    Raises:
-      UserError: a file can not be written, or two lists would share one.
-    """
-    files: dict[str, Callable[[Path], object]] = {}
-    for result in results:
-        scores_file = f"scores_{re.sub(r'[^A-Za-z0-9._-]+', '-', result.name)}.txt"
-        if scores_file in files:
-            raise UserError(f"Two trial lists would both be written to {scores_file}; give them different names.")
-        files[scores_file] = partial(_write_scores, result)
-    picture = {result.name: (result.scores, result.trials.target) for result in results}
-    files["results.png"] = lambda path: result_picture(picture, path, title)
-    files["results.txt"] = lambda path: path.write_text(result_table(results, mean=mean) + "\n", encoding="utf-8")
-    files["metrics.json"] = lambda path: _write_json(path, {result.name: _numbers(result) for result in results})
-    for name, write in files.items():
-        with _replacing(Path(directory) / name) as temporary:
-            write(temporary)
-
-
-def write_threshold(workdir: str | Path, result: TrialResult, *, step: int) -> None:
-    """Writes ``threshold.json``, by which ``SpeakerEncoder.verify`` decides.
-
-    Args:
-      workdir: the run's directory.
-      result: cosine scores after subtracting the mean, as ``verify`` makes them.
-      step: how long the network was trained; the threshold of another step is never used.
-
-    Raises:
-      UserError: the file can not be written.
-    """
-    threshold = {
-        "threshold": result.threshold,
-        "list": result.name,
-        "eer": result.eer,
-        "speakers": result.num_speakers,
-        "step": step,
-    }
-    with _replacing(Path(workdir) / THRESHOLD_FILE) as temporary:
-        _write_json(temporary, threshold)
-
-
-def _rates(eer: float, costs: Sequence[float]) -> list[str]:
-    return [f"{100 * eer:.2f}", *(f"{cost:.3f}" for cost in costs)]
-
-
-def _numbers(result: TrialResult) -> dict[str, Any]:
+def _numbers(part: ListEvaluation, files: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    targets = int(np.count_nonzero(part.trials.target))
     return {
-        "eer": result.eer,
-        "min_dcf": {f"{p_target:g}": cost for p_target, cost in result.min_dcf.items()},
-        "threshold": result.threshold,
-        "targets": result.num_targets,
-        "nontargets": result.num_nontargets,
-        "speakers": result.num_speakers,
+        "targets": targets,
+        "nontargets": len(part.trials.target) - targets,
+        "speakers": part.num_speakers,
+        "reliable": part.reliable,
+        "systems": {
+            system.name: {
+                "scores": files[part.name, system.name],
+                "calibrated": system.calibrated,
+                "threshold": system.threshold,
+                "metrics": {name: measured._asdict() for name, measured in system.metrics.items()},
+            }
+            for system in part.systems
+        },
     }
 
 
-def _write_scores(result: TrialResult, path: Path) -> None:
-    trials = result.trials
-    with path.open("w", encoding="utf-8") as file:
-        for enrol, test, score, target in zip(trials.enrol, trials.test, result.scores, trials.target, strict=True):
-            file.write(f"{enrol} {test} {score:.9g} {target:d}\n")  # nine digits bring a float32 back exactly
+def _score_files(lists: Sequence[ListEvaluation]) -> dict[tuple[str, str], str]:
+    files: dict[tuple[str, str], str] = {}
+    for part in lists:
+        for system in part.systems:
+            name = f"scores_{_file_name(part.name)}_{_file_name(system.name)}.txt"
+            if name in files.values():
+                raise UserError(
+                    f"Two sets of scores would both be written to {name}; rename a list or a file of scores."
+                )
+            files[part.name, system.name] = name
+    return files
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name with the same ending; what was written there takes the place of the file when all went well."""
-    temporary = path.with_name(f".partial-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{path}: can not be written ({error.strerror}); free some space or choose another directory. "
-            "An earlier version of the file is left as it was."
-        ) from error
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)

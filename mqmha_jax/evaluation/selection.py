@@ -1,6 +1,6 @@
 """Some of the utterances of a directory of shards."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Float16
@@ -37,7 +37,7 @@ class Selection:
         return self._shards.crop(self._indices[i], 0, int(self.num_frames[i]))
 
 
-def named(shards: FbankShards, utterances: Sequence[str]) -> Selection:
+def named(shards: FbankShards, utterances: Collection[str]) -> Selection:
     """The utterances with these ids, each once, in the order of the shards."""
     wanted = set(utterances)
     return Selection(shards, [i for i, name in enumerate(shards.utterances) if name in wanted])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from mqmha_jax.atomic import replacing
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embed import Embedder, embed
@@ -30,10 +31,8 @@ def training_mean(embedder: Embedder, shards: FbankShards) -> Float32[np.ndarray
 
 def save_mean(workdir: Path, mean: Float32[np.ndarray, " E"], step: int) -> None:
     """Keep the mean of the network that was trained for ``step`` steps."""
-    temporary = workdir / f".partial-{MEAN_FILE}"
-    with temporary.open("wb") as file:
-        np.savez(file, mean=mean, step=step)
-    temporary.replace(workdir / MEAN_FILE)
+    with replacing(workdir / MEAN_FILE) as temporary:
+        np.savez(temporary, mean=mean, step=step)
 
 
 def load_mean(workdir: Path, step: int) -> Float32[np.ndarray, " E"] | None:

@@ -1,0 +1,93 @@
+"""Embeddings from files: npz as ``mqmha embed`` writes, Kaldi archives, folders of .npy; nothing is ever unpickled."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from mqmha_jax.data.kaldi_vectors import read_archive, read_script
+from mqmha_jax.errors import UserError
+from mqmha_jax.types import Embeddings
+
+_VALID = "an .npz with ids and vectors, a Kaldi .ark or .scp, or a folder of .npy files"
+
+
+def read_embeddings(path: str | Path) -> Embeddings:
+    """Reads embeddings of utterances.
+
+    Args:
+      path: an npz with ``ids [N]`` and ``vectors [N, E]``; a Kaldi archive ``.ark`` or its table ``.scp``; or a folder
+        whose files ``id.npy`` hold a vector each, where the id is the path below the folder without its ending.
+
+    Returns:
+      Embeddings in the order of the file, of a folder in the order of the ids; float32.
+
+    Raises:
+      UserError: nothing can be read there, an id comes twice, the sizes differ, or a value is not finite.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _joined(path, _folder_vectors(path))
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder; valid: {_VALID}.")
+    match path.suffix:
+        case ".npz":
+            return _npz_embeddings(path)
+        case ".ark":
+            return _joined(path, read_archive(path))
+        case ".scp":
+            return _joined(path, read_script(path))
+    raise UserError(f"{path}: embeddings can not be read from a file that ends in {path.suffix!r}; valid: {_VALID}.")
+
+
+def _npz_embeddings(path: Path) -> Embeddings:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            ids, vectors = archive["ids"], archive["vectors"]
+    except Exception as error:  # zipfile, zlib, numpy and os each have their own
+        raise UserError(f"{path}: no embeddings can be read ({error}); valid: {_VALID}.") from error
+    if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors) or ids.dtype.kind != "U":
+        raise UserError(
+            f"{path}: ids {ids.shape} of type {ids.dtype} and vectors {vectors.shape}; valid: ids [N], which are "
+            "strings, and vectors [N, E]."
+        )
+    return _joined(path, zip(ids.tolist(), vectors, strict=True))
+
+
+def _folder_vectors(directory: Path) -> Iterable[tuple[str, np.ndarray]]:
+    for path in sorted(directory.rglob("*.npy")):
+        try:
+            vector = np.load(path, allow_pickle=False)
+        except Exception as error:
+            raise UserError(f"{path}: no array can be read ({error}); write it again with numpy.save.") from error
+        yield path.relative_to(directory).with_suffix("").as_posix(), vector
+
+
+def _joined(path: Path, named: Iterable[tuple[str, np.ndarray]]) -> Embeddings:
+    """All vectors as one array, after the checks that they have in common."""
+    vectors: dict[str, np.ndarray] = {}
+    for utterance, array in named:
+        vector = array.reshape(-1) if array.ndim == 2 and len(array) == 1 else array
+        if vector.ndim != 1 or vector.dtype.kind != "f" or not vector.size:
+            raise UserError(
+                f"{path}: {utterance!r} is an array {array.shape} of type {array.dtype}; valid: one vector of "
+                "floating-point numbers an utterance."
+            )
+        size = len(next(iter(vectors.values()), vector))
+        if len(vector) != size:
+            raise UserError(
+                f"{path}: the embedding of {utterance!r} has size {len(vector)}, that of {next(iter(vectors))!r} has "
+                f"{size}; valid: one size, of one network."
+            )
+        if utterance in vectors:
+            raise UserError(f"{path}: {utterance!r} comes twice; give each utterance one embedding.")
+        vectors[utterance] = vector
+    if not vectors:
+        raise UserError(f"{path}: no embeddings in it; valid: {_VALID}.")
+    stacked = np.stack(list(vectors.values())).astype(np.float32)
+    if broken := [name for name, vector in zip(vectors, stacked, strict=True) if not np.isfinite(vector).all()]:
+        raise UserError(
+            f"{path}: {len(broken)} of {len(vectors)} embeddings are not finite, first that of {broken[0]!r}; check "
+            "its audio and the network."
+        )
+    return Embeddings(tuple(vectors), stacked)

@@ -1,0 +1,107 @@
+"""Kaldi's archives of vectors, binary and text, and the tables that point into them. No command in them is run."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from jaxtyping import Float
+
+from mqmha_jax.data.lists import text_lines
+from mqmha_jax.errors import UserError
+
+_TYPES: dict[bytes, np.dtype[Any]] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
+_MATRICES = (b"FM ", b"DM ", b"CM ", b"CM2", b"CM3")
+_BINARY, _SIZE_OF_INT32 = b"\0B", b"\4"
+_LARGEST = 1 << 20  # of an embedding; a larger size is a damaged file
+
+
+def read_archive(path: Path) -> Iterator[tuple[str, Float[np.ndarray, " E"]]]:
+    """Key and vector of every entry of an ``.ark``.
+
+    Args:
+      path: entries ``key`` and a vector, in Kaldi's binary form or its text form ``key [ 1.5 -2 ]``.
+
+    Raises:
+      UserError: the file can not be read, is damaged, or holds something else than vectors.
+    """
+    with _opened(path) as file:
+        while key := _key(path, file):
+            yield key, _vector(path, file, key)
+
+
+def read_script(path: Path) -> Iterator[tuple[str, Float[np.ndarray, " E"]]]:
+    """Key and vector of every line ``key archive:offset`` of an ``.scp``.
+
+    Args:
+      path: the table; what it names is relative to the present directory, as in Kaldi, or to the table's own.
+
+    Raises:
+      UserError: the table or an archive can not be read, or a line is something else, such as a command.
+    """
+    for line_number, fields in text_lines(path):
+        place = re.fullmatch(r"(.+):(\d+)", fields[1]) if len(fields) == 2 else None
+        if place is None:
+            raise UserError(
+                f"{path}:{line_number}: {' '.join(fields)!r}; valid: 'key archive:offset'. Commands are not run."
+            )
+        archive = Path(place[1])
+        if not archive.exists() and (path.parent / archive).exists():
+            archive = path.parent / archive
+        with _opened(archive) as file:
+            file.seek(int(place[2]))
+            yield fields[0], _vector(archive, file, fields[0])
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UserError(f"{path}: the archive can not be read ({error.strerror}).") from error
+
+
+def _key(path: Path, file: BinaryIO) -> str:
+    """The name of the next entry, and the space behind it; empty at the end."""
+    key = bytearray()
+    while (byte := file.read(1)) and not (byte.isspace() and key):
+        if not byte.isspace():
+            key += byte
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: no Kaldi archive, or a damaged one, at byte {file.tell()} ({error.reason})."
+        ) from error
+
+
+def _vector(path: Path, file: BinaryIO, key: str) -> Float[np.ndarray, " E"]:
+    """The entry at the present position."""
+    start = file.tell()
+    if file.read(2) != _BINARY:
+        file.seek(start)
+        return _text_vector(path, file.readline(), key)
+    kind = file.read(3)
+    if kind in _MATRICES:
+        raise UserError(f"{path}: {key!r} is a matrix; valid: vectors, one embedding an utterance.")
+    head = file.read(5)
+    size = int.from_bytes(head[1:], "little", signed=True)
+    if kind not in _TYPES or head[:1] != _SIZE_OF_INT32 or not 0 <= size <= _LARGEST:
+        raise UserError(
+            f"{path}: {key!r} at byte {start} is no vector of floats; the archive is damaged or of a kind "
+            "that is not read."
+        )
+    data = file.read(size * _TYPES[kind].itemsize)
+    if len(data) < size * _TYPES[kind].itemsize:
+        raise UserError(f"{path}: the archive ends within {key!r}; copy it again from where it came.")
+    return np.frombuffer(data, _TYPES[kind])
+
+
+def _text_vector(path: Path, line: bytes, key: str) -> Float[np.ndarray, " E"]:
+    fields = line.split()
+    if len(fields) < 2 or fields[0] != b"[" or fields[-1] != b"]":
+        raise UserError(f"{path}: no vector after {key!r}; valid: Kaldi's binary form, or 'key [ 1.5 -2 ]' on a line.")
+    try:
+        return np.array([float(field) for field in fields[1:-1]])
+    except ValueError as error:
+        raise UserError(f"{path}: the vector of {key!r} has something else than numbers ({error}).") from error

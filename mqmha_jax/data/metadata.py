@@ -1,0 +1,161 @@
+"""What is known of utterances besides their sound: the speaker, and any columns such as session, gender or seconds."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mqmha_jax.data.lists import read_utt2spk
+from mqmha_jax.data.shard_reader import FbankShards
+from mqmha_jax.errors import UserError
+from mqmha_jax.types import Trials
+
+SECONDS = "seconds"
+_KEYS = ("utterance", "path")
+_SEVERAL = "several"
+
+
+class Metadata(NamedTuple):
+    """Facts about utterances (and about models that are enrolled with several of them), by their ids.
+
+    Attributes:
+      utt2spk: the speaker of each; empty where speakers are not known.
+      columns: each column's value of each; strings, or floats where all are numbers.
+    """
+
+    utt2spk: Mapping[str, str]
+    columns: Mapping[str, Mapping[str, str | float]]
+
+
+NOTHING_KNOWN = Metadata({}, {})
+
+
+def shard_metadata(shards: FbankShards) -> Metadata:
+    """Speakers and columns of shards; ``seconds`` is the length of the frames that there are."""
+    names = shards.utterances
+    speakers = [shards.speakers[i] for i in shards.speaker]
+    columns = {name: _typed(names, values.tolist()) for name, values in shards.attributes.items()}
+    durations = shards.num_frames * (shards.spec.frame_shift_ms / 1000)
+    columns[SECONDS] = dict(zip(names, durations.tolist(), strict=True))
+    return Metadata(dict(zip(names, speakers, strict=True)), columns)
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """Reads a CSV file, or Kaldi's ``utt2spk``; a comma in the first line tells which.
+
+    Args:
+      path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``.
+
+    Raises:
+      UserError: the file can not be read, has no column of utterances, or a line repeats an utterance or has another
+        number of values.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if "," not in file.readline():
+                return Metadata(read_utt2spk(path), {})
+            file.seek(0)
+            return _from_table(path, csv.DictReader(file, strict=True))
+    except OSError as error:
+        raise UserError(f"{path}: the metadata can not be read ({error.strerror}).") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: neither a CSV file nor utt2spk in UTF-8 ({error}).") from error
+
+
+def joined(parts: Iterable[Metadata]) -> Metadata:
+    """Metadata of several sets of utterances as one."""
+    utt2spk: dict[str, str] = {}
+    columns: dict[str, dict[str, str | float]] = {}
+    for part in parts:
+        utt2spk |= part.utt2spk
+        for name, values in part.columns.items():
+            columns.setdefault(name, {}).update(values)
+    return Metadata(utt2spk, columns)
+
+
+def model_metadata(known: Metadata, models: Mapping[str, Sequence[str]]) -> Metadata:
+    """What follows for models from their utterances: seconds add up, other values are kept where all agree.
+
+    Raises:
+      UserError: the utterances of a model are of different speakers.
+    """
+    utt2spk: dict[str, str] = {}
+    for model, utterances in models.items():
+        speakers = {known.utt2spk[utterance] for utterance in utterances if utterance in known.utt2spk}
+        if len(speakers) > 1:
+            one, other = sorted(speakers)[:2]
+            raise UserError(
+                f"Model {model!r} is enrolled with utterances of {one!r} and {other!r}; valid: of one speaker. Mend "
+                "the map or the metadata."
+            )
+        if speakers:
+            utt2spk[model] = speakers.pop()
+    columns: dict[str, dict[str, str | float]] = {}
+    for name, values in known.columns.items():
+        of_model = columns[name] = {}
+        for model, utterances in models.items():
+            own = [values[utterance] for utterance in utterances if utterance in values]
+            if name == SECONDS and own:
+                of_model[model] = sum(map(float, own))
+            elif own:
+                of_model[model] = own[0] if len(set(own)) == 1 else _SEVERAL
+    return Metadata(utt2spk, columns)
+
+
+def trial_attributes(trials: Trials, enrol: Metadata, test: Metadata) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The columns of both sides of each trial.
+
+    Args:
+      trials: M trials.
+      enrol: about what their enrolment sides name.
+      test: about their test sides.
+
+    Returns:
+      For each column that is known of all utterances of the list and differs between some, its values ``[M]`` on the
+      enrolment side and on the test side: floats, or strings.
+    """
+    attributes = {}
+    for name in test.columns:
+        sides = [(trials.enrol, enrol.columns.get(name, {})), (trials.test, test.columns[name])]
+        try:
+            one, other = (np.array([values[utterance] for utterance in side]) for side, values in sides)
+        except KeyError:  # not known of all
+            continue
+        if len(np.unique(np.concatenate([one, other]))) > 1:
+            attributes[name] = (one, other)
+    return attributes
+
+
+def _from_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
+    header = reader.fieldnames or ()
+    key = next((name for name in _KEYS if name in header), None)
+    if key is None:
+        raise UserError(f"{path}:1: no column {' or '.join(_KEYS)}; the header is {','.join(header)}.")
+    utterances: dict[str, None] = {}
+    values: dict[str, list[str]] = {name: [] for name in header if name != key}
+    for row in reader:
+        if None in row or None in row.values():
+            raise UserError(f"{path}:{reader.line_num}: not as many values as the header has columns ({len(header)}).")
+        if row[key] in utterances:
+            raise UserError(f"{path}:{reader.line_num}: utterance {row[key]!r} is listed twice; give each one line.")
+        utterances[row.pop(key)] = None
+        for name, value in row.items():
+            values[name].append(value)
+    if not utterances:
+        raise UserError(f"{path}: the table has a header and no lines; give one for each utterance.")
+    speakers = values.pop("speaker", None)
+    utt2spk = {} if speakers is None else dict(zip(utterances, speakers, strict=True))
+    return Metadata(utt2spk, {name: _typed(tuple(utterances), column) for name, column in values.items()})
+
+
+def _typed(utterances: Sequence[str], values: Sequence[str]) -> Mapping[str, str | float]:
+    """Values by utterance; as floats if all are numbers and one has a decimal point (whole numbers may be names)."""
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        numbers = []
+    measured = bool(numbers) and any("." in value for value in values) and bool(np.isfinite(numbers).all())
+    return dict(zip(utterances, numbers if measured else values, strict=True))

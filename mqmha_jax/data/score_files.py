@@ -1,0 +1,136 @@
+"""Files of scores: what other programs wrote about the trials of a list, and what we write about ours."""
+
+from array import array
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from mqmha_jax.atomic import write_text
+from mqmha_jax.data.lists import text_lines
+from mqmha_jax.errors import UserError
+from mqmha_jax.types import Trials
+
+_FORMS = "'enrol test score' (Kaldi), the same with a label 1 or 0 after it, or 'score' alone in the order of the list"
+_LABELS = {"1": True, "0": False}
+
+
+def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
+    """Scores of the trials of a list, from a file in any order that may hold further pairs.
+
+    Args:
+      path: text file in UTF-8, lines ``enrol test score``, ``enrol test score label`` or ``score``; all of one form.
+        Lines with one field must be as many as the trials, and in their order.
+      trials: M trials.
+
+    Returns:
+      ``[M]`` scores in the order of the trials.
+
+    Raises:
+      UserError: the file can not be read, a line has another form or no finite number, a pair has two different
+        scores, or trials of the list have none.
+    """
+    scores: array[float] = array("d")
+    lines: array[int] = array("q")
+    pairs: list[tuple[str, str]] = []
+    num_fields = 0
+    for line_number, fields in text_lines(path):
+        num_fields = num_fields or len(fields)
+        if len(fields) != num_fields or num_fields not in (1, 3, 4):
+            raise UserError(f"{path}:{line_number}: {len(fields)} fields; valid on all lines: {_FORMS}.")
+        scores.append(_score(path, line_number, fields[0] if num_fields == 1 else fields[2]))
+        if num_fields > 1:
+            lines.append(line_number)
+            pairs.append((fields[0], fields[1]))
+    if not scores:
+        raise UserError(f"{path}: the file of scores is empty; valid lines: {_FORMS}.")
+    if num_fields == 1:
+        if len(scores) != len(trials.target):
+            raise UserError(
+                f"{path}: {len(scores)} scores for {len(trials.target)} trials; a file without ids needs one score a "
+                "trial, in the order of the list. Name the pairs: 'enrol test score'."
+            )
+        return np.array(scores)
+    row = _rows(path, pairs, scores, lines)
+    return np.array(scores)[_found(path, row, trials)]
+
+
+def read_scored_trials(path: str | Path) -> tuple[Trials, Float64[np.ndarray, " M"]]:
+    """Trials and their scores, as ``write_scores`` wrote them.
+
+    Args:
+      path: text file in UTF-8, lines ``enrol test score label``.
+
+    Returns:
+      The M trials and ``[M]`` scores.
+
+    Raises:
+      UserError: the file can not be read or is empty, or a line has another form.
+    """
+    enrol, test, target = [], [], []
+    scores: array[float] = array("d")
+    one_object: dict[str, str] = {}
+    for line_number, fields in text_lines(path):
+        if len(fields) != 4 or fields[3] not in _LABELS:
+            raise UserError(
+                f"{path}:{line_number}: {' '.join(fields)!r}; valid: 'enrol test score label', label 1 or 0."
+            )
+        enrol.append(one_object.setdefault(fields[0], fields[0]))
+        test.append(one_object.setdefault(fields[1], fields[1]))
+        scores.append(_score(path, line_number, fields[2]))
+        target.append(_LABELS[fields[3]])
+    if not target:
+        raise UserError(f"{path}: the file of scores is empty; valid lines: 'enrol test score label'.")
+    return Trials(tuple(enrol), tuple(test), np.array(target)), np.array(scores)
+
+
+def write_scores(path: Path, trials: Trials, scores: Float[np.ndarray, " M"]) -> None:
+    """Writes lines ``enrol test score label``, with all digits of the scores.
+
+    Raises:
+      UserError: the file can not be written.
+    """
+    digits = 9 if scores.dtype == np.float32 else 17  # bring the very number back
+    rows = zip(trials.enrol, trials.test, scores.tolist(), trials.target.tolist(), strict=True)
+    write_text(path, "".join(f"{enrol} {test} {score:.{digits}g} {label:d}\n" for enrol, test, score, label in rows))
+
+
+def _score(path: str | Path, line_number: int, text: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        raise UserError(f"{path}:{line_number}: {text!r} is no number; valid: {_FORMS}.") from None
+    if not np.isfinite(score):
+        raise UserError(
+            f"{path}:{line_number}: the score is {text}; valid: finite numbers. Check what made the scores."
+        )
+    return score
+
+
+def _rows(
+    path: str | Path, pairs: list[tuple[str, str]], scores: "array[float]", lines: "array[int]"
+) -> dict[tuple[str, str], int]:
+    """The row of each pair; one that comes again must have the same score."""
+    row: dict[tuple[str, str], int] = {}
+    for i, pair in enumerate(pairs):
+        earlier = row.setdefault(pair, i)
+        if scores[earlier] != scores[i]:
+            raise UserError(
+                f"{path}:{lines[i]}: '{' '.join(pair)}' has the score {scores[i]:g}, but {scores[earlier]:g} in line "
+                f"{lines[earlier]}; keep one of them."
+            )
+    return row
+
+
+def _found(path: str | Path, row: dict[tuple[str, str], int], trials: Trials) -> list[int]:
+    """The row of each trial, or which trials have none."""
+    rows = [row.get(pair, -1) for pair in zip(trials.enrol, trials.test, strict=True)]
+    if missing := rows.count(-1):
+        trial = rows.index(-1)
+        one, other = trials.enrol[trial], trials.test[trial]
+        hint = " (the file has the pair the other way round)" if (other, one) in row else ""
+        raise UserError(
+            f"{path}: {missing} of {len(rows)} trials have no score, first '{one} {other}' (trial {trial + 1}){hint}; "
+            "add their lines, or evaluate another list."
+        )
+    return rows

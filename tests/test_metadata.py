@@ -1,0 +1,89 @@
+"""Facts about utterances, from shards, tables and models, on both sides of a trial."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mqmha_jax.config import FbankSpec
+from mqmha_jax.data.metadata import Metadata, joined, model_metadata, read_metadata, shard_metadata, trial_attributes
+from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.data.shard_writer import UtteranceFbank, write_shards
+from mqmha_jax.errors import UserError
+from mqmha_jax.types import Trials
+
+TABLE = "utterance,speaker,session,snr_db\na,s1,x,10.5\nb,s1,y,3\nc,s2,x,20\n"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "facts.csv"
+    path.write_text(text)
+    return path
+
+
+def test_table(tmp_path: Path) -> None:
+    known = read_metadata(write(tmp_path, "\ufeff" + TABLE))
+    assert known.utt2spk == {"a": "s1", "b": "s1", "c": "s2"}
+    assert known.columns == {
+        "session": {"a": "x", "b": "y", "c": "x"},
+        "snr_db": {"a": 10.5, "b": 3.0, "c": 20.0},  # numbers, because one has a decimal point
+    }
+    assert read_metadata(write(tmp_path, "path,session\na,1\nb,2\n")) == Metadata({}, {"session": {"a": "1", "b": "2"}})
+
+
+def test_utt2spk(tmp_path: Path) -> None:
+    assert read_metadata(write(tmp_path, "a s1\nb s2\n")) == Metadata({"a": "s1", "b": "s2"}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,speaker\na,s\n", "facts.csv:1: no column utterance or path; the header is file,speaker"),
+        ("utterance,speaker\na,s\na,t\n", "facts.csv:3: utterance 'a' is listed twice"),
+        ("utterance,speaker\na\n", r"facts.csv:2: not as many values as the header has columns \(2\)"),
+        ("utterance,speaker\na,s,x\n", "facts.csv:2: not as many values"),
+        ("utterance,speaker\n", "a header and no lines"),
+        ("a s1 x\n", "facts.csv:1: 3 fields; valid: 'utterance speaker'"),
+    ],
+)
+def test_damaged_metadata_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_metadata(write(tmp_path, text))
+    with pytest.raises(UserError, match="the metadata can not be read"):
+        read_metadata(tmp_path / "none")
+
+
+def test_shards_tell_speakers_columns_and_seconds(tmp_path: Path) -> None:
+    frames = np.zeros((150, 8), np.float16)
+    records = [
+        UtteranceFbank("a", "s1", frames, {"seconds": "9.99", "room": "hall"}),
+        UtteranceFbank("b", "s2", frames[:50]),
+    ]
+    write_shards(tmp_path / "shards", records, spec=FbankSpec(num_mel_bins=8), provenance={})
+    known = shard_metadata(open_shards(tmp_path / "shards"))
+    assert known.utt2spk == {"a": "s1", "b": "s2"}
+    assert known.columns["seconds"] == pytest.approx({"a": 1.5, "b": 0.5})  # of the frames, not of the table
+    assert known.columns["room"] == {"a": "hall", "b": ""}
+
+
+def test_sides_of_trials(tmp_path: Path) -> None:
+    known = read_metadata(write(tmp_path, TABLE))
+    known = joined([known, Metadata({}, {"same": dict.fromkeys("abc", "x"), "partly": {"a": "x", "b": "y"}})])
+    trials = Trials(("a", "b"), ("b", "c"), np.array([True, False]))
+    attributes = trial_attributes(trials, known, known)
+    assert attributes.keys() == {"session", "snr_db"}  # the same for all, and not known of all: of no use
+    np.testing.assert_array_equal(attributes["session"], [["x", "y"], ["y", "x"]])
+    np.testing.assert_array_equal(attributes["snr_db"], [[10.5, 3.0], [3.0, 20.0]])
+
+
+def test_models_inherit_what_their_utterances_share(tmp_path: Path) -> None:
+    known = read_metadata(write(tmp_path, TABLE))
+    known = joined([known, Metadata({}, {"seconds": {"a": 2.0, "b": 3.0, "c": 1.0}})])
+    models = model_metadata(known, {"m": ("a", "b"), "n": ("c",)})
+    assert models.utt2spk == {"m": "s1", "n": "s2"}
+    assert models.columns["session"] == {"m": "several", "n": "x"}
+    assert models.columns["seconds"] == {"m": 5.0, "n": 1.0}
+    with pytest.raises(
+        UserError, match="Model 'm' is enrolled with utterances of 's1' and 's2'; valid: of one speaker"
+    ):
+        model_metadata(known, {"m": ("b", "c")})

@@ -1,0 +1,78 @@
+"""The field's lists in miniature: read, checked against the speakers in their ids, written for our shards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep import official_lists
+from data_prep.official_lists import VOXCELEB1, import_official
+from mqmha_jax.errors import UserError
+
+VOXCELEB = (
+    "1 id10270/5r0dWxy17C8/00001.wav id10270/x6uYqmx31kE/00002.wav\n"
+    "0 id10270/5r0dWxy17C8/00001.wav id10300/ize_eiCFEg0/00003.wav\n"
+)
+CNCELEB = "id00800-enroll test/id00800-singing-01-002.wav 1\nid00800-enroll test/id00801-vlog-01-001.wav 0\n"
+
+
+def write(tmp_path: Path, text: str, name: str = "list.txt") -> Path:
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("name", VOXCELEB1.values())
+def test_voxceleb_lists_are_recognised_by_their_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = write(tmp_path, VOXCELEB)
+    monkeypatch.setattr(official_lists, "VOXCELEB1", {2: name})
+    trials, said = import_official("voxceleb", path)
+    assert trials.enrol == ("id10270/5r0dWxy17C8/00001.wav",) * 2
+    assert trials.test == ("id10270/x6uYqmx31kE/00002.wav", "id10300/ize_eiCFEg0/00003.wav")
+    np.testing.assert_array_equal(trials.target, [True, False])
+    assert said == f"{name}: 1 target and 1 nontarget trials."
+
+
+def test_a_truncated_voxceleb_list_is_not_called_one(tmp_path: Path) -> None:
+    _, said = import_official("voxceleb", write(tmp_path, VOXCELEB))
+    assert said.startswith("VoxCeleb form, of another length than the six lists of VoxCeleb1")
+
+
+def test_cnceleb_enrolments_become_files(tmp_path: Path) -> None:
+    write(tmp_path, "id00800-enroll enroll/id00800-enroll.wav\n", "enroll.lst")
+    trials, said = import_official("cnceleb", write(tmp_path, CNCELEB), suffix=".flac")
+    assert trials.enrol == ("enroll/id00800-enroll.flac",) * 2
+    assert trials.test == ("test/id00800-singing-01-002.flac", "test/id00801-vlog-01-001.flac")
+    assert said.startswith("CN-Celeb: 1 target")
+    other = write(tmp_path, "id00801-enroll enroll/id00801-enroll.wav\n", "other.lst")
+    with pytest.raises(UserError, match="enrolment 'id00800-enroll' is not in the enrolment list"):
+        import_official("cnceleb", tmp_path / "list.txt", enrol_list=other)
+    write(tmp_path, "id00800-enroll\n", "enroll.lst")
+    with pytest.raises(UserError, match=r"enroll\.lst:1: 1 fields; valid: 'enrolment file'"):
+        import_official("cnceleb", tmp_path / "list.txt")
+
+
+def test_voxsrc(tmp_path: Path) -> None:
+    trials, said = import_official("voxsrc", write(tmp_path, "1 VoxSRC2022_dev/000.wav id10003/na8/00003.wav\n0 a b\n"))
+    assert trials.enrol == ("VoxSRC2022_dev/000.wav", "a")
+    assert said.startswith("VoxSRC form: 1 target")
+    with pytest.raises(UserError, match="a blind test list, which only the challenge can evaluate"):
+        import_official("voxsrc", write(tmp_path, "a.wav b.wav\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (VOXCELEB.replace("1 id10270", "0 id10270"), "trial 1 is labelled 0, but its speakers are id10270 and id10270"),
+        (
+            VOXCELEB + "0 id10270/x/00001.wav elsewhere.wav\n",
+            "trial 3: 'elsewhere.wav' tells no speaker; valid: ids such",
+        ),
+        ("1 id10270/a/00001.wav\n", "list.txt:1: 2 fields where a trial has three"),
+        ("", "is empty"),
+    ],
+)
+def test_damaged_lists_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        import_official("voxceleb", write(tmp_path, text))
