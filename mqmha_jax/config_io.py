@@ -143,6 +143,7 @@ def _misspelt_argument(path: Path, error: TypeError) -> UserError | None:
         return None
     section = getattr(schema, match[1] or "", None)
     names = _names(section) if section else [option.name.split(".")[-1] for option in options()]
+    names = [name for name in names if name != match[2]]  # another section may have an option of this name
     return UserError(f"{path}: {unknown_name('option', match[2], names)}")
 
 
