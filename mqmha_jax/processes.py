@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,12 +17,21 @@ from mqmha_jax.parallel import over_all_devices, replicated
 # Where no cluster tells, these say who is who.
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
+# A process that gives no sign of life for so long is lost, and the others end (JAX alone would wait 100 s). Threads of
+# C++ give the sign, however long a compilation or an evaluation takes.
+_HEARTBEAT_SECONDS = 30
+# One that ends with an error waits so long for the others to end too (JAX alone: 300 s).
+_SHUTDOWN_SECONDS = 60
+
 
 def join_processes() -> None:
     """Make this process one of many, before any device is used.
 
     Under Slurm, Open MPI, on Cloud TPU and on GKE, JAX finds the others by itself; elsewhere the three variables
     JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID say who they are.
+
+    When a process is lost later, JAX ends all others with an error: at once if it was the first, after 30 s without a
+    sign of life if it was another. So whatever starts the job sees it fail and can start it anew.
 
     Raises:
       UserError: some of the variables are missing or wrong, or the others can not be found.
@@ -33,12 +43,17 @@ def join_processes() -> None:
     for name in _VARIABLES[1:]:
         if given and not given[name].isdecimal():
             raise UserError(f"{name} is {given[name]!r}; it must be a whole number.")
+    initialize = partial(
+        jax.distributed.initialize,
+        heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+        shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+    )
     try:
         if given:
             address, number, index = given.values()
-            jax.distributed.initialize(address, int(number), int(index))
+            initialize(address, int(number), int(index))
         else:
-            jax.distributed.initialize()
+            initialize()
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"The processes of this job could not be joined: {error} Outside of Slurm, Open MPI, Cloud TPU and GKE set "

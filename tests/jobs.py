@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import to_dict
+from mqmha_jax.train.metrics_log import read_log
 
 DEVICES = 8
 """Virtual devices of a job, whatever the number of processes."""
@@ -26,8 +28,19 @@ def start_job(
     devices: int = DEVICES,
     overrides: Sequence[str] = (),
     of_process: Mapping[int, Sequence[str]] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """``mqmha train`` in several processes that share ``devices`` virtual devices; killed at the end if still alive."""
+    """``mqmha train`` in several processes that share ``devices`` virtual devices; killed at the end if still alive.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      processes: how many.
+      devices: in all.
+      overrides: for all processes.
+      of_process: more overrides for some.
+      variables: more environment variables for all.
+    """
     workdir.parent.mkdir(parents=True, exist_ok=True)
     path = workdir.parent / f"{workdir.name}.json"
     path.write_text(json.dumps(to_dict(config)))
@@ -39,6 +52,7 @@ def start_job(
     # Jobs of one test run share what they compile; in another place than the user's own programs.
     environment["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"mqmha-tests-{os.getuid()}")
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    environment |= variables or {}
     if processes > 1:
         command.append("--multi-process")
         environment |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": str(processes)}
@@ -68,6 +82,15 @@ def run_job(
         outputs = [process.communicate(timeout=300)[0] for process in running]
         assert [process.returncode for process in running] == [0] * processes, "\n".join(outputs)
     return outputs
+
+
+def wait_for_step(workdir: Path, step: int, job: Sequence[subprocess.Popen[str]]) -> None:
+    """Until the log of a running job tells of a step."""
+    deadline = time.monotonic() + 120
+    while not [line for line in read_log(workdir) if line["kind"] == "train" and line["step"] >= step]:
+        assert all(process.poll() is None for process in job), "the job ended early"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def free_port() -> int:

@@ -1,7 +1,6 @@
 """Several real processes are one program: equal results, agreement on when to stop, and resuming as fewer or more."""
 
 import signal
-import time
 from pathlib import Path
 
 import jax
@@ -13,8 +12,8 @@ from mqmha_jax.config_io import with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.processes import join_processes
 from mqmha_jax.train.metrics_log import read_log
-from tests.jobs import run_job, start_job
-from tests.runs import everything
+from tests.jobs import run_job, start_job, wait_for_step
+from tests.runs import assert_close, everything
 from tests.tiny import tiny_config, tiny_corpus
 
 
@@ -38,21 +37,6 @@ def two_processes(config: Config, tmp_path_factory: pytest.TempPathFactory) -> P
     workdir = tmp_path_factory.mktemp("runs") / "two"
     run_job(config, workdir, processes=2)
     return workdir
-
-
-def assert_close(one: Path, other: Path) -> None:
-    ours, theirs = everything(one), everything(other)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=2e-5, err_msg=name)
-
-
-def wait_for_step(workdir: Path, step: int, job: list) -> None:
-    deadline = time.monotonic() + 120
-    while not [line for line in read_log(workdir) if line["kind"] == "train" and line["step"] >= step]:
-        assert all(process.poll() is None for process in job), "the job ended early"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_two_processes_train_as_one(one_process: Path, two_processes: Path) -> None:
@@ -123,7 +107,7 @@ def test_missing_cluster_variables_are_named(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
-    def unknown_cluster() -> None:
+    def unknown_cluster(**patience: int) -> None:
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", unknown_cluster)

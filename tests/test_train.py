@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from mqmha_jax.train.checkpoint import Checkpoints, load_network
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.metrics_log import read_log
 from mqmha_jax.train.workdir import claim
+from tests.faulty_disk import NO_SPACE, build
+from tests.jobs import start_job
 from tests.runs import assert_same_run, everything
 from tests.tiny import tiny_config, tiny_corpus, write_tiny_shards
 
@@ -202,21 +205,15 @@ def test_a_half_written_checkpoint_is_never_picked_up(data: dict[str, str], fini
     assert_same_run(finished, tmp_path / "run")
 
 
-def test_a_full_disk_stops_with_the_last_good_checkpoint(
-    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first save works, the second finds no space."""
-    from orbax.checkpoint import v1 as ocp
-
-    real = ocp.training.Checkpointer.save_checkpointables_async
-
-    def full(self, step, *args, **kwargs):
-        if step > 4:
-            raise OSError(28, "No space left on device")
-        return real(self, step, *args, **kwargs)
-
-    monkeypatch.setattr(ocp.training.Checkpointer, "save_checkpointables_async", full)
-    with pytest.raises(UserError, match=r"No space left on device.*last good checkpoint is that of step 4"):
-        train(tiny_config(data), tmp_path, progress=False)
-    monkeypatch.undo()
-    assert train(tiny_config(data), tmp_path, progress=False).finished
+def test_a_full_disk_stops_with_the_last_good_checkpoint(data: dict[str, str], finished: Path, tmp_path: Path) -> None:
+    """The real command, on a disk that is full when the checkpoint of step 8 is written."""
+    full = {"LD_PRELOAD": str(build(tmp_path)), "FAULTS": f"{NO_SPACE} {tmp_path / 'run' / 'checkpoints' / '8'}"}
+    with start_job(tiny_config(data), tmp_path / "run", processes=1, variables=full) as [process]:
+        output = process.communicate(timeout=200)[0]
+    assert process.returncode == 1, output
+    assert re.search(r"No space left on device.*last good checkpoint is that of step 4.*Free some space", output)
+    assert "Traceback" not in output
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.steps == [4]
+    assert train(tiny_config(data), tmp_path / "run", progress=False).finished
+    assert_same_run(finished, tmp_path / "run")

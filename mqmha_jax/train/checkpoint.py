@@ -1,5 +1,8 @@
 """Checkpoints of a run: save in the background, resume exactly, load parts. The only file that imports Orbax."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,9 +13,11 @@ import jax
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
+from mqmha_jax.atomic import sync, sync_tree
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
+from mqmha_jax.processes import is_first_process, require_agreement
 from mqmha_jax.train.state import TrainState, initial_network
 from mqmha_jax.train.workdir import read_config
 
@@ -21,6 +26,12 @@ _EER = "eer"
 
 # A checkpoint holds three trees, so that extraction reads the network alone and fine-tuning network and head.
 _NETWORK, _HEAD, _TRAINING = "network", "head", "training"
+
+# Orbax writes under such a name until all is there, and never reads it.
+_UNFINISHED = ".orbax-checkpoint-tmp"
+
+# What a save needs for its directories before its first array; a disk that has so much is not quite full.
+_TRIAL_BYTES = 2**20
 
 
 class Checkpoints:
@@ -31,36 +42,52 @@ class Checkpoints:
 
         Args:
           workdir: the run's directory.
-          keep: how many of the latest stay on disk; None keeps all.
+          keep: how many of the latest stay on disk, for the one job that trains here; None only reads, or keeps all.
           keep_best: how many with the lowest dev EER stay as well.
+
+        Raises:
+          UserError: the directory can not be made, or the processes of a job do not see the same checkpoints.
         """
         self._directory = (workdir / DIRECTORY).resolve()
-        policies = ocp.training.preservation_policies
-        best = policies.BestN(get_metric_fn=_eer, reverse=True, n=keep_best, keep_checkpoints_without_metrics=False)
-        kept = policies.AnyPreservationPolicy([policies.LatestN(keep), best]) if keep else policies.PreserveAll()
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{self._directory} can not be made: {error.strerror}. Free some space (or mend the directory)."
+            ) from error
+        self._keep, self._keep_best = keep, keep_best
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=kept,
-            cleanup_tmp_directories=keep is not None,
+            preservation_policy=ocp.training.preservation_policies.PreserveAll(),  # see _remove_old
         )
+        if keep is not None:
+            if is_first_process():
+                for leftover in self._directory.glob(f"*{_UNFINISHED}*"):
+                    shutil.rmtree(leftover)
+            require_agreement(self.steps, f"list of checkpoints in {self._directory} (all must see one directory)")
 
     @property
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
-        latest = self._checkpointer.latest
-        return None if latest is None else latest.step
+        return max(self.steps, default=None)
 
     @property
     def best_step(self) -> int | None:
         """The step of the checkpoint with the lowest dev EER, or None if none was evaluated."""
-        evaluated = [checkpoint for checkpoint in self._checkpointer.checkpoints if checkpoint.metrics]
-        return min(evaluated, key=lambda checkpoint: _eer(checkpoint.metrics)).step if evaluated else None
+        return next(iter(self._best_first()), None)
 
     @property
     def steps(self) -> list[int]:
         """The steps of all complete checkpoints, rising."""
-        return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+        return sorted(checkpoint.step for checkpoint in self._complete())
+
+    def _complete(self) -> list[Any]:
+        # Orbax lists what is still being written, too; it gets its name when it is complete.
+        return [checkpoint for checkpoint in self._checkpointer.checkpoints if checkpoint.path.is_dir()]
+
+    def _best_first(self) -> list[int]:
+        return [step for _, step in sorted((c.metrics[_EER], c.step) for c in self._complete() if c.metrics)]
 
     def save(self, state: TrainState, *, eer: float | None = None) -> None:
         """Start saving the state; returns as soon as the arrays are copied, the files are written in the background.
@@ -73,10 +100,13 @@ class Checkpoints:
           UserError: this or the previous save could not be written, e.g. because the disk is full.
         """
         step = int(state.step)
-        if step == self.latest_step:
+        latest = self._checkpointer.latest  # complete or not; what lies on the disk need not look alike to all hosts
+        if latest is not None and step == latest.step:
             return
+        self.wait()
         metrics = None if eer is None else {_EER: eer}
         try:
+            self._try_disk(step)
             self._checkpointer.save_checkpointables_async(step, _split(state), force=True, metrics=metrics)
         except Exception as error:
             raise self._not_saved(error) from error
@@ -84,20 +114,44 @@ class Checkpoints:
     def save_network(self, step: int, network: PyTree, head: PyTree) -> None:
         """Save a network and its head alone: to be used, or to start from, but not to be resumed."""
         try:
+            self._try_disk(step)
             self._checkpointer.save_checkpointables(step, {_NETWORK: network, _HEAD: head}, force=True)
         except Exception as error:
             raise self._not_saved(error) from error
 
     def wait(self) -> None:
-        """Block until the last save is complete on disk.
+        """Block until the last save is complete on disk, and remove the checkpoints that it replaces.
 
         Raises:
           UserError: it could not be written.
         """
         try:
             self._checkpointer.wait()
+            if self._keep is not None and is_first_process():
+                self._remove_old(self._keep)
         except Exception as error:
             raise self._not_saved(error) from error
+
+    def _try_disk(self, step: int) -> None:
+        # Orbax's threads would wait five minutes for a directory that it can not make, and the process with them.
+        if is_first_process():
+            with tempfile.TemporaryDirectory(prefix=f"{step}{_UNFINISHED}-", dir=self._directory) as trial:
+                file = Path(trial, "trial")
+                file.write_bytes(bytes(_TRIAL_BYTES))
+                sync(file)
+
+    def _remove_old(self, keep: int) -> None:
+        # Orbax would empty a checkpoint under its own name, and one that is half gone when the power fails would still
+        # count. So it loses its name first; and nothing goes before the newest is safe on the disk.
+        steps = self.steps
+        old = sorted({*steps} - {*steps[-keep:], *self._best_first()[: self._keep_best]})
+        if old:
+            sync_tree(self._directory / str(steps[-1]))
+            sync(self._directory)
+        for step in old:
+            nameless = self._directory / f"{step}{_UNFINISHED}"
+            os.rename(self._directory / str(step), nameless)
+            shutil.rmtree(nameless)
 
     def restore(self, like: TrainState) -> TrainState:
         """The newest state, laid over the devices as ``like`` is.
@@ -144,7 +198,7 @@ class Checkpoints:
           UserError: there is no (such) checkpoint.
         """
         step = self._existing(step)
-        saved = self._checkpointer.checkpointables_metadata(step).metadata[_HEAD]
+        saved = self._metadata(step)[_HEAD]
         return self._load(step, {_HEAD: _on_one_device(saved)})[_HEAD], step
 
     def _existing(self, step: int | None) -> int:
@@ -156,7 +210,7 @@ class Checkpoints:
         return steps[-1] if step is None else step
 
     def _load(self, step: int, wanted: dict[str, PyTree]) -> dict[str, PyTree]:
-        saved = self._checkpointer.checkpointables_metadata(step).metadata
+        saved = self._metadata(step)
         if absent := [name for name in wanted if name not in saved]:
             raise UserError(
                 f"The checkpoint of step {step} in {self._directory} holds no {absent[0]}: it is no checkpoint of a "
@@ -164,7 +218,27 @@ class Checkpoints:
             )
         for name in wanted:
             self._check_shapes(step, wanted[name], saved[name])
-        return self._checkpointer.load_checkpointables(step, wanted)
+        try:
+            return self._checkpointer.load_checkpointables(step, wanted)
+        except Exception as error:  # Orbax, TensorStore and os each have their own
+            raise self._damaged(step, str(error)) from error
+
+    def _metadata(self, step: int) -> dict[str, PyTree]:
+        """Shapes and types of what a checkpoint holds."""
+        try:
+            saved = self._checkpointer.checkpointables_metadata(step).metadata
+        except Exception as error:
+            raise self._damaged(step, str(error)) from error
+        if not saved or None in saved.values():  # Orbax only warns
+            raise self._damaged(step, f"{', '.join(name for name in saved if saved[name] is None) or 'all'} missing")
+        return saved
+
+    def _damaged(self, step: int, reason: str) -> UserError:
+        return UserError(
+            f"The checkpoint of step {step} in {self._directory} can not be read ({reason[:200]}): a file of it is "
+            f"damaged or missing. Bring it back, or remove {self._directory / str(step)} to go on from another one; "
+            f"there are those of steps {', '.join(map(str, self.steps))}."
+        )
 
     def close(self) -> None:
         """Wait for the last save and release the directory."""
@@ -251,10 +325,6 @@ def _split(state: TrainState) -> dict[str, PyTree]:
             "counters": state.counters,
         },
     }
-
-
-def _eer(metrics: PyTree) -> float:
-    return metrics[_EER]
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:

@@ -3,11 +3,11 @@
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from mqmha_jax.atomic import write_json, write_text
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, load_config, to_dict
 from mqmha_jax.errors import UserError
@@ -48,10 +48,9 @@ def claim(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequenc
       A lock to keep open while training; another process that claims the directory meanwhile is refused.
 
     Raises:
-      UserError: the directory holds another experiment (the differing options are named), was trained on other data, or
-        is in use by another process.
+      UserError: the directory holds another experiment (the differing options are named), was trained on other data,
+        is in use by another process, or can not be written.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as on_error:
         lock = on_error.enter_context(_lock(workdir))
         if (workdir / CONFIG_NAME).exists():
@@ -85,7 +84,13 @@ def _check_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> None
             f"{workdir} holds a run with another configuration; these options differ (saved -> given): "
             f"{'; '.join(changed)}. Give the same options to resume, or another --workdir for a new run."
         )
-    known = json.loads((workdir / DATA_NAME).read_text())
+    try:
+        known = json.loads((workdir / DATA_NAME).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{workdir / DATA_NAME}, which tells what the run was trained on, can not be read ({error}); bring it back "
+            "or give another --workdir."
+        ) from error
     other = [f"{name}: {known.get(name)} -> {value}" for name, value in data.items() if known.get(name) != value]
     if other:
         raise UserError(
@@ -102,23 +107,15 @@ def read_speakers(workdir: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that it is either the old one or the new one, never half of it."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """The same for text."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def _lock(workdir: Path) -> TextIO:
-    lock = (workdir / LOCK_NAME).open("w")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / LOCK_NAME).open("w")
+    except OSError as error:
+        raise UserError(
+            f"The work directory {workdir} can not be written ({error.strerror}); free some space or give another "
+            "--workdir."
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
