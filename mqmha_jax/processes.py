@@ -1,8 +1,10 @@
 """Several processes as one program: joining them, and what they must agree on."""
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -22,6 +24,9 @@ _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _HEARTBEAT_SECONDS = 30
 # One that ends with an error waits so long for the others to end too (JAX alone: 300 s).
 _SHUTDOWN_SECONDS = 60
+
+_LONGEST_MESSAGE = 4096
+"""Bytes of a refusal that all processes hear."""
 
 
 def join_processes() -> None:
@@ -82,6 +87,30 @@ def require_agreement(mine: Any, what: str) -> None:
     digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
     if different := [i for i in range(len(digests)) if not np.array_equal(digests[i], digests[0])]:
         raise UserError(f"Process {different[0]} has another {what} than process 0; give all of them the same.")
+
+
+@contextlib.contextmanager
+def refused_together() -> Iterator[None]:
+    """What one process refuses inside, all refuse with the same message; none is left waiting for another.
+
+    Every process of the job has to come here.
+
+    Raises:
+      UserError: in every process, if it was raised in one.
+    """
+    refusal = ""
+    try:
+        yield
+    except UserError as error:
+        if jax.process_count() == 1:
+            raise
+        refusal = str(error)
+    if jax.process_count() == 1:
+        return
+    text = np.frombuffer(refusal.encode()[:_LONGEST_MESSAGE].ljust(_LONGEST_MESSAGE), np.uint8)
+    for said in multihost_utils.process_allgather(text):
+        if message := said.tobytes().decode(errors="ignore").rstrip():
+            raise UserError(message)
 
 
 def any_process(flag: bool, mesh: Mesh) -> jax.Array | np.bool_:

@@ -1,6 +1,7 @@
 """Several real processes are one program: equal results, agreement on when to stop, and resuming as fewer or more."""
 
 import signal
+import time
 from pathlib import Path
 
 import jax
@@ -79,6 +80,15 @@ def test_when_one_process_is_lost_the_other_ends_and_the_job_resumes(
     ours, theirs = everything(tmp_path / "run"), everything(two_processes)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_a_work_directory_of_another_run_is_refused_by_all(config: Config, two_processes: Path) -> None:
+    started = time.monotonic()
+    with start_job(with_overrides(config, ["loss.margin=0.3"]), two_processes, processes=2) as job:
+        outputs = [process.communicate(timeout=120)[0] for process in job]
+    assert [process.returncode for process in job] == [1, 1], outputs
+    assert all("holds a run with another configuration" in output for output in outputs), outputs
+    assert time.monotonic() - started < 50  # none waits for another
 
 
 def test_processes_with_different_options_are_refused(config: Config, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from mqmha_jax.train.skipped import SkippedSteps
 from mqmha_jax.train.start import started
 from mqmha_jax.train.state import TrainState
 from mqmha_jax.train.watchdog import report_stall
-from mqmha_jax.train.workdir import claim
+from mqmha_jax.train.workdir import claimed
 from mqmha_jax.types import Batch
 
 
@@ -84,7 +84,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     first = is_first_process()
 
     with (
-        claim(workdir, config, shards.identity(), shards.speakers) if first else contextlib.nullcontext(),
+        claimed(workdir, config, shards.identity(), shards.speakers),
         Checkpoints(
             workdir, keep=config.train.keep_checkpoints, keep_best=config.train.keep_best if dev else 0
         ) as checkpoints,

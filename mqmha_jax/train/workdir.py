@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,6 +11,7 @@ from mqmha_jax.atomic import write_json, write_text
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, load_config, to_dict
 from mqmha_jax.errors import UserError
+from mqmha_jax.processes import is_first_process, refused_together
 
 CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.txt", ".lock"
 
@@ -60,6 +61,16 @@ def claim(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequenc
         write_json(workdir / CONFIG_NAME, to_dict(config))
         on_error.pop_all()
     return lock
+
+
+@contextlib.contextmanager
+def claimed(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> Iterator[None]:
+    """``claim`` for the time inside, done by the first process; what it refuses, all processes of the job refuse."""
+    with contextlib.ExitStack() as lock:
+        with refused_together():
+            if is_first_process():
+                lock.enter_context(claim(workdir, config, data, speakers))
+        yield
 
 
 def read_config(workdir: Path) -> Config:
