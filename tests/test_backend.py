@@ -95,8 +95,9 @@ def test_bad_files_are_refused(tmp_path):
     np.savez(path, mean=np.zeros(3), matrix=np.eye(3) * np.nan)
     with pytest.raises(UserError, match="values that are not finite"):
         AffineMap.load(path)
+    (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="can not be written"):
-        fit_mean(VECTORS).save(tmp_path / "none" / "map.npz")
+        fit_mean(VECTORS).save(tmp_path / "file" / "map.npz")
 
 
 def test_data_that_teach_nothing_are_refused():

@@ -143,8 +143,9 @@ def test_wrong_use_is_refused(tmp_path):
         decision(np.nan)
     with pytest.raises(UserError, match="can not be read"):
         Calibration.load(tmp_path / "none.json")
+    (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="can not be written"):
-        fitted.save(tmp_path / "none" / "c.json")
+        fitted.save(tmp_path / "file" / "c.json")
     for content in ("[1", "[]", '{"features": []}', json.dumps(vars(fitted) | {"coefficients": [1.0, 2.0]})):
         (tmp_path / "broken.json").write_text(content)
         with pytest.raises(UserError, match=r"broken.json: no calibration.*fit and save it again"):

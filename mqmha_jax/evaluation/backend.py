@@ -1,6 +1,5 @@
 """Linear back-ends of embeddings: centring, whitening and LDA, each an affine map fitted on training embeddings."""
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Shaped
 from scipy.linalg import eigh
 
+from mqmha_jax.atomic import replacing
 from mqmha_jax.errors import UserError
 
 
@@ -180,14 +180,8 @@ def checked_vectors(vectors: Float[np.ndarray, "N E"], *, at_least: int) -> Floa
 
 def save_arrays(path: str | Path, **arrays: np.ndarray) -> None:
     """Writes an npz that appears whole or not at all, or raises a UserError."""
-    path = Path(path)
-    temporary = path.with_name(f".partial-{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: can not be written ({error.strerror}); choose another directory.") from error
+    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_arrays(path: str | Path, names: tuple[str, ...], what: str) -> list[Float64[np.ndarray, "..."]]:

@@ -1,7 +1,6 @@
 """From scores to log-likelihood ratios, and from these to decisions: same, different or unsure."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,6 +10,7 @@ from jaxtyping import Bool, Float64, Shaped
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 
+from mqmha_jax.atomic import write_json
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.quality import Features
 
@@ -55,13 +55,7 @@ class Calibration:
         Raises:
           UserError: the file can not be written.
         """
-        path = Path(path)
-        temporary = path.with_name(f".partial-{path.name}")
-        try:
-            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise UserError(f"{path}: can not be written ({error.strerror}); choose another directory.") from error
+        write_json(Path(path), asdict(self))
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibration":
