@@ -85,7 +85,8 @@ def build_train_step(
 
         start = (state.batch_stats, state.loss_state, optax.tree.zeros_like(state.params))
         parts = jax.tree.map(lambda x: _interleaved(x, num_parts), batch)
-        (batch_stats, loss_state, total), metrics = lax.scan(add_part, start, parts, unroll=unroll or num_parts == 1)
+        over_parts = _unrolled if unroll or num_parts == 1 else lax.scan
+        (batch_stats, loss_state, total), metrics = over_parts(add_part, start, parts)
         gradients = jax.tree.map(lambda x: x / num_parts, total)
         metrics = {name: value.mean() for name, value in metrics.items()}
         gradient_norm = optax.tree.norm(gradients)
@@ -112,6 +113,15 @@ def build_train_step(
         return kept.replace(step=state.step + 1, counters=counters), metrics
 
     return step
+
+
+def _unrolled(body: Callable, carry: Any, parts: dict[str, Array]) -> tuple[Any, Any]:
+    """``lax.scan``, written out: unlike its own ``unroll``, this leaves no trace of a loop."""
+    results = []
+    for i in range(len(parts["example"])):
+        carry, result = body(carry, {name: x[i] for name, x in parts.items()})
+        results.append(result)
+    return carry, jax.tree.map(lambda *values: jnp.stack(values), *results)
 
 
 def _interleaved(x: Array, parts: int) -> Array:
