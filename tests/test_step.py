@@ -75,11 +75,11 @@ def test_eight_devices_are_one_device_to_rounding(layout: str, after_five: Train
     assert_close(after_five, run(built(gentle(*overrides))))
 
 
+@pytest.mark.xfail(reason="since parts are written out, something on the way is float32; to be found", strict=True)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_in_float64_fifty_steps_agree_to_six_digits(layout: str) -> None:
+def test_in_float64_fifty_steps_agree_to_ten_digits(layout: str) -> None:
     overrides = [f"mesh.{name}={value}" for name, value in vars(LAYOUTS[layout]).items()]
-    # Schedules are float32, and their last digit depends on what a program computes together with them.
-    double = ("model.compute_dtype=float64", "optimizer.schedule=constant", "optimizer.warmup=0", "loss.margin_end=0")
+    double = ("model.compute_dtype=float64",)
 
     def final(config: Config, devices: int) -> TrainState:
         training = built(config, devices)
@@ -92,7 +92,7 @@ def test_in_float64_fifty_steps_agree_to_six_digits(layout: str) -> None:
     with jax.enable_x64(True):
         assert_close(
             final(gentle(*double), 1), final(gentle(*double, *overrides), 8), rtol=0, atol=1e-6
-        )  # something on the way is float32: 1.8e-7 was seen
+        )  # something on the way is float32: 1.1e-8 was seen
 
 
 def in_float64(state: TrainState) -> TrainState:
@@ -151,7 +151,7 @@ def test_accumulated_parts_average_their_gradients_and_share_one_update() -> Non
     after, metrics = whole.step(whole.init(), parallel.place_batch(some_batch(0), whole.mesh))
     expected = jax.tree.map(lambda old, one, other: old + (one + other) / 2, start, *moves)
     for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-8)
     assert np.isfinite(metrics["loss"])
 
 
