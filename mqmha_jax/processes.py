@@ -10,8 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.parallel import over_all_devices, replicated
@@ -84,7 +83,7 @@ def require_agreement(mine: Any, what: str) -> None:
     if jax.process_count() == 1:
         return
     digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).digest()
-    digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+    digests = _of_all_processes(np.frombuffer(digest, np.uint8))
     if different := [i for i in range(len(digests)) if not np.array_equal(digests[i], digests[0])]:
         raise UserError(f"Process {different[0]} has another {what} than process 0; give all of them the same.")
 
@@ -108,9 +107,25 @@ def refused_together() -> Iterator[None]:
     if jax.process_count() == 1:
         return
     text = np.frombuffer(refusal.encode()[:_LONGEST_MESSAGE].ljust(_LONGEST_MESSAGE), np.uint8)
-    for said in multihost_utils.process_allgather(text):
+    for said in _of_all_processes(text):
         if message := said.tobytes().decode(errors="ignore").rstrip():
             raise UserError(message)
+
+
+def _of_all_processes(mine: np.ndarray) -> np.ndarray:
+    """``[n]`` of each process as ``[processes, n]``.
+
+    ``multihost_utils.process_allgather`` waits for the first device only. A process that leaves then, because of what
+    it heard, breaks connections that its other devices are still making, and the program of the peer never ends.
+    """
+    mesh = Mesh(jax.devices(), "device")
+    one_each, everyone = NamedSharding(mesh, jax.P("device")), NamedSharding(mesh, jax.P())
+    rows = np.tile(mine, (jax.local_device_count(), 1))
+    everywhere = jax.make_array_from_process_local_data(one_each, rows)
+    gathered = jax.block_until_ready(jax.jit(_same, out_shardings=everyone)(everywhere))
+    owners = [device.process_index for device in jax.devices()]
+    first_rows = [owners.index(process) for process in range(jax.process_count())]
+    return np.asarray(gathered.addressable_data(0))[first_rows]
 
 
 def any_process(flag: bool, mesh: Mesh) -> jax.Array | np.bool_:
@@ -120,6 +135,10 @@ def any_process(flag: bool, mesh: Mesh) -> jax.Array | np.bool_:
     flags = np.full(jax.local_device_count(), flag)
     everywhere = jax.make_array_from_process_local_data(over_all_devices(mesh), flags)
     return jax.jit(_any, out_shardings=replicated(mesh))(everywhere)
+
+
+def _same(rows: jax.Array) -> jax.Array:
+    return rows
 
 
 def _any(flags: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Mean normalisation over valid frames."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,3 +31,9 @@ def test_sums_float16_in_float32() -> None:
 def test_a_row_without_valid_frames_is_zero() -> None:
     normalised = subtract_mean(jnp.ones((1, 3, 2)), jnp.zeros((1, 3), bool))
     np.testing.assert_array_equal(normalised, np.zeros((1, 3, 2)))
+
+
+def test_float64_stays_float64() -> None:
+    with jax.enable_x64(True):
+        normalised = subtract_mean(jnp.asarray([[[1.0], [1.0 + 1e-12]]], jnp.float64), jnp.ones((1, 2), bool))
+        np.testing.assert_allclose(normalised[0, :, 0], [-5e-13, 5e-13], rtol=1e-3)

@@ -125,7 +125,8 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
                 due = _due(config.train, step)
                 with clock.waiting_for_device():  # for the last step: the device works on this one meanwhile
                     while len(running) > (not any(due)):
-                        done = jax.device_get(running.popleft())
+                        # Of all devices: device_get alone waits for one, and a process may leave after the last step.
+                        done = jax.device_get(jax.block_until_ready(running.popleft()))
                         skipped.check(done.step, done.metrics)
                         stopping |= bool(done.stop)
                 clock.count_step()

@@ -55,7 +55,7 @@ def build_train_step(
         # One key per example, not per row: hosts see the same global batch in another row order.
         example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch["example"])
         mask = jnp.arange(batch["fbank"].shape[1])[None, :] < batch["num_frames"][:, None]
-        fbank = subtract_mean(batch["fbank"].astype(jnp.promote_types(batch["fbank"].dtype, jnp.float32)), mask)
+        fbank = subtract_mean(batch["fbank"], mask)
         fbank = spec_augment(fbank, mask, example_keys, config.spec_augment)
         embedding, new_variables = net.apply(
             {"params": params["net"], "batch_stats": batch_stats}, fbank, mask, train=True, mutable=["batch_stats"]
