@@ -79,6 +79,7 @@ def test_eight_devices_are_one_device_to_rounding(layout: str, after_five: Train
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_in_float64_fifty_steps_agree_to_ten_digits(layout: str) -> None:
     overrides = [f"mesh.{name}={value}" for name, value in vars(LAYOUTS[layout]).items()]
+
     def final(config: Config, devices: int) -> TrainState:
         training = built(config, devices)
         state = in_float64(training.init())
