@@ -5,7 +5,7 @@ EXTRAS ?=
 ARGS ?=
 RUN := .venv/bin/python -m
 
-.PHONY: environment demo test test-slow lint format requirements
+.PHONY: environment demo test test-slow test-beam lint format requirements
 
 environment:
 	@$(PYTHON) launch/environment.py --extras "$(EXTRAS)"
@@ -18,6 +18,15 @@ test: environment
 
 test-slow: environment
 	$(RUN) pytest -m slow $(ARGS)
+
+# Apache Beam in an environment of its own, see data_prep/requirements-beam.txt.
+BEAM := build/beam-venv
+
+test-beam:
+	$(PYTHON) -m venv $(BEAM)
+	$(BEAM)/bin/python -m pip install --quiet --requirement data_prep/requirements-beam.txt
+	$(BEAM)/bin/python -m pip install --quiet --no-deps --editable .
+	$(BEAM)/bin/python -m pytest -m "slow or not slow" tests/test_beam.py $(ARGS)
 
 lint: environment
 	$(RUN) ruff check .

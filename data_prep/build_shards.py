@@ -1,60 +1,39 @@
-"""From recordings to a directory of fbank shards, over all cores."""
+"""From recordings to a directory of fbank shards: all of it on this machine, or the part that falls to it."""
 
 import contextlib
 import functools
-import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Float16
 from tqdm import tqdm
 
+from data_prep.build_shard import Part, Rejection, ShardOptions, build_shard
+from data_prep.completion import BuildReport, complete, is_made, too_many
 from data_prep.manifest import Recording
 from data_prep.ordered_map import ordered_map
-from data_prep.versions import VersionPlan, random_generator, versions
+from data_prep.partial import Partial, describe_job
+from data_prep.pieces import SHARD_MEGABYTES, parse_range, piece
+from data_prep.versions import VersionPlan
 from mqmha_jax.config import FbankSpec
-from mqmha_jax.data.shard_writer import UtteranceFbank, shard_writer
+from mqmha_jax.data.shard_coding import Coding
+from mqmha_jax.data.shard_table import duplicate_id
+from mqmha_jax.data.shard_writer import refuse_taken
 from mqmha_jax.errors import UserError
 
-REJECTED_NAME = "rejected.jsonl"
+
+class Piece(NamedTuple):
+    """What a worker process gets."""
+
+    recordings: Sequence[Recording]
+    path: Path
+    part_path: Path
 
 
-class Rejection(NamedTuple):
-    """A recording that is not in the shards, and why."""
+Run = Callable[[Callable[[Piece], None], Iterable[Piece]], Generator[None, None, None]]
 
-    utterance: str
-    path: str
-    reason: str
-
-
-class BuildReport(NamedTuple):
-    """What became of a corpus.
-
-    Attributes:
-      num_recordings: recordings in the corpus.
-      num_utterances: utterances written, all versions.
-      num_speakers: speakers written, those of other speeds included.
-      num_frames: frames written.
-      rejected: recordings left out.
-    """
-
-    num_recordings: int
-    num_utterances: int
-    num_speakers: int
-    num_frames: int
-    rejected: tuple[Rejection, ...]
-
-
-class _Fbank(NamedTuple):
-    """One version of a recording as a worker returns it."""
-
-    utterance: str
-    speaker: str
-    speed_index: int
-    attributes: dict[str, str]
-    fbank: Float16[np.ndarray, "T F"]
+TIMEOUT_SECONDS = 1800.0
 
 
 def build_shards(
@@ -67,11 +46,18 @@ def build_shards(
     num_workers: int,
     max_rejected: int,
     progress: bool = True,
+    coding: Coding = "float16",
+    shard_megabytes: float = SHARD_MEGABYTES,
+    shard_range: str | None = None,
+    retry_rejected: bool = False,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    run: Run | None = None,
 ) -> BuildReport:
     """Reads every recording, makes its versions, computes their filterbanks and writes them in order.
 
-    The bytes written do not depend on ``num_workers``. Recordings that can not be read are listed in ``rejected.jsonl``
-    beside the shards, with path and reason; all versions of a recording are in the shards, or none.
+    Pieces of the corpus become files in ``DIRECTORY.partial``, each complete or not there; the same call goes on after
+    any end. Recordings that can not be used are listed in ``rejected.jsonl`` beside the shards, with path and reason.
+    The bytes written do not depend on ``num_workers``, on ``shard_range`` or on interruptions.
 
     Args:
       recordings: the corpus.
@@ -79,65 +65,100 @@ def build_shards(
       spec: the filterbank.
       plan: versions of every recording, at the rate of ``spec``; None: only the recording itself.
       provenance: written into the shards as it is.
-      num_workers: worker processes; 0 does the work in this process.
-      max_rejected: more unreadable recordings than this end the job.
+      num_workers: worker processes, each of which makes whole files; 0 does the work in this process.
+      max_rejected: more recordings that can not be used than this end the job.
       progress: show a bar on standard error.
+      coding: how frames are stored.
+      shard_megabytes: size of a file; a small corpus is cut into smaller ones, for all cores to have work.
+      shard_range: pieces to make here, as ``parse_range`` takes it; None: all. Whoever makes the last one completes the
+        directory.
+      retry_rejected: make finished pieces again that lack recordings, for instance because files have been mended.
+      timeout_seconds: a recording that takes longer is left out.
+      run: calls a function of a module for every item, anywhere that sees the same disk, and yields as often, in order;
+        None: ``num_workers`` processes of this machine.
 
     Raises:
-      UserError: too many recordings were rejected, none was left, an id appears twice, the directory exists, the disk
-        is full, or a noise or a room of the plan can not be read.
+      UserError: too many recordings were rejected, none was left, an id appears twice, the directory exists, another
+        process makes the same pieces, ``DIRECTORY.partial`` holds another job, a worker died, the disk is full, or a
+        noise or a room of the plan can not be read. Finished parts stay.
     """
+    if not recordings:
+        raise UserError("There are no recordings.")
+    _refuse_duplicates(recordings)
     plan = plan or VersionPlan(sample_rate_hz=spec.sample_rate_hz)
-    work = functools.partial(_versions_as_fbank, spec=spec, plan=plan)
-    class_order: dict[str, tuple[int, str]] = {}
-    rejected: list[Rejection] = []
-    num_frames = 0
+    options = ShardOptions(spec=spec, plan=plan, coding=coding, timeout_seconds=timeout_seconds)
+    job = describe_job(recordings, options, shard_megabytes)
+    target = Path(os.path.abspath(directory))  # of ".", too, there are neighbours
+    if not is_made(target, job):
+        refuse_taken(target)
+    partial = Partial(target)
+    with partial.opened(job) as count, _nothing_left_of_nothing(partial):
+        if not is_made(target, job):
+            pieces = range(count) if shard_range is None else parse_range(shard_range, count)
+            with partial.claimed(pieces):
+                run = run or functools.partial(ordered_map, num_workers=num_workers)
+                _make(partial, recordings, pieces, count, options, run, max_rejected, retry_rejected, progress)
+        return complete(partial, job, count, recordings, options, provenance, max_rejected)
+
+
+def _make(
+    partial: Partial,
+    recordings: Sequence[Recording],
+    pieces: range,
+    count: int,
+    options: ShardOptions,
+    run: Run,
+    max_rejected: int,
+    retry_rejected: bool,
+    progress: bool,
+) -> None:
+    """The pieces that are not finished."""
+    todo, rejected, num_utterances = [], list[Rejection](), 0
+
+    def count_in(part: Part) -> None:
+        nonlocal num_utterances
+        rejected.extend(part.rejected)
+        num_utterances += len(part.table["num_frames"])
+
+    for index in pieces:
+        part = partial.part(index, count)
+        if part is None or (retry_rejected and part.rejected):
+            todo.append(index)
+        else:
+            count_in(part)
+    sizes = [len(piece(recordings, index, count)) for index in todo]
+    total = sum(len(piece(recordings, index, count)) for index in pieces)
+    items = (Piece(piece(recordings, index, count), *partial.paths(index, count)) for index in todo)
     with (
-        shard_writer(directory, spec=spec, provenance=provenance, speaker_key=class_order.__getitem__) as writer,
-        contextlib.closing(ordered_map(work, recordings, num_workers)) as results,
-        tqdm(recordings, unit="recording", disable=not progress) as bar,
+        contextlib.closing(run(functools.partial(_make_piece, options=options), items)) as results,
+        tqdm(total=total, initial=total - sum(sizes), unit="recording", disable=not progress) as bar,
     ):
-        for recording, result in zip(bar, results, strict=True):
-            if isinstance(result, Rejection):
-                rejected.append(result)
-                if len(rejected) > max_rejected:
-                    raise UserError(_too_many(rejected, max_rejected, writer.num_utterances))
-                continue
-            for version in result:
-                class_order[version.speaker] = (version.speed_index, recording.speaker)
-                writer.add(UtteranceFbank(version.utterance, version.speaker, version.fbank, version.attributes))
-                num_frames += len(version.fbank)
-        if not writer.num_utterances:
-            raise UserError(_too_many(rejected, max_rejected, 0) if rejected else "There are no recordings.")
-        lines = [json.dumps(rejection._asdict(), ensure_ascii=False) + "\n" for rejection in rejected]
-        (writer.directory / REJECTED_NAME).write_text("".join(lines), errors="surrogateescape")
-        num_utterances = writer.num_utterances
-    return BuildReport(len(recordings), num_utterances, len(class_order), num_frames, tuple(rejected))
+        for index, size, _ in zip(todo, sizes, results, strict=True):
+            made = partial.part(index, count)
+            assert made is not None  # _make_piece has just written it
+            count_in(made)
+            bar.update(size)
+            if len(rejected) > max_rejected:
+                raise UserError(too_many(rejected, max_rejected, num_utterances, partial.directory))
 
 
-def _versions_as_fbank(recording: Recording, *, spec: FbankSpec, plan: VersionPlan) -> list[_Fbank] | Rejection:
-    from mqmha_jax.features.fbank import extract_fbank  # here: the worker limits XLA's threads first
+def _make_piece(item: Piece, options: ShardOptions) -> None:
+    """Makes one file of the shards, in whatever process this is called."""
+    item.part_path.unlink(missing_ok=True)  # of an earlier attempt; a part without its table is not finished
+    build_shard(*item, options=options)
 
-    def fbank(utterance: str, waveform: np.ndarray) -> Float16[np.ndarray, "T F"]:
-        seed = int(random_generator(plan.seed, f"{utterance}#dither").integers(2**31))
-        return extract_fbank(waveform, spec, seed).astype(np.float16)
 
+@contextlib.contextmanager
+def _nothing_left_of_nothing(partial: Partial) -> Iterator[None]:
     try:
-        waveform = recording.waveform(spec.sample_rate_hz)
-    except UserError as error:
-        return Rejection(recording.utterance, recording.origin, str(error))
-    # A noise that can not be read is no fault of the recording: its error ends the job.
-    made = list(versions(recording, waveform, plan))
-    try:
-        return [_Fbank(*version[:4], fbank(version.utterance, version.waveform)) for version in made]
-    except UserError as error:
-        return Rejection(recording.utterance, recording.origin, str(error))
+        yield
+    finally:
+        partial.discard_if_empty()
 
 
-def _too_many(rejected: Sequence[Rejection], max_rejected: int, num_accepted: int) -> str:
-    shown = "\n".join(f"  {rejection.path}: {rejection.reason}" for rejection in rejected[:5])
-    more = f"\n  and {len(rejected) - 5} more" if len(rejected) > 5 else ""
-    return (
-        f"{len(rejected)} recordings could not be used ({num_accepted} utterances could, and are removed again); at "
-        f"most {max_rejected} may be left out:\n{shown}{more}\nMend them, or allow more with --max-rejected."
-    )
+def _refuse_duplicates(recordings: Sequence[Recording]) -> None:
+    seen = set()
+    for recording in recordings:
+        if recording.utterance in seen:
+            raise duplicate_id(recording.utterance)
+        seen.add(recording.utterance)

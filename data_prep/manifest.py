@@ -28,8 +28,9 @@ class Recording(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """What to call the recording in a report: its path where it has one."""
-        return str(self.source) if isinstance(self.source, Path) else self.utterance
+        """What to call the recording in a report: where it comes from, or its name if its source does not say."""
+        says = type(self.source).__str__ is not object.__str__  # a path does, and the sources that the corpora define
+        return str(self.source) if says else self.utterance
 
     def waveform(self, sample_rate_hz: int) -> Float[np.ndarray, " n"]:
         """The samples, in [-1, 1].

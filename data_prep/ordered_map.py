@@ -1,26 +1,54 @@
-"""A map over worker processes that keeps the order and bounded memory."""
+"""A map over worker processes that keeps the order and bounded memory, and leaves nothing behind when it ends."""
 
 import collections
 import concurrent.futures
+import ctypes
 import itertools
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from multiprocessing import connection
+from typing import Any, TypeVar
 
 from mqmha_jax.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-TASKS_AHEAD = 8
+TASKS_AHEAD = 2
 """Tasks per worker handed out before their result is asked for: enough to keep workers busy behind a slow task."""
+
+NAME_BYTES = 512
+
+
+class _Note(ctypes.Structure):
+    """What a worker is at, in memory that the parent sees after its death."""
+
+    _fields_ = (("since", ctypes.c_double), ("deadline", ctypes.c_double), ("name", ctypes.c_char * NAME_BYTES))
+
+
+_note = _Note()  # in a worker: its own in the shared memory
 
 
 def num_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def now_at(name: str, deadline_seconds: float) -> None:
+    """Called in a function that is mapped: what it is at, to be named if the worker dies.
+
+    Args:
+      name: of what is worked on; empty: of nothing any more.
+      deadline_seconds: the worker ends itself if it is still at it after so long.
+    """
+    _note.since = time.time()
+    _note.deadline = _note.since + deadline_seconds
+    _note.name = name.encode(errors="surrogateescape")[: NAME_BYTES - 1]
 
 
 def ordered_map(
@@ -34,7 +62,7 @@ def ordered_map(
       num_workers: worker processes; 0 calls the function in this process.
 
     Raises:
-      UserError: a worker died.
+      UserError: a worker died; names what the workers were at.
       Exception: whatever the function raised.
     """
     if num_workers == 0:
@@ -43,28 +71,58 @@ def ordered_map(
     items = iter(items)
     # Not forked: JAX has threads in this process, whose locks a fork would copy in any state.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(num_workers, context, initializer=_single_thread) as pool:
-        try:
-            waiting = collections.deque(
-                pool.submit(function, item) for item in itertools.islice(items, num_workers * TASKS_AHEAD)
-            )
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
-                yield result
-        except BrokenProcessPool:
-            raise UserError(
-                "A worker process died; most often it ran out of memory. Try again with fewer workers, "
-                f"--num-workers {max(1, num_workers // 2)} for instance."
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+    notes = context.RawArray(_Note, num_workers)
+    others = set(multiprocessing.active_children())
+    pool = concurrent.futures.ProcessPoolExecutor(
+        num_workers, context, initializer=_begin, initargs=(notes, context.Value("i", 0))
+    )
+    try:
+        waiting = collections.deque(
+            pool.submit(function, item) for item in itertools.islice(items, num_workers * TASKS_AHEAD)
+        )
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+            yield result
+    except BrokenProcessPool:
+        raise UserError(_died(notes, num_workers)) from None
+    finally:
+        # What was begun is of no use any more, and could take minutes.
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
-def _single_thread() -> None:
+def _begin(notes: Any, num_begun: Any) -> None:
     """One thread per worker: many processes with a pool of threads each would only wait for each other."""
+    global _note
     os.environ["JAX_PLATFORMS"] = "cpu"
     # The user's own flags stay: other compiler options would round other bits than num_workers=0 does.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
     os.environ["NPROC"] = "1"  # size of XLA's thread pool
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and ends the workers
+    with num_begun.get_lock():
+        _note = notes[num_begun.value]
+        num_begun.value += 1
+    threading.Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    """Ends a worker whose parent was killed, which nobody else would, or that hangs where no signal reaches it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    while not connection.wait([parent.sentinel], timeout=1):
+        if _note.name and time.time() > _note.deadline:
+            os._exit(1)
+    os._exit(1)
+
+
+def _died(notes: Any, num_workers: int) -> str:
+    busy = sorted((note.since, note.name.decode(errors="replace")) for note in notes if note.name)
+    named = "".join(f"\n  {time.time() - since:.0f} s: {name}" for since, name in busy[:8])
+    return (
+        "A worker process died; most often it ran out of memory. Try again with fewer workers, "
+        f"--num-workers {max(1, num_workers // 2)} for instance."
+        + (f" The workers were at these recordings; leave out one that is huge or hangs:{named}" if named else "")
+    )

@@ -7,22 +7,37 @@ asked for change it.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from data_prep.corpora.folder import audio_files
+from data_prep.corpora.musan import FIRST_CHANNEL, KINDS, NoiseKind, noise_files, room_files
 from data_prep.manifest import Recording
 from mqmha_jax.augment import waveform as augment
 from mqmha_jax.data.shard_format import SPEED_MARK
 from mqmha_jax.errors import UserError, unknown_name
-from mqmha_jax.features.audio import read_audio
+from mqmha_jax.features.audio import WHOLE, Part, read_audio
 
 NOISE_SNR_DB = (0.0, 15.0)
-"""Range of signal to noise, as for the noises of Kaldi's VoxCeleb recipe."""
+MUSIC_SNR_DB = (5.0, 15.0)
+BABBLE_SNR_DB = (13.0, 20.0)
+"""Ranges of signal to noise. Kaldi's VoxCeleb recipe (egs/voxceleb/v2/run.sh) draws 15, 10, 5 or 0 dB for noise; 15,
+10, 8 or 5 for music; and 20, 17, 15 or 13 for each voice of the babble. Ours are uniform over the same ranges."""
+
+BABBLE_VOICES = (3, 7)
+"""Fewest and most voices of the babble, as there."""
+
+NOISE_GAP_S = 1.0
+"""Pause between one noise and the next, as there (``--fg-interval 1``)."""
+
+CHAIN = (("noise", 0.2), ("music", 0.2), ("babble", 0.2), ("reverb", 0.6))
+"""What ``chain`` does in this order, and how probably each."""
+
+CACHED_FILE_BYTES = 1 << 18
+"""Larger files of noise are read again each time: minutes of music for many workers would fill the memory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,13 +47,14 @@ class VersionPlan:
     Attributes:
       names: keys of ``AUGMENTATIONS``.
       speeds: playing speeds, 1.0 first; every other speed makes new speakers.
-      noise: folder of noises, for ``noise``.
+      noise: folder of noises, for ``noise``; MUSAN, with its music and speech, for ``music`` and ``babble`` too.
       room_responses: folder of room impulse responses, for ``reverb``.
       seed: of all random choices.
       sample_rate_hz: rate of the waveforms.
 
     Raises:
-      UserError: an unknown name, a repeated one, a missing folder, or speeds that do not start with 1.0.
+      UserError: an unknown name, a repeated one, a missing folder or kind of noise, or speeds that do not start with
+        1.0.
     """
 
     names: tuple[str, ...] = ("clean",)
@@ -59,11 +75,19 @@ class VersionPlan:
                 f"speeds={','.join(map(str, self.speeds))}: give different positive speeds with 1.0 first, such as "
                 "1.0,0.9,1.1; the speakers at speed 1.0 become the first classes, which fine-tuning keeps."
             )
-        for name, option, folder in (("noise", "noise", self.noise), ("reverb", "room-responses", self.room_responses)):
-            if name in self.names:
-                if folder is None:
-                    raise UserError(f"The version {name!r} needs a folder of audio files: give --{option} DIR.")
-                _files(folder)
+        for name in self.names:
+            self._check_sounds(name)
+
+    def _check_sounds(self, name: str) -> None:
+        """Refuses a version whose noises or rooms are not there."""
+        for kind in AUGMENTATIONS[name].noises:
+            if kind not in _noises(_required(name, "noise", self.noise)):
+                raise UserError(
+                    f"The version {name!r} needs {kind}, but {self.noise} has no folder {kind!r}. Give --noise the "
+                    f"folder of MUSAN, which holds {', '.join(KINDS)}."
+                )
+        if AUGMENTATIONS[name].rooms:
+            _rooms(_required(name, "room-responses", self.room_responses))
 
 
 class Version(NamedTuple):
@@ -110,7 +134,7 @@ def versions(recording: Recording, waveform: Float[np.ndarray, " n"], plan: Vers
                 speaker=recording.speaker + suffix,
                 speed_index=speed_index,
                 attributes={**recording.attributes, "speed": f"{speed:g}", "version": name},
-                waveform=AUGMENTATIONS[name](at_speed, random_generator(plan.seed, utterance), plan),
+                waveform=AUGMENTATIONS[name].make(at_speed, random_generator(plan.seed, utterance), plan),
             )
 
 
@@ -120,45 +144,89 @@ def random_generator(seed: int, utterance: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(digest[:16])])
 
 
-def _clean(waveform: Float[np.ndarray, " n"], rng: np.random.Generator, plan: VersionPlan) -> Float[np.ndarray, " n"]:
+Waveform = Float[np.ndarray, " n"]
+
+
+def _clean(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
     return waveform
 
 
-def _noise(waveform: Float[np.ndarray, " n"], rng: np.random.Generator, plan: VersionPlan) -> Float[np.ndarray, " n"]:
-    return augment.add_noise(waveform, _drawn(plan.noise, rng, plan), rng.uniform(*NOISE_SNR_DB), rng)
+def _noise(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
+    def next_noise() -> tuple[Waveform, float]:
+        return _drawn_noise("noise", rng, plan), rng.uniform(*NOISE_SNR_DB)
+
+    gap = round(NOISE_GAP_S * plan.sample_rate_hz)
+    return augment.add_noise_sequence(waveform, next_noise, rng, gap_samples=gap)
 
 
-def _reverb(waveform: Float[np.ndarray, " n"], rng: np.random.Generator, plan: VersionPlan) -> Float[np.ndarray, " n"]:
-    return augment.reverberate(waveform, _drawn(plan.room_responses, rng, plan))
+def _music(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
+    return augment.add_noise(waveform, _drawn_noise("music", rng, plan), rng.uniform(*MUSIC_SNR_DB), rng)
 
 
-def _telephone(
-    waveform: Float[np.ndarray, " n"], rng: np.random.Generator, plan: VersionPlan
-) -> Float[np.ndarray, " n"]:
+def _babble(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
+    number = rng.integers(BABBLE_VOICES[0], BABBLE_VOICES[1] + 1)
+    voices = [(_drawn_noise("speech", rng, plan), rng.uniform(*BABBLE_SNR_DB)) for _ in range(number)]
+    return augment.add_noises(waveform, voices, rng)
+
+
+def _reverb(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
+    assert plan.room_responses is not None  # VersionPlan checks it
+    return augment.reverberate(waveform, _drawn(_rooms(plan.room_responses), rng, plan, FIRST_CHANNEL))
+
+
+def _telephone(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
     return augment.telephone_band(waveform, rng, sample_rate_hz=plan.sample_rate_hz)
 
 
-AUGMENTATIONS: dict[
-    str, Callable[[Float[np.ndarray, " n"], np.random.Generator, VersionPlan], Float[np.ndarray, " n"]]
-] = {
-    "clean": _clean,
-    "noise": _noise,
-    "reverb": _reverb,
-    "telephone": _telephone,
+def _chain(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
+    for (name, probability), draw in zip(CHAIN, rng.random(len(CHAIN)), strict=True):
+        if draw < probability:
+            waveform = AUGMENTATIONS[name].make(waveform, rng, plan)
+    return waveform
+
+
+class Augmentation(NamedTuple):
+    """How a version is made, and from what.
+
+    Attributes:
+      make: ``(waveform, generator, plan) -> waveform``.
+      noises: kinds of noise that it draws.
+      rooms: whether it draws room responses.
+    """
+
+    make: Callable[[Waveform, np.random.Generator, VersionPlan], Waveform]
+    noises: tuple[NoiseKind, ...] = ()
+    rooms: bool = False
+
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "clean": Augmentation(_clean),
+    "noise": Augmentation(_noise, noises=("noise",)),
+    "music": Augmentation(_music, noises=("music",)),
+    "babble": Augmentation(_babble, noises=("speech",)),
+    "reverb": Augmentation(_reverb, rooms=True),
+    "telephone": Augmentation(_telephone),
+    "chain": Augmentation(_chain, noises=KINDS, rooms=True),
 }
 
 
-def _drawn(folder: Path | None, rng: np.random.Generator, plan: VersionPlan) -> Float[np.ndarray, " n"]:
-    assert folder is not None  # VersionPlan checks it
-    files = _files(folder)
-    return _read(files[rng.integers(len(files))], plan.sample_rate_hz)
+def _required(name: str, option: str, folder: Path | None) -> Path:
+    if folder is None:
+        raise UserError(f"The version {name!r} needs a folder of audio files: give --{option} DIR.")
+    return folder
 
 
-@functools.cache
-def _files(folder: Path) -> list[Path]:
-    return audio_files(folder)
+def _drawn_noise(kind: NoiseKind, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
+    assert plan.noise is not None  # VersionPlan checks it
+    return _drawn(_noises(plan.noise)[kind], rng, plan)
 
 
-@functools.lru_cache(maxsize=256)
-def _read(path: Path, sample_rate_hz: int) -> Float[np.ndarray, " n"]:
-    return read_audio(path, sample_rate_hz)
+def _drawn(files: Sequence[Path], rng: np.random.Generator, plan: VersionPlan, part: Part = WHOLE) -> Waveform:
+    path = files[int(rng.integers(len(files)))]
+    is_small = path.is_file() and path.stat().st_size <= CACHED_FILE_BYTES
+    return (_read_once if is_small else read_audio)(path, plan.sample_rate_hz, part)
+
+
+_noises = functools.cache(noise_files)
+_rooms = functools.cache(room_files)
+_read_once = functools.lru_cache(maxsize=256)(read_audio)

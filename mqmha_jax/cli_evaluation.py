@@ -1,5 +1,6 @@
 """The commands about trials: evaluate, compare, make-trials, import-trials."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,39 @@ class _Step(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         return "best" if value == "best" else click.INT.convert(value, param, ctx)
+
+
+def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
+    """One option for each field of ``BackendPlan``."""
+    options = [
+        click.option(
+            "--backend",
+            "fitted_on",
+            type=_PATH,
+            help="Shards to fit --whiten, --lda, --plda on, such as those of the training; with --embeddings: a file.",
+        ),
+        click.option(
+            "--whiten", type=click.Choice(["zca", "pca", "none"]), default="none", help="Back-end: whitening."
+        ),
+        click.option("--lda", type=click.IntRange(1), help="Back-end: size to which LDA reduces the embeddings."),
+        click.option("--plda", is_flag=True, help="Back-end: score by PLDA as well."),
+        click.option(
+            "--backend-utterances",
+            "per_speaker",
+            type=click.IntRange(2),
+            default=20,
+            help="At most so many utterances of each speaker, evenly spaced, are fitted on.",
+        ),
+        click.option(
+            "--shrinkage",
+            type=click.FloatRange(0, 1),
+            default=0.0,
+            help="Move the covariances of whitening and LDA so far towards the identity; for few utterances.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -60,6 +94,7 @@ class _Step(click.ParamType):
     default="embeddings",
     help="What is averaged over the utterances of a model.",
 )
+@_backend_options
 @click.option("--no-mean", is_flag=True, help="Do not subtract the mean embedding of the training set (or cohort).")
 @click.option(
     "--p-target",
@@ -98,6 +133,7 @@ def evaluate(
     step: int | Literal["best"] | None,
     strict: bool,
     output: Path | None,
+    **backend: Any,
 ) -> None:
     """Error rates with intervals, a report to look at, a threshold and a calibration for 'verify'.
 
@@ -109,9 +145,11 @@ def evaluate(
     from mqmha_jax.data.metadata import NOTHING_KNOWN, read_metadata
     from mqmha_jax.errors import UserError
     from mqmha_jax.evaluate_run import evaluate_run
+    from mqmha_jax.evaluation.backend_systems import BackendPlan
     from mqmha_jax.evaluation.evaluate import Measuring, OperatingPoint
-    from mqmha_jax.evaluation.evaluate_lists import Method, ScoreFiles, evaluate_lists
+    from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists
     from mqmha_jax.evaluation.file_source import FileSource
+    from mqmha_jax.evaluation.method import Method
     from mqmha_jax.evaluation.report import result_tables, write_evaluation
 
     if workdir and embeddings:
@@ -123,7 +161,7 @@ def evaluate(
     output = output or workdir / "evaluation"  # type: ignore[operator]  # one of the two was given
     known = read_metadata(metadata) if metadata else NOTHING_KNOWN
     further = (calibrate_data,) if calibrate_data else ()
-    method = Method(cohort, top_n, not no_mean, calibrate, quality, enrol_map, average)
+    method = Method(cohort, top_n, not no_mean, calibrate, quality, enrol_map, average, BackendPlan(**backend))
     rest: dict[str, Any] = {
         "known": known,
         "score_files": ScoreFiles(scores, llr),
@@ -209,15 +247,28 @@ def make_trials(
 @click.argument("official", type=_PATH)
 @click.argument("output", type=_PATH)
 @click.option("--enrol-list", type=_PATH, help="CN-Celeb: its enroll.lst.  [default: beside the list]")
+@click.option("--enrol-map", type=_PATH, help="CN-Celeb: its enroll.map.  [default: beside the list, if it is there]")
 @click.option("--suffix", help="Ending of your audio files where it is another than the list's, e.g. .flac.")
-def import_trials(form: str, official: Path, output: Path, enrol_list: Path | None, suffix: str | None) -> None:
-    """Check an OFFICIAL trial list and write it to OUTPUT with ids of utterances."""
-    from data_prep.official_lists import import_official
-    from data_prep.trials import write_trials
+def import_trials(
+    form: str, official: Path, output: Path, enrol_list: Path | None, enrol_map: Path | None, suffix: str | None
+) -> None:
+    """Check an OFFICIAL trial list and write it to OUTPUT with ids of utterances.
 
-    trials, said = import_official(form, official, enrol_list=enrol_list, suffix=suffix)
+    Of CN-Celeb also OUTPUT.map: the utterances of each enrolment, for 'mqmha evaluate --enrol-map'.
+    """
+    from data_prep.official_lists import import_official, write_models
+    from data_prep.trials import write_trials
+    from mqmha_jax.errors import UserError
+
+    if form != "cnceleb" and (enrol_list or enrol_map):
+        raise UserError(f"--enrol-list and --enrol-map belong to CN-Celeb; leave them out with {form}.")
+    trials, models, said = import_official(form, official, enrol_list=enrol_list, enrol_map=enrol_map, suffix=suffix)
     write_trials(output, trials)
     click.echo(f"{output}: {said}")
+    if models:
+        map_path = output.with_name(f"{output.name}.map")
+        write_models(map_path, models)
+        click.echo(f"{map_path}: what {len(models):,} enrolments are made of, for 'mqmha evaluate --enrol-map'.")
 
 
 def _called(paths: list[Path], system: str | None) -> str:

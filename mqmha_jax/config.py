@@ -61,6 +61,28 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Noise and reverberation that the training step mixes into clean crops; each example draws its own."""
+
+    noise: str = option(
+        "", "directory of shards of noises, whose speakers are noise, music and speech; empty: no noise"
+    )
+    rooms: str = option("", "file of rooms, as python -m data_prep rooms writes it; empty: no reverberation")
+    noise_probability: Fraction = option(0.2, "share of examples with a noise")
+    music_probability: Fraction = option(0.2, "share of examples with music")
+    babble_probability: Fraction = option(0.2, "share of examples with babble, several voices of the kind speech")
+    reverb_probability: Fraction = option(0.6, "share of examples in a room, noise and all")
+    one_at_a_time: bool = option(
+        False, "at most one of these per example, as in offline versions; otherwise each by its own chance"
+    )
+    noise_snr_db: tuple[float, float] = option((0.0, 15.0), "range of speech to noise, of mean powers")
+    music_snr_db: tuple[float, float] = option((5.0, 15.0), "range of speech to music")
+    babble_snr_db: tuple[float, float] = option((13.0, 20.0), "range of speech to each voice of the babble")
+    babble_voices: tuple[Positive, Positive] = option((3, 7), "fewest and most voices of the babble")
+    context_frames: Count = option(40, "frames before a crop whose echoes reach into it; longer decays are cut off")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SpecAugmentConfig:
     """Masks drawn per example inside the training step; a masked value becomes the utterance mean."""
 
@@ -185,6 +207,7 @@ class Config:
 
     fbank: FbankSpec = field(default_factory=FbankSpec)
     data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -7,7 +7,8 @@ from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.decisions import save_calibration, save_threshold
 from mqmha_jax.evaluation.evaluate import USUAL_MEASURING, Measuring
-from mqmha_jax.evaluation.evaluate_lists import COSINE_ONLY, NO_SCORE_FILES, Method, ScoreFiles, evaluate_lists
+from mqmha_jax.evaluation.evaluate_lists import NO_SCORE_FILES, ScoreFiles, evaluate_lists
+from mqmha_jax.evaluation.method import COSINE_ONLY, Method
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.run_source import RunSource, Step
 from mqmha_jax.evaluation.systems import COSINE
@@ -37,7 +38,7 @@ def evaluate_run(
       data: shards with the utterances of the lists; none: the run's dev shards.
       calibrate_data: shards with those of the calibration list, if they are not among these.
       lists: trial lists; none: the run's dev list.
-      method: cosine alone, or normalisation and calibration after it.
+      method: cosine alone, or other ways of scoring beside it.
       step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
       known: about the utterances, beside what the shards know.
       score_files: further systems.
@@ -48,6 +49,7 @@ def evaluate_run(
     Raises:
       UserError: run, data and lists are missing or do not fit together.
     """
+    method.check()  # before the network is loaded
     source = RunSource(workdir, data, calibrate_data, step=step, progress=progress)
     if not lists and not source.config.data.dev_trials:
         raise UserError(f"The run in {workdir} has no dev list; give one with --data DIR --trials FILE.")

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mqmha_jax.data.lists import number_names
+from mqmha_jax.data.metadata import Column
 from mqmha_jax.evaluation.metrics import detection_curve
 from mqmha_jax.evaluation.results import ListEvaluation, Measured, SystemScores
 from mqmha_jax.types import Embeddings, Trials
@@ -15,6 +17,12 @@ def system_scores(name, scores, target, *, calibrated=False):
         values |= {"actDCF 0.01": curve.act_dcf(0.01), "Cllr": curve.cllr(), "minCllr": curve.min_cllr()}
     metrics = {metric: Measured(value, value * 0.8, value * 1.3) for metric, value in values.items()}
     return SystemScores(name, scores, metrics, curve.equal_error_threshold(), calibrated)
+
+
+def words(enrol, test):
+    """A column of words, from those on each side of the trials."""
+    distinct, sides = number_names(enrol, test)
+    return Column(*sides, distinct)
 
 
 def simulated(name="first", *, num_speakers=24, per_speaker=6, prefix="", seed=0):
@@ -37,7 +45,10 @@ def simulated(name="first", *, num_speakers=24, per_speaker=6, prefix="", seed=0
         trials=trials,
         enrol_speaker=tuple(speakers[i] for i in owner[enrol]),
         test_speaker=tuple(speakers[i] for i in owner[test]),
-        attributes={"seconds": (seconds[enrol], seconds[test]), "gender": (gender[enrol], gender[test])},
+        attributes={
+            "seconds": Column(seconds[enrol], seconds[test], None),
+            "gender": words(gender[enrol].tolist(), gender[test].tolist()),
+        },
         systems=(
             system_scores("cosine", cosine, target),
             system_scores("noisy", cosine + rng.normal(size=len(cosine)).astype(np.float32), target),

@@ -104,7 +104,7 @@ def test_data_that_teach_nothing_are_refused():
     broken = VECTORS.copy()
     broken[7, 2] = np.inf
     for message, fit in (
-        ("1 of 480 embeddings are not finite, the first is number 8", lambda: fit_mean(broken)),
+        ("1 of the 480 embeddings are not finite, the first is number 8", lambda: fit_mean(broken)),
         ("There are 0 embeddings to fit", lambda: fit_mean(VECTORS[:0])),
         ("total covariance .* does not have full rank.*shrinkage", lambda: fit_whitening(VECTORS[:4])),
         (r"shrinkage is 2\.0; valid: 0 .none. to 1", lambda: fit_whitening(VECTORS, shrinkage=2.0)),

@@ -149,10 +149,13 @@ def test_cohort_calibration_and_the_best_step_in_one_go(workdir: Path) -> None:
     train, dev = workdir.parent / "train", workdir.parent / "dev.trials"
     write_trials(dev, make_trials({f"s{s}/{take}": f"s{s}" for s in range(4) for take in range(4)}, per_speaker=20))
     options = ["--as-norm", train, "--top-n", 4, "--calibrate", dev, "--calibrate-data", train, "--quality"]
+    options += ["--backend", train, "--lda", 2, "--shrinkage", 0.5, "--plda", "--backend-utterances", 3]
     output = ["--replicates", 20, "--output", workdir / "all"]
     code, text = invoke("evaluate", workdir, *options, *output)
     assert code == 0, text
-    assert "as-norm calibrated" in text
+    assert all(f"\n{name} calibrated" in text for name in ("cosine", "as-norm", "lda-cosine", "plda"))
+    settings = json.loads((workdir / "all" / "metrics.json").read_text())["settings"]
+    assert settings["back-end"].startswith("LDA to 2, PLDA; fitted on 24 utterances of 8 speakers in ")
     assert "dev.trials: 4 speakers ('s0', 's1', 's2' and more) were trained on: its calibration is too sure" in text
     assert (workdir / "calibration-8.json").exists()
     code, text = invoke("verify", workdir, workdir.parent / "audio/s9/0.wav", workdir.parent / "audio/s9/0.wav")
@@ -196,6 +199,7 @@ def test_evaluate_and_compare_stand_alone(workdir: Path, tmp_path: Path) -> None
         (["--scores", "s", "--output", "o", "--data", "d"], "--data and --step belong to the run in a WORKDIR"),
         (["--output", "o", "--trials", "none"], "none: the list can not be read"),
         (["x", "--step", "last"], "'last' is not a valid integer"),
+        (["x", "--lda", "2"], "LDA to 2 must be fitted on utterances of known speakers; give them with --backend"),
     ],
 )
 def test_evaluate_says_which_options_do_not_go_together(options: list[str], message: str) -> None:

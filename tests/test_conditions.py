@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from mqmha_jax.evaluation.conditions import MIN_TRIALS, group_trials, measure_conditions, number_values
+from mqmha_jax.data.metadata import Column
+from mqmha_jax.evaluation.html_report.conditions import MIN_TRIALS, group_trials, measure_conditions
 from mqmha_jax.evaluation.metrics import equal_error_rate
-from tests.evaluations import simulated
+from tests.evaluations import simulated, words
 
 
 def named(grouping):
@@ -13,24 +14,23 @@ def named(grouping):
 
 
 def test_few_words_are_paired_in_either_order():
-    grouping = group_trials(np.array(["male", "female", "female", "male"]), np.array(["female", "male", "female", ""]))
+    grouping = group_trials(words(["male", "female", "female", "male"], ["female", "male", "female", ""]))
     assert named(grouping) == ["female / male", "female / male", "female / female", "unknown"]
     assert grouping.names[-1] == "unknown"
     assert "male / male" not in grouping.names  # no trials
 
 
 def test_many_words_are_same_or_different():
-    sessions = np.array([f"session{i}" for i in range(6)], object)
-    assert named(group_trials(sessions, np.roll(sessions, 1))) == ["different"] * 6
-    with_gap = np.append(sessions[:5], "")
-    assert named(group_trials(sessions, with_gap)) == ["same"] * 5 + ["unknown"]
+    sessions = [f"session{i}" for i in range(6)]
+    assert named(group_trials(words(sessions, sessions[1:] + sessions[:1]))) == ["different"] * 6
+    assert named(group_trials(words(sessions, [*sessions[:5], ""]))) == ["same"] * 5 + ["unknown"]
 
 
 def test_numbers_are_divided_at_quartiles_of_the_smaller_side():
     rng = np.random.default_rng(0)
     enrol, test = rng.uniform(1, 30, (2, 1_000))
     enrol[7] = np.nan
-    grouping = group_trials(enrol, test)
+    grouping = group_trials(Column(enrol, test, None))
     assert grouping.names[-1] == "unknown"
     assert named(grouping)[7] == "unknown"
     counts = np.bincount(grouping.group)[:-1]
@@ -42,29 +42,30 @@ def test_numbers_are_divided_at_quartiles_of_the_smaller_side():
 
 
 def test_few_numbers_are_conditions_by_themselves():
-    assert named(group_trials(np.array([1, 3, 5, 3]), np.array([5, 3, 5, 1]))) == ["1", "3", "5", "1"]
+    column = Column(np.array([1.0, 3.0, 5.0, 3.0]), np.array([5.0, 3.0, 5.0, 1.0]), None)
+    assert named(group_trials(column)) == ["1", "3", "5", "1"]
 
 
-@pytest.mark.parametrize("column", [np.full(3, 2.05), np.full(3, np.nan), np.full(3, "cell"), np.full(3, "")])
+@pytest.mark.parametrize(
+    "column",
+    [
+        Column(np.full(3, 2.05), np.full(3, 2.05), None),
+        Column(np.full(3, np.nan), np.full(3, np.nan), None),
+        words(["cell"] * 3, ["cell"] * 3),
+        words([""] * 3, [""] * 3),
+    ],
+)
 def test_a_constant_column_is_one_condition(column):
-    assert len(group_trials(column, column).names) == 1
-
-
-def test_values_are_numbered_alphabetically():
-    values, (enrol, test) = number_values([("b", "a", "b"), ("c", "c", "a")])
-    assert values == ("a", "b", "c")
-    assert enrol.tolist() == [1, 0, 1]
-    assert test.tolist() == [2, 2, 0]
+    assert len(group_trials(column).names) == 1
 
 
 def test_rates_are_those_of_the_trials_of_the_condition():
     evaluation, _ = simulated()
-    conditions = measure_conditions(evaluation, group_trials(*evaluation.attributes["gender"]))
+    conditions = measure_conditions(evaluation, group_trials(evaluation.attributes["gender"]))
     assert [condition.name for condition in conditions] == ["female / female", "female / male", "male / male"]
     target = evaluation.trials.target
     for condition, kind in zip(conditions, ({"female"}, {"female", "male"}, {"male"}), strict=True):
-        sides = zip(*evaluation.attributes["gender"], strict=True)
-        members = np.array([set(pair) == kind for pair in sides])
+        members = np.array([set(evaluation.attributes["gender"].of(trial)) == kind for trial in range(len(target))])
         assert condition.num_targets == np.count_nonzero(members & target)
         assert condition.num_nontargets == np.count_nonzero(members & ~target)
         assert condition.num_speakers == (24 if len(kind) == 2 else 12)
@@ -84,7 +85,7 @@ def test_too_few_trials_have_no_rates():
     column = np.full(len(target), "common")
     column[np.flatnonzero(target)[: MIN_TRIALS - 1]] = "rare"
     column[np.flatnonzero(~target)[:MIN_TRIALS]] = "rare"
-    conditions = measure_conditions(evaluation, group_trials(column, column))
+    conditions = measure_conditions(evaluation, group_trials(words(column.tolist(), column.tolist())))
     of_rare = next(condition for condition in conditions if condition.name == "rare / rare")
     assert of_rare.num_targets == MIN_TRIALS - 1
     assert all(rates.eer is None and rates.miss is None for rates in of_rare.rates)
@@ -93,5 +94,5 @@ def test_too_few_trials_have_no_rates():
 
 def test_unknown_speakers_are_not_counted():
     evaluation = simulated()[0]._replace(enrol_speaker=None, test_speaker=None)
-    conditions = measure_conditions(evaluation, group_trials(*evaluation.attributes["seconds"]))
+    conditions = measure_conditions(evaluation, group_trials(evaluation.attributes["seconds"]))
     assert [condition.num_speakers for condition in conditions] == [None] * 4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from mqmha_jax.evaluation.confusions import changed_decisions, confused_pairs, hardest_trials
+from mqmha_jax.evaluation.html_report.confusions import changed_decisions, confused_pairs, hardest_trials
 from tests.evaluations import simulated, system_scores
 
 

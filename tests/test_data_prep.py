@@ -193,13 +193,16 @@ def test_bad_files_are_left_out_and_listed(audio: Path, tmp_path: Path) -> None:
 
 def test_too_many_bad_files_end_the_job_with_a_summary(audio: Path, tmp_path: Path) -> None:
     recordings = with_bad_files(audio, tmp_path)
-    with pytest.raises(UserError, match=r"(?s)2 recordings could not.*at most 1 .*text.wav.*20 ms.*--max-rejected"):
+    with pytest.raises(UserError, match=r"(?s)3 recordings could not.*at most 1 .*text.wav.*20 ms.*--retry-rejected"):
         build(recordings, tmp_path / "shards", max_rejected=1)
     with pytest.raises(UserError, match=r"(?s)1 recordings could not be used \(0 utterances could.*no such file"):
-        build([recordings[4]], tmp_path / "shards", max_rejected=9)
+        build([recordings[4]], tmp_path / "other", max_rejected=9)
     with pytest.raises(UserError, match="There are no recordings"):
-        build([], tmp_path / "shards")
-    assert not list(tmp_path.glob("*shards*"))
+        build([], tmp_path / "third")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["other.partial", "shards.partial"]
+    report, _ = build(recordings, tmp_path / "shards", max_rejected=3)  # what was finished is not lost
+    assert len(report.rejected) == 3
+    assert not (tmp_path / "shards.partial").exists()
 
 
 def test_duplicate_ids_are_refused(audio: Path, tmp_path: Path) -> None:
@@ -370,7 +373,7 @@ def test_csv_and_synthetic_commands(audio: Path, tmp_path: Path) -> None:
 def test_help_lists_every_option_with_meaning_and_default(command: str) -> None:
     for option in cli.prepare.commands[command].params:
         assert option.param_type_name == "argument" or option.help
-    text = run(command, "--help")
+    text = " ".join(run(command, "--help").split())
     assert "mel bands" in text
     assert "[default: 80]" in text
     assert "[default: clean]" in text

@@ -12,8 +12,8 @@ from mqmha_jax.evaluation.embed import Embedder, _embed_batch, embed
 from mqmha_jax.models.speaker_net import build_speaker_net
 
 F = 16
-LENGTHS = (37, 117, 40, 12, 64, 39, 13, 62, 131)  # three buckets
-SMALL_BATCHES = {"frames_per_batch": 400}  # four rows, then three, then two: all with filler rows
+LENGTHS = (37, 117, 40, 12, 64, 39, 13, 62, 131)
+SMALL_BATCHES = {"frames_per_batch": 400}  # of two rows, padded up to twelve times their length, and a filler row
 
 
 class Frames:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from mqmha_jax.data.lists import read_models
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.enrolment import enrol_models, enrolment_scores, read_models
+from mqmha_jax.evaluation.enrolment import enrol_models, enrolment_scores
 from mqmha_jax.evaluation.scoring import as_norm, cosine_scores
 from mqmha_jax.types import Embeddings, Trials
 
@@ -86,7 +87,7 @@ def test_malformed_lists_of_models_are_refused(tmp_path, content, message):
 
 
 def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(UserError, match="the list of models can not be read"):
+    with pytest.raises(UserError, match=r"none\.txt: the list can not be read"):
         read_models(tmp_path / "none.txt")
     with pytest.raises(UserError, match="Model 'm' has utterance 'x', which has no embedding; valid: one or"):
         enrol_models(UTTERANCES, {"m": ("a", "x")})

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from mqmha_jax.config import FbankSpec
-from mqmha_jax.data.eval_pipeline import EvalBatch, eval_batches, length_buckets, plan_batches
+from mqmha_jax.data.eval_pipeline import EvalBatch, eval_batches
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.data.shard_writer import UtteranceFbank, write_shards
-from mqmha_jax.errors import UserError
 
 
 class Frames(NamedTuple):
@@ -64,67 +63,16 @@ def test_padding_is_zero(batches: list[EvalBatch]) -> None:
 
 
 def test_filler_rows_are_marked_copies_of_the_first_row() -> None:
-    (batch,) = eval_batches(Frames((200, 190, 195)))
-    assert batch.index.tolist() == [0, 1, 2, -1]
-    assert batch.num_frames.tolist() == [200, 190, 195, 200]
+    (batch,) = eval_batches(Frames((200, 190, 195)), batch_multiple=4)
+    assert batch.index.tolist() == [1, 2, 0, -1]
+    assert batch.num_frames.tolist() == [190, 195, 200, 190]
     np.testing.assert_array_equal(batch.fbank[3], batch.fbank[0])
-
-
-def test_shapes_are_few_and_bounded(source: Frames, batches: list[EvalBatch]) -> None:
-    buckets = length_buckets(source.num_frames)
-    shapes = [batch.fbank.shape for batch in batches]
-    assert len(set(shapes)) <= 2 * len(buckets)
-    assert {num_frames for _, num_frames, _ in shapes} <= set(buckets)
-    for batch, (batch_size, num_frames, _) in zip(batches, shapes, strict=True):
-        assert batch_size * num_frames <= 2000
-        is_full = batch_size == 2000 // num_frames and (batch.index >= 0).all()
-        num_rows = (batch.index >= 0).sum()
-        assert is_full or batch_size == min(2000 // num_frames, 2 ** int(np.ceil(np.log2(num_rows))))
-
-
-def test_waiting_for_a_full_batch_pads_to_twice_the_length_at_most(source: Frames, batches: list[EvalBatch]) -> None:
-    for batch in batches:
-        own_buckets = [length_buckets(np.array([length]))[0] for length in batch.num_frames]
-        assert batch.fbank.shape[1] <= max(max(own_buckets), 2 * min(batch.num_frames))
-        assert batch.fbank.shape[1] <= 2 * min(batch.num_frames) or len(set(own_buckets)) == 1
-
-
-def padded_share(lengths: np.ndarray, **options: int) -> float:
-    plan = plan_batches(lengths, **options)
-    return 1 - lengths.sum() / sum(batch.batch_size * batch.num_frames for batch in plan)
-
-
-def test_buckets_do_not_depend_on_the_other_utterances() -> None:
-    lengths = np.random.default_rng(1).integers(1, 13_000, 4000)
-    every = length_buckets(lengths)
-    assert list(every) == sorted(set(every))
-    assert len(every) < 30
-    assert every[-1] == 12_000
-    for length in lengths[:50]:
-        (bucket,) = length_buckets(np.array([length]))
-        assert bucket in every
-        assert bucket == next(candidate for candidate in every if candidate >= min(length, 12_000))
-
-
-def test_little_is_padded_in_a_large_list_and_not_much_in_a_small_one() -> None:
-    """Lengths as in VoxCeleb1: 4 s to 145 s, 8.2 s on average."""
-    lengths = np.minimum(400 + np.random.default_rng(2).exponential(420, 20_000), 14_500).astype(int)
-    assert 0.02 < padded_share(lengths, max_frames=14_500) < 0.1
-    assert padded_share(lengths[:100], max_frames=14_500) < 0.35
-    assert padded_share(lengths[:1], max_frames=14_500) < 0.17
 
 
 def test_of_a_very_long_utterance_the_middle_is_taken() -> None:
     (batch,) = eval_batches(Frames((1000,)), max_frames=300)
     np.testing.assert_array_equal(batch.fbank[0, :, 1], np.arange(350, 650))
     assert batch.num_frames[0] == 300
-
-
-def test_rows_are_a_multiple_for_the_devices(source: Frames) -> None:
-    batches = list(eval_batches(source, frames_per_batch=2000, batch_multiple=3))
-    assert {len(batch.index) % 3 for batch in batches} == {0}
-    assert {len(batch.index) for batch in batches if batch.fbank.shape[1] > 1000} == {3}  # more than 2000 frames
-    assert sorted(rows(batches)) == list(range(len(source.lengths)))
 
 
 def test_shards_are_a_source(source: Frames, tmp_path: Path) -> None:
@@ -135,23 +83,19 @@ def test_shards_are_a_source(source: Frames, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[index], source.fbank(index))
 
 
+def test_hosts_take_equally_many_steps_of_equal_shapes(source: Frames) -> None:
+    options = {"frames_per_batch": 2000, "batch_multiple": 4}
+    alone = list(eval_batches(source, **options))
+    shares = [list(eval_batches(source, num_hosts=2, host=host, **options)) for host in (0, 1)]
+    assert len(alone) == len(shares[0]) == len(shares[1]) > 4
+    for whole, *parts in zip(alone, *shares, strict=True):
+        for name in EvalBatch._fields:
+            one, other = (getattr(part, name) for part in parts)
+            assert one.shape == other.shape
+            np.testing.assert_array_equal(
+                np.stack([one, other], axis=1).reshape(getattr(whole, name).shape), getattr(whole, name)
+            )
+
+
 def test_no_utterances_give_no_batches() -> None:
     assert list(eval_batches(Frames(()))) == []
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"frames_per_batch": 0}, "frames_per_batch is 0; it must be at least 1"),
-        ({"max_frames": 0}, "max_frames is 0; it must be at least 1"),
-        ({"batch_multiple": 0}, "batch_multiple is 0; it must be at least 1"),
-    ],
-)
-def test_options_out_of_range_are_refused(options: dict[str, int], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        plan_batches(np.array([5]), **options)
-
-
-def test_an_utterance_without_frames_is_named() -> None:
-    with pytest.raises(UserError, match="Utterance 2 of the source has no frames"):
-        list(eval_batches(Frames((5, 6, 0))))

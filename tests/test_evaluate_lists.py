@@ -11,9 +11,10 @@ from mqmha_jax.data.score_files import write_scores
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.calibration import fit_calibration
 from mqmha_jax.evaluation.evaluate import Measuring
-from mqmha_jax.evaluation.evaluate_lists import Method, ScoreFiles, evaluate_lists
+from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists
 from mqmha_jax.evaluation.file_source import FileSource
 from mqmha_jax.evaluation.leaks import shared_speakers
+from mqmha_jax.evaluation.method import Method
 from mqmha_jax.evaluation.metrics import equal_error_rate
 from mqmha_jax.evaluation.quality import score_feature
 from mqmha_jax.evaluation.scoring import as_norm, cosine_scores

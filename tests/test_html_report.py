@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.html_elements import Markup, element
-from mqmha_jax.evaluation.html_report import write_html_report
-from mqmha_jax.evaluation.html_summary import main_system
-from mqmha_jax.evaluation.html_words import wrong_answers
+from mqmha_jax.evaluation.html_report.elements import Markup, element
+from mqmha_jax.evaluation.html_report.report import write_html_report
+from mqmha_jax.evaluation.html_report.summary import main_system
+from mqmha_jax.evaluation.html_report.words import wrong_answers
 from mqmha_jax.evaluation.metrics import equal_error_rate
 from mqmha_jax.evaluation.results import Measured
-from tests.evaluations import simulated, system_scores
+from tests.evaluations import simulated, system_scores, words
 
 NASTY = "_<script>alert('x')</script>\"&'$a$_語"
 VOID = ("meta", "img")
@@ -175,7 +175,7 @@ def test_lists_of_which_nothing_is_known(tmp_path):
     bare = evaluation._replace(
         enrol_speaker=None,
         test_speaker=None,
-        attributes={"session": (np.full(len(scores), ""),) * 2},
+        attributes={"session": words([""] * len(scores), [""] * len(scores))},
         systems=(system_scores("one", perfect, evaluation.trials.target),),
         num_speakers=None,
         reliable=False,

@@ -31,7 +31,10 @@ name, here = pathlib.Path(sys.argv[1]).name, pathlib.Path({folder!r})
 jax = {{key: value for key, value in os.environ.items() if key.startswith("JAX_") and key != "JAX_PLATFORMS"}}
 stop = []
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
-def note(what): (here / f"{{what[0]}}.{{time.time_ns()}}.{{os.getpid()}}").write_text(json.dumps(what))
+def note(what):  # whole or not at all: others read while this writes
+    path = here.parent / f"{{what[0]}}.{{time.time_ns()}}.{{os.getpid()}}"
+    path.write_text(json.dumps(what))
+    path.rename(here / path.name)
 def together(calls):
     while len(list(here.iterdir())) < calls: time.sleep(0.01)
 note([name, *sys.argv[2:], jax])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mqmha_jax.data.lists import check_trials, read_trials, read_utt2spk, trial_positions
+from mqmha_jax.data.lists import check_trials, number_names, read_trials, read_utt2spk, trial_positions
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Trials
 
@@ -148,3 +148,10 @@ def test_models_are_looked_for_apart_from_utterances():
         check_trials(trials, "ab", known_models="a", name="dev")
     with pytest.raises(UserError, match="dev, test sides: 1 utterances"):
         check_trials(trials, "b", known_models="ab", name="dev")
+
+
+def test_names_are_numbered_alphabetically():
+    names, (enrol, test) = number_names(("b", "a", "b"), ("c", "c", "a"))
+    assert names == ("a", "b", "c")
+    assert enrol.tolist() == [1, 0, 1]
+    assert test.tolist() == [2, 2, 0]

@@ -72,8 +72,16 @@ def test_sides_of_trials(tmp_path: Path) -> None:
     trials = Trials(("a", "b"), ("b", "c"), np.array([True, False]))
     attributes = trial_attributes(trials, known, known)
     assert attributes.keys() == {"session", "snr_db"}  # the same for all, and not known of all: of no use
-    np.testing.assert_array_equal(attributes["session"], [["x", "y"], ["y", "x"]])
-    np.testing.assert_array_equal(attributes["snr_db"], [[10.5, 3.0], [3.0, 20.0]])
+    assert [attributes["session"].of(trial) for trial in (0, 1)] == [("x", "y"), ("y", "x")]
+    assert [attributes["snr_db"].of(trial) for trial in (0, 1)] == [(10.5, 3.0), (3.0, 20.0)]
+
+
+def test_a_number_that_differs_within_a_model_makes_words_of_the_column() -> None:
+    known = Metadata({}, {"snr_db": {"a": 10.5, "b": 3.0, "c": 20.0}})
+    models = model_metadata(known, {"m": ("a", "b"), "n": ("c",)})
+    trials = Trials(("m", "n"), ("a", "b"), np.array([True, False]))
+    column = trial_attributes(trials, models, known)["snr_db"]
+    assert [column.of(trial) for trial in (0, 1)] == [("several", "10.5"), ("20.0", "3.0")]
 
 
 def test_models_inherit_what_their_utterances_share(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from data_prep import official_lists
 from data_prep.official_lists import VOXCELEB1, import_official
+from mqmha_jax.cli_evaluation import import_trials
+from mqmha_jax.data.lists import check_trials, read_models, read_trials
 from mqmha_jax.errors import UserError
 
 VOXCELEB = (
@@ -27,7 +30,8 @@ def test_voxceleb_lists_are_recognised_by_their_length(
 ) -> None:
     path = write(tmp_path, VOXCELEB)
     monkeypatch.setattr(official_lists, "VOXCELEB1", {2: name})
-    trials, said = import_official("voxceleb", path)
+    trials, models, said = import_official("voxceleb", path)
+    assert models == {}
     assert trials.enrol == ("id10270/5r0dWxy17C8/00001.wav",) * 2
     assert trials.test == ("id10270/x6uYqmx31kE/00002.wav", "id10300/ize_eiCFEg0/00003.wav")
     np.testing.assert_array_equal(trials.target, [True, False])
@@ -35,16 +39,17 @@ def test_voxceleb_lists_are_recognised_by_their_length(
 
 
 def test_a_truncated_voxceleb_list_is_not_called_one(tmp_path: Path) -> None:
-    _, said = import_official("voxceleb", write(tmp_path, VOXCELEB))
+    *_, said = import_official("voxceleb", write(tmp_path, VOXCELEB))
     assert said.startswith("VoxCeleb form, of another length than the six lists of VoxCeleb1")
 
 
 def test_cnceleb_enrolments_become_files(tmp_path: Path) -> None:
     write(tmp_path, "id00800-enroll enroll/id00800-enroll.wav\n", "enroll.lst")
-    trials, said = import_official("cnceleb", write(tmp_path, CNCELEB), suffix=".flac")
+    trials, models, said = import_official("cnceleb", write(tmp_path, CNCELEB), suffix=".flac")
     assert trials.enrol == ("enroll/id00800-enroll.flac",) * 2
     assert trials.test == ("test/id00800-singing-01-002.flac", "test/id00801-vlog-01-001.flac")
     assert said.startswith("CN-Celeb: 1 target")
+    assert models == {}  # there is no enroll.map
     other = write(tmp_path, "id00801-enroll enroll/id00801-enroll.wav\n", "other.lst")
     with pytest.raises(UserError, match="enrolment 'id00800-enroll' is not in the enrolment list"):
         import_official("cnceleb", tmp_path / "list.txt", enrol_list=other)
@@ -53,8 +58,47 @@ def test_cnceleb_enrolments_become_files(tmp_path: Path) -> None:
         import_official("cnceleb", tmp_path / "list.txt")
 
 
+@pytest.mark.parametrize("name", ["id00800-enroll", "id00800"])
+def test_cnceleb_enrolments_of_several_utterances(tmp_path: Path, name: str) -> None:
+    """One list for both protocols: the joined file is embedded, or what the map names in its place."""
+    lists = tmp_path / "eval" / "lists"
+    lists.mkdir(parents=True)
+    write(lists, CNCELEB, "trials.lst")
+    write(lists, "id00800-enroll enroll/id00800-enroll.wav\nid00801-enroll enroll/id00801-enroll.wav\n", "enroll.lst")
+    rest = "id00801-enroll id00801/vlog-02-001.wav\n"
+    write(lists, f"{name} id00800/singing-01-001.wav id00800/drama-02-003.wav\n{rest}", "enroll.map")
+    out = tmp_path / "cn.trials"
+    result = CliRunner().invoke(import_trials, ["cnceleb", str(lists / "trials.lst"), str(out), "--suffix", ".flac"])
+    assert result.exit_code == 0, result.output
+    assert f"{out}.map: what 1 enrolments are made of" in result.output
+    models = read_models(f"{out}.map")
+    assert models == {"enroll/id00800-enroll.flac": ("id00800/singing-01-001.flac", "id00800/drama-02-003.flac")}
+    trials = read_trials(out)
+    assert {*trials.enrol} == models.keys()
+    shards = [*trials.enrol, *trials.test, *(utterance for own in models.values() for utterance in own)]
+    assert check_trials(trials, set(shards)) == check_trials(trials, set(shards), known_models=models) == []
+
+
+def test_damaged_enrolment_maps_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, CNCELEB)
+    write(tmp_path, "id00800-enroll enroll/id00800-enroll.wav\n", "enroll.lst")
+    write(tmp_path, "id00800-enroll id00800/a.wav id00801/b.wav\n", "enroll.map")
+    message = r"enroll\.map: 'id00800-enroll' is enrolled with 'id00801/b\.wav'; valid: utterances of id00800, such as"
+    with pytest.raises(UserError, match=message):
+        import_official("cnceleb", path)
+    other = write(tmp_path, "id00801-enroll id00801/b.wav\n", "other.map")
+    with pytest.raises(UserError, match=r"other\.map: enrolment 'id00800-enroll' of .*list\.txt is not in it"):
+        import_official("cnceleb", path, enrol_map=other)
+    with pytest.raises(UserError, match=r"none\.map: the list can not be read"):
+        import_official("cnceleb", path, enrol_map=tmp_path / "none.map")
+    result = CliRunner().invoke(import_trials, ["voxceleb", str(path), str(tmp_path / "o"), "--enrol-map", str(other)])
+    assert str(result.exception) == "--enrol-list and --enrol-map belong to CN-Celeb; leave them out with voxceleb."
+
+
 def test_voxsrc(tmp_path: Path) -> None:
-    trials, said = import_official("voxsrc", write(tmp_path, "1 VoxSRC2022_dev/000.wav id10003/na8/00003.wav\n0 a b\n"))
+    trials, _, said = import_official(
+        "voxsrc", write(tmp_path, "1 VoxSRC2022_dev/000.wav id10003/na8/00003.wav\n0 a b\n")
+    )
     assert trials.enrol == ("VoxSRC2022_dev/000.wav", "a")
     assert said.startswith("VoxSRC form: 1 target")
     with pytest.raises(UserError, match="a blind test list, which only the challenge can evaluate"):

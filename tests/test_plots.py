@@ -1,6 +1,7 @@
 """Pictures are written, show what they should, and refuse what has no error rate."""
 
 import matplotlib.image
+import matplotlib.text
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -37,6 +38,24 @@ def test_pictures_are_written(tmp_path):
         pixels = matplotlib.image.imread(tmp_path / name)
         assert pixels.shape[0] > 400
         assert pixels[..., :3].std() > 0.05  # not blank
+
+
+def test_names_are_drawn_as_they_stand(tmp_path, monkeypatch):
+    """With one "$" more, or with letters of another script, a name would be a broken formula, or a warning."""
+    drawn = {}
+
+    def figure(*size):
+        drawn["figure"] = drawing.new_figure(*size)
+        return drawn["figure"]
+
+    monkeypatch.setattr(plots, "new_figure", figure)
+    name = r"a$\frac{b$_c 说话人"
+    plots.detection_plot({name: scored(1.0)}, tmp_path / "det.png")
+    plots.score_histogram(*scored(1.0), tmp_path / "histogram.png", title=name)
+    plots.result_picture({name: scored(1.0)}, tmp_path / "result.png", name)
+    texts = [text for text in drawn["figure"].findobj(matplotlib.text.Text) if name in text.get_text()]
+    assert len(texts) == 3  # heading, legend and histogram
+    assert not any(text.get_parse_math() for text in texts)
 
 
 def test_curve_passes_through_the_marked_points(draw_detection):

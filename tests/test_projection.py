@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mqmha_jax.evaluation.projection import MAX_POINTS, embedding_map
+from mqmha_jax.evaluation.html_report.projection import MAX_POINTS, embedding_map
 from mqmha_jax.types import Embeddings
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mqmha_jax.evaluation.reliability import reliability
+from mqmha_jax.evaluation.html_report.reliability import reliability
 
 
 @pytest.fixture(scope="module")

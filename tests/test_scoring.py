@@ -130,7 +130,7 @@ COHORT = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
         (
             PAIR._replace(vectors=np.array([[1, 0], [np.nan, 1]], np.float32)),
             TRIAL,
-            "'b' is not finite .1 of 2 are not",
+            "1 of the 2 embeddings are not finite, the first is that of 'b'",
         ),
     ],
 )

@@ -15,8 +15,10 @@ import pytest
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from mqmha_jax.config import FbankSpec
-from mqmha_jax.data import shard_writer as writer_module
-from mqmha_jax.data.shard_format import FORMAT_VERSION, SEGMENT_FRAMES
+from mqmha_jax.data import shard_file as file_module
+from mqmha_jax.data.shard_directory import complete_directory
+from mqmha_jax.data.shard_file import ShardFileWriter
+from mqmha_jax.data.shard_format import FORMAT_VERSION, SEGMENT_FRAMES, shard_path
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.shard_writer import ShardWriter, UtteranceFbank, shard_writer, write_shards
 from mqmha_jax.errors import UserError
@@ -133,6 +135,7 @@ def test_data_worker_code_needs_no_jax() -> None:
 import sys
 sys.modules["jax"] = None
 import mqmha_jax.data.shard_writer, mqmha_jax.data.train_pipeline, mqmha_jax.data.eval_pipeline
+import data_prep.cli  # what a spawned worker of the preparation imports
 """
     subprocess.run([sys.executable, "-c", program], check=True, stderr=subprocess.DEVNULL)
 
@@ -214,7 +217,7 @@ def test_an_exception_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
 
 
 def disk_full_at_third_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Writer(writer_module.ArrayRecordWriter):  # type: ignore[misc]
+    class Writer(file_module.ArrayRecordWriter):  # type: ignore[misc]
         num_writes = 0
 
         def write(self, record: bytes) -> None:
@@ -223,7 +226,7 @@ def disk_full_at_third_write(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             super().write(record)
 
-    monkeypatch.setattr(writer_module, "ArrayRecordWriter", Writer)
+    monkeypatch.setattr(file_module, "ArrayRecordWriter", Writer)
 
 
 def disk_full_under_array_record(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +247,7 @@ def test_a_full_disk_leaves_nothing_and_says_what_to_do(
     fill: Callable[[pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(monkeypatch)
-    with pytest.raises(UserError, match=r"disk is full.*took .* MB.*has .* MB left.*Free some space"):
+    with pytest.raises(UserError, match=r"disk is full.*has .* MB left.*is removed again.*Free some space"):
         write(tmp_path / "shards")
     assert not list(tmp_path.iterdir())
 
@@ -326,7 +329,7 @@ def pickle_in_the_table(directory: Path) -> None:
         (remove_a_file, r"00000-of-00003 has 0 bytes.*missing"),
         (
             edit_info(format_version=FORMAT_VERSION + 1),
-            r"format version 2; this program reads versions up to 1.*Update",
+            r"format version 3; this program reads versions up to 2.*Update",
         ),
         (edit_info(speakers=["only"]), "do not belong together"),
         (edit_info(segment_frames="long"), r"shards.json is damaged \(segment_frames: .*valid integer"),
@@ -403,3 +406,56 @@ def test_shards_in_a_bucket_are_read_by_the_same_code(
     np.testing.assert_array_equal(open_shards("gs://bucket").fbank(5), corpus()[5].fbank.astype(np.float16))
     assert opened
     assert all(name.startswith("gs://bucket/") for name in opened)
+
+
+# ---- versions of the format, and files without records
+
+
+def test_shards_of_the_first_version_are_read(copy: Path) -> None:
+    """Version 1 knew neither measures nor codings nor jobs."""
+    path = copy / "shards.json"
+    info = json.loads(path.read_text())
+    for name in ("measures", "coding", "job"):
+        info.pop(name)
+    path.write_text(json.dumps(info | {"format_version": 1}))
+    shards = open_shards(copy)
+    assert shards.measures == {}
+    np.testing.assert_array_equal(shards.fbank(5), corpus()[5].fbank.astype(np.float16))
+
+
+def test_a_file_without_records_is_no_obstacle(tmp_path: Path) -> None:
+    """A preparation may reject all recordings of a piece."""
+    tables, files, lengths = [], [], (0, 3, 0, 2, 0)
+    for index, count in enumerate(lengths):
+        writer = ShardFileWriter(shard_path(tmp_path, index, len(lengths)), SPEC)
+        for number in range(count):
+            writer.add(corpus()[3]._replace(utterance=f"{index}-{number}"))
+        file, table = writer.close()
+        files.append(file)
+        tables.append(table)
+    complete_directory(tmp_path, files, tables, spec=SPEC, coding="float16", provenance={})
+    shards = open_shards(tmp_path)
+    assert len(shards) == 5
+    for index in range(5):
+        np.testing.assert_array_equal(shards.fbank(index), corpus()[3].fbank.astype(np.float16))
+    import tensorflow_datasets as tfds
+
+    records = tfds.builder_from_directory(tmp_path).as_data_source("train")
+    assert [record["utterance"].decode() for record in records][::2] == list(shards.utterances)
+
+
+def test_tables_of_files_with_other_columns_and_speakers_become_one(tmp_path: Path) -> None:
+    rows = [
+        UtteranceFbank("a", "z", corpus()[0].fbank, {"room": "hall"}, {"snr_db": 1.0}),
+        UtteranceFbank("b", "y", corpus()[0].fbank),
+        UtteranceFbank("c", "z", corpus()[0].fbank, {"room": "attic", "floor": "3"}, {"power": 2.0}),
+    ]
+    write_shards(tmp_path / "out", rows, spec=SPEC, provenance={}, records_per_shard=1)
+    shards = open_shards(tmp_path / "out")
+    assert len(shards.info.files) == 3
+    assert shards.speakers == ("y", "z")
+    assert shards.speaker.tolist() == [1, 0, 1]
+    assert shards.attributes["room"].tolist() == ["hall", "", "attic"]
+    assert shards.attributes["floor"].tolist() == ["", "", "3"]
+    with pytest.raises(UserError, match="'b' appears twice"):
+        write_shards(tmp_path / "twice", [*rows, rows[1]], spec=SPEC, provenance={}, records_per_shard=1)

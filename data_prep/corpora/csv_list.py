@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+from data_prep.corpora.confined import confined
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError
 
@@ -14,13 +15,14 @@ def csv_recordings(list_path: str | Path, root: str | Path | None = None) -> lis
 
     Args:
       list_path: UTF-8 with a header line; other columns than ``path`` and ``speaker`` become attributes.
-      root: what the paths are relative to; None: the folder of the list.
+      root: what the paths are relative to, and do not lead out of; None: the folder of the list.
 
     Returns:
       Recordings in the order of the list; the id is the path as it is written there.
 
     Raises:
-      UserError: the list is missing, empty or not UTF-8, lacks a column, or a line lacks a value or repeats a path.
+      UserError: the list is missing, empty or not UTF-8, lacks a column, or a line lacks a value, repeats a path
+        or names one outside of the root.
     """
     list_path = Path(list_path)
     if not list_path.is_file():
@@ -52,7 +54,14 @@ def csv_recordings(list_path: str | Path, root: str | Path | None = None) -> lis
                         "utterance id and must be unique. Remove one of the two lines."
                     )
                 line_of[path] = line
-                recordings.append(Recording(utterance=path, speaker=speaker, source=root / path, attributes=row))
+                recordings.append(
+                    Recording(
+                        utterance=path,
+                        speaker=speaker,
+                        source=confined(root, path, f"{list_path}:{line}"),
+                        attributes=row,
+                    )
+                )
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{list_path}: not a CSV file in UTF-8 ({error}).") from None
     if not recordings:

@@ -1,8 +1,10 @@
-"""Changes of a waveform that make the version copies of a corpus: speed, noise, reverberation, telephone.
+"""Changes of a waveform that make the version copies of a corpus: speed, noise, babble, reverberation, telephone.
 
 Plain NumPy, offline. All chance comes from the generator that is passed in. Nothing clips to [-1, 1]: what follows are
 float features.
 """
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.signal
@@ -40,7 +42,7 @@ def change_speed(waveform: Float[np.ndarray, " n"], factor: float) -> Float32[np
 def add_noise(
     waveform: Float[np.ndarray, " n"], noise: Float[np.ndarray, " m"], snr_db: float, rng: np.random.Generator
 ) -> Float32[np.ndarray, " n"]:
-    """Add noise at a given ratio of mean powers.
+    """Add one noise all along, at a given ratio of mean powers.
 
     Args:
       waveform: samples of the speech.
@@ -54,14 +56,81 @@ def add_noise(
     Raises:
       UserError: the noise holds no samples.
     """
+    return add_noises(waveform, [(noise, snr_db)], rng)
+
+
+def add_noises(
+    waveform: Float[np.ndarray, " n"],
+    noises: Sequence[tuple[Float[np.ndarray, " _"], float]],
+    rng: np.random.Generator,
+) -> Float32[np.ndarray, " n"]:
+    """Add several noises all along, as the voices of babble; each has its ratio to the speech, not to the sum so far.
+
+    Args:
+      waveform: samples of the speech.
+      noises: pairs of samples and ``snr_db``, as for ``add_noise``.
+      rng: draws the place of each.
+
+    Returns:
+      The sum.
+
+    Raises:
+      UserError: a noise holds no samples.
+    """
+    total = np.array(waveform, np.float32)
+    for noise, snr_db in noises:
+        segment = _excerpt(noise, len(waveform), rng)
+        total += np.float32(_gain(waveform, segment, snr_db)) * segment
+    return total
+
+
+def add_noise_sequence(
+    waveform: Float[np.ndarray, " n"],
+    next_noise: Callable[[], tuple[Float[np.ndarray, " _"], float]],
+    rng: np.random.Generator,
+    *,
+    gap_samples: int,
+) -> Float32[np.ndarray, " n"]:
+    """Add one noise after another with pauses between them, as Kaldi's foreground noises.
+
+    Args:
+      waveform: samples of the speech.
+      next_noise: gives samples at the same rate and the power of the whole speech over that of this noise, in dB; called
+        until the end of the speech is reached.
+      rng: draws the place at which a noise that is longer than what is left of the speech is cut out.
+      gap_samples: pause between the end of a noise and the start of the next.
+
+    Returns:
+      The sum.
+
+    Raises:
+      UserError: a noise holds no samples.
+
+    References:
+      ``augment_data_dir.py`` of Kaldi, https://github.com/kaldi-asr/kaldi (egs/wsj/s5/steps/data), option
+      ``--fg-interval``; there every noise begins with its first sample.
+    """
+    total = np.array(waveform, np.float32)
+    start = 0
+    while start < len(total):
+        noise, snr_db = next_noise()
+        piece = _excerpt(noise, min(len(noise), len(total) - start), rng)
+        total[start : start + len(piece)] += np.float32(_gain(waveform, piece, snr_db)) * piece
+        start += len(piece) + gap_samples
+    return total
+
+
+def _excerpt(noise: Float[np.ndarray, " _"], num: int, rng: np.random.Generator) -> Float32[np.ndarray, " num"]:
+    """``num`` samples from a random place; what is shorter is repeated."""
     if not len(noise):
         raise UserError("The noise to add holds no samples; leave the file out of the noise list.")
-    num = len(waveform)
-    start = rng.integers(len(noise) - num + 1 if len(noise) > num else len(noise))
-    segment = np.take(noise, np.arange(start, start + num), mode="wrap").astype(np.float32)
-    speech_power, noise_power = _power(waveform), _power(segment)
-    gain = np.sqrt(speech_power / noise_power / 10 ** (snr_db / 10)) if noise_power > 0 else 0.0
-    return (waveform + gain * segment).astype(np.float32)
+    start = rng.integers(len(noise) - num + 1 if len(noise) >= num else len(noise))
+    return np.take(noise, np.arange(start, start + num), mode="wrap").astype(np.float32)
+
+
+def _gain(speech: Float[np.ndarray, " n"], noise: Float[np.ndarray, " _"], snr_db: float) -> float:
+    noise_power = _power(noise)
+    return float(np.sqrt(_power(speech) / noise_power / 10 ** (snr_db / 10))) if noise_power > 0 else 0.0
 
 
 def reverberate(waveform: Float[np.ndarray, " n"], room_response: Float[np.ndarray, " m"]) -> Float32[np.ndarray, " n"]:

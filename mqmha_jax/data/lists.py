@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,32 @@ def read_utt2spk(path: str | Path) -> dict[str, str]:
     return speaker_of
 
 
+def read_models(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Reads which utterances enrol each model, in Kaldi's form of ``spk2utt``: ``model utterance utterance ...``.
+
+    Args:
+      path: text file in UTF-8, one model a line.
+
+    Returns:
+      Utterances of each model, in the order of the file.
+
+    Raises:
+      UserError: the file can not be read or is empty, a model has no utterance, comes twice or has one twice.
+    """
+    models: dict[str, tuple[str, ...]] = {}
+    for line_number, (model, *utterances) in text_lines(path):
+        if not utterances:
+            raise UserError(f"{path}:{line_number}: model {model!r} has no utterances; valid: 'model utterance ...'.")
+        if model in models:
+            raise UserError(f"{path}:{line_number}: model {model!r} is listed twice; give each one line.")
+        if len(set(utterances)) < len(utterances):
+            raise UserError(f"{path}:{line_number}: model {model!r} has an utterance twice; name each one once.")
+        models[model] = tuple(utterances)
+    if not models:
+        raise UserError(f"{path}: the list is empty; valid lines: 'model utterance utterance ...'.")
+    return models
+
+
 def check_trials(
     trials: Trials,
     known_utterances: Iterable[str],
@@ -148,6 +175,20 @@ def trial_positions(
     except KeyError:
         raise _unknown_utterances(name, trials, position) from None
     return enrol, test
+
+
+def number_names(*sides: Sequence[str]) -> tuple[tuple[str, ...], list[Int32[np.ndarray, " M"]]]:
+    """Numbers the distinct names on the sides of trials; hashing takes a fraction of the time of sorting them all.
+
+    Args:
+      sides: M names each, e.g. the speakers of the enrolment and of the test sides.
+
+    Returns:
+      The distinct names, ascending, and the position of each side's names among them, ``[M]`` each.
+    """
+    names = tuple(sorted({*chain(*sides)}))
+    position = {name: i for i, name in enumerate(names)}
+    return names, [np.fromiter(map(position.__getitem__, side), np.int32, len(side)) for side in sides]
 
 
 def text_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:

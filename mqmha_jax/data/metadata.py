@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int32
 
-from mqmha_jax.data.lists import read_utt2spk
+from mqmha_jax.data.lists import number_names, read_utt2spk
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Trials
@@ -30,6 +31,26 @@ class Metadata(NamedTuple):
 
 
 NOTHING_KNOWN = Metadata({}, {})
+
+
+class Column(NamedTuple):
+    """A column of the metadata on both sides of M trials.
+
+    Attributes:
+      enrol: ``[M]`` of the enrolment sides: numbers, or positions among the words (4 bytes instead of a word).
+      test: ``[M]`` of the test sides.
+      words: the distinct values, ascending; None: they are numbers.
+    """
+
+    enrol: Float[np.ndarray, " M"] | Int32[np.ndarray, " M"]
+    test: Float[np.ndarray, " M"] | Int32[np.ndarray, " M"]
+    words: tuple[str, ...] | None
+
+    def of(self, trial: int) -> tuple[str | float, str | float]:
+        """The values on the two sides of one trial."""
+        if self.words is None:
+            return float(self.enrol[trial]), float(self.test[trial])
+        return self.words[self.enrol[trial]], self.words[self.test[trial]]
 
 
 def shard_metadata(shards: FbankShards) -> Metadata:
@@ -105,7 +126,7 @@ def model_metadata(known: Metadata, models: Mapping[str, Sequence[str]]) -> Meta
     return Metadata(utt2spk, columns)
 
 
-def trial_attributes(trials: Trials, enrol: Metadata, test: Metadata) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def trial_attributes(trials: Trials, enrol: Metadata, test: Metadata) -> dict[str, Column]:
     """The columns of both sides of each trial.
 
     Args:
@@ -114,18 +135,24 @@ def trial_attributes(trials: Trials, enrol: Metadata, test: Metadata) -> dict[st
       test: about their test sides.
 
     Returns:
-      For each column that is known of all utterances of the list and differs between some, its values ``[M]`` on the
-      enrolment side and on the test side: floats, or strings.
+      Each column that is known of all utterances of the list and differs between some.
     """
+    # Values are looked up once for each utterance and gathered, not once for each of millions of trials.
+    (enrolled, (enrol_rows,)), (tested, (test_rows,)) = (number_names(side) for side in (trials.enrol, trials.test))
     attributes = {}
     for name in test.columns:
-        sides = [(trials.enrol, enrol.columns.get(name, {})), (trials.test, test.columns[name])]
         try:
-            one, other = (np.array([values[utterance] for utterance in side]) for side, values in sides)
+            one = [enrol.columns.get(name, {})[utterance] for utterance in enrolled]
+            other = [test.columns[name][utterance] for utterance in tested]
         except KeyError:  # not known of all
             continue
-        if len(np.unique(np.concatenate([one, other]))) > 1:
-            attributes[name] = (one, other)
+        if len({*one, *other}) == 1:
+            continue
+        if all(isinstance(value, float) for value in (*one, *other)):
+            attributes[name] = Column(np.array(one)[enrol_rows], np.array(other)[test_rows], None)
+        else:
+            words, (one_codes, other_codes) = number_names([str(v) for v in one], [str(v) for v in other])
+            attributes[name] = Column(one_codes[enrol_rows], other_codes[test_rows], words)
     return attributes
 
 

@@ -3,8 +3,9 @@
     fbank-train.array_record-00000-of-00002   records: adjacent segments of utterances, in the order of the table
     fbank-train.array_record-00001-of-00002
     dataset_info.json, features.json          what TensorFlow Datasets reads
-    utterances.npz                            the table: ids, speakers, lengths and string columns
+    utterances.npz                            the table, see shard_table.py
     shards.json                               ShardInfo; written last
+    rejected.jsonl                            recordings that a preparation left out, with reasons
 
 An utterance of T frames is ``ceil(T / SEGMENT_FRAMES)`` consecutive records, so the place of every frame follows from
 the lengths in the table alone.
@@ -12,22 +13,25 @@ the lengths in the table alone.
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pydantic
 from etils import epath
-from jaxtyping import Int, Int64, UInt8
+from jaxtyping import Int, Int64
 
 from mqmha_jax.config import FbankSpec
+from mqmha_jax.data.shard_coding import Coding, frame_features
 from mqmha_jax.errors import UserError
 
 SPEED_MARK = "#speed"
 """Stands in the name of a speaker that is another one's copy at another speed; these are the last classes."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 had neither measures nor another coding than float16; it is still read."""
+
 INFO_NAME = "shards.json"
 TABLE_NAME = "utterances.npz"
 
@@ -66,6 +70,9 @@ class ShardInfo(pydantic.BaseModel, extra="forbid", frozen=True):
       segment_frames: frames per record; the last record of an utterance may be shorter.
       speakers: names in the order of the classes.
       columns: names of the string columns of the table.
+      measures: names of its numeric columns.
+      coding: how the frames are stored.
+      job: what tells the preparation that made the shards from others; empty where there was none.
       files: the ArrayRecord files in order.
       table_sha256: checksum of the table.
     """
@@ -79,6 +86,9 @@ class ShardInfo(pydantic.BaseModel, extra="forbid", frozen=True):
     columns: tuple[str, ...]
     files: tuple[ShardFile, ...]
     table_sha256: str
+    measures: tuple[str, ...] = ()
+    coding: Coding = "float16"
+    job: str = ""
 
 
 def at_original_speed(speakers: Sequence[str]) -> tuple[str, ...]:
@@ -91,7 +101,7 @@ def shard_path(directory: AnyPath, index: int, count: int) -> AnyPath:
     return directory / f"fbank-train.array_record-{index:05d}-of-{count:05d}"
 
 
-def record_features(num_features: int) -> Any:
+def record_features(num_features: int, coding: Coding) -> Any:
     """The TensorFlow Datasets features of a record, whose fbank is ``[T, num_features]``."""
     import tensorflow_datasets as tfds  # here: the reader needs only its record parser
 
@@ -100,8 +110,7 @@ def record_features(num_features: int) -> Any:
             "utterance": tfds.features.Text(),
             "speaker": tfds.features.Text(),
             "first_frame": np.int32,
-            # Without encoding="bytes" float16 is stored as float32, twice the size.
-            "fbank": tfds.features.Tensor(shape=(None, num_features), dtype=np.float16, encoding="bytes"),
+            **frame_features(coding, num_features),
         }
     )
 
@@ -110,19 +119,6 @@ def first_records(num_frames: Int[np.ndarray, " N"], segment_frames: int) -> Int
     """The number of each utterance's first record; the last entry is the number of all records."""
     counts = -(-num_frames.astype(np.int64) // segment_frames)
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-
-
-def pack_strings(strings: Iterable[str]) -> tuple[UInt8[np.ndarray, " bytes"], Int64[np.ndarray, " N"]]:
-    """N strings as one UTF-8 text and the end of each in it: three million ids without objects or padding."""
-    encoded = [string.encode() for string in strings]
-    ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
-    return np.frombuffer(b"".join(encoded), np.uint8), ends
-
-
-def unpack_string(text: UInt8[np.ndarray, " bytes"], ends: Int64[np.ndarray, " N"], index: int) -> str:
-    """String ``index`` of those that ``pack_strings`` packed."""
-    first = int(ends[index - 1]) if index else 0
-    return text[first : int(ends[index])].tobytes().decode()
 
 
 def sha256(path: epath.Path | Path) -> str:

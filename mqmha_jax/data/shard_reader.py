@@ -8,21 +8,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
-from jaxtyping import Float16, Int32
+from jaxtyping import Float16, Float32, Int32
 from tensorflow_datasets.proto import tf_example_pb2
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data import shard_format
+from mqmha_jax.data.shard_coding import parse_frames
 from mqmha_jax.data.shard_format import INFO_NAME, TABLE_NAME, ShardInfo
+from mqmha_jax.data.shard_table import Table, load_table, unpack_string, unpack_strings
 from mqmha_jax.errors import UserError
 
 
-def open_shards(directory: epath.PathLike, *, original_speed_only: bool = False) -> "FbankShards":
+def open_shards(
+    directory: epath.PathLike, *, original_speed_only: bool = False, refuse_damaged: bool = True
+) -> "FbankShards":
     """Opens shards that ``write_shards`` or ``python -m data_prep`` made.
 
     Args:
       directory: where they lie; ``gs://`` addresses are read without a copy (with the extra ``gcs``).
       original_speed_only: leave out the copies at other speeds, which count as speakers of their own.
+      refuse_damaged: look at the size of every file; False: what a damaged file held fails when it is read.
 
     Raises:
       UserError: there are no complete shards at ``directory``, they are damaged, or a newer version wrote them.
@@ -34,7 +39,9 @@ def open_shards(directory: epath.PathLike, *, original_speed_only: bool = False)
         raise UserError(f"{directory} is no directory of shards: it {problem}. See python -m data_prep --help.")
     info = shard_format.parse_info(path)
     table = _read_table(directory, info)
-    _check(directory, info, table)
+    _check_table(directory, info, table)
+    if refuse_damaged:
+        _check_sizes(directory, info)
     return FbankShards(directory, info, table, original_speed_only=original_speed_only)
 
 
@@ -45,6 +52,7 @@ class FbankShards:
 
     Attributes:
       directory: where the shards lie.
+      info: the contents of ``shards.json``.
       provenance: where the data came from, as written.
       spec: how the frames were computed.
       speakers: names of the C speakers; the position is the class.
@@ -53,20 +61,19 @@ class FbankShards:
     """
 
     directory: epath.Path
+    info: ShardInfo
     provenance: Mapping[str, Any]
     spec: FbankSpec
     speakers: tuple[str, ...]
     speaker: Int32[np.ndarray, " N"]
     num_frames: Int32[np.ndarray, " N"]
 
-    def __init__(
-        self, directory: epath.Path, info: ShardInfo, table: Mapping[str, np.ndarray], *, original_speed_only: bool
-    ) -> None:
+    def __init__(self, directory: epath.Path, info: ShardInfo, table: Table, *, original_speed_only: bool) -> None:
         self.directory = directory
+        self.info = info
         self.provenance = info.provenance
         self.spec = info.fbank
         self.speakers = shard_format.at_original_speed(info.speakers) if original_speed_only else info.speakers
-        self._info = info
         self._table = table
         self._original_speed_only = original_speed_only
         self._rows = np.flatnonzero(table["speaker"] < len(self.speakers))  # of the table; the first classes stay
@@ -97,16 +104,20 @@ class FbankShards:
     def attributes(self) -> Mapping[str, np.ndarray]:
         """String columns by name, each ``[N]``; an utterance without a value has the empty string."""
         columns = {}
-        for name in self._info.columns:
-            text, ends = self._table[f"column/{name}/text"], self._table[f"column/{name}/ends"]
-            values = [shard_format.unpack_string(text, ends, index) for index in range(len(ends))]
-            columns[name] = np.array(values)[self._table[f"column/{name}/code"][self._rows]]
+        for name in self.info.columns:
+            values = np.array(unpack_strings(self._table, f"column/{name}"))
+            columns[name] = values[self._table[f"column/{name}/code"][self._rows]]
         return columns
+
+    @functools.cached_property
+    def measures(self) -> Mapping[str, Float32[np.ndarray, " N"]]:
+        """Numeric columns by name; an utterance without a value has NaN."""
+        return {name: self._table[f"measure/{name}"][self._rows] for name in self.info.measures}
 
     def utterance(self, index: int) -> str:
         """The id of utterance ``index``, without making those of all others."""
         row = int(self._rows[index])
-        return shard_format.unpack_string(self._table["utterance/text"], self._table["utterance/ends"], row)
+        return unpack_string(self._table["utterance/text"], self._table["utterance/ends"], row)
 
     def fbank(self, index: int) -> Float16[np.ndarray, "T F"]:
         """All frames of utterance ``index``.
@@ -137,7 +148,7 @@ class FbankShards:
 
     def identity(self) -> dict[str, Any]:
         """What tells these shards from others, as JSON values: a fingerprint of data and classes, and their sizes."""
-        checksums = [file.sha256 for file in self._info.files] + [self._info.table_sha256]
+        checksums = [file.sha256 for file in self.info.files] + [self.info.table_sha256]
         return {
             "fingerprint": hashlib.sha256(" ".join(checksums).encode()).hexdigest(),
             "speakers": hashlib.sha256("\0".join(self.speakers).encode()).hexdigest(),
@@ -153,7 +164,7 @@ class FbankShards:
         """
         differing = [
             self._path(index).name
-            for index, file in enumerate(self._info.files)
+            for index, file in enumerate(self.info.files)
             if shard_format.sha256(self._path(index)) != file.sha256
         ]
         if differing:
@@ -163,8 +174,8 @@ class FbankShards:
             )
 
     def _frames(self, index: int, first_frame: int, num_frames: int) -> Float16[np.ndarray, "T F"]:
-        first_segment, offset = divmod(first_frame, self._info.segment_frames)
-        end_segment = -(-(first_frame + num_frames) // self._info.segment_frames)
+        first_segment, offset = divmod(first_frame, self.info.segment_frames)
+        end_segment = -(-(first_frame + num_frames) // self.info.segment_frames)
         segments = [self._segment(index, segment) for segment in range(first_segment, end_segment)]
         frames = segments[0] if len(segments) == 1 else np.concatenate(segments)
         return frames[offset : offset + num_frames]
@@ -172,12 +183,12 @@ class FbankShards:
     def _segment(self, index: int, segment: int) -> Float16[np.ndarray, "T F"]:
         """Segment ``segment`` of an utterance, checked against the table."""
         record = int(self._first_record[index]) + segment
-        first_frame = segment * self._info.segment_frames
-        length = min(self._info.segment_frames, int(self.num_frames[index]) - first_frame)
+        first_frame = segment * self.info.segment_frames
+        length = min(self.info.segment_frames, int(self.num_frames[index]) - first_frame)
         try:
             # Parsed by hand: TensorFlow Datasets' own parser takes several times as long as the read.
             feature = tf_example_pb2.Example.FromString(self._records[record]).features.feature
-            frames = np.frombuffer(feature["fbank"].bytes_list.value[0], np.float16).reshape(length, -1)
+            frames = parse_frames(feature, self.info.coding, length)
             place = (feature["utterance"].bytes_list.value[0].decode(), feature["first_frame"].int64_list.value[0])
         except Exception as error:  # whatever damaged bytes lead to; the reader's own errors are untyped
             raise self._unreadable(record, str(error)) from error
@@ -193,7 +204,7 @@ class FbankShards:
         )
 
     def _path(self, file: int) -> epath.Path:
-        return shard_format.shard_path(self.directory, file, len(self._info.files))
+        return shard_format.shard_path(self.directory, file, len(self.info.files))
 
 
 class _WholeFile(NamedTuple):
@@ -205,7 +216,7 @@ class _WholeFile(NamedTuple):
     examples_in_shard: int
 
 
-def _read_table(directory: epath.Path, info: ShardInfo) -> dict[str, np.ndarray]:
+def _read_table(directory: epath.Path, info: ShardInfo) -> Table:
     path = directory / TABLE_NAME
     if not path.is_file() or shard_format.sha256(path) != info.table_sha256:
         raise UserError(
@@ -214,15 +225,12 @@ def _read_table(directory: epath.Path, info: ShardInfo) -> dict[str, np.ndarray]
         )
     names = ["speaker", "num_frames", "utterance/text", "utterance/ends"]
     names += [f"column/{column}/{part}" for column in info.columns for part in ("code", "text", "ends")]
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (ValueError, KeyError) as error:  # objects; a column is missing
-        raise UserError(f"{path} is not a table of utterances: {error}. Prepare the shards again.") from error
+    names += [f"measure/{measure}" for measure in info.measures]
+    return load_table(path, names)
 
 
-def _check(directory: epath.Path, info: ShardInfo, table: Mapping[str, np.ndarray]) -> None:
-    """What can be known without reading the records: lengths agree, and every file has the size it was written with."""
+def _check_table(directory: epath.Path, info: ShardInfo, table: Table) -> None:
+    """What can be known without reading the records."""
     num_utterances = len(table["num_frames"])
     num_records = int(shard_format.first_records(table["num_frames"], info.segment_frames)[-1])
     if (
@@ -233,6 +241,9 @@ def _check(directory: epath.Path, info: ShardInfo, table: Mapping[str, np.ndarra
         or int(table["speaker"].max()) >= len(info.speakers)
     ):
         raise UserError(f"{directory}: {TABLE_NAME} and {INFO_NAME} do not belong together. Prepare the shards again.")
+
+
+def _check_sizes(directory: epath.Path, info: ShardInfo) -> None:
     for index, file in enumerate(info.files):
         path = shard_format.shard_path(directory, index, len(info.files))
         size = path.stat().length if path.is_file() else 0

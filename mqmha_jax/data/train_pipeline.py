@@ -6,12 +6,13 @@ h-th. So a run resumes at any step without saved state, and hosts and workers ch
 """
 
 import logging
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import grain
 import numpy as np
 from jaxtyping import Float16
 
+from mqmha_jax.augment.disturbances import SILENCE, Disturbances, powers
 from mqmha_jax.data.sampling import duration_sequence, speaker_sequence, utterance_sequence
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
@@ -34,6 +35,8 @@ class Example(TypedDict):
     num_frames: np.int32
     speaker: np.int32
     example: np.uint32
+    noise: NotRequired[Float16[np.ndarray, "T F"]]
+    decay: NotRequired[Float16[np.ndarray, "L F"]]
 
 
 def train_batches(
@@ -48,6 +51,7 @@ def train_batches(
     num_hosts: int = 1,
     host: int = 0,
     num_workers: int = 0,
+    disturbances: Disturbances | None = None,
 ) -> grain.DatasetIterator:
     """This host's part of every batch from ``first_step`` on, without end.
 
@@ -64,11 +68,14 @@ def train_batches(
       first_step: number of the first batch; batch k is the same for every ``first_step <= k``.
       num_hosts, host: how many processes share the batch, and which this one is.
       num_workers: processes that make batches; 0: threads of this process. (grain wants absl's flags parsed for more.)
+      disturbances: draws a noise and a room for every example; None: crops as they are.
 
     Returns:
       An iterator of ``Batch``, NumPy arrays: ``fbank`` float16 ``[B,T,F]`` (not normalised), ``num_frames`` (all T),
       ``speaker`` (class), ``example`` (index in the global sequence modulo 2**32; see ``example_utterance``). Its
-      ``close()`` ends the threads and processes.
+      ``close()`` ends the threads and processes. With ``disturbances`` the same crops, preceded by their
+      ``context_frames`` (silence before the start of the utterance), and the arrays of ``Disturbance``, each with a
+      leading B.
 
     Raises:
       UserError: options that do not fit each other or the shards; while iterating, a record that can not be read.
@@ -77,7 +84,7 @@ def train_batches(
     return iter(
         _utterances(shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed)
         .map_with_index(_with_position)
-        .random_map(_Crop(shards, crop_frames), seed=seed)[host::num_hosts]
+        .random_map(_Crop(shards, crop_frames, disturbances), seed=seed)[host::num_hosts]
         .batch(batch_size // num_hosts)[first_step:]
         .to_iter_dataset(grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=BATCHES_AHEAD))
         .mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
@@ -129,19 +136,34 @@ def _with_position(position: int, utterance: int) -> tuple[int, int]:
 class _Crop:
     """Reads a random crop; a class, not a closure, because it is sent to worker processes."""
 
-    def __init__(self, shards: FbankShards, crop_frames: int) -> None:
+    def __init__(self, shards: FbankShards, crop_frames: int, disturbances: Disturbances | None) -> None:
         self._shards = shards
         self._crop_frames = crop_frames
+        self._disturbances = disturbances
+        self._power = None if disturbances is None or not disturbances.needs_power else powers(shards)
 
     def __call__(self, position_and_utterance: tuple[int, int], rng: np.random.Generator) -> Example:
         position, utterance = position_and_utterance
         spare = max(0, int(self._shards.num_frames[utterance]) - self._crop_frames)
-        return {
-            "fbank": self._shards.crop(utterance, int(rng.integers(spare + 1)), self._crop_frames),
+        first = int(rng.integers(spare + 1))
+        context = 0 if self._disturbances is None else self._disturbances.context_frames
+        silent = max(0, context - first)
+        fbank = self._shards.crop(utterance, first - context + silent, self._crop_frames + context - silent)
+        example: Example = {
+            "fbank": np.pad(fbank, ((silent, 0), (0, 0)), constant_values=SILENCE) if silent else fbank,
             "num_frames": np.int32(self._crop_frames),
             "speaker": self._shards.speaker[utterance],
             "example": np.uint32(position % 2**32),
         }
+        if self._disturbances is not None:
+            drawn = self._disturbances.draw(
+                position,
+                speech_power=0.0 if self._power is None else float(self._power[utterance]),
+                num_frames=len(example["fbank"]),
+                silent_frames=silent,
+            )
+            example = {**example, **drawn}
+        return example
 
 
 def _check(

@@ -11,6 +11,7 @@ from scipy.linalg import eigh
 
 from mqmha_jax.atomic import replacing
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.finite import require_finite
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,7 @@ def checked_vectors(vectors: Float[np.ndarray, "N E"], *, at_least: int) -> Floa
     """Embeddings in double precision, or the reason why nothing can be fitted on them."""
     if len(vectors) < at_least:
         raise UserError(f"There are {len(vectors)} embeddings to fit a back-end on; valid: at least {at_least}.")
-    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if broken.size:
-        raise UserError(
-            f"{broken.size} of {len(vectors)} embeddings are not finite, the first is number {broken[0] + 1}; "
-            "leave them out."
-        )
+    require_finite(vectors)
     return vectors.astype(np.float64)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Int32, Shaped
 from scipy.stats import norm, t
 
+from mqmha_jax.data.lists import number_names
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics import DetectionCurve, sort_trials
 from mqmha_jax.types import Trials
@@ -165,15 +166,14 @@ def trial_speakers(
     Raises:
       UserError: an utterance has no speaker.
     """
-    number = {speaker: i for i, speaker in enumerate(sorted(set(utt2spk.values())))}
     try:
-        enrol, test = ([number[utt2spk[name]] for name in side] for side in (trials.enrol, trials.test))
+        _, (enrol, test) = number_names(*([utt2spk[name] for name in side] for side in trials[:2]))
     except KeyError as error:
         raise UserError(
             f"The speaker of utterance {error.args[0]!r} is not known, which intervals over speakers need; "
             "add it to utt2spk."
         ) from None
-    return np.array(enrol, np.int32), np.array(test, np.int32)
+    return enrol, test
 
 
 def _draw_speakers(

@@ -11,9 +11,8 @@ from jaxtyping import Float64
 from mqmha_jax.data.lists import read_utt2spk
 from mqmha_jax.data.score_files import read_scored_trials, read_scores
 from mqmha_jax.errors import UserError, unknown_name
-from mqmha_jax.evaluation.bootstrap import MIN_SPEAKERS
+from mqmha_jax.evaluation.bootstrap import MIN_SPEAKERS, trial_speakers
 from mqmha_jax.evaluation.compare import Comparison, compare_systems
-from mqmha_jax.evaluation.evaluate import speaker_numbers
 from mqmha_jax.evaluation.report import FORMAT_VERSION, METRICS_FILE
 from mqmha_jax.types import Trials
 
@@ -164,4 +163,4 @@ class _Evaluation:
                 "--metadata FILE."
             )
         utt2spk = read_utt2spk(self.path.parent / self._speakers_file)
-        return speaker_numbers([utt2spk[name] for name in trials.enrol], [utt2spk[name] for name in trials.test])
+        return trial_speakers(trials, utt2spk)

@@ -1,6 +1,8 @@
 """Drawing on axes: DET curves and score histograms, in colours that colour-blind readers tell apart."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +34,16 @@ _POINT_NAMES = {
     "D": f"lowest cost at P(target) = {P_TARGET:g}",
     "s": "actual threshold for it",
 }
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Within it all text is drawn as it stands: a name may hold "$", which would begin a formula, or any letters."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for them
+        yield
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -95,9 +107,9 @@ def draw_detection(
     draw_legend(axes, handles, names)
 
 
-def score_bins(all_scores: Sequence[Float[np.ndarray, " M"]]) -> Float[np.ndarray, "81"]:
+def score_bins(scores: Float[np.ndarray, " M"]) -> Float[np.ndarray, "81"]:
     """Edges of 80 bins from the lowest to the highest of the scores."""
-    low, high = min(scores.min() for scores in all_scores), max(scores.max() for scores in all_scores)
+    low, high = scores.min(), scores.max()
     return np.linspace(low, high if high > low else low + 1, 81)
 
 

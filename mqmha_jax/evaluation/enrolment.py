@@ -1,7 +1,6 @@
 """Models enrolled with several utterances: the mean of their embeddings, or the mean of their scores."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 import jax.numpy as jnp
@@ -13,41 +12,6 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.normalization import centred_units
 from mqmha_jax.evaluation.scoring import cosine_scores, pair_products
 from mqmha_jax.types import Embeddings, Trials
-
-
-def read_models(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Reads which utterances enrol each model, in Kaldi's form of ``spk2utt``: ``model utterance utterance ...``.
-
-    Args:
-      path: text file in UTF-8, one model a line.
-
-    Returns:
-      Utterances of each model, in the order of the file.
-
-    Raises:
-      UserError: the file can not be read or is empty, a model has no utterance, comes twice or has one twice.
-    """
-    models: dict[str, tuple[str, ...]] = {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: the list of models can not be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file in UTF-8 ({error.reason}); valid lines are plain text.") from error
-    for line_number, fields in enumerate(map(str.split, lines), start=1):
-        if not fields:
-            continue
-        model, utterances = fields[0], tuple(fields[1:])
-        if not utterances:
-            raise UserError(f"{path}:{line_number}: model {model!r} has no utterances; valid: 'model utterance ...'.")
-        if model in models:
-            raise UserError(f"{path}:{line_number}: model {model!r} is listed twice; give each one line.")
-        if len(set(utterances)) < len(utterances):
-            raise UserError(f"{path}:{line_number}: model {model!r} has an utterance twice; name each one once.")
-        models[model] = utterances
-    if not models:
-        raise UserError(f"{path}: the list is empty; valid lines: 'model utterance utterance ...'.")
-    return models
 
 
 def enrol_models(

@@ -5,8 +5,9 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 
+from mqmha_jax.data.lists import number_names
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, trial_attributes
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.bootstrap import MIN_SPEAKERS, Metric, speaker_bootstrap
@@ -117,14 +118,6 @@ def evaluate_list(
     )
 
 
-def speaker_numbers(
-    enrol_speaker: Sequence[str], test_speaker: Sequence[str]
-) -> tuple[Int64[np.ndarray, " M"], Int64[np.ndarray, " M"]]:
-    """Names of the speakers of M trials as numbers, of the enrolment and of the test side, ``[M]`` each."""
-    numbers = np.unique([*enrol_speaker, *test_speaker], return_inverse=True)[1]
-    return numbers[: len(enrol_speaker)], numbers[len(enrol_speaker) :]
-
-
 def _metrics(points: Sequence[OperatingPoint], calibrated: bool) -> dict[str, Metric]:
     """Questions to a detection curve, in the order of the table."""
     asked = dict.fromkeys([*map(OperatingPoint, P_TARGETS), *points])
@@ -150,7 +143,7 @@ def _measure(
             system: {name: Measured(metric(curve), None, None) for name, metric in metrics.items()}
             for system, curve in curves.items()
         }
-    enrol, test = speaker_numbers(*sides)
+    _, (enrol, test) = number_names(*sides)
     bootstrap = speaker_bootstrap(
         np.stack(list(group.values())),
         target,

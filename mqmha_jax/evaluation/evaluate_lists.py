@@ -2,55 +2,21 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from mqmha_jax.data.lists import check_trials, read_trials
+from mqmha_jax.data.lists import check_trials, read_models, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, joined, model_metadata
 from mqmha_jax.data.score_files import read_scores
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.backend_systems import fit_backend
 from mqmha_jax.evaluation.calibration import Calibration
-from mqmha_jax.evaluation.enrolment import read_models
 from mqmha_jax.evaluation.evaluate import USUAL_MEASURING, Measuring, Scores, evaluate_list
 from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
+from mqmha_jax.evaluation.method import COSINE_ONLY, Method
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.sources import EmbeddingSource
 from mqmha_jax.evaluation.systems import Models, Scoring
 from mqmha_jax.types import Embeddings, Trials
-
-
-class Method(NamedTuple):
-    """How embeddings become scores.
-
-    Attributes:
-      cohort: what normalises the scores (adaptive s-norm): shards, or embeddings where the source is a file.
-      top_n: how many of the nearest cohort members normalise a score.
-      use_mean: subtract the mean embedding of the training set (of the cohort, where the source is a file).
-      calibrate: trial list on which scores are calibrated, of speakers that are in no other list.
-      quality: calibrate on durations, norms and cohort scores as well.
-      enrol_map: file ``model utterance ...``, see ``read_models``; None: enrolment sides name utterances.
-      average: of a model's utterances, the mean of the embeddings or of the scores.
-    """
-
-    cohort: Path | None = None
-    top_n: int = 300
-    use_mean: bool = True
-    calibrate: Path | None = None
-    quality: bool = False
-    enrol_map: Path | None = None
-    average: Literal["embeddings", "scores"] = "embeddings"
-
-    def check(self) -> None:
-        """Refuses what does not go together.
-
-        Raises:
-          UserError: means of scores with a cohort, or quality measures of models or without calibration.
-        """
-        if self.enrol_map and self.average == "scores" and self.cohort:
-            raise UserError("--average scores does not go with --as-norm; average the embeddings, or leave one out.")
-        if self.enrol_map and self.quality:
-            raise UserError("--quality looks at single utterances and does not go with --enrol-map; leave one out.")
-        if self.quality and not self.calibrate:
-            raise UserError("--quality is a way to calibrate; give the list to calibrate on with --calibrate FILE.")
 
 
 class ScoreFiles(NamedTuple):
@@ -65,7 +31,7 @@ class ScoreFiles(NamedTuple):
     are_llr: bool = False
 
 
-COSINE_ONLY, NO_SCORE_FILES = Method(), ScoreFiles()
+NO_SCORE_FILES = ScoreFiles()
 
 
 def evaluate_lists(
@@ -113,12 +79,18 @@ def evaluate_lists(
         notes += _speaker_notes(speakers, source.training_speakers, [*calibration])
         _refuse(notes, strict)
         background = source.background(method.cohort, use_mean=method.use_mean)
+        plan = method.backend
+        labelled = None if plan.fitted_on is None else source.labelled(plan.fitted_on, per_speaker=plan.per_speaker)
         for name, own in speakers.items():
             notes += shared_speakers(
                 name, own, background.cohort_speakers, "are in the cohort, too: take other speakers"
             )
+            if labelled is not None:
+                consequence = "were fitted on by the back-end, too: its numbers look better than they are"
+                notes += shared_speakers(name, own, labelled.speaker, consequence)
         _refuse(notes, strict)
-        scoring = Scoring(background, method.top_n, models, method.average, method.quality)
+        backend = None if labelled is None else fit_backend(plan, labelled)
+        scoring = Scoring(background, method.top_n, models, method.average, method.quality, backend)
         scored = _score(source, trials, next(iter(calibration.values()), None), scoring, known, method)
     of_models = None if models is None else model_metadata(known, models)
     evaluations = []
@@ -160,6 +132,8 @@ def _score(
     if scoring.background.cohort is not None:
         size = len(scoring.background.cohort)
         settings["as-norm"] = f"{method.cohort}, {size} members, the {scoring.top_n} nearest count"
+    if scoring.backend is not None:
+        settings["back-end"] = scoring.backend.description
     if dev:
         features = ", ".join(next(iter(calibrations.values())).features)
         settings["calibration"] = f"on {method.calibrate}, {len(dev.target):,} trials, by {features}"
@@ -204,9 +178,13 @@ def _refuse(notes: Sequence[str], strict: bool) -> None:
 def _check_without_embeddings(method: Method, score_files: ScoreFiles) -> None:
     if not score_files.paths:
         raise UserError("Nothing to evaluate: give a work directory, --embeddings or --scores.")
-    if method.cohort or method.calibrate:
-        option = "--as-norm" if method.cohort else "--calibrate"
-        raise UserError(f"{option} needs embeddings: give a work directory or --embeddings beside --scores.")
+    for option, given in (
+        ("--as-norm", method.cohort),
+        ("--calibrate", method.calibrate),
+        ("--backend", method.backend.fitted_on),
+    ):
+        if given:
+            raise UserError(f"{option} needs embeddings: give a work directory or --embeddings beside --scores.")
 
 
 def _utterances(trials: Trials, models: Models | None) -> set[str]:

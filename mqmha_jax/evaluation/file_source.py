@@ -8,7 +8,8 @@ import numpy as np
 from mqmha_jax.data.embedding_files import read_embeddings
 from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.sources import Background
+from mqmha_jax.evaluation.selection import spread
+from mqmha_jax.evaluation.sources import Background, Labelled
 from mqmha_jax.types import Embeddings
 
 
@@ -55,6 +56,24 @@ class FileSource:
         _require_size(cohort, vectors, len(next(iter(self._vectors.values()))))
         speakers = tuple(dict.fromkeys(self.known.utt2spk.get(utterance, utterance) for utterance in ids))
         return Background(vectors.mean(axis=0) if use_mean else None, vectors, speakers)
+
+    def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
+        """Some of the embeddings of a file; the metadata know their speakers.
+
+        Raises:
+          UserError: the file can not be read, its embeddings have another size, or a speaker is not known.
+        """
+        ids, vectors = read_embeddings(path)
+        _require_size(path, vectors, len(next(iter(self._vectors.values()))))
+        unknown = [utterance for utterance in ids if utterance not in self.known.utt2spk]
+        if unknown:
+            raise UserError(
+                f"{path}: the speakers of {len(unknown)} of {len(ids)} utterances are not known, first that of "
+                f"{unknown[0]!r}; a back-end is fitted on known speakers: add them to --metadata."
+            )
+        rows = spread(np.array([self.known.utt2spk[utterance] for utterance in ids]), per_speaker)
+        chosen = tuple(ids[row] for row in rows)
+        return Labelled(Embeddings(chosen, vectors[rows]), tuple(self.known.utt2spk[one] for one in chosen))
 
     def embeddings(self, utterances: Collection[str]) -> Embeddings:
         """Those of these utterances."""

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.finite import require_finite
 from mqmha_jax.models.head import unit_length
 from mqmha_jax.types import Embeddings
 
@@ -69,12 +70,7 @@ def cohort_statistics(
             f"top_n is {top_n} with a cohort of {len(cohort)}; valid: 2 to the size of the cohort. "
             "Lower top_n or give a larger cohort."
         )
-    broken = np.flatnonzero(~np.isfinite(cohort).all(axis=1))
-    if broken.size:
-        raise UserError(
-            f"{broken.size} of the {len(cohort)} cohort embeddings are not finite, the first is number "
-            f"{broken[0] + 1}; leave them out."
-        )
+    require_finite(cohort, what="cohort embeddings")
     tiles = _tile_statistics(centred_units(embeddings.vectors, mean), centred_units(cohort, mean), top_n)
     statistics = CohortStatistics(*map(np.concatenate, zip(*tiles, strict=True)))
     alike = np.flatnonzero(~(statistics.deviation >= MIN_COHORT_DEVIATION))

@@ -6,10 +6,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mqmha_jax.evaluation.drawing import ScoredTrials, draw_detection, draw_histogram, new_figure, score_bins
+from mqmha_jax.evaluation.drawing import (
+    ScoredTrials,
+    draw_detection,
+    draw_histogram,
+    new_figure,
+    plain_text,
+    score_bins,
+)
 from mqmha_jax.evaluation.metrics import detection_curve
 
 
+@plain_text()
 def detection_plot(results: Mapping[str, ScoredTrials], path: str | Path) -> None:
     """Draws DET curves of several systems over each other.
 
@@ -25,6 +33,7 @@ def detection_plot(results: Mapping[str, ScoredTrials], path: str | Path) -> Non
     figure.savefig(path)
 
 
+@plain_text()
 def score_histogram(
     scores: Float[np.ndarray, " M"], target: Bool[np.ndarray, " M"], path: str | Path, *, title: str = ""
 ) -> None:
@@ -41,14 +50,15 @@ def score_histogram(
     """
     figure = new_figure(6.4, 3.4)
     axes = figure.subplots()
-    draw_histogram(axes, scores, target, score_bins([scores]), _threshold(scores, target))
+    draw_histogram(axes, scores, target, score_bins(scores), _threshold(scores, target))
     axes.set_title(title, loc="left", fontsize="medium")
     axes.set_xlabel("score")
     figure.savefig(path)
 
 
+@plain_text()
 def result_picture(results: Mapping[str, ScoredTrials], path: str | Path, title: str = "") -> None:
-    """Draws DET curves on the left, and on the right a histogram of each system on one score axis.
+    """Draws DET curves on the left, and on the right a histogram of each system on a score axis of its own.
 
     Args:
       results: name of each system (or list) to its scores ``[M]`` and targets ``[M]``.
@@ -61,10 +71,9 @@ def result_picture(results: Mapping[str, ScoredTrials], path: str | Path, title:
     figure = new_figure(11.5, max(5.6 + 0.35 * len(results), 1.7 * len(results)))
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.05), squeeze=False)[0]
     draw_detection(left.subplots(), results)
-    panels = np.atleast_1d(right.subplots(len(results), 1, sharex=True))
-    bins = score_bins([scores for scores, _ in results.values()])
+    panels = np.atleast_1d(right.subplots(len(results), 1))
     for axes, (name, (scores, target)) in zip(panels, results.items(), strict=True):
-        draw_histogram(axes, scores, target, bins, _threshold(scores, target))
+        draw_histogram(axes, scores, target, score_bins(scores), _threshold(scores, target))
         axes.set_title(name, loc="left", fontsize="medium")
     panels[-1].set_xlabel("score")
     if title:

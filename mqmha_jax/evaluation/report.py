@@ -49,7 +49,7 @@ def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: st
     Raises:
       UserError: a file can not be written, or two lists or systems would share one.
     """
-    from mqmha_jax.evaluation.html_report import write_html_report
+    from mqmha_jax.evaluation.html_report.report import write_html_report
 
     directory = Path(directory)
     write_numbers(directory, evaluation, title=title)

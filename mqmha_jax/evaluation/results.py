@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from mqmha_jax.data.metadata import Column
 from mqmha_jax.evaluation.calibration import Calibration
 from mqmha_jax.types import Embeddings, Trials
 
@@ -28,7 +29,8 @@ class SystemScores(NamedTuple):
     """One way of scoring one list.
 
     Attributes:
-      name: "cosine", "as-norm", the same with " calibrated" behind, or a score file's name.
+      name: "cosine", "as-norm", "lda-cosine", "plda" and so on, the same with " calibrated" behind, or a score file's
+        name.
       scores: ``[M]``.
       metrics: in the order of the table: "EER", "minDCF 0.01", "minDCF 0.05", those of own costs; where calibrated,
         also "actDCF 0.01", "Cllr", "minCllr".
@@ -51,8 +53,7 @@ class ListEvaluation(NamedTuple):
       trials: M trials.
       enrol_speaker: speaker of each trial's enrolment side, M; None where unknown.
       test_speaker: the same of the test side.
-      attributes: column -> its value on the enrolment side ``[M]`` and on the test side ``[M]`` of each trial; strings,
-        or floats such as "seconds".
+      attributes: the columns of the metadata on both sides of each trial, such as "gender" or "seconds".
       systems: the same trials, scored in several ways or by several systems.
       num_speakers: None where unknown.
       reliable: False below 20 speakers: an interval over so few tells little.
@@ -62,7 +63,7 @@ class ListEvaluation(NamedTuple):
     trials: Trials
     enrol_speaker: tuple[str, ...] | None
     test_speaker: tuple[str, ...] | None
-    attributes: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    attributes: Mapping[str, Column]
     systems: tuple[SystemScores, ...]
     num_speakers: int | None
     reliable: bool

@@ -15,8 +15,8 @@ from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.backend import speaker_sums
 from mqmha_jax.evaluation.embed import Embedder, embed
-from mqmha_jax.evaluation.selection import Selection, named
-from mqmha_jax.evaluation.sources import Background
+from mqmha_jax.evaluation.selection import Selection, named, spread
+from mqmha_jax.evaluation.sources import Background, Labelled
 from mqmha_jax.evaluation.training_mean import load_mean, save_mean, training_mean
 from mqmha_jax.models.head import unit_length
 from mqmha_jax.train.checkpoint import Checkpoints, load_network
@@ -25,6 +25,9 @@ from mqmha_jax.types import Embeddings
 
 # Per cohort speaker so many utterances of three seconds make the mean embedding.
 _COHORT_UTTERANCES, _COHORT_FRAMES = 20, 300
+
+# What varies within a speaker should vary as in the trials, whose utterances are whole; mostly they are no longer.
+_BACKEND_FRAMES = 1_000
 
 Step = int | Literal["best"] | None
 
@@ -98,14 +101,25 @@ class RunSource:
         vectors, speakers = self._speaker_means(shards, mean)
         return Background(mean, vectors, speakers)
 
+    def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
+        """Embeds some utterances of shards, up to ten seconds of each; copies at another speed are left out.
+
+        Raises:
+          UserError: the shards are missing or of another kind.
+        """
+        shards = self._open(path, original_speed_only=True)
+        rows = spread(shards.speaker, per_speaker)
+        found = embed(self._embedder, Selection(shards, rows, max_frames=_BACKEND_FRAMES), progress=self._progress)
+        return Labelled(found, tuple(shards.speakers[i] for i in shards.speaker[rows]))
+
     def embeddings(self, utterances: Collection[str]) -> Embeddings:
         """Embeds these utterances, those of one directory after the other."""
         selections = [named(shards, utterances) for shards in self._shards]
         parts = [embed(self._embedder, chosen, progress=self._progress) for chosen in selections if chosen.utterances]
         return Embeddings(tuple(u for part in parts for u in part.ids), np.concatenate([p.vectors for p in parts]))
 
-    def _open(self, path: Path) -> FbankShards:
-        shards = open_shards(path)
+    def _open(self, path: Path, *, original_speed_only: bool = False) -> FbankShards:
+        shards = open_shards(path, original_speed_only=original_speed_only)
         require_same_fbank(self.config.fbank, shards.spec, f"The shards in {path}")
         return shards
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Float32, Int32
 
 from mqmha_jax.data.lists import trial_positions
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.finite import require_finite
 from mqmha_jax.evaluation.normalization import CohortStatistics, centred_units, cohort_statistics, normalize_scores
 from mqmha_jax.types import Embeddings, Trials
 
@@ -225,9 +226,4 @@ def _check_embeddings(embeddings: Embeddings) -> None:
     if len(set(ids)) != len(ids):
         twice = next(utterance for utterance, count in Counter(ids).items() if count > 1)
         raise UserError(f"Utterance {twice!r} has more than one embedding; valid: one embedding per utterance id.")
-    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if broken.size:
-        raise UserError(
-            f"The embedding of utterance {ids[broken[0]]!r} is not finite ({broken.size} of {len(ids)} are not); "
-            "check its audio and that the training of the network did not diverge."
-        )
+    require_finite(vectors, ids)

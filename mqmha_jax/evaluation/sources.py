@@ -25,6 +25,18 @@ class Background(NamedTuple):
     cohort_speakers: tuple[str, ...]
 
 
+class Labelled(NamedTuple):
+    """Embeddings of known speakers, to fit a back-end on.
+
+    Attributes:
+      embeddings: N utterances, vectors ``[N, E]``.
+      speaker: of each of the N.
+    """
+
+    embeddings: Embeddings
+    speaker: tuple[str, ...]
+
+
 @runtime_checkable
 class EmbeddingSource(Protocol):
     """Something that has, or makes, the embeddings of utterances."""
@@ -50,6 +62,9 @@ class EmbeddingSource(Protocol):
 
     def background(self, cohort: Path | None, *, use_mean: bool) -> Background:
         """Mean and cohort, in the same space as the embeddings."""
+
+    def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
+        """At most so many utterances of each speaker of what lies at a path, in the same space as the embeddings."""
 
     def embeddings(self, utterances: Collection[str]) -> Embeddings:
         """Embeddings of these utterances."""

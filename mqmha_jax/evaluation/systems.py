@@ -1,4 +1,4 @@
-"""The ways in which embeddings are scored, one after the other: cosine, normalised by a cohort, calibrated."""
+"""The ways in which embeddings are scored: cosine, normalised by a cohort, behind a back-end, and all calibrated."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from mqmha_jax.data.metadata import SECONDS, Metadata
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.backend_systems import Backend
 from mqmha_jax.evaluation.calibration import Calibration, fit_calibration
 from mqmha_jax.evaluation.enrolment import enrol_models, enrolment_scores
 from mqmha_jax.evaluation.evaluate import Scores
@@ -30,6 +31,7 @@ class Scoring(NamedTuple):
       models: utterances of each model that the enrolment sides name; None: they name utterances.
       average: of a model's utterances, the mean of the embeddings or of the scores.
       quality: calibration looks at durations, norms and cohort scores as well, not at the score alone.
+      backend: further systems, of whitened or LDA-reduced embeddings and by PLDA.
     """
 
     background: Background
@@ -37,19 +39,23 @@ class Scoring(NamedTuple):
     models: Models | None = None
     average: Literal["embeddings", "scores"] = "embeddings"
     quality: bool = False
+    backend: Backend | None = None
 
     def scores(self, embeddings: Embeddings, trials: Trials) -> dict[str, Float[np.ndarray, " M"]]:
-        """Scores ``[M]`` by name: cosine, and with a cohort as-norm."""
+        """Scores ``[M]`` by name: cosine, with a cohort as-norm, and what the back-end adds."""
         mean, cohort, _ = self.background
+        systems: dict[str, Float[np.ndarray, " M"]]
         if self.models is None:
+            named = models = None
             systems = {COSINE: cosine_scores(embeddings, trials, mean=mean)}
-            models = None
         else:
             named = {model: self.models[model] for model in dict.fromkeys(trials.enrol)}
-            systems = {COSINE: enrolment_scores(embeddings, trials, named, mean=mean, average=self.average)}
             models = enrol_models(embeddings, named, mean=mean)
+            systems = {COSINE: enrolment_scores(embeddings, trials, named, mean=mean, average=self.average)}
         if cohort is not None:
             systems[AS_NORM] = as_norm(embeddings, trials, cohort, top_n=self.top_n, mean=mean, models=models)
+        if self.backend is not None:
+            systems |= self.backend.scores(embeddings, trials, named, self.average)
         return systems
 
     def features(

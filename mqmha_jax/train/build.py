@@ -100,12 +100,18 @@ def _check_groups(config: Config) -> None:
 
 
 def _abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    rows = config.data.batch_size
+    rows, bands = config.data.batch_size, config.fbank.num_features
+    context = config.augment.context_frames if config.augment.rooms else 0
+    frames = context + config.data.crop_frames
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-        "fbank": ((rows, config.data.crop_frames, config.fbank.num_features), np.float16),
+        "fbank": ((rows, frames, bands), np.float16),
         "num_frames": ((rows,), np.int32),
         "speaker": ((rows,), np.int32),
         "example": ((rows,), np.uint32),
     }
+    if config.augment.noise:
+        shapes["noise"] = ((rows, frames, bands), np.float16)
+    if config.augment.rooms:
+        shapes["decay"] = ((rows, context + 1, bands), np.float16)
     cut = parallel.over_all_devices(mesh)
     return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=cut) for name, (shape, dtype) in shapes.items()}

@@ -12,6 +12,7 @@ import jax
 from tqdm import tqdm
 
 from mqmha_jax import parallel
+from mqmha_jax.augment.disturbances import Disturbances, identity, open_disturbances
 from mqmha_jax.config import Config, TrainConfig
 from mqmha_jax.config_io import require_same_fbank, to_dict
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
@@ -76,7 +77,9 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     dev = DevList(config.data, shards) if config.data.dev else None
     if dev is None and config.optimizer.schedule == "plateau":
         raise UserError("optimizer.schedule=plateau watches the dev EER: set data.dev and data.dev_trials.")
-    require_agreement([to_dict(config), shards.identity()], "configuration or other training data")
+    disturbances = open_disturbances(config.augment, config.fbank, config.train.seed)
+    data = shards.identity() | identity(disturbances)
+    require_agreement([to_dict(config), data], "configuration or other training data")
 
     # ---- model
     mesh = parallel.device_mesh(config.mesh)
@@ -84,7 +87,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     first = is_first_process()
 
     with (
-        claimed(workdir, config, shards.identity(), shards.speakers),
+        claimed(workdir, config, data, shards.speakers),
         Checkpoints(
             workdir, keep=config.train.keep_checkpoints, keep_best=config.train.keep_best if dev else 0
         ) as checkpoints,
@@ -102,7 +105,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         clock = Clock(config.data.batch_size)
         shown: dict[str, str] = {}
         with (
-            _batches(config, shards, first_step) as batches,
+            _batches(config, shards, disturbances, first_step) as batches,
             MetricsLog(workdir, first_step=first_step, enabled=first) as log,
             Profile(workdir, config.train, enabled=first) as profile,
             tqdm(total=config.train.steps, initial=first_step, unit="step", disable=not (progress and first)) as bar,
@@ -164,7 +167,9 @@ def _open_training_shards(config: Config) -> FbankShards:
 
 
 @contextlib.contextmanager
-def _batches(config: Config, shards: FbankShards, first_step: int) -> Iterator[Iterator[Batch]]:
+def _batches(
+    config: Config, shards: FbankShards, disturbances: Disturbances | None, first_step: int
+) -> Iterator[Iterator[Batch]]:
     batches = train_batches(
         shards,
         batch_size=config.data.batch_size,
@@ -176,6 +181,7 @@ def _batches(config: Config, shards: FbankShards, first_step: int) -> Iterator[I
         num_hosts=jax.process_count(),
         host=jax.process_index(),
         num_workers=config.data.num_workers,
+        disturbances=disturbances,
     )
     try:
         yield batches

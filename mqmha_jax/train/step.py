@@ -10,6 +10,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
+from mqmha_jax.augment.mel_power import disturbed
 from mqmha_jax.augment.spec_augment import spec_augment
 from mqmha_jax.config import Config
 from mqmha_jax.features.cmn import subtract_mean
@@ -54,8 +55,9 @@ def build_train_step(
         step_key = jax.random.fold_in(stream_key(config.train.seed, STEP_STREAM), step)
         # One key per example, not per row: hosts see the same global batch in another row order.
         example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch["example"])
-        mask = jnp.arange(batch["fbank"].shape[1])[None, :] < batch["num_frames"][:, None]
-        fbank = subtract_mean(batch["fbank"], mask)
+        fbank = disturbed(batch)
+        mask = jnp.arange(fbank.shape[1])[None, :] < batch["num_frames"][:, None]
+        fbank = subtract_mean(fbank, mask)
         fbank = spec_augment(fbank, mask, example_keys, config.spec_augment)
         embedding, new_variables = net.apply(
             {"params": params["net"], "batch_stats": batch_stats}, fbank, mask, train=True, mutable=["batch_stats"]

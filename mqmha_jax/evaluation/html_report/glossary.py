@@ -21,6 +21,9 @@ GLOSSARY = {
     "information. minCllr is what remains after the best recalibration on this very list.",
     "AS-norm": "Adaptive score normalisation: how far a score stands out from the scores of the same recordings with "
     "the nearest of many other speakers (the cohort).",
+    "Back-end (whitened, LDA, PLDA)": "Fitted on recordings of known speakers. Whitening gives all directions of the "
+    "embeddings the same spread; LDA keeps those in which speakers differ most; PLDA asks how likely the embeddings "
+    "are if one speaker made them, against two.",
     "95 % interval": "Where the number would probably be with other speakers of the same kind: the speakers of the "
     "list are drawn again and again with replacement (bootstrap). With fewer than 20 speakers do not rely on it.",
 }

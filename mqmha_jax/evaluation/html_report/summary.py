@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mqmha_jax.evaluation.bootstrap import MIN_SPEAKERS
-from mqmha_jax.evaluation.html_elements import Markup, element, joined, picture, table
-from mqmha_jax.evaluation.html_words import (
+from mqmha_jax.evaluation.html_report.elements import Markup, element, joined, picture, table
+from mqmha_jax.evaluation.html_report.figures import interval_figure
+from mqmha_jax.evaluation.html_report.words import (
     NOT_KNOWN,
     interval_words,
     measured_cell,
@@ -14,7 +15,6 @@ from mqmha_jax.evaluation.html_words import (
     percent,
     wrong_answers,
 )
-from mqmha_jax.evaluation.report_figures import interval_figure
 from mqmha_jax.evaluation.results import ListEvaluation, SystemScores
 
 

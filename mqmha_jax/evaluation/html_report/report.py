@@ -5,11 +5,11 @@ from pathlib import Path
 
 from mqmha_jax.atomic import write_text
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.glossary import GLOSSARY
-from mqmha_jax.evaluation.html_elements import Markup, element, joined, table
-from mqmha_jax.evaluation.html_list import list_section
-from mqmha_jax.evaluation.html_page import html_page
-from mqmha_jax.evaluation.html_summary import main_system, summary_section
+from mqmha_jax.evaluation.html_report.elements import Markup, element, joined, table
+from mqmha_jax.evaluation.html_report.glossary import GLOSSARY
+from mqmha_jax.evaluation.html_report.page import html_page
+from mqmha_jax.evaluation.html_report.summary import main_system, summary_section
+from mqmha_jax.evaluation.html_report.trial_list import list_section
 from mqmha_jax.evaluation.results import ListEvaluation
 from mqmha_jax.types import Embeddings
 

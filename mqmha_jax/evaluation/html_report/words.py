@@ -1,7 +1,7 @@
 """Numbers as a report prints them."""
 
 from mqmha_jax.evaluation.bootstrap import MIN_SPEAKERS
-from mqmha_jax.evaluation.html_elements import Markup, element, joined
+from mqmha_jax.evaluation.html_report.elements import Markup, element, joined
 from mqmha_jax.evaluation.results import ListEvaluation, Measured
 
 NOT_KNOWN = Markup("&ndash;")

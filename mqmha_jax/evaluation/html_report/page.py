@@ -1,6 +1,6 @@
 """The frame of an HTML report: one file that needs nothing else, readable on a phone, on paper and in the dark."""
 
-from mqmha_jax.evaluation.html_elements import Markup, element
+from mqmha_jax.evaluation.html_report.elements import Markup, element
 
 # Nothing may be loaded from anywhere and no script may run, whatever the names in a trial list look like.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Int
 
-from mqmha_jax.evaluation.conditions import MIN_TRIALS, Condition, group_trials, measure_conditions
-from mqmha_jax.evaluation.confusions import confused_pairs, hardest_trials
-from mqmha_jax.evaluation.html_elements import Markup, element, joined, table
-from mqmha_jax.evaluation.html_words import NOT_KNOWN, percent
+from mqmha_jax.evaluation.html_report.conditions import MIN_TRIALS, Condition, group_trials, measure_conditions
+from mqmha_jax.evaluation.html_report.confusions import confused_pairs, hardest_trials
+from mqmha_jax.evaluation.html_report.elements import Markup, element, joined, table
+from mqmha_jax.evaluation.html_report.words import NOT_KNOWN, percent
 from mqmha_jax.evaluation.results import ListEvaluation, SystemScores
 
 _SHOWN = 10  # pairs of speakers, and trials of each kind
@@ -27,17 +27,17 @@ def _conditions(evaluation: ListEvaluation, system: SystemScores) -> list[Markup
     if not evaluation.attributes:
         return [heading, element("p", "Nothing is known about the recordings, so there are no conditions to compare.")]
     alike, tables = [], []
-    for column, (enrol, test) in evaluation.attributes.items():
-        grouping = group_trials(enrol, test)
+    for name, column in evaluation.attributes.items():
+        grouping = group_trials(column)
         if len(grouping.names) == 1:
-            alike.append(f"{column} ({grouping.names[0]})")
+            alike.append(f"{name} ({grouping.names[0]})")
             continue
-        kind = "the smaller of the two sides" if enrol.dtype.kind in "fiu" else "of the two sides"
+        kind = "the smaller of the two sides" if column.words is None else "of the two sides"
         header = ["condition", *(f"EER {one.name}" for one in evaluation.systems)]
         header += [f"misses, {system.name}*", f"false alarms, {system.name}*", "targets", "nontargets", "speakers"]
         place = [one.name for one in evaluation.systems].index(system.name)
         rows = [_condition_row(condition, place) for condition in measure_conditions(evaluation, grouping)]
-        tables.append(table(f"{column} ({kind})", header, rows))
+        tables.append(table(f"{name} ({kind})", header, rows))
     parts = [heading]
     if tables:
         parts += [
@@ -125,7 +125,7 @@ def _trial_table(
         row: list[str] = [_two_lines(trials.enrol[i], trials.test[i], class_="id")]
         if evaluation.enrol_speaker is not None and evaluation.test_speaker is not None:
             row.append(_two_lines(evaluation.enrol_speaker[i], evaluation.test_speaker[i]))
-        row += [_two_lines(*(_attribute(side[i]) for side in sides)) for sides in evaluation.attributes.values()]
+        row += [_two_lines(*map(_attribute, column.of(int(i)))) for column in evaluation.attributes.values()]
         accepted = bool(system.scores[i] >= system.threshold)
         verdict = "right" if accepted == bool(trials.target[i]) else "wrong"
         row += [f"{system.scores[i]:.3f}", f"{verdict} ({'accepted' if accepted else 'rejected'})"]
@@ -137,5 +137,5 @@ def _two_lines(one: str, other: str, **attributes: str) -> Markup:
     return joined(element("div", one, **attributes), element("div", other, **attributes))
 
 
-def _attribute(value: object) -> str:
-    return f"{value:g}" if isinstance(value, (float, np.floating)) else (str(value) or NOT_KNOWN)
+def _attribute(value: str | float) -> str:
+    return f"{value:g}" if isinstance(value, float) else (value or NOT_KNOWN)

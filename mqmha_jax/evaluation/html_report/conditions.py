@@ -1,12 +1,13 @@
 """Error rates by condition: of trials that are alike in what the metadata say about their two sides."""
 
-from collections.abc import Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Shaped
+from jaxtyping import Int32
 
+from mqmha_jax.data.lists import number_names
+from mqmha_jax.data.metadata import Column
 from mqmha_jax.evaluation.metrics import detection_curve
 from mqmha_jax.evaluation.results import ListEvaluation, SystemScores
 
@@ -62,7 +63,7 @@ class Condition(NamedTuple):
     rates: tuple[Rates, ...]
 
 
-def group_trials(enrol: Shaped[np.ndarray, " M"], test: Shaped[np.ndarray, " M"]) -> Grouping:
+def group_trials(column: Column) -> Grouping:
     """Divides trials by one column of the metadata.
 
     Numbers are divided by the smaller of the two sides (the shorter, the noisier), which decides how hard a trial is:
@@ -70,16 +71,15 @@ def group_trials(enrol: Shaped[np.ndarray, " M"], test: Shaped[np.ndarray, " M"]
     fewer are paired ("female / male", in either order); more words, such as session names, make "same" and "different".
 
     Args:
-      enrol: ``[M]`` value of the column on the enrolment side, words or numbers; "" or nan where unknown.
-      test: ``[M]`` the same of the test side.
+      column: of M trials, words or numbers; "" or nan where unknown.
 
     Returns:
       The conditions that have trials, in a sensible order; trials with an unknown side come last, as "unknown".
     """
-    if enrol.dtype.kind in "fiu":
-        names, group = _by_number(np.minimum(enrol, test).astype(np.float64))
+    if column.words is None:
+        names, group = _by_number(np.minimum(column.enrol, column.test).astype(np.float64))
     else:
-        names, group = _by_word(*number_values([enrol, test]))
+        names, group = _by_word(column.words, [column.enrol, column.test])
     present = np.flatnonzero(np.bincount(group, minlength=len(names)))
     return Grouping(tuple(names[i] for i in present), np.searchsorted(present, group).astype(np.int32))
 
@@ -96,7 +96,7 @@ def measure_conditions(evaluation: ListEvaluation, grouping: Grouping) -> tuple[
     """
     speakers = None
     if evaluation.enrol_speaker is not None and evaluation.test_speaker is not None:
-        _, speakers = number_values([evaluation.enrol_speaker, evaluation.test_speaker])
+        _, speakers = number_names(evaluation.enrol_speaker, evaluation.test_speaker)
     conditions = []
     for i, name in enumerate(grouping.names):
         members = np.flatnonzero(grouping.group == i)
@@ -112,23 +112,6 @@ def measure_conditions(evaluation: ListEvaluation, grouping: Grouping) -> tuple[
             )
         )
     return tuple(conditions)
-
-
-def number_values(
-    sides: Sequence[Sequence[str] | Shaped[np.ndarray, " M"]],
-) -> tuple[tuple[str, ...], list[Int32[np.ndarray, " M"]]]:
-    """Numbers the distinct values of both sides of the trials; hashing takes a fraction of the time of sorting them.
-
-    Args:
-      sides: values of each side, M each.
-
-    Returns:
-      The distinct values, ascending, and the position of each side's values among them, ``[M]`` each.
-    """
-    lists = [side.tolist() if isinstance(side, np.ndarray) else side for side in sides]
-    values = tuple(sorted(dict.fromkeys(chain(*lists))))
-    position = {value: i for i, value in enumerate(values)}
-    return values, [np.fromiter(map(position.__getitem__, side), np.int32, len(side)) for side in lists]
 
 
 def _by_number(values: np.ndarray) -> tuple[list[str], np.ndarray]:

@@ -1,6 +1,5 @@
 """The pictures of the HTML report, as SVG text: sharp at any size, small, and the same bytes from the same numbers."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
@@ -17,13 +16,14 @@ from mqmha_jax.evaluation.drawing import (
     draw_histogram,
     draw_legend,
     new_figure,
+    plain_text,
     score_bins,
     style_axes,
     system_colour,
 )
+from mqmha_jax.evaluation.html_report.projection import EmbeddingMap
+from mqmha_jax.evaluation.html_report.reliability import reliability
 from mqmha_jax.evaluation.metrics import bayes_threshold, detection_curve
-from mqmha_jax.evaluation.projection import EmbeddingMap
-from mqmha_jax.evaluation.reliability import reliability
 from mqmha_jax.evaluation.results import ListEvaluation
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def histogram_figure(evaluation: ListEvaluation) -> str:
     with _svg(6.4, 0.4 + 2.1 * len(evaluation.systems)) as (figure, text):
         panels = np.atleast_1d(figure.subplots(len(evaluation.systems), 1))
         for axes, system in zip(panels, evaluation.systems, strict=True):
-            bins = score_bins([system.scores])
+            bins = score_bins(system.scores)
             draw_histogram(axes, system.scores, evaluation.trials.target, bins, system.threshold)
             axes.set_title(system.name, loc="left", fontsize="medium")
             axes.set_xlabel("log-likelihood ratio" if system.calibrated else "score", fontsize="small")
@@ -152,10 +152,8 @@ def _svg(width: float, height: float) -> Iterator[tuple["Figure", StringIO]]:
     import matplotlib
 
     text = StringIO()
-    # Text stays text, which browsers show in any script; that the font at hand has no such letters does not matter.
-    settings = {"svg.hashsalt": "mqmha", "svg.fonttype": "none", "text.parse_math": False}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
+    # Text stays text, which browsers show in any script.
+    with plain_text(), matplotlib.rc_context({"svg.hashsalt": "mqmha", "svg.fonttype": "none"}):
         figure = new_figure(width, height)
         yield figure, text
         figure.savefig(text, format="svg", metadata={"Date": None})

@@ -4,19 +4,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mqmha_jax.evaluation.confusions import changed_decisions
 from mqmha_jax.evaluation.drawing import P_TARGET
-from mqmha_jax.evaluation.html_elements import Markup, element, picture, table
-from mqmha_jax.evaluation.html_errors import error_parts
-from mqmha_jax.evaluation.html_words import percent
-from mqmha_jax.evaluation.projection import MIN_POINTS, embedding_map
-from mqmha_jax.evaluation.report_figures import (
+from mqmha_jax.evaluation.html_report.confusions import changed_decisions
+from mqmha_jax.evaluation.html_report.elements import Markup, element, picture, table
+from mqmha_jax.evaluation.html_report.error_tables import error_parts
+from mqmha_jax.evaluation.html_report.figures import (
     MIN_SHOWN,
     calibration_figure,
     detection_figure,
     histogram_figure,
     map_figure,
 )
+from mqmha_jax.evaluation.html_report.projection import MIN_POINTS, embedding_map
+from mqmha_jax.evaluation.html_report.words import percent
 from mqmha_jax.evaluation.results import ListEvaluation, SystemScores
 from mqmha_jax.types import Embeddings
 

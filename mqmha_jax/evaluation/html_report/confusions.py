@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mqmha_jax.evaluation.conditions import number_values
+from mqmha_jax.data.lists import number_names
 from mqmha_jax.evaluation.results import ListEvaluation, SystemScores
 
 _DEVIATE = 1.96  # of a normal distribution, leaves 2.5 % on either side
@@ -68,7 +68,7 @@ def confused_pairs(evaluation: ListEvaluation, system: SystemScores, count: int)
     if evaluation.enrol_speaker is None or evaluation.test_speaker is None:
         return []
     nontarget = ~evaluation.trials.target
-    names, sides = number_values([evaluation.enrol_speaker, evaluation.test_speaker])
+    names, sides = number_names(evaluation.enrol_speaker, evaluation.test_speaker)
     enrol, test = (side[nontarget].astype(np.int64) for side in sides)
     pairs, pair = np.unique(np.minimum(enrol, test) * len(names) + np.maximum(enrol, test), return_inverse=True)
     scores = system.scores[nontarget].astype(np.float64)

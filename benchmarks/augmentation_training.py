@@ -1,0 +1,155 @@
+"""EER without augmentation, with offline copies, and with noise and rooms mixed inside the step; equal steps, n seeds.
+
+Offline and device draw from the same: a third of the examples clean, a third with a noise at 0 to 15 dB, a third in a
+room. Offline hears one noise and one room per utterance, every epoch the same; the device draws anew. ``chain`` is the
+device with noise and room each by its own chance, so that both may meet, as no offline copy of the others has it.
+
+    python benchmarks/augmentation_training.py SPEECH WORK --steps 700 --seeds 3
+    python benchmarks/augmentation_training.py SPEECH WORK --summary
+
+SPEECH is as for ``real_speech.py``. Every cell (arm, seed) is a line of ``benchmarks/results/augmentation_training.jsonl``
+when it is done; those that are there are not trained again, and an interrupted one goes on from its checkpoint.
+"""
+
+import datetime
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import click
+import jax
+import numpy as np
+import scipy.stats
+from real_speech import _eval_csv, _eval_lists, _shards
+
+from configs.laptop import CONFIG
+from data_prep.build_shards import build_shards
+from data_prep.corpora import CORPORA
+from data_prep.ordered_map import num_cores
+from data_prep.rooms import make_rooms
+from data_prep.versions import VersionPlan
+from mqmha_jax.config_io import with_overrides
+from mqmha_jax.evaluate_run import evaluate_run
+from mqmha_jax.train.loop import train
+
+RESULTS = Path(__file__).parent / "results" / "augmentation_training.jsonl"
+NO_MUSIC = ["augment.music_probability=0", "augment.babble_probability=0"]
+"""SPEECH has noises and rooms, no music."""
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("speech", type=click.Path(path_type=Path, exists=True))
+@click.argument("work", type=click.Path(path_type=Path))
+@click.option("--steps", default=700, help="Training steps of every cell.")
+@click.option("--seeds", default=3, help="Runs of every arm.")
+@click.option("--arms", default="none,offline,device,chain", help="Which arms.")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Where cells are recorded.")
+@click.option("--summary", is_flag=True, help="Train nothing; compare the cells that are there.")
+def main(speech: Path, work: Path, steps: int, seeds: int, arms: str, results: Path, summary: bool) -> None:
+    """Train and evaluate the cells that are missing, seed by seed, then compare."""
+    names = arms.split(",")
+    if not summary:
+        options = prepared(speech, work)
+        for seed in range(seeds):
+            for arm in names:
+                if (arm, seed) not in cells(results, steps):
+                    record(results, cell(speech, work, arm, seed, steps, options[arm]))
+    click.echo(compared(cells(results, steps), names))
+
+
+def prepared(speech: Path, work: Path) -> dict[str, list[str]]:
+    """Makes shards and rooms, each once; the options of every arm."""
+    train_list = speech / "lists" / "train.csv"
+    clean = _shards(speech, work / "clean", train_list)
+    offline, noise, rooms = work / "offline", work / "noise", work / "rooms.npz"
+    common = {"spec": CONFIG.fbank, "num_workers": num_cores(), "max_rejected": 0}
+    if not offline.exists():
+        plan = VersionPlan(names=("clean", "noise", "reverb"), noise=speech / "noise", room_responses=speech / "rir")
+        build_shards(CORPORA["csv"](train_list, speech), offline, plan=plan, provenance={}, **common)
+    if not noise.exists():
+        build_shards(CORPORA["folder"](speech / "noise"), noise, provenance={}, **common)
+    if not rooms.exists():
+        make_rooms(speech / "rir", rooms, spec=CONFIG.fbank)
+    third = round(1 / 3, 6)
+    device = [f"data.train={clean}", f"augment.noise={noise}", f"augment.rooms={rooms}", *NO_MUSIC]
+    return {
+        "none": [f"data.train={clean}"],
+        "offline": [f"data.train={offline}"],
+        "device": [
+            *device,
+            "augment.one_at_a_time=true",
+            f"augment.noise_probability={third}",
+            f"augment.reverb_probability={third}",
+        ],
+        "chain": [*device, "augment.noise_probability=0.5", "augment.reverb_probability=0.5"],
+    }
+
+
+def cell(speech: Path, work: Path, arm: str, seed: int, steps: int, options: list[str]) -> dict:
+    """One run and its error rates."""
+    length = [f"train.steps={steps}", f"train.seed={seed}", f"train.checkpoint_every={max(1, steps // 4)}"]
+    workdir = work / "runs" / f"{arm}-{seed}-{steps}"
+    start = time.monotonic()
+    outcome = train(with_overrides(CONFIG, [*options, *length, "train.keep_checkpoints=1"]), workdir)
+    if not outcome.finished:
+        raise click.Abort
+    minutes = (time.monotonic() - start) / 60
+    lists = dict(_eval_lists(speech))
+    shards = [_shards(speech, work / name, _eval_csv(speech, name)) for name in lists]
+    evaluation = evaluate_run(workdir, data=shards, lists=list(lists.values()))
+    rates = {part.name.removeprefix("trials_"): part.systems[0].metrics["EER"].value for part in evaluation.lists}
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "jax": jax.__version__,
+        "arm": arm,
+        "seed": seed,
+        "steps": steps,
+        "minutes": round(minutes, 1),
+        "data_wait": round(outcome.data_wait, 3),
+        "eer": rates,
+        "mean_eer": float(np.mean(list(rates.values()))),
+    }
+
+
+def cells(results: Path, steps: int) -> dict[tuple[str, int], dict]:
+    """The recorded cells of this length."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    return {(line["arm"], line["seed"]): line for line in map(json.loads, lines) if line["steps"] == steps}
+
+
+def record(results: Path, line: dict) -> None:
+    """Append one cell."""
+    results.parent.mkdir(exist_ok=True)
+    with results.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def compared(done: dict[tuple[str, int], dict], arms: list[str]) -> str:
+    """EER of every arm, mean over seeds, and each arm against the first in the seeds that both have."""
+    lines = ["arm       seeds   mean EER %   per list; difference to the first arm, in points, with 95 % interval"]
+    for arm in arms:
+        own = {seed: cell for (name, seed), cell in done.items() if name == arm}
+        if not own:
+            continue
+        per_list = {
+            name: np.mean([cell["eer"][name] for cell in own.values()]) for name in next(iter(own.values()))["eer"]
+        }
+        shown = ", ".join(f"{name} {100 * rate:.1f}" for name, rate in per_list.items())
+        mean = 100 * np.mean([cell["mean_eer"] for cell in own.values()])
+        pairs = [100 * (own[s]["mean_eer"] - done[arms[0], s]["mean_eer"]) for s in own if (arms[0], s) in done]
+        lines.append(f"{arm:9} {len(own):5} {mean:12.2f}   {shown}; {_interval(pairs) if arm != arms[0] else '-'}")
+    return "\n".join(lines)
+
+
+def _interval(differences: list[float]) -> str:
+    if len(differences) < 2:
+        return "too few seeds"
+    half = scipy.stats.t.ppf(0.975, len(differences) - 1) * scipy.stats.sem(differences)
+    return f"{np.mean(differences):+.2f} +- {half:.2f}"
+
+
+if __name__ == "__main__":
+    main()

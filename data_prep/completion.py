@@ -1,0 +1,134 @@
+"""Finished parts become a directory of shards."""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from data_prep.build_shard import Rejection, ShardOptions
+from data_prep.manifest import Recording
+from data_prep.partial import Job, Partial
+from mqmha_jax.data import shard_format
+from mqmha_jax.data.shard_directory import complete_directory
+from mqmha_jax.data.shard_file import naming_a_full_disk
+from mqmha_jax.data.shard_format import SPEED_MARK
+from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.errors import UserError
+
+REJECTED_NAME = "rejected.jsonl"
+
+
+class BuildReport(NamedTuple):
+    """What became of a corpus.
+
+    Attributes:
+      num_recordings: recordings in the corpus.
+      num_utterances: utterances written, all versions.
+      num_speakers: speakers written, those of other speeds included.
+      num_frames: frames written.
+      rejected: recordings left out.
+      num_missing: pieces that other processes have yet to make; the output appears when there are none.
+    """
+
+    num_recordings: int
+    num_utterances: int
+    num_speakers: int
+    num_frames: int
+    rejected: tuple[Rejection, ...]
+    num_missing: int = 0
+
+
+def is_made(target: Path, job: Job) -> bool:
+    """Whether the result of this job is at ``target``."""
+    path = epath.Path(target / shard_format.INFO_NAME)
+    return path.is_file() and shard_format.parse_info(path).job == job.name
+
+
+def complete(
+    partial: Partial,
+    job: Job,
+    count: int,
+    recordings: Sequence[Recording],
+    options: ShardOptions,
+    provenance: Mapping[str, Any],
+    max_rejected: int,
+) -> BuildReport:
+    """Turns finished parts into the output, unless parts are missing or another process does it.
+
+    Args:
+      partial: the opened directory of parts.
+      job, count: what is made, in how many pieces.
+      recordings, options, provenance, max_rejected: as for ``build_shards``.
+
+    Raises:
+      UserError: too many recordings were rejected, none was left, or an id appears twice.
+    """
+    with (
+        partial.alone_with(range(count)) as alone,
+        naming_a_full_disk(partial.target, f"The parts in {partial.directory} stay; the same command goes on."),
+    ):
+        if is_made(partial.target, job):
+            partial.remove()
+            return _report_of(partial.target, len(recordings))
+        parts = [partial.part(index, count) for index in range(count)]
+        present = [part for part in parts if part is not None]
+        rejected = [rejection for part in present for rejection in part.rejected]
+        tables = [part.table for part in present]
+        num_utterances = sum(len(table["num_frames"]) for table in tables)
+        num_frames = sum(int(table["num_frames"].sum()) for table in tables)
+        if len(rejected) > max_rejected or (len(present) == count and not num_utterances):
+            raise UserError(too_many(rejected, max_rejected, num_utterances, partial.directory))
+        if not alone or len(present) < count:
+            missing = count - len(present)
+            return BuildReport(len(recordings), num_utterances, 0, num_frames, tuple(rejected), missing)
+        lines = [json.dumps(rejection._asdict(), ensure_ascii=False) + "\n" for rejection in rejected]
+        # A byte that is no UTF-8 becomes JSON's escape of it, from which Python makes the name again.
+        text = "".join(lines).encode(errors="backslashreplace")
+        (partial.shards / REJECTED_NAME).write_bytes(text)
+        speeds = [f"{speed:g}" for speed in options.plan.speeds]
+        info = complete_directory(
+            partial.shards,
+            [part.file for part in present],
+            tables,
+            spec=options.spec,
+            coding=options.coding,
+            provenance=provenance,
+            speaker_key=functools.partial(_class_key, speeds=speeds),
+            job=job.name,
+        )
+        partial.publish()
+    return BuildReport(len(recordings), num_utterances, len(info.speakers), num_frames, tuple(rejected))
+
+
+def too_many(rejected: Sequence[Rejection], max_rejected: int, num_accepted: int, directory: Path) -> str:
+    """The summary with which a job stops.
+
+    Args:
+      rejected: recordings that could not be used.
+      max_rejected: how many may be.
+      num_accepted: utterances made so far.
+      directory: where the finished parts are.
+    """
+    shown = "\n".join(f"  {rejection.path}: {rejection.reason}" for rejection in rejected[:5])
+    more = f"\n  and {len(rejected) - 5} more" if len(rejected) > 5 else ""
+    return (
+        f"{len(rejected)} recordings could not be used ({num_accepted} utterances could so far); at most "
+        f"{max_rejected} may be left out:\n{shown}{more}\nMend them and go on with --retry-rejected, or allow more "
+        f"with --max-rejected. Finished parts stay in {directory}."
+    )
+
+
+def _class_key(speaker: str, speeds: Sequence[str]) -> tuple[int, str]:
+    """Original speed first, then speed by speed in the plan's order, in each by the original's name."""
+    name, _, speed = speaker.partition(SPEED_MARK)
+    return (speeds.index(speed) if speed else 0, name)
+
+
+def _report_of(target: Path, num_recordings: int) -> BuildReport:
+    shards = open_shards(target)
+    lines = (target / REJECTED_NAME).read_text(encoding="utf-8").splitlines()
+    rejected = tuple(Rejection(**json.loads(line)) for line in lines)
+    return BuildReport(num_recordings, len(shards), len(shards.speakers), int(shards.num_frames.sum()), rejected)

@@ -1,0 +1,108 @@
+"""CN-Celeb 1 and 2 as unpacked from their archives, with the ids of the lists in ``eval/lists``."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.corpora.folder import audio_files
+from data_prep.corpora.layout import corpus_root, folders
+from data_prep.manifest import Recording
+from mqmha_jax.data.lists import text_lines
+from mqmha_jax.errors import UserError, unknown_name
+
+SPLITS = ("all", "dev", "eval")
+_SPEAKER = re.compile(r"id\d{5}")
+_DOWNLOAD = (
+    "Get cn-celeb_v2.tar.gz (CN-Celeb1) and cn-celeb2_v2.tar.gz (CN-Celeb2, in three parts, to be joined with cat) "
+    "from https://www.openslr.org/82/ and unpack them; valid: the folder CN-Celeb_flac or CN-Celeb2_flac."
+)
+
+
+def cnceleb_recordings(directory: str | Path, *, split: str = "all") -> list[Recording]:
+    """The recordings of CN-Celeb1 or CN-Celeb2.
+
+    Ids are those of the owners' lists, which end in ``.wav`` although the files are FLAC: ``enroll/id00800-enroll.wav``
+    and ``test/id00800-singing-01-001.wav`` as in ``trials.lst`` and ``enroll.lst``, and ``id00800/singing-01-001.wav``
+    for what lies in ``data/``, as in ``enroll.map``. Attributes are ``genre`` and ``session``, where a session is a
+    genre and a number.
+
+    Args:
+      directory: ``CN-Celeb_flac`` or ``CN-Celeb2_flac``, or the folder either lies in.
+      split: "dev", the speakers of ``dev/dev.lst`` (all of CN-Celeb2); "eval", the files in ``eval/`` and those in
+        ``data/`` that ``eval/lists/enroll.map`` enrols several of at once; or "all".
+
+    Returns:
+      Recordings: those of ``data/``, then of ``eval/``, each sorted by id.
+
+    Raises:
+      UserError: the corpus is not there, lacks a list that the split needs, or a name is not of its form.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    root = corpus_root(directory, _is_root, expected="folder data/ with folders of speakers", download=_DOWNLOAD)
+    recordings = list(_data(root))
+    if split == "all":
+        return recordings + list(_eval(root))
+    if split == "dev":
+        developers = _developers(root, recordings)
+        return [recording for recording in recordings if recording.speaker in developers]
+    tested = list(_eval(root))
+    if not tested:
+        raise UserError(f"{root} has no eval/, so no split eval; CN-Celeb1 has one. {_DOWNLOAD}")
+    enrolled = _enrolled_by_several(root)
+    if missing := enrolled - {recording.utterance for recording in recordings}:
+        raise UserError(f"{root}: eval/lists/enroll.map names {min(missing)}, which is not in data/. {_DOWNLOAD}")
+    return [recording for recording in recordings if recording.utterance in enrolled] + tested
+
+
+def _is_root(folder: Path) -> bool:
+    data = folder / "data"
+    return data.is_dir() and any(_SPEAKER.fullmatch(speaker.name) for speaker in folders(data))
+
+
+def _data(root: Path) -> Iterator[Recording]:
+    """``data/id00800/singing-01-001.flac``."""
+    for path in audio_files(root / "data"):
+        speaker = path.parent.name
+        if not _SPEAKER.fullmatch(speaker) or path.parent.parent != root / "data":
+            raise UserError(f"{path} is not where a recording belongs, {root}/data/<speaker>/. Move it away.")
+        yield Recording(f"{speaker}/{path.stem}.wav", speaker, path, _attributes(path, path.stem))
+
+
+def _eval(root: Path) -> Iterator[Recording]:
+    """``eval/enroll/id00800-enroll.flac`` and ``eval/test/id00800-singing-01-001.flac``."""
+    for side in ("enroll", "test"):
+        if not (root / "eval" / side).is_dir():
+            continue
+        for path in audio_files(root / "eval" / side):
+            speaker, _, name = path.stem.partition("-")
+            if not _SPEAKER.fullmatch(speaker):
+                raise UserError(f"{path}: its name does not start with a speaker, such as id00800-. Move it away.")
+            attributes = _attributes(path, name) if side == "test" else {"genre": "several", "session": "enroll"}
+            yield Recording(f"{side}/{path.stem}.wav", speaker, path, attributes)
+
+
+def _attributes(path: Path, name: str) -> dict[str, str]:
+    """Genre and session from ``singing-01-001``."""
+    session, _, number = name.rpartition("-")
+    if not session or not number:
+        raise UserError(f"{path}: its name tells no genre; valid: names such as singing-01-001. Move it away.")
+    return {"genre": session.partition("-")[0], "session": session}
+
+
+def _developers(root: Path, recordings: list[Recording]) -> set[str]:
+    """Whom one may train on."""
+    path = root / "dev" / "dev.lst"
+    if path.is_file():
+        return {speaker for _, line in text_lines(path) for speaker in line}
+    if (root / "eval").is_dir():
+        raise UserError(f"{path}: no such list; without it the speakers of eval/ would be trained on. {_DOWNLOAD}")
+    return {recording.speaker for recording in recordings}  # CN-Celeb2 is for training as a whole
+
+
+def _enrolled_by_several(root: Path) -> set[str]:
+    """Ids in ``enroll.map``, lines ``id00800-enroll id00800/singing-01-001.wav ...``."""
+    path = root / "eval" / "lists" / "enroll.map"
+    if not path.is_file():
+        return set()
+    return {str(Path(name).with_suffix(".wav")) for _, line in text_lines(path) for name in line[1:]}

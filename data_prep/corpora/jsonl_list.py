@@ -1,0 +1,142 @@
+"""A manifest: one JSON object a line, with ``utterance``, ``speaker``, ``path`` and any others; read and written."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.corpora.confined import confined
+from data_prep.corpora.sources import FilePart
+from data_prep.manifest import Recording
+from mqmha_jax.atomic import replacing
+from mqmha_jax.errors import UserError
+from mqmha_jax.features.audio import WHOLE, Part
+
+REQUIRED = ("utterance", "speaker", "path")
+PART = ("start_s", "end_s", "channel")
+_FIELDS = "valid: utterance, speaker, path, where they are needed start_s, end_s and channel, and other texts"
+
+
+def jsonl_recordings(list_path: str | Path, root: str | Path | None = None) -> list[Recording]:
+    """The recordings that a manifest lists.
+
+    Args:
+      list_path: UTF-8, lines such as ``{"utterance": "a-1", "speaker": "a", "path": "a.wav", "start_s": 0.5,
+        "end_s": 2.5, "session": "monday"}``. The numbers ``start_s``, ``end_s`` and ``channel`` (from 0) name a part;
+        other fields become attributes.
+      root: what the paths are relative to, and do not lead out of; None: the folder of the list.
+
+    Returns:
+      Recordings in the order of the list.
+
+    Raises:
+      UserError: the list is missing, empty or not UTF-8; a line is not of this form or repeats an utterance; or a path
+        leads out of the root.
+    """
+    list_path = Path(list_path)
+    if not list_path.is_file():
+        raise UserError(f"No such list: {list_path}. Give a file with one JSON object a line.")
+    root = list_path.parent if root is None else Path(root)
+    if not root.is_dir():
+        raise UserError(f"No such folder: {root}. --root is what the paths in {list_path} are relative to.")
+    line_of: dict[str, int] = {}
+    recordings = []
+    try:
+        with list_path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                recording = _recording(line, root, f"{list_path}:{number}")
+                earlier = line_of.setdefault(recording.utterance, number)
+                if earlier != number:
+                    raise UserError(
+                        f"{list_path}:{number}: utterance {recording.utterance!r} was listed in line {earlier}, "
+                        "and ids are unique. Remove one of the two lines."
+                    )
+                recordings.append(recording)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{list_path}: not a text in UTF-8 ({error}).") from None
+    if not recordings:
+        raise UserError(f"{list_path} lists no recordings.")
+    return recordings
+
+
+def write_jsonl(recordings: Sequence[Recording], list_path: str | Path) -> Path:
+    """Writes a manifest that ``jsonl_recordings`` reads back.
+
+    Args:
+      recordings: files or parts of files; at least one.
+      list_path: replaced if it is there.
+
+    Returns:
+      The root to read it with: the folder of the list, or if a file is not below that, the folder around all files.
+
+    Raises:
+      UserError: a recording is no file, has an attribute with the name of a field, or the list can not be written.
+    """
+    list_path = Path(list_path)
+    files = [(recording, *_file_and_part(recording)) for recording in recordings]
+    folders = {str(path.parent) for _, path, _ in files}
+    root = Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
+    if root.is_relative_to(os.path.abspath(list_path.parent)):
+        root = Path(os.path.abspath(list_path.parent))
+    with replacing(list_path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for recording, path, part in files:
+            file.write(json.dumps(_fields(recording, path, part, root), ensure_ascii=False) + "\n")
+    return root
+
+
+def _recording(line: str, root: Path, where: str) -> Recording:
+    try:
+        fields: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({error}).") from None
+    if not isinstance(fields, dict):
+        raise UserError(f"{where}: not a JSON object; {_FIELDS}.")
+    for name in REQUIRED:
+        if not isinstance(fields.get(name), str) or not fields[name]:
+            raise UserError(f"{where}: no text in the field {name!r}; {_FIELDS}.")
+    utterance, speaker, path = (fields.pop(name) for name in REQUIRED)
+    part = WHOLE._replace(**{name: fields.pop(name) for name in PART if fields.get(name) is not None})
+    if not (
+        _is_time(part.start_s)
+        and (part.end_s is None or (_is_time(part.end_s) and part.end_s > part.start_s))
+        and (part.channel is None or (type(part.channel) is int and part.channel >= 0))
+    ):
+        raise UserError(
+            f"{where}: start_s={part.start_s}, end_s={part.end_s}, channel={part.channel}: valid: seconds from 0, the "
+            "end after the start, and a whole number from 0."
+        )
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            raise UserError(f"{where}: the field {name!r} is {value!r}; {_FIELDS}, in quotation marks.")
+    file = confined(root, path, where)
+    return Recording(utterance, speaker, file if part == WHOLE else FilePart(file, part), fields)
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+def _file_and_part(recording: Recording) -> tuple[Path, Part]:
+    if isinstance(recording.source, FilePart):
+        return recording.source.path, recording.source.part
+    if isinstance(recording.source, Path):
+        return recording.source, WHOLE
+    raise UserError(
+        f"Recording {recording.utterance!r} is not a file or a part of one, which is all that a manifest can name. "
+        "Build the shards from the corpus itself."
+    )
+
+
+def _fields(recording: Recording, path: Path, part: Part, root: Path) -> dict[str, Any]:
+    if taken := recording.attributes.keys() & {*REQUIRED, *PART}:
+        raise UserError(
+            f"Recording {recording.utterance!r} has a column {taken.pop()!r}, a field of manifests; rename it."
+        )
+    name = Path(os.path.abspath(path)).relative_to(root).as_posix()
+    changed = {key: value for key, value in part._asdict().items() if value != getattr(WHOLE, key)}
+    values = {"utterance": recording.utterance, "speaker": recording.speaker, "path": name}
+    return {**values, **changed, **recording.attributes}

@@ -1,0 +1,121 @@
+"""A Kaldi data directory: ``wav.scp``, ``utt2spk``, and where they are there ``segments`` and ``spk2gender``."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from data_prep.corpora.confined import confined
+from data_prep.corpora.sources import ArchiveEntry, Excerpt, FilePart, ShellCommand, Source
+from data_prep.manifest import Recording
+from mqmha_jax.data.lists import read_utt2spk
+from mqmha_jax.errors import UserError
+from mqmha_jax.features.audio import Part
+
+_MEND = "Mend the lists, with Kaldi's utils/fix_data_dir.sh for instance."
+_ARCHIVE = re.compile(r"(?P<path>.+\.ark):(?P<offset>\d+)")
+
+
+def kaldi_recordings(
+    directory: str | Path, *, root: str | Path | None = None, allow_pipes: bool = False
+) -> list[Recording]:
+    """The utterances of a Kaldi data directory.
+
+    Args:
+      directory: has ``wav.scp`` and ``utt2spk``; ``segments`` cuts recordings into utterances, ``spk2gender`` gives the
+        attribute ``gender``; of ``segments`` the recording is the attribute ``session``.
+      root: folder of the audio, that relative paths start from and no path leads out of; None: ``directory``.
+      allow_pipes: run the entries of ``wav.scp`` that end in ``|``, which are commands for the shell.
+
+    Returns:
+      Recordings in the order of ``utt2spk``.
+
+    Raises:
+      UserError: a file is missing or not of its form, an utterance has no audio or a recording is not known, an entry
+        is a command and they are not allowed, or a path leads out of the root.
+    """
+    directory = Path(directory)
+    for name in ("wav.scp", "utt2spk"):
+        if not (directory / name).is_file():
+            near = [folder for folder in (directory.parent, *sorted(directory.glob("*"))) if (folder / name).is_file()]
+            hint = f" There is one in {near[0]}." if near else ""
+            raise UserError(f"{directory / name}: no such file; a Kaldi data directory has wav.scp and utt2spk.{hint}")
+    root = directory if root is None else Path(root)
+    if not root.is_dir():
+        raise UserError(f"No such folder: {root}. --root is the folder of the audio.")
+    sources = {name: _source(entry, root, where, allow_pipes) for where, name, entry in _lines(directory / "wav.scp")}
+    session_of: Mapping[str, str] = {}
+    if (directory / "segments").is_file():
+        sources, session_of = _segments(directory / "segments", sources)
+    genders = {}
+    if (directory / "spk2gender").is_file():
+        genders = {speaker: gender for _, speaker, gender in _lines(directory / "spk2gender")}
+    utt2spk = read_utt2spk(directory / "utt2spk")
+    for what, missing in (
+        ("have no audio in wav.scp (or segments)", [utterance for utterance in utt2spk if utterance not in sources]),
+        ("have no speaker", [utterance for utterance in sources if utterance not in utt2spk]),
+    ):
+        if missing:
+            first = f"{len(missing)} utterances {what}, the first is {missing[0]!r}"
+            raise UserError(f"{directory / 'utt2spk'}: {first}. {_MEND}")
+    recordings = []
+    for utterance, speaker in utt2spk.items():
+        attributes = {"session": session_of[utterance]} if utterance in session_of else {}
+        if speaker in genders:
+            attributes["gender"] = genders[speaker]
+        recordings.append(Recording(utterance, speaker, sources[utterance], attributes))
+    return recordings
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Place, name and the rest of each line, which may have blanks; a name comes once."""
+    names = set()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text in UTF-8 ({error}).") from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        name, _, rest = line.strip().replace("\t", " ").partition(" ")
+        if not rest:
+            raise UserError(f"{path}:{number}: only one field; valid: a name, a blank and what belongs to it. {_MEND}")
+        if name in names:
+            raise UserError(f"{path}:{number}: {name!r} is listed twice. {_MEND}")
+        names.add(name)
+        yield f"{path}:{number}", name, rest.strip()
+
+
+def _source(entry: str, root: Path, where: str, allow_pipes: bool) -> Source:
+    if entry.endswith("|"):
+        if not allow_pipes:
+            raise UserError(
+                f"{where}: {entry!r} is a command, which may do anything to this machine. If you trust the list, let "
+                "the shell run its commands with --allow-pipes; or convert the audio and list the files."
+            )
+        return ShellCommand(entry.removesuffix("|").strip())
+    if match := _ARCHIVE.fullmatch(entry):
+        return ArchiveEntry(confined(root, match["path"], where), int(match["offset"]))
+    return confined(root, entry, where)
+
+
+def _segments(path: Path, sources: Mapping[str, Source]) -> tuple[dict[str, Source], dict[str, str]]:
+    """Source and recording of each utterance, from lines ``utterance recording start end`` in seconds."""
+    parts: dict[str, Source] = {}
+    recording_of = {}
+    for where, utterance, rest in _lines(path):
+        try:
+            recording, start, end = rest.split()
+            start_s, end_s = float(start), float(end)
+        except ValueError:
+            raise UserError(f"{where}: valid: utterance, recording, start and end in seconds; not {rest!r}.") from None
+        if end_s == -1:  # so Kaldi writes the end of the recording
+            end_s = math.inf
+        if not 0 <= start_s < end_s:
+            raise UserError(f"{where}: a segment from {start} s to {end} s; its end must come after its start.")
+        if recording not in sources:
+            raise UserError(f"{where}: recording {recording!r} is not in wav.scp. {_MEND}")
+        source, part = sources[recording], Part(start_s, None if end_s == math.inf else end_s)
+        parts[utterance] = FilePart(source, part) if isinstance(source, Path) else Excerpt(source, part)
+        recording_of[utterance] = recording
+    return parts, recording_of

@@ -1,0 +1,85 @@
+"""Where in a folder a corpus lies, and what to tell who has not got it or pointed beside it."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mqmha_jax.errors import UserError
+
+
+def corpus_root(directory: str | Path, is_root: Callable[[Path], bool], *, expected: str, download: str) -> Path:
+    """The folder of a corpus, where the user pointed at it or at the folder it was unpacked in.
+
+    Args:
+      directory: what the user gave.
+      is_root: whether a folder is that of the corpus.
+      expected: what lies in that folder, to be told.
+      download: how one comes by the corpus, to be told.
+
+    Returns:
+      ``directory``, or the only folder in it that is the corpus'.
+
+    Raises:
+      UserError: there is no such folder; several folders in it are; or one around it is, which is named.
+    """
+    directory = existing_folder(directory, download)
+    if is_root(directory):
+        return directory
+    below = [folder for folder in folders(directory) if is_root(folder)]
+    if len(below) == 1:
+        return below[0]
+    if below:
+        raise UserError(f"{directory} holds several: {', '.join(map(str, below))}. Give one of them.")
+    for parent in list(directory.resolve().parents)[:4]:
+        if is_root(parent):
+            raise UserError(f"{directory} is only a part of the corpus; give the folder around it, {parent}.")
+    raise UserError(f"{directory}: there is no {expected} in it. {download}")
+
+
+def existing_folder(directory: str | Path, download: str) -> Path:
+    """The folder as a path.
+
+    Raises:
+      UserError: it does not exist; tells how one comes by the corpus.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise UserError(f"No such folder: {directory}. {download}")
+    return directory
+
+
+def folders(directory: Path) -> list[Path]:
+    """The visible folders in a folder, sorted.
+
+    Raises:
+      UserError: it can not be read.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except OSError as error:
+        raise UserError(f"{directory}: the folder can not be read ({error.strerror}).") from error
+
+
+def speaker_trees(directory: Path, speaker: re.Pattern[str], depth: int = 3) -> Iterator[Path]:
+    """The folders at most ``depth`` levels below whose direct sub-folders are speakers.
+
+    Args:
+      directory: where to start; it counts itself.
+      speaker: form of the name of a speaker's folder.
+      depth: how far to go down.
+    """
+    below = folders(directory)
+    if any(speaker.fullmatch(folder.name) for folder in below):
+        yield directory
+    elif depth:
+        for folder in below:
+            yield from speaker_trees(folder, speaker, depth - 1)
+
+
+def outside_of_speakers(directory: Path, speaker: re.Pattern[str]) -> Path | None:
+    """The folder around the speakers', if ``directory`` is one of theirs or below."""
+    absolute = directory.resolve()
+    inside = [folder for folder in (absolute, *absolute.parents) if speaker.fullmatch(folder.name)]
+    return inside[-1].parent if inside else None

@@ -1,0 +1,122 @@
+"""Where samples come from that are not a file of their own. All are plain values, so they can be sent to workers."""
+
+import dataclasses
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.features.audio import Part, read_audio, read_audio_bytes
+
+Source: TypeAlias = Path | Callable[[int], Float[np.ndarray, " n"]]
+"""What a ``Recording`` has: a file, or what makes its samples at a sample rate in Hz."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FilePart:
+    """A part of an audio file.
+
+    Attributes:
+      path: the file.
+      part: what of it.
+    """
+
+    path: Path
+    part: Part
+
+    def __str__(self) -> str:
+        """The file and the part of it."""
+        end = "the end" if self.part.end_s is None else f"{self.part.end_s:g} s"
+        return f"{self.path} from {self.part.start_s:g} s to {end}"
+
+    def __call__(self, sample_rate_hz: int) -> Float32[np.ndarray, " n"]:
+        """The samples; as ``read_audio``."""
+        return read_audio(self.path, sample_rate_hz, self.part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Excerpt:
+    """A part of what is no file, and so has to be made as a whole.
+
+    Attributes:
+      source: makes the whole.
+      part: what of it; in time alone.
+    """
+
+    source: Callable[[int], Float[np.ndarray, " n"]]
+    part: Part
+
+    def __call__(self, sample_rate_hz: int) -> Float[np.ndarray, " n"]:
+        """The samples.
+
+        Raises:
+          UserError: the source has no such part, or what the source raises.
+        """
+        whole = self.source(sample_rate_hz)
+        return whole[self.part.frames(str(self.source), sample_rate_hz, len(whole))]
+
+
+@dataclasses.dataclass(frozen=True)
+class ArchiveEntry:
+    """A WAV file in a Kaldi archive.
+
+    Attributes:
+      path: the archive.
+      offset: in bytes, where the WAV file starts.
+    """
+
+    path: Path
+    offset: int
+
+    def __str__(self) -> str:
+        """As ``wav.scp`` has it."""
+        return f"{self.path}:{self.offset}"
+
+    def __call__(self, sample_rate_hz: int) -> Float32[np.ndarray, " n"]:
+        """The samples.
+
+        Raises:
+          UserError: the archive can not be read or has no WAV file there, or as ``read_audio``.
+        """
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                header = file.read(12)
+                if len(header) < 12 or header[:4] != b"RIFF" or header[8:] != b"WAVE":
+                    raise UserError(f"{self}: no WAV file starts there; make the archive again.")
+                content = header + file.read(struct.unpack("<I", header[4:8])[0] - 4)
+        except OSError as error:
+            raise UserError(f"{self}: can not be read ({error.strerror}).") from error
+        return read_audio_bytes(content, str(self), sample_rate_hz)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShellCommand:
+    """A command of the user's own list, run by the shell, that writes a WAV file to its standard output.
+
+    Attributes:
+      command: for ``/bin/sh``, without the bar at its end.
+    """
+
+    command: str
+
+    def __str__(self) -> str:
+        """The command itself."""
+        return self.command
+
+    def __call__(self, sample_rate_hz: int) -> Float32[np.ndarray, " n"]:
+        """The samples.
+
+        Raises:
+          UserError: the command fails, or as ``read_audio``.
+        """
+        run = subprocess.run(self.command, shell=True, stdin=subprocess.DEVNULL, capture_output=True)
+        if run.returncode:
+            said = run.stderr.decode(errors="replace").strip().splitlines() or ["nothing on standard error"]
+            raise UserError(f"{self.command}: ended with status {run.returncode} ({said[-1]}).")
+        return read_audio_bytes(run.stdout, self.command, sample_rate_hz)

@@ -1,0 +1,171 @@
+"""Any speech data set of TensorFlow Datasets that has a speaker feature; TensorFlow itself is not needed."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+from jaxtyping import Float32
+
+from data_prep.corpora.tfds_folder import AudioFeature, Examples, TfdsFolder
+from data_prep.manifest import Recording
+from mqmha_jax.errors import UserError
+from mqmha_jax.features.audio import read_audio_bytes
+
+SPEAKER_FEATURES = ("speaker", "speaker_id", "client_id")
+UTTERANCE_FEATURES = ("utterance", "id")
+_DOWNLOAD = (
+    "Prepare it once where TensorFlow is installed, with tfds build --file_format=array_record; or give a folder with "
+    "dataset_info.json."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsExample:
+    """The samples of one example, read when they are asked for.
+
+    Attributes:
+      directory: of the data set.
+      split: of the data set.
+      index: of the example in the split.
+      audio: the feature with the samples, and their rate.
+    """
+
+    directory: str
+    split: str
+    index: int
+    audio: AudioFeature
+
+    def __str__(self) -> str:
+        """Where the example lies."""
+        return f"{self.directory}: example {self.index} of {self.split}"
+
+    def __call__(self, sample_rate_hz: int) -> Float32[np.ndarray, " n"]:
+        """The samples, integers taken as those of 16 bits; channels are averaged.
+
+        Raises:
+          UserError: there are none, they are integers of more than 16 bits, or as ``read_audio``.
+        """
+        name = str(self)
+        stored = _examples(self.directory, self.split, self.audio.name)[self.index][self.audio.name]
+        if self.audio.is_file:
+            return read_audio_bytes(stored, name, sample_rate_hz)
+        samples = np.asarray(stored)
+        if not samples.size:
+            raise UserError(f"{name}: holds no samples (zero length); leave it out.")
+        if np.issubdtype(samples.dtype, np.integer):
+            if samples.min() < -(2**15) or samples.max() >= 2**15:
+                raise UserError(
+                    f"{name}: its samples are integers of more than 16 bits; prepare the data set as floats."
+                )
+            samples = samples / 2**15
+        if samples.ndim == 2:
+            samples = samples.mean(axis=1)
+        samples = samples.astype(np.float32)
+        if not np.isfinite(samples).all():
+            raise UserError(f"{name}: has samples that are NaN or infinite; leave it out.")
+        rate_hz = self.audio.sample_rate_hz
+        return samples if rate_hz == sample_rate_hz else soxr.resample(samples, rate_hz, sample_rate_hz)
+
+
+def tfds_recordings(
+    data_set: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    split: str = "train",
+    audio: str | None = None,
+    speaker: str | None = None,
+    utterance: str | None = None,
+    attributes: Sequence[str] = (),
+    audio_rate_hz: int | None = None,
+) -> list[Recording]:
+    """The examples of a data set. To list them, every record is read once.
+
+    Args:
+      data_set: a folder with ``dataset_info.json``; or a name such as "librispeech", which is a folder in ``data_dir``.
+      data_dir: where data sets are; None: ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
+      split: of the data set.
+      audio: the feature with the audio; None: the only audio feature.
+      speaker: the feature with the speaker; None: the first of ``SPEAKER_FEATURES`` that there is.
+      utterance: the feature with the id; None: the first of ``UTTERANCE_FEATURES``, or else the split and a number.
+      attributes: further features, to become attributes.
+      audio_rate_hz: rate of the samples, where the data set does not tell.
+
+    Returns:
+      Recordings in the order of the split.
+
+    Raises:
+      UserError: the data set or the split is not there or not in ArrayRecord files, has no such feature, or its sample
+        rate is not known.
+    """
+    folder = TfdsFolder(_folder(Path(data_set), data_dir))
+    if not folder.splits.get(split):
+        raise UserError(f"{folder.directory}: no examples in a split {split!r}; valid: {', '.join(folder.splits)}.")
+    sound = _audio(folder, audio, audio_rate_hz)
+    speaker = _choice(folder, "speaker", speaker, SPEAKER_FEATURES)
+    if utterance is not None or any(name in folder.features for name in UTTERANCE_FEATURES):
+        utterance = _choice(folder, "utterance", utterance, UTTERANCE_FEATURES)
+    attributes = [_choice(folder, "attribute", name, ()) for name in attributes]
+    names = sorted({speaker, *attributes, *([] if utterance is None else [utterance])})
+    examples = folder.examples(split, names)
+    recordings = []
+    for index in range(len(examples)):
+        texts = {name: _text(value) for name, value in examples[index].items()}
+        recordings.append(
+            Recording(
+                utterance=f"{split}-{index:07d}" if utterance is None else texts[utterance],
+                speaker=texts[speaker],
+                source=TfdsExample(str(folder.directory), split, index, sound),
+                attributes={name: texts[name] for name in attributes},
+            )
+        )
+    return recordings
+
+
+@functools.lru_cache(maxsize=4)
+def _examples(directory: str, split: str, audio: str) -> Examples:
+    """Opened once in each process."""
+    return TfdsFolder(Path(directory)).examples(split, [audio])
+
+
+def _folder(data_set: Path, data_dir: str | Path | None) -> Path:
+    if data_dir is None:
+        data_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    for start in (data_set, Path(data_dir).expanduser() / data_set):
+        found = sorted(path.parent for depth in ("", "*/", "*/*/") for path in start.glob(f"{depth}dataset_info.json"))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UserError(f"{start} holds several data sets: {', '.join(map(str, found))}. Give one of them.")
+    raise UserError(f"No data set {data_set}, neither as a folder nor in {data_dir}. {_DOWNLOAD}")
+
+
+def _audio(folder: TfdsFolder, name: str | None, rate_hz: int | None) -> AudioFeature:
+    known = {feature.name: feature for feature in folder.audio_features}
+    name = _choice(folder, "audio", name, tuple(known) if len(known) == 1 else ())
+    feature = known.get(name, AudioFeature(name, None, False))  # any tensor may hold samples
+    feature = feature._replace(sample_rate_hz=rate_hz or feature.sample_rate_hz)
+    if feature.sample_rate_hz is None and not feature.is_file:
+        raise UserError(
+            f"{folder.directory}: does not tell the sample rate of its feature {name!r}; give it with --audio-rate-hz."
+        )
+    return feature
+
+
+def _choice(folder: TfdsFolder, option: str, name: str | None, defaults: Sequence[str]) -> str:
+    if name is None:
+        name = next((default for default in defaults if default in folder.features), None)
+    if name not in folder.features:
+        what = "none could be chosen" if name is None else f"there is no {name!r}"
+        raise UserError(
+            f"{folder.directory}: {what}; give --{option} NAME, one of its features: {', '.join(folder.features)}."
+        )
+    return name
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

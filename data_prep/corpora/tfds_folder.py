@@ -1,0 +1,162 @@
+"""Records of a folder that TensorFlow Datasets wrote as ArrayRecord files, read without TensorFlow.
+
+TensorFlow Datasets itself can not open a data set with an ``Audio`` feature where TensorFlow is not installed. What
+such a feature stores is a plain tensor, or a whole audio file, so it is read as that.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from mqmha_jax.errors import UserError
+
+_CLASSES = "tensorflow_datasets.core.features"
+_AUDIO = f"{_CLASSES}.audio_feature.Audio"
+_TENSOR = f"{_CLASSES}.tensor_feature.Tensor"
+
+
+class AudioFeature(NamedTuple):
+    """An audio feature as the folder describes it.
+
+    Attributes:
+      name: of the feature.
+      sample_rate_hz: of its samples; None: not told.
+      is_file: whether audio files are stored, and not samples.
+    """
+
+    name: str
+    sample_rate_hz: int | None
+    is_file: bool
+
+
+class TfdsFolder:
+    """A data set on disk.
+
+    Args:
+      directory: with ``dataset_info.json`` and ``features.json``.
+
+    Raises:
+      UserError: these are not there or damaged, or the records are not in ArrayRecord files.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        info = _json(directory / "dataset_info.json", ("name", "splits"))
+        if info.get("fileFormat") != "array_record":
+            raise UserError(
+                f"{directory}: its records are in the format {info.get('fileFormat', 'tfrecord')!r}, which only "
+                "TensorFlow reads. Convert them once where it is installed: python -m "
+                "tensorflow_datasets.scripts.convert_format --out_file_format=array_record --root_data_dir="
+                f"{directory}."
+            )
+        self._name = info["name"]
+        self.splits: dict[str, int] = {
+            split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"] if split.get("shardLengths")
+        }
+        self._num_files = {split["name"]: len(split.get("shardLengths", ())) for split in info["splits"]}
+        described = _json(directory / "features.json", ("featuresDict",))["featuresDict"]
+        self._features: dict[str, dict[str, Any]] = described["features"]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of all features."""
+        return tuple(self._features)
+
+    @property
+    def audio_features(self) -> tuple[AudioFeature, ...]:
+        """Those with audio."""
+        described = {name: feature["audio"] for name, feature in self._features.items() if _is_audio(feature)}
+        return tuple(
+            AudioFeature(name, int(audio.get("sampleRate", 0)) or None, bool(audio.get("lazyDecode")))
+            for name, audio in described.items()
+        )
+
+    def examples(self, split: str, names: Sequence[str]) -> "Examples":
+        """Random access to some features of the examples of a split."""
+        files = sorted(self.directory.glob(f"{self._name}-{split}.array_record-*-of-{self._num_files[split]:05d}"))
+        if len(files) != self._num_files[split]:
+            raise UserError(
+                f"{self.directory}: {len(files)} of {self._num_files[split]} files of the split {split!r} are there; "
+                "copy or prepare the data set again."
+            )
+        examples = Examples(files, self._parser(names))
+        if len(examples) != self.splits[split]:
+            raise UserError(
+                f"{self.directory}: {len(examples)} of {self.splits[split]} examples of the split {split!r} are there; "
+                "copy or prepare the data set again."
+            )
+        return examples
+
+    def _parser(self, names: Sequence[str]) -> Any:
+        from tensorflow_datasets import features  # here: it takes a while to load
+
+        described = {name: _without_tensorflow(self._features[name]) for name in names}
+        parser = features.FeaturesDict.from_json(
+            {"pythonClassName": f"{_CLASSES}.features_dict.FeaturesDict", "featuresDict": {"features": described}}
+        )
+        parser.load_metadata(self.directory)
+        return parser
+
+
+class Examples:
+    """Some features of the examples of a split, by index."""
+
+    def __init__(self, files: Sequence[Path], parser: Any) -> None:
+        self._directory = files[0].parent
+        self._parser = parser
+        try:
+            self._records = ArrayRecordDataSource([str(file) for file in files])
+        except RuntimeError as error:
+            raise UserError(
+                f"{self._directory}: one of {', '.join(file.name for file in files)} is cut off or damaged; copy or "
+                "prepare the data set again."
+            ) from error
+
+    def __len__(self) -> int:
+        """How many examples."""
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Features by name, as stored; classes by their names.
+
+        Raises:
+          UserError: a file is damaged.
+        """
+        try:
+            record = self._records[index]
+        except RuntimeError as error:
+            raise UserError(
+                f"{self._directory}: example {index} can not be read ({error}); copy or prepare the data set again."
+            ) from error
+        example = self._parser.deserialize_example_np(record)
+        return {name: self._named(name, value) for name, value in example.items()}
+
+    def _named(self, name: str, value: Any) -> Any:
+        feature = self._parser[name]
+        return feature.int2str(int(value)) if hasattr(feature, "int2str") else value
+
+
+def _is_audio(feature: dict[str, Any]) -> bool:
+    return feature["pythonClassName"] == _AUDIO
+
+
+def _without_tensorflow(feature: dict[str, Any]) -> dict[str, Any]:
+    """The description of a feature, with what is stored in the place of what TensorFlow would make of it."""
+    if not _is_audio(feature):
+        return feature
+    audio = feature["audio"]
+    stored = {"dtype": "string"} if audio.get("lazyDecode") else {"dtype": audio["dtype"], "shape": audio["shape"]}
+    return {"pythonClassName": _TENSOR, "tensor": {"encoding": audio.get("encoding", "none"), "shape": {}} | stored}
+
+
+def _json(path: Path, fields: Sequence[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a data set of TensorFlow Datasets ({error}).") from error
+    if missing := [name for name in fields if not isinstance(content, dict) or name not in content]:
+        raise UserError(f"{path}: not a data set of TensorFlow Datasets; it has no {' and '.join(missing)}.")
+    return content

@@ -1,0 +1,168 @@
+"""VoxCeleb1 and VoxCeleb2 as unpacked from their archives, with the ids of the official trial lists."""
+
+import csv
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_prep.corpora.folder import audio_files
+from data_prep.corpora.layout import existing_folder, outside_of_speakers, speaker_trees
+from data_prep.manifest import Recording
+from mqmha_jax.errors import UserError, unknown_name
+
+SPLITS = ("all", "dev", "test")
+PAGE = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb"
+_ANY_SPEAKER = re.compile(r"id\d{5}")
+_SPLIT_FOLDER = re.compile(r"(?:vox[12]_)?(dev|test)(?:_(?:wav|aac|m4a|mp4))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Edition:
+    """What tells the two corpora apart.
+
+    Attributes:
+      number: 1 or 2.
+      speaker: form of its speakers' names.
+      test_speaker: form of the names of its test speakers, where their numbers tell.
+      layout: how its folders look.
+      archives: what its owners distribute.
+    """
+
+    number: int
+    speaker: re.Pattern[str]
+    test_speaker: re.Pattern[str] | None
+    layout: str
+    archives: str
+
+    @property
+    def download(self) -> str:
+        """How one comes by it."""
+        return f"Get {self.archives} and vox{self.number}_meta.csv from {PAGE}/ and unpack them; valid: {self.layout}."
+
+
+VOXCELEB1 = Edition(
+    number=1,
+    speaker=re.compile(r"id1\d{4}"),
+    test_speaker=re.compile(r"id10(?:2[7-9]|30)\d"),
+    layout="wav/id10001/<video>/00001.wav, in dev/ and test/ or not",
+    archives="vox1_dev_wav.zip (in four parts, to be joined with cat) and vox1_test_wav.zip",
+)
+VOXCELEB2 = Edition(
+    number=2,
+    speaker=re.compile(r"id0\d{4}"),
+    test_speaker=None,
+    layout="dev/aac/id00012/<video>/00001.m4a, in dev/ and test/ or not",
+    archives="vox2_dev_aac.zip (in eight parts, to be joined with cat) and vox2_test_aac.zip",
+)
+
+
+def voxceleb_recordings(
+    edition: Edition, directory: str | Path, *, split: str = "all", metadata: str | Path | None = None
+) -> list[Recording]:
+    """The recordings of VoxCeleb1 or VoxCeleb2.
+
+    An id is what the trial lists have, ``id10270/5r0dWxy17C8/00001.wav``, ending in ``.wav`` also where the file is
+    an m4a. The attribute ``session`` is the video; ``gender`` and ``nationality`` stand in the metadata.
+
+    Args:
+      edition: ``VOXCELEB1`` or ``VOXCELEB2``.
+      directory: the folder of the speakers, or one at most three levels above.
+      split: "dev", "test" or "all".
+      metadata: the owners' table of speakers; None: ``vox1_meta.csv`` or ``vox2_meta.csv`` if it lies in
+        ``directory``, beside the speakers or in between.
+
+    Returns:
+      Recordings sorted by id.
+
+    Raises:
+      UserError: nothing of the corpus is there, or of the other edition; files are where they do not belong; an id is
+        there twice; or the split of a speaker is not known.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    directory = existing_folder(directory, edition.download)
+    around = outside_of_speakers(directory, _ANY_SPEAKER)
+    if around is not None:
+        raise UserError(f"{directory} is the folder of one speaker or in it; give the folder around it, {around}.")
+    trees = list(speaker_trees(directory, _ANY_SPEAKER))
+    if not trees:
+        raise UserError(f"{directory}: there are no folders of speakers (id and five digits) in it. {edition.download}")
+    table = _speakers(_find_metadata(edition, directory, trees) if metadata is None else Path(metadata))
+    path_of: dict[str, Path] = {}
+    recordings = []
+    for tree in trees:
+        for path in audio_files(tree):
+            speaker, session, utterance = _names(edition, tree, path)
+            known = table.get(speaker, {})
+            if split != "all" and split != _split(edition, tree, speaker, known):
+                continue
+            if path_of.setdefault(utterance, path) != path:
+                raise UserError(
+                    f"{utterance} is there twice: {path_of[utterance]} and {path}. Give the folder of one of the two."
+                )
+            columns = {name: known[name] for name in ("gender", "nationality") if known.get(name)}
+            recordings.append(Recording(utterance, speaker, path, {"session": session, **columns}))
+    if not recordings:
+        raise UserError(f"{directory}: no recordings of the split {split} are in it. {edition.download}")
+    return sorted(recordings, key=lambda recording: recording.utterance)
+
+
+voxceleb1_recordings = functools.partial(voxceleb_recordings, VOXCELEB1)
+voxceleb2_recordings = functools.partial(voxceleb_recordings, VOXCELEB2)
+
+
+def _names(edition: Edition, tree: Path, path: Path) -> tuple[str, str, str]:
+    """Speaker, video and id of a file."""
+    below = path.relative_to(tree).parts
+    if not _ANY_SPEAKER.fullmatch(below[0]) or len(below) != 3:
+        raise UserError(
+            f"{path} is not where a recording of VoxCeleb{edition.number} belongs, {tree}/<speaker>/<video>/<file>. "
+            "Move it away, or give the folder of the corpus alone."
+        )
+    speaker, session, _ = below
+    if not edition.speaker.fullmatch(speaker):
+        other = 3 - edition.number
+        raise UserError(
+            f"{path}: {speaker} is a speaker of VoxCeleb{other}; take the command voxceleb{other}, or give the folder "
+            f"of VoxCeleb{edition.number} alone."
+        )
+    return speaker, session, f"{speaker}/{session}/{path.stem}.wav"
+
+
+def _split(edition: Edition, tree: Path, speaker: str, known: Mapping[str, str]) -> str:
+    if edition.test_speaker is not None:
+        return "test" if edition.test_speaker.fullmatch(speaker) else "dev"
+    if known.get("set") in SPLITS:
+        return known["set"]
+    for folder in (tree, *list(tree.resolve().parents)[:2]):
+        if match := _SPLIT_FOLDER.fullmatch(folder.name):
+            return match[1]
+    raise UserError(
+        f"{tree}: whether {speaker} is a speaker of dev or of test is not known: neither does a folder dev/ or test/ "
+        f"tell, nor does vox{edition.number}_meta.csv; get it from {PAGE}/meta/vox{edition.number}_meta.csv and give "
+        "it with --metadata FILE."
+    )
+
+
+def _find_metadata(edition: Edition, directory: Path, trees: list[Path]) -> Path | None:
+    between = [folder for tree in trees for folder in (tree, *tree.parents) if folder.is_relative_to(directory)]
+    candidates = [folder / f"vox{edition.number}_meta.csv" for folder in between]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _speakers(path: Path | None) -> dict[str, dict[str, str]]:
+    """The owners' table by speaker: separated by tabs or commas, with blanks around the values."""
+    if path is None:
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the metadata can not be read ({error}).") from error
+    separator = "," if lines and "," in lines[0] else "\t"
+    rows = [[value.strip() for value in row] for row in csv.reader(lines, delimiter=separator)]
+    header = [name.lower() for name in rows[0]] if rows else []
+    if "gender" not in header or not header[0].startswith("voxceleb"):
+        raise UserError(f"{path}:1: not the metadata of VoxCeleb; its header has a VoxCeleb ID first, and Gender.")
+    return {row[0]: dict(zip(header, row, strict=False)) for row in rows[1:] if row}

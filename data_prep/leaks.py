@@ -1,0 +1,53 @@
+"""Speakers and utterances that are in two sets which should share none, found before they make results look good."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mqmha_jax.data.shard_format import SPEED_MARK
+from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
+
+
+def leaks(name: str, speakers: Iterable[str], utterances: Iterable[str], other: Path) -> list[str]:
+    """What a set shares with another one on disk.
+
+    Args:
+      name: of the set.
+      speakers: its speakers; copies at another speed count as the speaker.
+      utterances: its ids.
+      other: shards, or the work directory of a training, which knows its speakers only.
+
+    Returns:
+      A sentence on the shared speakers and one on the shared ids, where there are any.
+
+    Raises:
+      UserError: ``other`` is neither.
+    """
+    from mqmha_jax.train.workdir import SPEAKERS_NAME, read_speakers  # here: brings JAX, which workers can do without
+
+    originals = {speaker.split(SPEED_MARK)[0] for speaker in speakers}
+    if (other / SPEAKERS_NAME).is_file():
+        return shared_speakers(name, originals, read_speakers(other), f"are speakers of {other}")
+    try:
+        shards = open_shards(other)
+    except UserError as error:
+        raise UserError(f"{other} is neither shards nor the work directory of a training: {error}") from error
+    return [
+        *shared_speakers(name, originals, shards.speakers, f"are speakers of {other}"),
+        *shared_utterances(name, utterances, shards.utterances, f"are utterances of {other}"),
+    ]
+
+
+def leaks_of_shards(train: Path, evaluation: Path) -> list[str]:
+    """What two sets on disk share.
+
+    Args:
+      train: shards, or the work directory of a training.
+      evaluation: shards.
+
+    Raises:
+      UserError: as ``leaks``.
+    """
+    shards = open_shards(evaluation)
+    return leaks(str(evaluation), shards.speakers, shards.utterances, train)

@@ -1,0 +1,222 @@
+"""The directory beside the output in which shards grow, through kills and over machines, until all are there.
+
+OUTPUT.partial/job.json       what is being made; another job is refused
+OUTPUT.partial/lock           byte i is locked by the process that makes piece i
+OUTPUT.partial/shards/        becomes OUTPUT
+OUTPUT.partial/parts/00012    table and rejections of piece 12; where it is, the piece is finished
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import mqmha_jax
+from data_prep.build_shard import Part, ShardOptions, load_part
+from data_prep.corpora.folder import audio_files
+from data_prep.manifest import Recording
+from data_prep.pieces import estimated_bytes, fingerprint, num_pieces
+from mqmha_jax.atomic import sync, write_json
+from mqmha_jax.data.shard_format import SEGMENT_FRAMES, shard_path
+from mqmha_jax.errors import UserError
+
+_JOB_BYTE = 1 << 40
+"""Locked while job.json is read and written; no piece has this number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What tells one preparation from another.
+
+    Attributes:
+      described: every option and a fingerprint of the recordings, as JSON values.
+      num_pieces: how many files the shards are.
+    """
+
+    described: Mapping[str, Any]
+    num_pieces: int
+
+    @property
+    def name(self) -> str:
+        """The same for the same command over the same recordings, wherever it runs."""
+        return hashlib.sha256(json.dumps(self.described, sort_keys=True).encode()).hexdigest()
+
+
+def describe_job(recordings: Sequence[Recording], options: ShardOptions, shard_megabytes: float) -> Job:
+    """The job of making shards from recordings."""
+    plan = dataclasses.asdict(options.plan)
+    listings = {f"files in {name}": _listing(value) for name, value in plan.items() if isinstance(value, Path)}
+    described = {
+        "version of mqmha_jax": mqmha_jax.__version__,
+        "frames per record": SEGMENT_FRAMES,
+        "recordings": len(recordings),
+        "recordings' names, sources and columns": fingerprint(recordings),
+        **dataclasses.asdict(options.spec),
+        **plan,
+        **listings,
+        "coding": options.coding,
+        "shard_megabytes": shard_megabytes,
+    }
+    count = num_pieces(estimated_bytes(recordings, options), len(recordings), shard_megabytes)
+    return Job(json.loads(json.dumps(described, default=str)), count)
+
+
+class Partial:
+    """The growing directory of one output."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.directory = target.with_name(f"{target.name}.partial")
+        self.shards = self.directory / "shards"
+        self._parts = self.directory / "parts"
+        self._job_path = self.directory / "job.json"
+        self._lock: TextIO | None = None
+
+    @contextlib.contextmanager
+    def opened(self, job: Job) -> Iterator[int]:
+        """Makes the directory this job's, or checks that it already is.
+
+        Yields:
+          The number of pieces, as the process that came first counted them: file sizes may have changed since.
+
+        Raises:
+          UserError: it holds finished parts of another job, or can not be written.
+        """
+        try:
+            for directory in (self.shards, self._parts):
+                directory.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.directory / "lock").open("a")
+            fcntl.lockf(self._lock, fcntl.LOCK_EX, 1, _JOB_BYTE)
+        except OSError as error:
+            self.close()
+            raise UserError(
+                f"{self.directory}, where the shards grow, can not be written ({error.strerror or error}). Choose "
+                "another output directory."
+            ) from error
+        try:
+            count = self._agree(job)
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, _JOB_BYTE)
+            yield count
+        finally:
+            self.close()
+
+    @contextlib.contextmanager
+    def claimed(self, pieces: range) -> Iterator[None]:
+        """Pieces that no other process makes meanwhile, on any machine that sees the directory.
+
+        Raises:
+          UserError: another process makes some of them.
+        """
+        with self.alone_with(pieces) as alone:
+            if not alone:
+                raise UserError(
+                    f"Another process is making shards {pieces.start}:{pieces.stop} of {self.target}, or some of them. "
+                    "Wait for it, choose another output directory, or give each process another --shard-range."
+                )
+            yield
+
+    @contextlib.contextmanager
+    def alone_with(self, pieces: range) -> Iterator[bool]:
+        """Whether no other process had any of the pieces; if so, none gets them meanwhile."""
+        assert self._lock is not None
+        try:
+            # A range of bytes: the kernel, or the server of a network disk, sees which ranges overlap.
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, len(pieces), pieces.start)
+        except (BlockingIOError, PermissionError):
+            yield False
+            return
+        except OSError as error:  # some network mounts have no locks
+            logging.getLogger(__name__).warning(
+                "%s can not be locked (%s): take care that no other process makes the same shards.", self.target, error
+            )
+            yield True
+            return
+        try:
+            yield True
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, len(pieces), pieces.start)
+
+    def paths(self, index: int, count: int) -> tuple[Path, Path]:
+        """Where the frames of a piece lie, and its table."""
+        return shard_path(self.shards, index, count), self._parts / f"{index:05d}.npz"
+
+    def part(self, index: int, count: int) -> Part | None:
+        """A piece, if it is finished."""
+        path, part_path = self.paths(index, count)
+        if not part_path.is_file():
+            return None
+        try:
+            part = load_part(part_path)
+        except UserError:  # made again
+            return None
+        return part if path.is_file() and path.stat().st_size == part.file.num_bytes else None
+
+    def num_missing(self, count: int) -> int:
+        """How many pieces are not finished, by names alone."""
+        return sum(not self.paths(index, count)[1].is_file() for index in range(count))
+
+    def discard_if_empty(self) -> None:
+        """Removes the directory if nobody works in it and no part is there: a job that fails at once leaves nothing."""
+        with self.alone_with(range(_JOB_BYTE)) as alone:
+            if alone and not any(self._parts.glob("*.npz")):
+                shutil.rmtree(self.directory, ignore_errors=True)
+
+    def publish(self) -> None:
+        """Makes the completed directory the output."""
+        with contextlib.suppress(FileNotFoundError):
+            self.target.rmdir()  # an empty one may be there
+        os.rename(self.shards, self.target)
+        sync(self.target.parent)
+        self.remove()
+
+    def remove(self) -> None:
+        """Removes what is of no use once the output is there."""
+        shutil.rmtree(self.directory)
+
+    def close(self) -> None:
+        """Gives the locks back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _agree(self, job: Job) -> int:
+        try:
+            saved = json.loads(self._job_path.read_text())
+        except (OSError, ValueError):
+            saved = None
+        if saved is not None and saved["job"] == job.described:
+            return int(saved["num_pieces"])
+        if saved is not None:
+            if any(self._parts.glob("*.npz")):
+                raise UserError(_other_job(self.directory, saved["job"], job.described))
+            with self.claimed(range(_JOB_BYTE)):  # what was begun is of no use for this job
+                shutil.rmtree(self.shards)
+                self.shards.mkdir()
+        write_json(self._job_path, {"num_pieces": job.num_pieces, "job": job.described})
+        return job.num_pieces
+
+
+def _other_job(directory: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    names = [name for name in {**saved, **given} if saved.get(name) != given.get(name)]
+    differing = "; ".join(f"{name}: {_short(saved.get(name))} -> {_short(given.get(name))}" for name in names)
+    return (
+        f"{directory} holds finished parts of another job; these differ (there -> given): {differing}. Run the command "
+        "with which it was begun to go on, choose another output directory, or remove this one to begin anew."
+    )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:12]}..."
+
+
+def _listing(folder: Path) -> str:
+    names = [path.relative_to(folder).as_posix() for path in audio_files(folder)]
+    return f"{len(names)} files, {hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]}"

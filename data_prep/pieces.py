@@ -1,0 +1,96 @@
+"""How a corpus is cut into pieces, one file each."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from data_prep.build_shard import ShardOptions
+from data_prep.manifest import Recording
+from mqmha_jax.errors import UserError
+
+SHARD_MEGABYTES = 512
+"""Nine hours of audio as float16 of 80 bins: minutes of work that a kill can cost; 280 files for VoxCeleb2-dev."""
+
+SMALLEST_PIECE_BYTES = 4_000_000
+MANY_PIECES = 64
+"""A corpus that would fill fewer files is cut into up to so many smaller ones, so that all cores have work."""
+
+BYTES_PER_SECOND = {".wav": 32_000.0, ".flac": 16_000.0}
+COMPRESSED_BYTES_PER_SECOND = 8_000.0
+SECONDS_WITHOUT_FILE = 5.0
+SAMPLED_FILES = 1_000
+"""File sizes are looked up for so many recordings, evenly spread: a million look-ups on a network disk take an hour."""
+
+
+def estimated_bytes(recordings: Sequence[Recording], options: ShardOptions) -> float:
+    """Size of the shards of a corpus, from a sample of its files' sizes."""
+    sample = recordings[:: -(-len(recordings) // SAMPLED_FILES)]
+    seconds = sum(_estimated_seconds(recording) for recording in sample) / len(sample) * len(recordings)
+    spec, plan = options.spec, options.plan
+    bytes_per_value = 2 if options.coding == "float16" else 1
+    bytes_per_second = 1000 / spec.frame_shift_ms * spec.num_features * bytes_per_value
+    return seconds * bytes_per_second * len(plan.names) * len(plan.speeds)
+
+
+def num_pieces(total_bytes: float, num_recordings: int, shard_megabytes: float) -> int:
+    """How many pieces shards of a size are cut into; a function of the corpus, never of the machine."""
+    by_size = -(-total_bytes // (shard_megabytes * 1e6))
+    for_all_cores = min(MANY_PIECES, total_bytes // SMALLEST_PIECE_BYTES)
+    return int(min(num_recordings, max(1, by_size, for_all_cores)))
+
+
+def piece(recordings: Sequence[Recording], index: int, count: int) -> Sequence[Recording]:
+    """Piece ``index`` of ``count``; they differ by one recording at most."""
+    return recordings[index * len(recordings) // count : (index + 1) * len(recordings) // count]
+
+
+def parse_range(text: str, count: int) -> range:
+    """Which of ``count`` pieces ``"first:end"`` means, or ``"task/tasks"``, equal shares of all of them.
+
+    Raises:
+      UserError: it is neither.
+    """
+    try:
+        if "/" in text:
+            task, tasks = map(int, text.split("/"))
+            if 0 <= task < tasks:
+                return range(task * count // tasks, (task + 1) * count // tasks)
+        else:
+            first, end = map(int, text.split(":"))
+            if 0 <= first < end <= count:
+                return range(first, end)
+    except ValueError:
+        pass
+    raise UserError(
+        f"--shard-range {text}: there are {count} pieces. Give first:end, from 0:1 to 0:{count}, or task/tasks such as "
+        "0/16, which counts from 0."
+    )
+
+
+def fingerprint(recordings: Sequence[Recording]) -> str:
+    """A checksum of names, sources and columns of all recordings."""
+    digest = hashlib.sha256()
+    for recording in recordings:
+        names = [recording.utterance, recording.speaker, _source(recording.source)]
+        digest.update(json.dumps([names, sorted(recording.attributes.items())]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _estimated_seconds(recording: Recording) -> float:
+    if not isinstance(recording.source, Path):
+        return SECONDS_WITHOUT_FILE
+    try:
+        size = recording.source.stat().st_size
+    except OSError:  # its reader will say what is wrong
+        return 0.0
+    return size / BYTES_PER_SECOND.get(recording.source.suffix.lower(), COMPRESSED_BYTES_PER_SECOND)
+
+
+def _source(source: object) -> str:
+    """The same in every process, unlike the address in what ``repr`` says of a function."""
+    if isinstance(source, partial):
+        return f"{_source(source.func)}{source.args}{sorted(source.keywords.items())}"
+    name = getattr(source, "__qualname__", None)
+    return repr(source) if name is None else f"{getattr(source, '__module__', '')}.{name}"

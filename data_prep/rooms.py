@@ -1,0 +1,83 @@
+"""From a folder of room impulse responses to the file of decays that training on the device convolves with."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.corpora.musan import FIRST_CHANNEL, room_files
+from mqmha_jax.augment.room_table import write_rooms
+from mqmha_jax.config import FbankSpec
+from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.errors import UserError
+from mqmha_jax.features.audio import read_audio
+
+DECAY_FRAMES = 100
+"""Frames of decay in the file; training takes as many of them as its crops have context."""
+
+MAX_ROOMS = 2_000
+"""More would only fill the memory of the data workers: a decay is 16 kB."""
+
+ROOMS_AT_ONCE = 256
+
+
+def make_rooms(
+    directory: Path,
+    output: Path,
+    *,
+    spec: FbankSpec,
+    max_rooms: int = MAX_ROOMS,
+    seed: int = 0,
+    progress: bool = True,
+) -> int:
+    """Measures the decay of every room response in a folder and writes them to one file.
+
+    Args:
+      directory: as for ``room_files``; of several channels the first is taken.
+      output: the file, replaced if it exists.
+      spec: filterbank of the training shards.
+      max_rooms: of more responses so many are drawn.
+      seed: of that choice.
+      progress: show a bar on standard error.
+
+    Returns:
+      Number of rooms written.
+
+    Raises:
+      UserError: there is no audio, a file can not be read or is silent, or the output can not be written.
+    """
+    from mqmha_jax.augment.room_decay import room_decays  # here: JAX, which other commands do not need
+
+    files = room_files(directory)
+    if len(files) > max_rooms:
+        chosen = np.random.default_rng(seed).choice(len(files), max_rooms, replace=False)
+        files = [files[index] for index in sorted(chosen)]
+    decays = []
+    with tqdm(total=len(files), unit="room", disable=not progress) as bar:
+        for first in range(0, len(files), ROOMS_AT_ONCE):
+            responses = []
+            for path in files[first : first + ROOMS_AT_ONCE]:
+                response = read_audio(path, spec.sample_rate_hz, FIRST_CHANNEL)
+                if not response.any():
+                    raise UserError(f"{path}: the room response is all zeros; leave the file out.")
+                responses.append(response)
+                bar.update()
+            decays.append(room_decays(responses, spec, num_frames=DECAY_FRAMES))
+    names = [path.relative_to(directory).as_posix() for path in files]
+    write_rooms(output, np.concatenate(decays), names, spec)
+    return len(files)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUTPUT.npz", type=click.Path(path_type=Path))
+@click.option("--like", type=click.Path(path_type=Path), help="Training shards, whose fbank options are taken.")
+@click.option("--max-rooms", type=click.IntRange(min=1), default=MAX_ROOMS, help="Of more responses so many are drawn.")
+@click.option("--seed", default=0, help="Seed of that choice.")
+@click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
+def rooms(directory: Path, output: Path, like: Path | None, max_rooms: int, seed: int, progress: bool) -> None:
+    """OUTPUT.npz: how the rooms decay whose impulse responses lie in DIRECTORY, for augment.rooms in training."""
+    spec = FbankSpec() if like is None else open_shards(like).spec
+    number = make_rooms(directory, output, spec=spec, max_rooms=max_rooms, seed=seed, progress=progress)
+    click.echo(f"{output}: {number} rooms.")

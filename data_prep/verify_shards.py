@@ -1,0 +1,95 @@
+"""Reads everything in a directory of shards again and names what is damaged."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from data_prep.ordered_map import ordered_map
+from mqmha_jax.data import shard_format
+from mqmha_jax.data.shard_format import INFO_NAME, TABLE_NAME, ShardFile, ShardInfo
+from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.errors import UserError
+
+BLOCK = 1_000
+"""Utterances that a worker reads at a time."""
+
+
+def damage(directory: Path, *, num_workers: int, progress: bool = True) -> list[str]:
+    """What is wrong with shards: files that differ from what was written, and records that can not be read.
+
+    Args:
+      directory: of the shards.
+      num_workers: worker processes; 0 does the work in this process.
+      progress: show a bar on standard error.
+
+    Returns:
+      One sentence per damaged file and per utterance that can not be read; none if all is well.
+
+    Raises:
+      UserError: there is no ``shards.json``, or it is damaged: nothing else can be judged.
+    """
+    path = epath.Path(directory / INFO_NAME)
+    if not path.is_file():
+        raise UserError(f"{directory} is no directory of shards: it has no {INFO_NAME}.")
+    info = shard_format.parse_info(path)
+    problems = [*_differing_files(directory, info, num_workers, progress)]
+    try:
+        num_utterances = len(open_shards(directory, refuse_damaged=False))
+    except UserError as error:  # the table; which utterances there should be is not known
+        return [*problems, str(error)]
+    starts = range(0, num_utterances, BLOCK)
+    blocks = [range(start, min(start + BLOCK, num_utterances)) for start in starts]
+    read = functools.partial(_unreadable, directory)
+    with (
+        contextlib.closing(ordered_map(read, blocks, min(num_workers, len(blocks)))) as results,
+        tqdm(total=num_utterances, unit="utterance", disable=not progress) as bar,
+    ):
+        for block, found in zip(blocks, results, strict=True):
+            problems += found
+            bar.update(len(block))
+    return problems
+
+
+def _differing_files(directory: Path, info: ShardInfo, num_workers: int, progress: bool) -> Iterator[str]:
+    count = len(info.files)
+    tasks = [(shard_format.shard_path(directory, index, count), file) for index, file in enumerate(info.files)]
+    with contextlib.closing(ordered_map(_differs, tasks, min(num_workers, count))) as results:
+        for problem in tqdm(results, total=count, unit="file", disable=not progress):
+            if problem:
+                yield problem
+    table = directory / TABLE_NAME
+    if not table.is_file() or shard_format.sha256(table) != info.table_sha256:
+        yield f"{table}: missing or damaged."
+
+
+def _differs(task: tuple[Path, ShardFile]) -> str | None:
+    path, file = task
+    if not path.is_file():
+        return f"{path}: missing."
+    if (size := path.stat().st_size) != file.num_bytes:
+        return f"{path}: has {size} bytes; {file.num_bytes} were written."
+    if shard_format.sha256(path) != file.sha256:
+        return f"{path}: damaged; its checksum is not that of what was written."
+    return None
+
+
+def _unreadable(directory: Path, utterances: range) -> list[str]:
+    shards = _opened(directory)
+    problems = []
+    for index in utterances:
+        try:
+            if not np.isfinite(shards.fbank(index)).all():
+                problems.append(f"Utterance {shards.utterance(index)!r}: has values that are not finite.")
+        except UserError as error:
+            problems.append(f"Utterance {shards.utterance(index)!r}: {error}")
+    return problems
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(directory: Path) -> FbankShards:
+    return open_shards(directory, refuse_damaged=False)

@@ -1,0 +1,79 @@
+"""What a room does to the power in each mel band, frame by frame, from its impulse response."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32
+
+from mqmha_jax.config import FbankSpec
+from mqmha_jax.errors import UserError
+from mqmha_jax.features.fbank import log_mel_fbank
+
+RESPONSES_AT_ONCE = 64
+
+
+def room_decays(
+    responses: list[Float[np.ndarray, " _"]], spec: FbankSpec, *, num_frames: int
+) -> Float32[np.ndarray, "R L F"]:
+    """The energy decay of rooms, as ``mel_power.reverberate`` convolves with it.
+
+    The response is cut into pieces of two hops, one hop apart, under windows whose squares add up to one, the first
+    centred on the direct path, and the power of each piece is measured in every mel band. So an echo between two frames
+    is shared by both, and the colour of the early response stays.
+
+    Args:
+      responses: R impulse responses at ``spec.sample_rate_hz``; the largest sample of each is its direct path.
+      spec: the filterbank of the speech.
+      num_frames: L, frames of decay that are kept; what comes later is cut off.
+
+    Returns:
+      Natural logarithms of power, 0 for a room that changes nothing in frame 0; the sum of powers over frames, averaged
+      over frequency, is 1. With ``spec.use_energy`` the first column is the decay of all bands together.
+
+    Raises:
+      UserError: a response holds nothing but zeros.
+    """
+    hop = int(spec.sample_rate_hz * spec.frame_shift_ms / 1000)
+    signals = np.stack([_from_direct_path(response, hop, num_frames) for response in responses])
+    unit = _band_powers(_from_direct_path(np.ones(1), hop, num_frames)[None], spec)  # [1, L, bands]
+    decays = []
+    for first in range(0, len(signals), RESPONSES_AT_ONCE):
+        batch = signals[first : first + RESPONSES_AT_ONCE]
+        full = np.zeros((RESPONSES_AT_ONCE, signals.shape[1]), np.float32)  # one shape, compiled once
+        full[: len(batch)] = batch
+        powers = np.asarray(_band_powers(full, spec))[: len(batch)]
+        total = powers.sum(axis=2, keepdims=True) / unit.sum()  # mel filters add up to one over frequency
+        bands = powers / unit.sum(axis=1, keepdims=True)
+        both = np.concatenate([total, bands], axis=2) if spec.use_energy else bands
+        decays.append(both / total.sum(axis=1, keepdims=True))
+    return np.log(np.maximum(np.concatenate(decays), np.finfo(np.float32).tiny))
+
+
+def _from_direct_path(response: Float[np.ndarray, " _"], hop: int, num_frames: int) -> Float32[np.ndarray, " n"]:
+    """From one hop before the direct path until L hops after it, with its largest sample 1."""
+    if not np.any(response):
+        raise UserError("A room response is empty or all zeros; leave the file out of the list of rooms.")
+    direct = int(np.argmax(np.abs(response)))
+    padded = np.pad(response, (hop, num_frames * hop))[direct : direct + (num_frames + 1) * hop]
+    return (padded / np.abs(response[direct])).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def _band_powers(signals: Float[Array, "R n"], spec: FbankSpec) -> Float[Array, "R L F"]:
+    pieces = dataclasses.replace(
+        spec,
+        frame_length_ms=2 * spec.frame_shift_ms,
+        window="povey",
+        preemphasis=0.0,
+        use_energy=False,
+        snip_edges=True,
+        dither=0.0,
+    )
+    hop = int(spec.sample_rate_hz * spec.frame_shift_ms / 1000)
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(2 * hop) / (2 * hop - 1))) ** 0.85
+    covered = window[:hop] ** 2 + window[hop:] ** 2  # what the squares of two neighbouring windows add up to
+    flat = signals / jnp.tile(jnp.sqrt(covered).astype(jnp.float32), signals.shape[1] // hop)[None]
+    return jnp.exp(jax.vmap(lambda signal: log_mel_fbank(signal, pieces))(flat))

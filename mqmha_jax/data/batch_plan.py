@@ -1,0 +1,133 @@
+"""Which utterances are embedded together: a few shapes of batches that pad little, found by dynamic programming.
+
+Every shape costs a compilation, every frame of padding the time of a real one. Utterances are put in order of length
+and cut into groups, each padded to one length, so that the sum of both is least.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, Int32
+
+from mqmha_jax.errors import UserError
+
+MAX_FRAMES = 12_000
+"""Two minutes at 100 frames a second; VoxCeleb1 has a handful of utterances above it, none above 145 s."""
+
+FRAMES_PER_BATCH = 25_600
+"""128 utterances of 2 s: 8 MB of filterbank."""
+
+MOST_SHAPES = 10
+"""More compilations would not pay: padding is below a tenth by then."""
+
+FRAMES_PER_SHAPE = 2_000
+"""A shape must save so many frames (20 s): a handful of files make one batch."""
+
+SMALLEST_LENGTH, LENGTH_RATIO = 40, 1.1
+"""The lengths to which utterances may be padded are terms of a geometric series. It does not depend on the data, so
+that other lists, and single files, find shapes compiled."""
+
+
+class PlannedBatch(NamedTuple):
+    """Shape and utterances of a batch that is not read yet: ``indices`` fill the first of ``batch_size`` rows."""
+
+    batch_size: int
+    num_frames: int
+    indices: Int32[np.ndarray, " rows"]
+
+
+class _Group(NamedTuple):
+    """Neighbours in the order of length, in so many batches of one shape."""
+
+    first: int
+    end: int
+    num_batches: int
+    batch_size: int
+    num_frames: int
+
+    @property
+    def frames(self) -> int:
+        return self.num_batches * self.batch_size * self.num_frames
+
+
+def plan_batches(
+    num_frames: Int[np.ndarray, " N"],
+    *,
+    frames_per_batch: int = FRAMES_PER_BATCH,
+    max_frames: int = MAX_FRAMES,
+    batch_multiple: int = 1,
+) -> list[PlannedBatch]:
+    """Puts every utterance into one batch; there are at most ``MOST_SHAPES`` shapes.
+
+    Args:
+      num_frames: lengths of the utterances; longer ones than ``max_frames`` count as that.
+      frames_per_batch: ``B * T`` stays at or below it where B can be.
+      max_frames: largest length.
+      batch_multiple: every B is a multiple of it, e.g. the number of devices.
+
+    Returns:
+      Batches from the shortest to the longest, the same for the same lengths (on all hosts, say).
+
+    Raises:
+      UserError: an utterance has no frames, or an option is below 1.
+    """
+    for name, value in (
+        ("frames_per_batch", frames_per_batch),
+        ("max_frames", max_frames),
+        ("batch_multiple", batch_multiple),
+    ):
+        if value < 1:
+            raise UserError(f"{name} is {value}; it must be at least 1.")
+    if not len(num_frames):
+        return []
+    if num_frames.min() < 1:
+        raise UserError(f"Utterance {int(num_frames.argmin())} of the source has no frames; leave it out.")
+    order = np.argsort(num_frames, kind="stable").astype(np.int32)
+    batches = []
+    for group in _groups(np.minimum(num_frames[order], max_frames), frames_per_batch, max_frames, batch_multiple):
+        for start in range(group.first, group.end, group.batch_size):
+            indices = order[start : min(start + group.batch_size, group.end)]
+            batches.append(PlannedBatch(group.batch_size, group.num_frames, indices))
+    return batches
+
+
+def padded_lengths(max_frames: int) -> Int[np.ndarray, " terms"]:
+    """The lengths to which utterances may be padded, ascending: multiples of 8, and the largest one."""
+    terms = max(0, int(np.ceil(np.log(max_frames / SMALLEST_LENGTH) / np.log(LENGTH_RATIO))))
+    series = np.ceil(SMALLEST_LENGTH * LENGTH_RATIO ** np.arange(terms) / 8).astype(int) * 8
+    return np.unique([*series[series < max_frames], max_frames])
+
+
+def _groups(
+    lengths: Int[np.ndarray, " N"], frames_per_batch: int, max_frames: int, batch_multiple: int
+) -> tuple[_Group, ...]:
+    """The cut of ascending lengths whose batches have the fewest frames, a shape counting as ``FRAMES_PER_SHAPE``."""
+    series = padded_lengths(max_frames)
+    in_use = np.unique(np.searchsorted(series, lengths))
+    ends = np.searchsorted(lengths, series[in_use], side="right").tolist()  # how many utterances are up to each term
+
+    def group(first: int, term: int) -> _Group:
+        num_frames, rows = int(series[in_use[term]]), ends[term] - first
+        most = max(1, frames_per_batch // num_frames // batch_multiple)  # in units of batch_multiple, as below
+        needed = -(-rows // batch_multiple)
+        batch_size = min(most, _round_number(-(-needed // -(-needed // most))))
+        return _Group(first, ends[term], -(-needed // batch_size), batch_size * batch_multiple, num_frames)
+
+    # groups[j][i]: the terms i to j. best[j]: frames and groups of the cheapest cut of the terms 0 to j, in every round
+    # into one group more.
+    groups = [[group(first, term) for first in [0, *ends[:term]]] for term in range(len(ends))]
+    best: list[tuple[int, tuple[_Group, ...]]] = [(row[0].frames, (row[0],)) for row in groups]
+    cheapest = best[-1]
+    for _ in range(1, min(MOST_SHAPES, len(ends))):
+        best = [
+            min(((best[i][0] + one.frames, (*best[i][1], one)) for i, one in enumerate(row[1:])), default=best[0])
+            for row in groups
+        ]
+        cheapest = min(cheapest, best[-1], key=lambda cut: cut[0] + FRAMES_PER_SHAPE * len(cut[1]))
+    return cheapest[1]
+
+
+def _round_number(rows: int) -> int:
+    """Rounded up to four binary digits, at most an eighth more: lists of other sizes find the shape compiled."""
+    unit = 1 << max(0, rows.bit_length() - 4)
+    return -(-rows // unit) * unit
