@@ -154,7 +154,9 @@ def test_the_curriculum_and_the_lengths_are_remembered(small_case):
 def test_the_easy_margin_spares_angles_above_a_right_one():
     target = MARGINS["aam"](easy_margin=True).target
     cosine = jnp.array([0.5, -0.5])
-    np.testing.assert_allclose(target(cosine, 0.2, Example(jnp.ones(2), {}, {})), [np.cos(np.arccos(0.5) + 0.2), -0.5], rtol=1e-6)
+    np.testing.assert_allclose(
+        target(cosine, 0.2, Example(jnp.ones(2), {}, {})), [np.cos(np.arccos(0.5) + 0.2), -0.5], rtol=1e-6
+    )
 
 
 def test_a_loss_of_ones_own_needs_ten_lines(tmp_path, small_case):
@@ -165,14 +167,16 @@ def test_a_loss_of_ones_own_needs_ten_lines(tmp_path, small_case):
     (tmp_path / "mine.py").write_text(code)
     embedding, prototypes, speaker = small_case
     config = LossConfig(name=f"{tmp_path / 'mine.py'}:soft_margin", options={"power": 2.0}, sub_centres=2, top_k=3)
-    loss, metrics, _ = _apply(config, prototypes, embedding, speaker)
+    loss, _, _ = _apply(config, prototypes, embedding, speaker)
     plain, _, _ = _apply(LossConfig(name="am", margin=0.0, sub_centres=2, top_k=3), prototypes, embedding, speaker)
     assert (loss > plain).all()
-    with pytest.raises(UserError, match="Unknown option of loss .*mine.py:soft_margin': 'pover'. Did you mean 'power'"):
+    with pytest.raises(
+        UserError, match=r"Unknown option of loss .*mine\.py:soft_margin': 'pover'\. Did you mean 'power'"
+    ):
         _apply(LossConfig(name=config.name, options={"pover": 1.0}), prototypes, embedding, speaker)
     with pytest.raises(UserError, match="defines no function or class 'other'"):
         _apply(LossConfig(name=f"{tmp_path / 'mine.py'}:other"), prototypes, embedding, speaker)
-    with pytest.raises(UserError, match="there is no file .*nowhere.py"):
+    with pytest.raises(UserError, match=r"there is no file .*nowhere\.py"):
         _apply(LossConfig(name=f"{tmp_path / 'nowhere.py'}:other"), prototypes, embedding, speaker)
 
 

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import Mesh
@@ -18,7 +17,7 @@ from mqmha_jax.losses.inter_topk import check_top_k
 from mqmha_jax.losses.margin_softmax import Metrics, margin_softmax
 from mqmha_jax.losses.margins import MARGINS, Example, MarginPair
 from mqmha_jax.losses.margins.pair import Scalar
-from mqmha_jax.losses.pairs import PAIRS, Batch, PairLoss
+from mqmha_jax.losses.pairs import PAIRS, Batch
 from mqmha_jax.models.head import blended_cosines, init_prototypes, nearest_cosines
 from mqmha_jax.models.registry import build_part
 from mqmha_jax.parallel import PROTOTYPES
@@ -146,8 +145,8 @@ def _check(config: LossConfig, pair: MarginPair) -> None:
         raise UserError(f"loss.sub_centres must be at least 1 prototype per speaker, but it is {config.sub_centres}.")
     if config.sub_centre_temperature and pair.similarity is not nearest_cosines:
         raise UserError(
-            f"loss.sub_centre_temperature blends cosines, but the loss {config.name!r} has no cosines; use another loss, "
-            "or 0 to take the nearest sub-centre."
+            f"loss.sub_centre_temperature blends cosines, but the loss {config.name!r} has none; use another loss, or "
+            "0 to take the nearest sub-centre."
         )
     names = [term.name for term in config.pairs]
     if len(set(names)) < len(names):
@@ -155,9 +154,8 @@ def _check(config: LossConfig, pair: MarginPair) -> None:
 
 
 def _batch(inputs: LossInputs) -> Batch:
-    if inputs.example is None:
-        return Batch(inputs.embedding, inputs.speaker, jnp.arange(len(inputs.speaker), dtype=jnp.uint32))
-    return Batch(*inputs)
+    rows = jnp.arange(len(inputs.speaker), dtype=jnp.uint32)
+    return Batch(inputs.embedding, inputs.speaker, rows if inputs.example is None else inputs.example)
 
 
 def _arrays(values: Mapping[str, float]) -> dict[str, Array]:

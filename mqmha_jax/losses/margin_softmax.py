@@ -28,8 +28,8 @@ def margin_softmax(
 
         loss = -log(exp(s t_y) / (exp(s t_y) + sum_{j != y} exp(s phi_j)))
 
-    where ``t_y`` is the speaker's cosine after the margin and ``phi_j`` another speaker's, penalised if j is in P. Other
-    pairs have other logits, or a decision per class in place of the softmax; see ``MarginPair``.
+    where ``t_y`` is the speaker's cosine after the margin and ``phi_j`` another speaker's, penalised if j is in P.
+    Other pairs have other logits, or a decision per class in place of the softmax; see ``MarginPair``.
 
     Args:
       classes: the cosines of a batch, in any layout.

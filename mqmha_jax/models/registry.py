@@ -59,7 +59,8 @@ def _from_file(name: str, family: str) -> Callable[..., Any]:
     if not path.is_file():
         raise UserError(f"{family} {name!r}: there is no file {path.resolve()}; give FILE.py:NAME from where you are.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # the name ends in .py
+    assert spec is not None  # the name ends in .py
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not callable(found := getattr(module, attribute, None)):

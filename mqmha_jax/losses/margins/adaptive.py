@@ -31,7 +31,7 @@ def adaface(concentration: float = 0.333, rate: float = 0.01) -> MarginPair:
         return jnp.cos(jnp.clip(theta - margin * z, 0, jnp.pi)) - margin * (1 + z)
 
     def update(state: Scalars, norm: Float[Array, " B"], target_cosine: Float[Array, " B"]) -> Scalars:
-        newest = {"mean": norm.mean(), "deviation": norm.std(), "weight": 1.0}
+        newest = {"mean": norm.mean(), "deviation": norm.std(), "weight": jnp.ones(())}
         return {name: rate * value + (1 - rate) * state[name] for name, value in newest.items()}
 
     return MarginPair(target, init_state={"mean": 0.0, "deviation": 0.0, "weight": 0.0}, update=update)
