@@ -136,6 +136,9 @@ class LossConfig:
     )
     label_smoothing: Fraction = option(0.0, "share of the label that is spread over all speakers")
     weight: NonNegative = option(1.0, "weight of this loss beside those over pairs")
+    diagnostics: bool = option(
+        False, "measure, for a little time, which speakers and sub-centres return, and the embeddings' lengths"
+    )
     pairs: tuple[PairTerm, ...] = option((), "losses over the pairs of a batch, each with a weight")
 
 

@@ -215,12 +215,16 @@ def test_renaming_speakers_changes_nothing(name, small_case):
 def test_metrics_speak_of_plain_cosines():
     cosine = jnp.array([[0.5, 0.4, 0.3, -0.2], [0.1, 0.4, 0.3, 0.2]])
     classes = DenseClasses(cosine, jnp.array([0, 2], jnp.int32), 4)
-    _, metrics = margin_softmax(
+    _, metrics, nearest = margin_softmax(
         classes, Example(jnp.ones(2), {}, {}), margin_pair=MARGINS["am"](), scale=30.0, margin=0.4, top_k=2, penalty=0.1
     )  # with a margin of 0.4 the first example would count as wrong
     np.testing.assert_array_equal(metrics["accuracy"], [1, 0])
     np.testing.assert_allclose(metrics["target_cosine"], [0.5, 0.3])
     np.testing.assert_allclose(metrics["top_negative_cosine"], [0.35, 0.3])
+    np.testing.assert_allclose(metrics["mean_negative_cosine"], [0.5 / 3, 0.7 / 3], rtol=1e-6)
+    reached = [np.arccos(0.4) - np.arccos(0.5), np.arccos(0.4) - np.arccos(0.3)]
+    np.testing.assert_allclose(metrics["reached_margin"], reached, rtol=1e-6)
+    np.testing.assert_array_equal(nearest, [[1, 2], [1, 3]])
 
 
 def test_ties_go_to_the_lowest_class_and_exactly_k_are_penalised():

@@ -13,6 +13,7 @@ from mqmha_jax.config import LossConfig, Part
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses.class_layout import ClassLayout
 from mqmha_jax.losses.class_reducer import ClassReducer, Similarity
+from mqmha_jax.losses.diagnostics import diagnose, nothing_yet
 from mqmha_jax.losses.inter_topk import check_top_k
 from mqmha_jax.losses.margin_softmax import Metrics, margin_softmax
 from mqmha_jax.losses.margins import MARGINS, Example, MarginPair
@@ -99,7 +100,7 @@ def build_loss(
 
     def example_loss(
         classes: ClassReducer, norm: Float[Array, " B"], shared: Mapping[str, Any]
-    ) -> tuple[Float[Array, " B"], Metrics]:
+    ) -> tuple[Float[Array, " B"], Metrics, Int32[Array, "B k"]]:
         return margin_softmax(
             classes,
             Example(norm, shared["params"], shared["state"]),
@@ -115,23 +116,30 @@ def build_loss(
     def apply(
         params: dict[str, Any], state: Any, inputs: LossInputs, *, margin: Scalar, penalty: Scalar
     ) -> tuple[Float[Array, " B"], Metrics, Any]:
+        remembered = {name: state[name] for name in pair.init_state}
         shared = {
             "margin": jnp.asarray(margin),
             "penalty": jnp.asarray(penalty),
             "params": params.get(config.name, {}),
-            "state": state,
+            "state": remembered,
         }
-        loss, metrics = layout.reduce(example_loss, params[PROTOTYPES], inputs.embedding, inputs.speaker, shared)
+        prototypes, batch = params[PROTOTYPES], _batch(inputs)
+        loss, metrics, nearest = layout.reduce(example_loss, prototypes, batch.embedding, batch.speaker, shared)
         if pair.init_state:
-            norm = jnp.linalg.norm(inputs.embedding, axis=-1)
-            state = lax.stop_gradient(pair.update(state, norm, metrics["target_cosine"]))
+            norm = jnp.linalg.norm(batch.embedding, axis=-1)
+            state = state | lax.stop_gradient(pair.update(remembered, norm, metrics["target_cosine"]))
+        if config.diagnostics:
+            measured, memory = diagnose(state["memory"], prototypes, *batch, nearest)
+            metrics, state = metrics | measured, state | {"memory": memory}
         loss = config.weight * loss if config.weight != 1 else loss
         for name, (weight, term) in terms.items():
-            metrics[name] = term.apply(params.get(name, {}), _batch(inputs))
+            metrics[name] = term.apply(params.get(name, {}), batch)
             loss += weight * metrics[name]
         return loss, metrics, state
 
-    return Loss(init=init, initial_state=_arrays(pair.init_state), apply=apply)
+    memory = nothing_yet(layout.num_rows, max(config.top_k, 1), config.sub_centres)
+    initial_state = _arrays(pair.init_state) | ({"memory": memory} if config.diagnostics else {})
+    return Loss(init=init, initial_state=initial_state, apply=apply)
 
 
 def _similarity(config: LossConfig, pair: MarginPair) -> Similarity:
@@ -158,5 +166,5 @@ def _batch(inputs: LossInputs) -> Batch:
     return Batch(inputs.embedding, inputs.speaker, rows if inputs.example is None else inputs.example)
 
 
-def _arrays(values: Mapping[str, float]) -> dict[str, Array]:
+def _arrays(values: Mapping[str, float]) -> dict[str, Any]:
     return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}

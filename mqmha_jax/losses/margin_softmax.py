@@ -1,8 +1,8 @@
 """Classification with a margin and the inter-topK penalty, the second half of the paper (arXiv 2110.05042)."""
 
 import jax.numpy as jnp
-from jax import Array
-from jaxtyping import Float, Int
+from jax import Array, lax
+from jaxtyping import Float, Int, Int32
 
 from mqmha_jax.losses.class_reducer import ClassReducer
 from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
@@ -21,7 +21,7 @@ def margin_softmax(
     penalty: Scalar = 0.0,
     hard_negatives: float = 0.0,
     label_smoothing: float = 0.0,
-) -> tuple[Float[Array, " B"], Metrics]:
+) -> tuple[Float[Array, " B"], Metrics, Int32[Array, "B k"]]:
     """The loss over cosines, after the margin and what is done to negatives.
 
     With ``P`` the ``top_k`` other speakers nearest to the example, chosen afresh at every step and without gradient::
@@ -44,9 +44,10 @@ def margin_softmax(
       label_smoothing: share of the label that all classes have in equal parts.
 
     Returns:
-      The loss per example, and per example: ``accuracy`` (1 where the speaker's plain cosine is the largest),
-      ``target_cosine``, ``top_negative_cosine``, the mean over the ``top_k`` (at least 1) nearest others, and
-      ``mean_negative_cosine``, the mean over all others.
+      The loss per example; per example ``accuracy`` (1 where the speaker's plain cosine is the largest),
+      ``target_cosine``, ``top_negative_cosine``, the mean over the ``top_k`` (at least 1) nearest others,
+      ``mean_negative_cosine``, the mean over all others, and ``reached_margin``, by how many radians the speaker is
+      nearer than the nearest other; and the classes of the nearest others.
     """
     target_cosine = classes.target_cosine()
     nearest = classes.top_negatives(max(top_k, 1))
@@ -70,5 +71,10 @@ def margin_softmax(
         "target_cosine": target_cosine,
         "top_negative_cosine": nearest.cosine.mean(axis=1),
         "mean_negative_cosine": nearest.sum_of_all / (classes.num_classes - 1),
+        "reached_margin": _angle(nearest.cosine[:, 0]) - _angle(lax.stop_gradient(target_cosine)),
     }
-    return loss, metrics
+    return loss, metrics, nearest.speaker
+
+
+def _angle(cosine: Float[Array, " B"]) -> Float[Array, " B"]:
+    return jnp.arccos(jnp.clip(cosine, -1, 1))
