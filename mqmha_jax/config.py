@@ -126,11 +126,24 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """The margin softmax over speakers and the inter-topK penalty."""
+class PairTerm:
+    """A loss over the pairs of a batch, with its weight in the sum."""
 
-    name: str = option("am", "how the margin acts on the target's cosine")
+    name: str
+    weight: NonNegative = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The margin softmax over speakers, the inter-topK penalty, and losses over pairs beside them."""
+
+    name: str = option("am", "how the margin acts on the target's cosine; one of your own: FILE.py:FUNCTION")
+    options: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "options of that loss alone"})
     sub_centres: Positive = option(3, "prototypes per speaker, K; the nearest one counts")
+    sub_centre_temperature: NonNegative = option(
+        0.0, "blend the sub-centres by a softmax of their cosines over this temperature; 0: the nearest one counts"
+    )
     scale: NonNegative = option(32.0, "s: cosines are multiplied by it")
     margin: NonNegative = option(0.2, "m: final margin")
     margin_start: Fraction = option(0.0, "fraction of the run at which the margin starts to grow from zero")
@@ -140,6 +153,15 @@ class LossConfig:
     )
     top_k: Count = option(5, "how many of the nearest other speakers are penalised; 0 switches the penalty off")
     penalty: NonNegative = option(0.06, "m': final inter-topK penalty; it grows in proportion to the margin")
+    hard_negatives: NonNegative = option(
+        0.0, "w: other speakers above the target after its margin move up by w (cosine + 1); 0 switches it off"
+    )
+    label_smoothing: Fraction = option(0.0, "share of the label that is spread over all speakers")
+    weight: NonNegative = option(1.0, "weight of this loss beside those over pairs")
+    diagnostics: bool = option(
+        False, "measure, for a little time, which speakers and sub-centres return, and the embeddings' lengths"
+    )
+    pairs: tuple[PairTerm, ...] = option((), "losses over the pairs of a batch, each with a weight")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

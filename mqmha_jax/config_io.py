@@ -174,6 +174,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if section is Part:
             _apply_to_part(values.setdefault(key, {}), ".".join([*sections[depth + 1 :], last]), value)
             return
+        if typing.get_origin(section) is Mapping:  # loss.options.rate=0.1
+            values[key] = {**values.get(key, {}), ".".join([*sections[depth + 1 :], last]): value}
+            return
         if not _is_section(section):
             raise UserError(f"{'.'.join(sections[: depth + 1])} has no options of its own (in {override!r}).")
         values = values.setdefault(key, {})

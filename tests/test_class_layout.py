@@ -10,7 +10,7 @@ import pytest
 from jax import Array
 
 from mqmha_jax.config import LossConfig, MeshConfig
-from mqmha_jax.losses import ChunkedClasses, ClassLayout, ClassSlice, DenseClasses, LossInputs, build_loss
+from mqmha_jax.losses import MARGINS, ChunkedClasses, ClassLayout, ClassSlice, DenseClasses, LossInputs, build_loss
 from mqmha_jax.losses.chunked_classes import chunk_size
 from mqmha_jax.parallel import device_mesh, over_all_devices, state_sharding
 
@@ -34,13 +34,14 @@ def case() -> tuple[Array, Array, Array]:
     return jnp.asarray(embedding), jnp.asarray(prototypes), jnp.asarray(rng.integers(0, SPEAKERS, BATCH), jnp.int32)
 
 
-def value_and_gradient(name: str, mesh_config: MeshConfig | None, chunk: int, top_k: int) -> Any:
+def value_and_gradient(name: str, mesh_config: MeshConfig | None, chunk: int, top_k: int, **options: Any) -> Any:
     embedding, prototypes, speaker = case()
-    config = LossConfig(name=name, sub_centres=3, scale=10.0, top_k=top_k)
+    config = LossConfig(name=name, sub_centres=3, scale=10.0, top_k=top_k, **options)
     mesh = None if mesh_config is None else device_mesh(mesh_config)
     loss = build_loss(config, num_speakers=SPEAKERS, embedding_dim=DIM, mesh=mesh, class_chunk=chunk)
     rows = ClassLayout(SPEAKERS).num_rows
-    params = {"prototypes": jnp.pad(prototypes, ((0, rows - SPEAKERS), (0, 0), (0, 0)))}
+    params = loss.init(jax.random.key(0))
+    params |= {"prototypes": jnp.pad(prototypes, ((0, rows - SPEAKERS), (0, 0), (0, 0)))}
     if mesh is not None:
         params = jax.device_put(params, state_sharding(mesh, params))
         embedding, speaker = (jax.device_put(x, over_all_devices(mesh)) for x in (embedding, speaker))
@@ -48,24 +49,39 @@ def value_and_gradient(name: str, mesh_config: MeshConfig | None, chunk: int, to
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
     def mean_loss(params: Any, embedding: Array) -> tuple[Array, Any]:
-        loss_, metrics, _ = loss.apply(params, {}, LossInputs(embedding, speaker), margin=0.2, penalty=0.06)
+        loss_, metrics, _ = loss.apply(
+            params, loss.initial_state, LossInputs(embedding, speaker), margin=0.2, penalty=0.06
+        )
         # Weights, so that an example whose gradient goes astray shows.
         return (loss_ * jnp.linspace(0.5, 2, BATCH)).sum(), {"loss": loss_, **metrics}
 
     return mean_loss(params, embedding)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("name", "top_k"), [("am", 5), ("aam", SPEAKERS - 1)])
-def test_every_layout_equals_the_dense_one_in_value_gradient_and_metrics(layout: str, name: str, top_k: int) -> None:
+def check_equal(layout: str, name: str, top_k: int, **options: Any) -> None:
     with jax.enable_x64(True):
-        (_, metrics), gradients = value_and_gradient(name, *LAYOUTS[layout], top_k)
-        (_, dense_metrics), dense_gradients = value_and_gradient(name, None, 0, top_k)
+        (_, metrics), gradients = value_and_gradient(name, *LAYOUTS[layout], top_k, **options)
+        (_, dense_metrics), dense_gradients = value_and_gradient(name, None, 0, top_k, **options)
     for key in dense_metrics:
         np.testing.assert_allclose(metrics[key], dense_metrics[key], rtol=0, atol=1e-12, err_msg=key)
     for ours, theirs in zip(jax.tree.leaves(gradients), jax.tree.leaves(dense_gradients), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
     np.testing.assert_array_equal(gradients[0]["prototypes"][SPEAKERS:], 0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("name", "top_k"), [("am", 5), ("aam", SPEAKERS - 1)])
+def test_every_layout_equals_the_dense_one_in_value_gradient_and_metrics(layout: str, name: str, top_k: int) -> None:
+    check_equal(layout, name, top_k)
+
+
+@pytest.mark.parametrize("name", sorted(MARGINS.keys() - {"am", "aam"}))
+def test_every_loss_works_with_sharded_and_chunked_classes(name: str) -> None:
+    check_equal("data x model, chunked", name, 5)
+
+
+def test_what_is_done_to_negatives_works_with_sharded_and_chunked_classes() -> None:
+    check_equal("data x model, chunked", "am", 5, hard_negatives=0.2, label_smoothing=0.1, sub_centre_temperature=0.2)
 
 
 @pytest.mark.parametrize("layout", ["chunked", "data x model, chunked"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from mqmha_jax.config import Config, TrainConfig, part
+from mqmha_jax.config import Config, PairTerm, TrainConfig, part
 from mqmha_jax.config_io import differences, from_dict, load_config, options, to_dict, with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import build_loss
@@ -37,9 +37,13 @@ def test_overrides_reach_sections_parts_and_lists() -> None:
             "model.encoder=tdnn",
             "model.encoder.kernel_sizes=[5,3]",
             "model.pooling.heads=2",
+            "loss.options.rate=0.5",
+            'loss.pairs=[{"name": "ge2e", "weight": 0.5}]',
         ],
     )
     assert config.train.steps == 7
+    assert config.loss.options == {"rate": 0.5}
+    assert config.loss.pairs == (PairTerm(name="ge2e", weight=0.5),)
     assert config.data.train == "shards/with spaces"
     assert config.data.sampling == "speaker"
     assert config.model.encoder == part("tdnn", kernel_sizes=[5, 3])

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 from pathlib import Path
 
 import jax
@@ -12,38 +11,31 @@ import pytest
 
 from mqmha_jax.config import LossConfig
 from mqmha_jax.errors import UserError
-from mqmha_jax.losses import MARGINS, DenseClasses, LossInputs, build_loss, margin_softmax
-from mqmha_jax.losses.margin import aam_target
+from mqmha_jax.losses import MARGINS, DenseClasses, Example, LossInputs, build_loss, margin_softmax
+from mqmha_jax.losses.margins.angular import aam_target
+from tests.slow_losses import NAMES, slow_loss
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "pooling_and_margin.npz", allow_pickle=False)
 CASES = sorted({int(key.split("/")[1]) for key in REFERENCE.files if key.startswith("margin/")})
 
 
-def _apply(config: LossConfig, prototypes, embedding, speaker, **scheduled):
+# What losses learn and remember, as it may be in the middle of a run.
+LEARNED = {"sphereface2": {"bias": 0.7}}
+REMEMBERED = {"curricular": {"t": 0.4}, "adaface": {"mean": 0.9, "deviation": 0.2, "weight": 0.5}}
+
+
+def _apply(config: LossConfig, prototypes, embedding, speaker, *, state=None, **scheduled):
     loss = build_loss(config, num_speakers=prototypes.shape[0], embedding_dim=prototypes.shape[-1])
     inputs = LossInputs(embedding, jnp.asarray(speaker, jnp.int32))
     schedule = {"margin": config.margin, "penalty": config.penalty, **scheduled}
-    return loss.apply({"prototypes": prototypes}, loss.initial_state, inputs, **schedule)
+    learned = {name: values for name, values in LEARNED.items() if name == config.name}
+    params = {"prototypes": prototypes} | jax.tree.map(jnp.asarray, learned)
+    state = loss.initial_state if state is None else jax.tree.map(jnp.asarray, state)
+    return loss.apply(params, state, inputs, **schedule)
 
 
-def slow_loss(name, embedding, prototypes, speaker, *, scale, margin, top_k, penalty):
-    """The paper's formula for one example, class by class, in angles."""
-    cosines = []
-    for centres in prototypes:
-        cosines.append(max(embedding @ p / np.linalg.norm(embedding) / np.linalg.norm(p) for p in centres))
-    others = sorted((c for c in range(len(cosines)) if c != speaker), key=lambda c: (-cosines[c], c))
-    logits = []
-    for c, cosine in enumerate(cosines):
-        theta = math.acos(max(-1, min(1, cosine)))
-        if c == speaker and name == "aam":
-            past_pi = theta + margin > math.pi
-            cosine = cosine - (1 + math.cos(math.pi - margin)) if past_pi else math.cos(theta + margin)
-        elif c == speaker and name == "am":
-            cosine -= margin
-        elif c in others[:top_k]:
-            cosine = math.cos(theta - penalty) if name == "aam" else cosine + penalty
-        logits.append(scale * cosine)
-    return math.log(sum(math.exp(x - logits[speaker]) for x in logits))
+def test_every_loss_has_a_slow_form():
+    assert set(NAMES) == MARGINS.keys()
 
 
 def check_worked_numbers(archive, index):
@@ -84,31 +76,108 @@ def test_value_and_gradient_equal_all_worked_numbers(reference_dir):
             check_worked_numbers(archive, index)
 
 
-@pytest.mark.parametrize("top_k", [0, 2, 6])
-@pytest.mark.parametrize("name", sorted(MARGINS))
-def test_equals_the_formula_in_value_and_finite_differences(name, top_k):
-    """``top_k = 6`` penalises all others; the second example lies opposite its prototype, beyond pi - margin."""
+def check_formula(config, **slow_options):
+    """Value and gradient; the second example lies opposite its prototype, beyond pi - margin."""
     rng = np.random.default_rng(0)
     prototypes, speaker = rng.normal(size=(7, 2, 4)), np.array([3, 5, 0])
     embedding = rng.normal(size=(3, 4))
     prototypes[5] = -embedding[1] + 0.05 * rng.normal(size=(2, 4))
-    options = {"scale": 8.0, "margin": 0.3, "top_k": top_k, "penalty": 0.1}
-    config = LossConfig(name=name, sub_centres=2, **options)
+    state = REMEMBERED.get(config.name, {})
+    options = {"scale": config.scale, "margin": config.margin, "top_k": config.top_k, "penalty": config.penalty}
+    options |= {"state": state, "bias": LEARNED.get(config.name, {}).get("bias", 0.0), **slow_options}
     with jax.enable_x64(True):
 
         @jax.jit
         @functools.partial(jax.value_and_grad, has_aux=True)
         def total(embedding):
-            loss, _, _ = _apply(config, jnp.asarray(prototypes), embedding, speaker)
+            loss, _, _ = _apply(config, jnp.asarray(prototypes), embedding, speaker, state=state)
             return loss.sum(), loss
 
         (_, loss), gradient = total(jnp.asarray(embedding))
     for b in range(3):
-        slow = functools.partial(slow_loss, name, prototypes=prototypes, speaker=speaker[b], **options)
+        slow = functools.partial(slow_loss, config.name, prototypes=prototypes, speaker=speaker[b], **options)
         np.testing.assert_allclose(loss[b], slow(embedding[b]), rtol=0, atol=1e-9)
-        for i, step in enumerate(1e-6 * np.eye(4)):
+        steps = [] if config.name == "adaface" else 1e-6 * np.eye(4)  # no gradient passes through its norm
+        for i, step in enumerate(steps):
             difference = (slow(embedding[b] + step) - slow(embedding[b] - step)) / 2e-6
             np.testing.assert_allclose(gradient[b, i], difference, rtol=0, atol=1e-6)
+
+
+def small(name, **options):
+    return LossConfig(name=name, sub_centres=2, scale=8.0, margin=0.3, penalty=0.1, **options)
+
+
+@pytest.mark.parametrize("top_k", [0, 2, 6])
+@pytest.mark.parametrize("name", sorted(MARGINS))
+def test_equals_the_formula_in_value_and_finite_differences(name, top_k):
+    """``top_k = 6`` penalises all others."""
+    check_formula(small(name, top_k=top_k))
+
+
+@pytest.mark.parametrize("name", ["am", "sphereface2"])
+def test_labels_can_be_smoothed(name):
+    check_formula(small(name, top_k=2, label_smoothing=0.2), smoothing=0.2)
+
+
+@pytest.mark.parametrize("name", ["am", "curricular"])
+def test_hard_negatives_can_weigh_more(name):
+    check_formula(small(name, top_k=2, hard_negatives=0.3), hard_negatives=0.3)
+
+
+@pytest.mark.parametrize("name", ["am", "aam"])
+def test_sub_centres_can_blend(name):
+    check_formula(small(name, top_k=2, sub_centre_temperature=0.25), temperature=0.25)
+
+
+def test_adaface_lets_no_gradient_through_the_length():
+    embedding, prototypes = jnp.array([[3.0, 4.0]]), jnp.array([[[1.0, 0.2]], [[-1.0, 1.0]]])
+
+    def loss(factor):
+        state = REMEMBERED["adaface"]
+        return _apply(LossConfig(name="adaface", top_k=1), prototypes, factor * embedding, [0], state=state)[0].sum()
+
+    np.testing.assert_allclose(jax.grad(loss)(1.0), 0, atol=1e-4)  # a cosine does not change with the length
+
+
+def test_the_curriculum_and_the_lengths_are_remembered(small_case):
+    embedding, prototypes, speaker = small_case
+    for name in REMEMBERED:
+        loss = build_loss(LossConfig(name=name), num_speakers=9, embedding_dim=5)
+        _, metrics, state = _apply(LossConfig(name=name, sub_centres=2), prototypes, embedding, speaker)
+        norm = np.linalg.norm(embedding, axis=1)
+        expected = {"t": metrics["target_cosine"].mean(), "mean": norm.mean(), "deviation": norm.std(), "weight": 1}
+        assert state.keys() == loss.initial_state.keys()
+        for key, value in state.items():
+            np.testing.assert_allclose(value, 0.01 * expected[key], rtol=1e-5)
+
+
+def test_the_easy_margin_spares_angles_above_a_right_one():
+    target = MARGINS["aam"](easy_margin=True).target
+    cosine = jnp.array([0.5, -0.5])
+    np.testing.assert_allclose(
+        target(cosine, 0.2, Example(jnp.ones(2), {}, {})), [np.cos(np.arccos(0.5) + 0.2), -0.5], rtol=1e-6
+    )
+
+
+def test_a_loss_of_ones_own_needs_ten_lines(tmp_path, small_case):
+    """As the documentation says, from a file outside of the package."""
+    text = (Path(__file__).parents[1] / "docs" / "losses.md").read_text()
+    code = text.split("```python", 1)[1].split("```", 1)[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    (tmp_path / "mine.py").write_text(code)
+    embedding, prototypes, speaker = small_case
+    config = LossConfig(name=f"{tmp_path / 'mine.py'}:soft_margin", options={"power": 2.0}, sub_centres=2, top_k=3)
+    loss, _, _ = _apply(config, prototypes, embedding, speaker)
+    plain, _, _ = _apply(LossConfig(name="am", margin=0.0, sub_centres=2, top_k=3), prototypes, embedding, speaker)
+    assert (loss > plain).all()
+    with pytest.raises(
+        UserError, match=r"Unknown option of loss .*mine\.py:soft_margin': 'pover'\. Did you mean 'power'"
+    ):
+        _apply(LossConfig(name=config.name, options={"pover": 1.0}), prototypes, embedding, speaker)
+    with pytest.raises(UserError, match="defines no function or class 'other'"):
+        _apply(LossConfig(name=f"{tmp_path / 'mine.py'}:other"), prototypes, embedding, speaker)
+    with pytest.raises(UserError, match=r"there is no file .*nowhere\.py"):
+        _apply(LossConfig(name=f"{tmp_path / 'nowhere.py'}:other"), prototypes, embedding, speaker)
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +187,8 @@ def small_case():
     return jnp.asarray(embedding, jnp.float32), jnp.asarray(prototypes, jnp.float32), np.array([0, 8, 3, 3, 5, 1])
 
 
-@pytest.mark.parametrize("name", sorted(MARGINS))
-def test_without_margin_and_penalty_every_loss_is_plain_softmax(name, small_case):
+@pytest.mark.parametrize("name", sorted(MARGINS.keys() - {"softmax", "sphereface2", "a_softmax", "curricular"}))
+def test_without_margin_and_penalty_a_loss_is_a_softmax_of_cosines(name, small_case):
     embedding, prototypes, speaker = small_case
     config = LossConfig(name=name, sub_centres=2, top_k=3)
     loss, _, _ = _apply(config, prototypes, embedding, speaker, margin=0.0, penalty=0.0)
@@ -129,9 +198,10 @@ def test_without_margin_and_penalty_every_loss_is_plain_softmax(name, small_case
     np.testing.assert_allclose(loss, -jax.nn.log_softmax(logits)[np.arange(6), speaker], rtol=1e-4, atol=1e-4)
 
 
-def test_renaming_speakers_changes_nothing(small_case):
+@pytest.mark.parametrize("name", sorted(MARGINS))
+def test_renaming_speakers_changes_nothing(name, small_case):
     embedding, prototypes, speaker = small_case
-    config = LossConfig(sub_centres=2, top_k=3)
+    config = LossConfig(name=name, sub_centres=2, top_k=3)
     order = np.random.default_rng(2).permutation(9)
     renamed = np.argsort(order)[speaker]
     for one, other in zip(
@@ -145,12 +215,16 @@ def test_renaming_speakers_changes_nothing(small_case):
 def test_metrics_speak_of_plain_cosines():
     cosine = jnp.array([[0.5, 0.4, 0.3, -0.2], [0.1, 0.4, 0.3, 0.2]])
     classes = DenseClasses(cosine, jnp.array([0, 2], jnp.int32), 4)
-    _, metrics = margin_softmax(
-        classes, margin_pair=MARGINS["am"], scale=30.0, margin=0.4, top_k=2, penalty=0.1
+    _, metrics, nearest = margin_softmax(
+        classes, Example(jnp.ones(2), {}, {}), margin_pair=MARGINS["am"](), scale=30.0, margin=0.4, top_k=2, penalty=0.1
     )  # with a margin of 0.4 the first example would count as wrong
     np.testing.assert_array_equal(metrics["accuracy"], [1, 0])
     np.testing.assert_allclose(metrics["target_cosine"], [0.5, 0.3])
     np.testing.assert_allclose(metrics["top_negative_cosine"], [0.35, 0.3])
+    np.testing.assert_allclose(metrics["mean_negative_cosine"], [0.5 / 3, 0.7 / 3], rtol=1e-6)
+    reached = [np.arccos(0.4) - np.arccos(0.5), np.arccos(0.4) - np.arccos(0.3)]
+    np.testing.assert_allclose(metrics["reached_margin"], reached, rtol=1e-6)
+    np.testing.assert_array_equal(nearest, [[1, 2], [1, 3]])
 
 
 def test_ties_go_to_the_lowest_class_and_exactly_k_are_penalised():
@@ -175,8 +249,11 @@ def test_gradient_is_finite_where_the_angle_has_none(name, cosine):
     @jax.grad
     def gradient(cosines):
         classes = DenseClasses(cosines, jnp.array([0], jnp.int32), cosines.shape[1])
-        pair = MARGINS[name]
-        return margin_softmax(classes, margin_pair=pair, scale=32.0, margin=0.2, top_k=1, penalty=0.06)[0].sum()
+        pair = MARGINS[name]()
+        params, state = (jax.tree.map(jnp.float32, kept.get(name, {})) for kept in (LEARNED, REMEMBERED))
+        example = Example(jnp.ones(1), params, state)
+        options = {"scale": 32.0, "margin": 0.2, "top_k": 1, "penalty": 0.06}
+        return margin_softmax(classes, example, margin_pair=pair, **options)[0].sum()
 
     assert np.isfinite(gradient(jnp.array([[cosine, cosine, 0.0]]))).all()
 

@@ -15,7 +15,11 @@ from mqmha_jax.models.pooling.mqmha import MQMHA
 from mqmha_jax.models.pooling.statistics import TSTP
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "pooling_and_margin.npz", allow_pickle=False)
-SMALL_OPTIONS = {"tap": {}, "tstp": {}, "mqmha": {"heads": 4, "queries": 2, "layers": 2, "bottleneck": 3}}
+SMALL_OPTIONS = {
+    "mqmha": {"heads": 4, "queries": 2, "layers": 2, "bottleneck": 3},
+    "mha": {"heads": 4},
+    "ccasp": {"bottleneck": 5},
+}
 LENGTHS = (1, 4, 7)
 
 
@@ -27,7 +31,7 @@ def _reference_case(index: int) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module", params=sorted(POOLINGS))
 def pooling(request):
     """Every pooling with fixed parameters, and a batch of mixed lengths, padded with numbers that must not matter."""
-    module = POOLINGS[request.param](**SMALL_OPTIONS[request.param])
+    module = POOLINGS[request.param](**SMALL_OPTIONS.get(request.param, {}))
     rng = np.random.default_rng(0)
     frames = rng.normal(size=(3, 9, 24)).astype(np.float32)
     mask = np.arange(9)[None, :] < np.array(LENGTHS)[:, None]
@@ -113,3 +117,60 @@ def test_heads_that_do_not_divide_the_channels_are_refused():
         MQMHA(heads=7).init(jax.random.key(0), jnp.ones((2, 4, 2560)), jnp.ones((2, 4), bool))
     assert "heads = 7 does not divide the encoder's D = 2560 channels" in str(error.value)
     assert "4, 5, 8, 10" in str(error.value)
+
+
+def weighted(frames, weights):
+    """Mean and standard deviation, frame by frame; weights ``[t]`` or one for each channel ``[t, D]``."""
+    mean, square = np.zeros(frames.shape[1]), np.zeros(frames.shape[1])
+    for frame, weight in zip(frames, weights, strict=True):
+        mean, square = mean + weight * frame, square + weight * frame**2
+    return mean, np.sqrt(square - mean**2)
+
+
+def softmax(scores):
+    return np.exp(scores) / np.exp(scores).sum(axis=0)
+
+
+def slow_pooling(name, x, p):
+    """Each special case as its own paper defines it, for one utterance ``[t, D]``."""
+    if name in ("sap", "asp"):
+        scores = np.array([np.tanh(frame @ p["w"][0, 0] + p["b"][0, 0]) @ p["v"][0, 0] for frame in x])
+        mean, std = weighted(x, softmax(scores[:, 0]))
+        return mean if name == "sap" else np.concatenate([mean, std])
+    if name == "ccasp":
+        context = np.concatenate([x.mean(axis=0), x.std(axis=0)])
+        rows = [np.tanh(np.concatenate([f, context]) @ p["w"][0, 0] + p["b"][0, 0]) @ p["v"][0, 0] for f in x]
+        return np.concatenate(weighted(x, softmax(np.array(rows))))
+    if name == "mha":
+        parts = np.split(x, p["v"].shape[1], axis=1)
+        means = [weighted(part, softmax(part @ p["v"][0, h, :, 0]))[0] for h, part in enumerate(parts)]
+        return np.concatenate(means)
+    pooled = []
+    for query in range(len(p["v"])):  # global multi-head, vector-based
+        scores = np.tanh(x @ p["w"][query, 0] + p["b"][query, 0]) @ p["v"][query, 0]
+        pooled += weighted(x, softmax(scores if name == "vsa" else scores[:, 0]))
+    return np.concatenate(pooled)
+
+
+@pytest.mark.parametrize("name", ["sap", "asp", "ccasp", "mha", "global_mha", "vsa"])
+def test_special_cases_are_what_their_papers_define(name):
+    x = np.random.default_rng(3).normal(size=(6, 8))
+    module = POOLINGS[name](**SMALL_OPTIONS.get(name, {}))
+    with jax.enable_x64(True):
+        frames, mask = jnp.asarray(x)[None], jnp.ones((1, 6), bool)
+        variables = module.init(jax.random.key(0), frames, mask)
+        variables = jax.tree.map(lambda v: jnp.asarray(np.random.default_rng(4).normal(size=v.shape)), variables)
+        pooled = module.apply(variables, frames, mask)[0]
+    layers = variables["params"]
+    p = {"v": np.asarray(layers["score"]["kernel"])}
+    if "hidden" in layers:
+        p |= {"w": np.asarray(layers["hidden"]["kernel"]), "b": np.asarray(layers["hidden"]["bias"])}
+    np.testing.assert_allclose(pooled, slow_pooling(name, x, p), rtol=1e-9)
+
+
+def test_the_order_of_frames_does_not_matter(pooling):
+    pool, frames, mask = pooling
+    order = np.array(
+        [2, 0, 3, 1, 6, 5, 4, 7, 8]
+    )  # the valid frames of each utterance stay in front only for the longest
+    np.testing.assert_allclose(pool(frames[2:, order], mask[2:, order]), pool(frames[2:], mask[2:]), atol=1e-5)

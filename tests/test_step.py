@@ -80,15 +80,16 @@ def test_eight_devices_are_one_device_to_rounding(layout: str, after_five: Train
 def test_in_float64_fifty_steps_agree_to_ten_digits(layout: str) -> None:
     overrides = [f"mesh.{name}={value}" for name, value in vars(LAYOUTS[layout]).items()]
 
-    def final(config: Config, devices: int) -> TrainState:
-        training = built(config, devices)
-        state = in_float64(training.init())
-        for number in range(50):
-            state, _ = training.step(state, parallel.place_batch(in_double(some_batch(number)), training.mesh))
-        return state
-
     with jax.enable_x64(True):
-        assert_close(final(gentle(*DOUBLE), 1), final(gentle(*DOUBLE, *overrides), 8), rtol=0, atol=1e-10)
+        ours, theirs = built(gentle(*DOUBLE), devices=1), built(gentle(*DOUBLE, *overrides))
+        assert_close(run_double(ours, steps=50), run_double(theirs, steps=50), rtol=0, atol=1e-10)
+
+
+def run_double(training: Training, steps: int, order: np.ndarray | slice = slice(None)) -> TrainState:
+    state = in_float64(training.init())
+    for number in range(steps):
+        state, _ = training.step(state, parallel.place_batch(in_double(some_batch(number, order)), training.mesh))
+    return state
 
 
 def in_double(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -100,6 +101,19 @@ def in_float64(state: TrainState) -> TrainState:
         return jax.device_put(np.asarray(x, np.float64), x.sharding) if x.dtype == jnp.float32 else x
 
     return jax.tree.map(widened, state)
+
+
+def test_losses_that_learn_remember_and_compare_pairs_are_the_same_on_eight_devices() -> None:
+    """Learned scalars, remembered ones, and queries that do not depend on the order of rows."""
+    pairs = '[{"name": "ge2e"}, {"name": "angular_prototypical", "weight": 0.5}]'
+    options = ["loss.name=adaface", "data.sampling=speaker", "data.utterances_per_speaker=2", f"loss.pairs={pairs}"]
+    with jax.enable_x64(True):
+        ours = run_double(built(gentle(*DOUBLE, *options), devices=1), steps=3)
+        order = np.array([3, 1, 7, 0, 2, 6, 5, 4])
+        theirs = run_double(built(gentle(*DOUBLE, *options, "mesh.model=2")), steps=3, order=order)
+        assert_close(ours, theirs, rtol=0, atol=1e-10)
+        assert ours.loss_state["weight"] > 0
+        assert ours.params["head"]["ge2e"]["scale"] != 10
 
 
 def test_the_row_order_of_a_batch_does_not_matter(one_device: Training, after_five: TrainState) -> None:
@@ -239,6 +253,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters() -> None:
             ["optimizer.accumulate=2"],
             r"data\.batch_size=8 does not divide by the 8 devices times 2 parts.*multiple of 16",
         ),
+        (['loss.pairs=[{"name": "ge2e"}]'], r"loss\.pairs=ge2e compares utterances.*data\.utterances_per_speaker=2"),
         (["model.batch_norm_groups=3"], r"model\.batch_norm_groups=3 does not divide the 8 examples"),
     ],
 )

@@ -1,8 +1,10 @@
-"""Losses over speakers: what a margin does to a cosine, the inter-topK penalty, and how classes are reduced."""
+"""Losses over speakers: what happens to a cosine, the inter-topK penalty, how classes are reduced, and pairs."""
 
+from mqmha_jax.losses.build import Loss, LossInputs, build_loss
 from mqmha_jax.losses.chunked_classes import ChunkedClasses
 from mqmha_jax.losses.class_layout import ClassLayout
 from mqmha_jax.losses.class_reducer import ClassReducer, ClassSlice, DenseClasses
-from mqmha_jax.losses.margin import MARGINS, MarginPair
-from mqmha_jax.losses.margin_softmax import Loss, LossInputs, build_loss, margin_softmax
+from mqmha_jax.losses.margin_softmax import margin_softmax
+from mqmha_jax.losses.margins import MARGINS, Example, MarginPair
+from mqmha_jax.losses.pairs import PAIRS, Batch, PairLoss
 from mqmha_jax.losses.sharded_classes import ShardedClasses

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from mqmha_jax.losses.class_reducer import NEVER, ClassSlice, DenseClasses, LogitFunction
+from mqmha_jax.losses.class_reducer import NEVER, ClassSlice, DenseClasses, LogitFunction, Similarity
 from mqmha_jax.losses.inter_topk import TopNegatives
 from mqmha_jax.models.head import nearest_cosines
 
@@ -24,11 +24,13 @@ class ChunkedClasses(NamedTuple):
       part: batch and prototypes.
       chunk: a divisor of the number of classes in the slice.
       axes: inside a ``shard_map``, the mesh axes along which batch or slice differ.
+      similarity: see ``DenseClasses.of``.
     """
 
     part: ClassSlice
     chunk: int
     axes: tuple[str, ...] = ()
+    similarity: Similarity = nearest_cosines
 
     @property
     def num_classes(self) -> int:
@@ -41,7 +43,7 @@ class ChunkedClasses(NamedTuple):
         position = speaker - first
         here = (position >= 0) & (position < len(prototypes))
         own = prototypes[jnp.where(here, position, 0)]
-        cosine = jax.vmap(lambda one, sub_centres: nearest_cosines(one[None], sub_centres[None])[0, 0])(embedding, own)
+        cosine = jax.vmap(lambda one, sub_centres: self.similarity(one[None], sub_centres[None])[0, 0])(embedding, own)
         return jnp.where(here, cosine, 0)
 
     def top_negatives(self, k: int) -> TopNegatives:
@@ -75,13 +77,21 @@ class ChunkedClasses(NamedTuple):
         nothing = jnp.full(len(self.part.speaker), NEVER, self.part.embedding.dtype)
         return self._fold(self.part, add, nothing)
 
+    def sum(self, values: LogitFunction) -> Float[Array, " B"]:
+        """See ``ClassReducer``."""
+
+        def add(total: Float[Array, " B"], chunk: DenseClasses) -> Float[Array, " B"]:
+            return total + chunk.sum(values)
+
+        return self._fold(self.part, add, jnp.zeros(len(self.part.speaker), self.part.embedding.dtype))
+
     def _fold(self, part: ClassSlice, combine: Callable[[Carry, DenseClasses], Carry], start: Carry) -> Carry:
         """Folds ``combine`` over the chunks; backward, each chunk's cosines are computed anew."""
 
         @jax.checkpoint
         def body(carry: tuple[Carry, Array], prototypes: Float[Array, "chunk K E"]) -> tuple[tuple[Carry, Array], None]:
             result, first = carry
-            dense = DenseClasses.of(part._replace(prototypes=prototypes, first=first))
+            dense = DenseClasses.of(part._replace(prototypes=prototypes, first=first), self.similarity)
             return (combine(result, dense), first + self.chunk), None
 
         chunks = part.prototypes.reshape(-1, self.chunk, *part.prototypes.shape[1:])

@@ -17,6 +17,7 @@ from mqmha_jax.losses.inter_topk import TopNegatives
 from mqmha_jax.models.head import nearest_cosines
 
 LogitFunction = Callable[[Float[Array, "B c"], Int[Array, " c"]], Float[Array, "B c"]]
+Similarity = Callable[[Float[Array, "B E"], Float[Array, "c K E"]], Float[Array, "B c"]]
 
 # What stands for the cosine or logit of a class that is no negative. Finite, because a slice may hold no other class,
 # and the gradient of a log-sum-exp over nothing but minus infinity is not a number.
@@ -62,6 +63,9 @@ class ClassReducer(Protocol):
           logits: from cosines ``[B,c]`` of some classes and their numbers ``[c]`` to logits ``[B,c]``, elementwise.
         """
 
+    def sum(self, values: LogitFunction) -> Float[Array, " B"]:
+        """``sum_j values_j`` over the negatives; ``values`` as ``logits`` above."""
+
 
 class DenseClasses(NamedTuple):
     """All cosines of a slice in one array: for class counts whose ``[B, C]`` fits on a device.
@@ -77,9 +81,9 @@ class DenseClasses(NamedTuple):
     first: Int32[Array, ""] | int = 0
 
     @classmethod
-    def of(cls, part: ClassSlice) -> "DenseClasses":
-        """The cosines of a slice."""
-        cosine = nearest_cosines(part.embedding, part.prototypes)
+    def of(cls, part: ClassSlice, similarity: Similarity = nearest_cosines) -> "DenseClasses":
+        """The cosines of a slice, or what a loss takes in their place."""
+        cosine = similarity(part.embedding, part.prototypes)
         return cls(cosine, part.speaker, part.num_classes, part.first)
 
     def target_cosine(self) -> Float[Array, " B"]:
@@ -92,7 +96,7 @@ class DenseClasses(NamedTuple):
     def top_negatives(self, k: int) -> TopNegatives:
         """See :class:`ClassReducer`; of a slice with fewer than ``k`` classes, all of them."""
         cosine = lax.stop_gradient(self.cosine)
-        negatives = self._negatives(cosine)
+        negatives = self._negatives(cosine, NEVER)
         # Without a barrier XLA:CPU merges later slices into the top-k and then sorts all classes, 30 times slower; with
         # one for both results it can not compile float64.
         nearest, position = map(lax.optimization_barrier, lax.top_k(negatives, min(k, negatives.shape[1])))
@@ -100,12 +104,16 @@ class DenseClasses(NamedTuple):
 
     def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:
         """See :class:`ClassReducer`."""
-        return jax.nn.logsumexp(self._negatives(logits(self.cosine, self._classes())), axis=1)
+        return jax.nn.logsumexp(self._negatives(logits(self.cosine, self._classes()), NEVER), axis=1)
 
-    def _negatives(self, values: Float[Array, "B c"]) -> Float[Array, "B c"]:
+    def sum(self, values: LogitFunction) -> Float[Array, " B"]:
+        """See :class:`ClassReducer`."""
+        return self._negatives(values(self.cosine, self._classes()), 0.0).sum(axis=1)
+
+    def _negatives(self, values: Float[Array, "B c"], otherwise: float) -> Float[Array, "B c"]:
         classes = self._classes()
         others = (classes[None, :] != self.speaker[:, None]) & (classes < self.num_classes)[None, :]
-        return jnp.where(others, values, NEVER)
+        return jnp.where(others, values, otherwise)
 
     def _classes(self) -> Int32[Array, " c"]:
         return self.first + jnp.arange(self.cosine.shape[1], dtype=jnp.int32)

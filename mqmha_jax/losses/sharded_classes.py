@@ -50,3 +50,7 @@ class ShardedClasses(NamedTuple):
         local = self.local.log_sum_exp(logits)
         largest = lax.pmax(lax.stop_gradient(local), self.axis)
         return largest + jnp.log(lax.psum(jnp.exp(local - largest), self.axis))
+
+    def sum(self, values: LogitFunction) -> Float[Array, " B"]:
+        """See ``ClassReducer``."""
+        return lax.psum(self.local.sum(values), self.axis)

@@ -1,5 +1,7 @@
 """The head: cosines between embeddings and the sub-centre prototypes of every speaker."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -43,12 +45,37 @@ def nearest_cosines(embedding: Float[Array, "B E"], prototypes: Float[Array, "C 
     prototypes = unit_length(prototypes)
     # One sub-centre after another: all that the backward pass keeps is which one was nearer, one byte per pair,
     # where a maximum over [B, C, K] would keep the cosines themselves and their gradient.
-    nearest = _cosines(embedding, prototypes[:, 0])
+    nearest = _products(embedding, prototypes[:, 0])
     for k in range(1, prototypes.shape[1]):
-        cosines = _cosines(embedding, prototypes[:, k])
+        cosines = _products(embedding, prototypes[:, k])
         nearest = jnp.where(cosines > nearest, cosines, nearest)
     return nearest
 
 
-def _cosines(embedding: Float[Array, "B E"], prototypes: Float[Array, "C E"]) -> Float[Array, "B C"]:
+def blended_cosines(
+    embedding: Float[Array, "B E"], prototypes: Float[Array, "C K E"], temperature: float
+) -> Float[Array, "B C"]:
+    """Cosine to each speaker as a soft maximum over its sub-centres (Qian et al., SoftTriple, arXiv 1909.05235, eq. 5).
+
+    Args:
+      embedding: of any length.
+      prototypes: of any length.
+      temperature: gamma, in cosines; the paper has .1. Towards 0 it is :func:`nearest_cosines`.
+
+    Returns:
+      ``sum_k w_k cos_k`` with ``w = softmax_k(cos_k / gamma)``.
+    """
+    embedding = unit_length(embedding)
+    prototypes = unit_length(prototypes)
+    cosines = jnp.stack([_products(embedding, prototypes[:, k]) for k in range(prototypes.shape[1])])
+    return (jax.nn.softmax(cosines / temperature, axis=0) * cosines).sum(axis=0)
+
+
+def largest_products(embedding: Float[Array, "B E"], prototypes: Float[Array, "C K E"]) -> Float[Array, "B C"]:
+    """``max_k <embedding, prototypes[:, k]>``: the plain softmax's logits, in which lengths count."""
+    products = [_products(embedding, prototypes[:, k]) for k in range(prototypes.shape[1])]
+    return functools.reduce(jnp.maximum, products)
+
+
+def _products(embedding: Float[Array, "B E"], prototypes: Float[Array, "C E"]) -> Float[Array, "B C"]:
     return jnp.einsum("be,ce->bc", embedding, prototypes, precision=lax.Precision.HIGHEST)

@@ -1,48 +1,71 @@
-"""A part chosen by name becomes a module; what is misspelt or of the wrong type is refused."""
+"""A part chosen by name is built; what is misspelt or of the wrong type is refused."""
 
-import dataclasses
 import functools
+import importlib.util
+import inspect
 import json
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pydantic
-from flax import linen as nn
 
 from mqmha_jax.config import Part
 from mqmha_jax.errors import UserError, unknown_name
 
 _FLAX_FIELDS = ("parent", "name")
 
+Built = TypeVar("Built")
 
-def build_part(family: str, registry: Mapping[str, Callable[..., nn.Module]], part: Part, **fixed: Any) -> nn.Module:
-    """Builds the module that ``part`` names.
+
+def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: Part, **fixed: Any) -> Built:
+    """Builds the part that ``part`` names.
 
     Args:
-      family: what the registry holds, for messages: ``"encoder"`` or ``"pooling"``.
-      registry: name -> module class, or ``functools.partial`` of one. The fields of the class are the options.
+      family: what the registry holds, for messages: ``"encoder"``, ``"pooling"``, ``"loss"``.
+      registry: name -> module class, function, or ``functools.partial`` of one. Its arguments are the options.
       part: the name and the options that differ from the defaults, as JSON would hold them (a list stands for a tuple).
-      **fixed: fields that the caller sets, hence no options.
+        A name ``FILE.py:NAME`` is a class or function of the user's own file.
+      **fixed: arguments that the caller sets, hence no options.
 
     Returns:
-      The module, without parameters.
+      The module or whatever the function returns.
 
     Raises:
       UserError: an unknown name or option (the nearest valid one is offered), or a value of the wrong type.
     """
-    if part.name not in registry:
+    if ".py:" in part.name:
+        builder: Any = _from_file(part.name, family)
+    elif part.name in registry:
+        builder = registry[part.name]
+    else:
         raise unknown_name(family, part.name, registry)
-    builder = registry[part.name]
-    module_class: Any = builder.func if isinstance(builder, functools.partial) else builder
-    hints = typing.get_type_hints(module_class, include_extras=True)
-    names = {field.name for field in dataclasses.fields(module_class)} - {*_FLAX_FIELDS, *fixed}
+    function: Any = builder.func if isinstance(builder, functools.partial) else builder
+    hints = typing.get_type_hints(function, include_extras=True)
+    names = inspect.signature(function).parameters.keys() - {*_FLAX_FIELDS, *fixed}
     options = {}
     for name, value in part.options.items():
         if name not in names:
             raise unknown_name(f"option of {family} {part.name!r}:", name, names)
-        options[name] = _checked(hints[name], value, f"{family} {part.name!r}, option {name!r}")
+        options[name] = _checked(hints.get(name, Any), value, f"{family} {part.name!r}, option {name!r}")
     return builder(**options, **fixed)
+
+
+def _from_file(name: str, family: str) -> Callable[..., Any]:
+    """``FILE.py:NAME`` -> what NAME is in FILE."""
+    file, _, attribute = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"{family} {name!r}: there is no file {path.resolve()}; give FILE.py:NAME from where you are.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None  # the name ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(found := getattr(module, attribute, None)):
+        raise UserError(f"{family} {name!r}: {path} defines no function or class {attribute!r}.")
+    return found
 
 
 def _checked(hint: Any, value: Any, where: str) -> Any:

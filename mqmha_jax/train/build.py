@@ -57,6 +57,7 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
     parallel.check_batch(config.data.batch_size, config.optimizer.accumulate, mesh)
     parallel.check_classes(ClassLayout(num_speakers).num_rows, mesh)
     _check_groups(config)
+    _check_pairs(config)
     net = build_speaker_net(config.model)
     loss = build_loss(
         config.loss,
@@ -96,6 +97,14 @@ def _check_groups(config: Config) -> None:
         raise UserError(
             f"model.batch_norm_groups={groups} does not divide the {rows} examples that pass through the network "
             "together (data.batch_size / optimizer.accumulate); choose a divisor."
+        )
+
+
+def _check_pairs(config: Config) -> None:
+    if config.loss.pairs and config.data.utterances_per_speaker < 2:
+        raise UserError(
+            f"loss.pairs={','.join(term.name for term in config.loss.pairs)} compares utterances of the same speaker, "
+            "and a batch holds one of each: set data.sampling=speaker and data.utterances_per_speaker=2 or more."
         )
 
 

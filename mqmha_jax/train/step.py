@@ -67,7 +67,7 @@ def build_train_step(
         example_loss, measured, loss_state = loss.apply(
             params["head"],
             loss_state,
-            LossInputs(embedding=embedding, speaker=batch["speaker"]),
+            LossInputs(embedding=embedding, speaker=batch["speaker"], example=batch["example"]),
             margin=margin,
             penalty=penalty,
         )

@@ -9,6 +9,7 @@ from functools import partial
 
 from flax import linen as nn
 
+from mqmha_jax.models.encoders.ecapa import EcapaTdnn
 from mqmha_jax.models.encoders.resnet import ResNet
 from mqmha_jax.models.encoders.tdnn import TDNN
 
@@ -21,4 +22,6 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet221": partial(ResNet, stage_sizes=(6, 16, 48, 3), block="bottleneck"),
     "resnet293": partial(ResNet, stage_sizes=(10, 20, 64, 3), block="bottleneck"),
     "tdnn": TDNN,
+    "ecapa512": EcapaTdnn,
+    "ecapa1024": partial(EcapaTdnn, channels=1024),
 }

@@ -21,17 +21,8 @@ class MQMHA(nn.Module):
         mean = sum_t a_t x_t        std = sqrt(max(sum_t a_t x_t^2 - mean^2, floor))
 
     A bias of the last scorer layer would add the same to every frame and cancel in the softmax, so there is none.
-    The size of the result, ``S = 2 D Q``, does not depend on ``H``.
-
-    ========================  =====  =====  ======  ============
-    special case              heads  query  layers  channel_wise
-    ========================  =====  =====  ======  ============
-    self-attentive (SA)       1      1      2       no
-    multi-head (MHA)          > 1    1      1       no
-    attentive statistics      1      > 1    2       no
-    vector-based (VSA)        1      > 1    2       yes
-    this paper (MQMHA)        > 1    > 1    1 or 2  either
-    ========================  =====  =====  ======  ============
+    The size of the result, ``S = 2 D Q``, does not depend on ``H``. The special cases have names of their own, see
+    ``POOLINGS``.
 
     Attributes:
       heads: H; must divide D.
@@ -40,6 +31,8 @@ class MQMHA(nn.Module):
       bottleneck: width between the two layers.
       channel_wise: one weight per channel instead of one per head.
       use_bias: a bias in the first of two layers.
+      context: the scorer sees, beside the frame, mean and standard deviation of all frames of the utterance.
+      deviation: standard deviations beside the means; without, ``S = D Q``.
       variance_floor: smallest variance under the square root, which also bounds its gradient.
     """
 
@@ -49,6 +42,8 @@ class MQMHA(nn.Module):
     bottleneck: PositiveInt = 64
     channel_wise: bool = False
     use_bias: bool = True
+    context: bool = False
+    deviation: bool = True
     variance_floor: PositiveFloat = 1e-7
 
     @nn.compact
@@ -60,7 +55,8 @@ class MQMHA(nn.Module):
           mask: which frames are valid; an utterance without any gets finite but meaningless statistics.
 
         Returns:
-          ``[B, 2 D Q]`` in the order query, head, (mean, std), channel, which is also WeSpeaker's.
+          ``[B, 2 D Q]`` in the order query, head, (mean, std), channel, which is also WeSpeaker's; without deviations
+          ``[B, D Q]``.
 
         Raises:
           UserError: if the heads do not divide D.
@@ -79,31 +75,44 @@ class MQMHA(nn.Module):
         frames = frames.reshape(batch_size, num_frames, self.heads, head_dim)
         centred = centred.reshape(frames.shape)
 
-        weights = self._weights(frames, mask)
+        weights = self._weights(self._with_context(frames, centred, count) if self.context else frames, mask, head_dim)
         if self.channel_wise:
             average = "btqhd,bthd->bqhd"
         else:
             weights, average = weights[..., 0], "btqh,bthd->bqhd"
         offset = jnp.einsum(average, weights, centred)
-        variance = jnp.einsum(average, weights, centred * centred) - offset * offset
         mean = offset + centre.reshape(batch_size, 1, self.heads, head_dim)
+        if not self.deviation:
+            return mean.reshape(batch_size, -1)
+        variance = jnp.einsum(average, weights, centred * centred) - offset * offset
         std = jnp.sqrt(jnp.maximum(variance, self.variance_floor))
         return jnp.stack([mean, std], axis=-2).reshape(batch_size, -1)
 
-    def _weights(self, frames: Float[Array, "B t H d"], mask: Bool[Array, "B t"]) -> Float[Array, "B t Q H o"]:
-        """Attention weights that sum to one over the valid frames; ``o`` is 1 or ``d``."""
-        head_dim = frames.shape[-1]
+    def _with_context(
+        self, frames: Float[Array, "B t H d"], centred: Float[Array, "B t H d"], count: Float[Array, "B 1"]
+    ) -> Float[Array, "B t H 3*d"]:
+        """Frames, and beside each the utterance's mean and standard deviation."""
+        mean = frames.sum(axis=1) / count[..., None]
+        std = jnp.sqrt(jnp.maximum((centred * centred).sum(axis=1) / count[..., None], self.variance_floor))
+        everywhere = [jnp.broadcast_to(x[:, None], frames.shape) for x in (mean, std)]
+        return jnp.concatenate([frames, *everywhere], axis=-1)
+
+    def _weights(
+        self, frames: Float[Array, "B t H i"], mask: Bool[Array, "B t"], head_dim: int
+    ) -> Float[Array, "B t Q H o"]:
+        """Attention weights that sum to one over the valid frames; ``o`` is 1 or ``head_dim``."""
         groups = (self.queries, self.heads)
+        width = frames.shape[-1]
         num_scores = head_dim if self.channel_wise else 1
         init = nn.initializers.lecun_normal(batch_axis=(0, 1))
         if self.layers == 2:
-            shape = (*groups, head_dim, self.bottleneck)
+            shape = (*groups, width, self.bottleneck)
             hidden = nn.Einsum(shape, "bthd,qhdo->btqho", self.use_bias, kernel_init=init, name="hidden")(frames)
             shape = (*groups, self.bottleneck, num_scores)
             score = nn.Einsum(shape, "btqhi,qhio->btqho", False, kernel_init=init, name="score")
             scores = score(jnp.tanh(hidden))
         else:
-            shape = (*groups, head_dim, num_scores)
+            shape = (*groups, width, num_scores)
             scores = nn.Einsum(shape, "bthd,qhdo->btqho", False, kernel_init=init, name="score")(frames)
         lowest = jnp.finfo(scores.dtype).min  # finite, so that an utterance without valid frames makes no NaN
         return jax.nn.softmax(jnp.where(mask[:, :, None, None, None], scores, lowest), axis=1)

@@ -1,0 +1,170 @@
+"""From a configuration to a loss: a classification over speakers, losses over pairs, or a weighted sum of them."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import Mesh
+from jaxtyping import Float, Int32, UInt32
+
+from mqmha_jax.config import LossConfig, Part
+from mqmha_jax.errors import UserError
+from mqmha_jax.losses.class_layout import ClassLayout
+from mqmha_jax.losses.class_reducer import ClassReducer, Similarity
+from mqmha_jax.losses.diagnostics import diagnose, nothing_yet
+from mqmha_jax.losses.inter_topk import check_top_k
+from mqmha_jax.losses.margin_softmax import Metrics, margin_softmax
+from mqmha_jax.losses.margins import MARGINS, Example, MarginPair
+from mqmha_jax.losses.margins.pair import Scalar
+from mqmha_jax.losses.pairs import PAIRS, Batch
+from mqmha_jax.models.head import blended_cosines, init_prototypes, nearest_cosines
+from mqmha_jax.models.registry import build_part
+from mqmha_jax.parallel import PROTOTYPES
+
+
+class LossInputs(NamedTuple):
+    """What a loss is computed from.
+
+    Attributes:
+      embedding: of any length.
+      speaker: whose they are.
+      example: number of each example in the run; needed by losses that choose a query among a speaker's utterances.
+    """
+
+    embedding: Float[Array, "B E"]
+    speaker: Int32[Array, " B"]
+    example: UInt32[Array, " B"] | None = None
+
+
+@runtime_checkable
+class ApplyLoss(Protocol):
+    """``(params, state, inputs, *, margin, penalty) -> (loss [B], metrics {name: [B]}, new state)``."""
+
+    def __call__(
+        self, params: Any, state: Any, inputs: LossInputs, *, margin: Scalar, penalty: Scalar
+    ) -> tuple[Float[Array, " B"], Metrics, Any]: ...
+
+
+class Loss(NamedTuple):
+    """A loss in Optax's manner: pure functions over parameters and state.
+
+    Attributes:
+      init: random key -> parameters: ``prototypes`` ``f32[rows,K,E]`` with the padding of ``ClassLayout``, and the
+        scalars that losses learn, by the name of the loss.
+      initial_state: what the loss carries from step to step; empty for losses that carry nothing.
+      apply: see :class:`ApplyLoss`. Nothing is averaged; margin and penalty may be traced.
+    """
+
+    init: Callable[[Array], Any]
+    initial_state: Any
+    apply: ApplyLoss
+
+
+def build_loss(
+    config: LossConfig, *, num_speakers: int, embedding_dim: int, mesh: Mesh | None = None, class_chunk: int = 0
+) -> Loss:
+    """Builds the loss that a configuration describes.
+
+    Args:
+      config: margin, scale, sub-centres, penalty, and losses over pairs.
+      num_speakers: C, the number of classes.
+      embedding_dim: E.
+      mesh: of ``device_mesh``, whose axis ``model`` cuts the classes; None: one device.
+      class_chunk: hold the cosines of at most so many classes at once; 0: of all of a device's.
+
+    Returns:
+      The loss; ``config.margin`` and ``config.penalty`` are final values of schedules, so ``apply`` takes the present
+      ones as arguments.
+
+    Raises:
+      UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, no sub-centre, or
+        options that do not go together.
+    """
+    pair: MarginPair = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
+    terms = {
+        term.name: (term.weight, build_part("loss over pairs", PAIRS, Part(name=term.name, options=term.options)))
+        for term in config.pairs
+    }
+    check_top_k(config.top_k, num_speakers)
+    _check(config, pair)
+    layout = ClassLayout(num_speakers, mesh, class_chunk, _similarity(config, pair))
+
+    def init(key: Array) -> dict[str, Any]:
+        prototypes = init_prototypes(key, layout.num_rows, config.sub_centres, embedding_dim)
+        is_speaker = jnp.arange(layout.num_rows) < num_speakers
+        learned = {config.name: pair.init_params} | {name: loss.init_params for name, (_, loss) in terms.items()}
+        scalars = {name: _arrays(values) for name, values in learned.items() if values}
+        return {PROTOTYPES: jnp.where(is_speaker[:, None, None], prototypes, 0)} | scalars
+
+    def example_loss(
+        classes: ClassReducer, norm: Float[Array, " B"], shared: Mapping[str, Any]
+    ) -> tuple[Float[Array, " B"], Metrics, Int32[Array, "B k"]]:
+        return margin_softmax(
+            classes,
+            Example(norm, shared["params"], shared["state"]),
+            margin_pair=pair,
+            scale=config.scale,
+            margin=shared["margin"],
+            top_k=config.top_k,
+            penalty=shared["penalty"],
+            hard_negatives=config.hard_negatives,
+            label_smoothing=config.label_smoothing,
+        )
+
+    def apply(
+        params: dict[str, Any], state: Any, inputs: LossInputs, *, margin: Scalar, penalty: Scalar
+    ) -> tuple[Float[Array, " B"], Metrics, Any]:
+        remembered = {name: state[name] for name in pair.init_state}
+        shared = {
+            "margin": jnp.asarray(margin),
+            "penalty": jnp.asarray(penalty),
+            "params": params.get(config.name, {}),
+            "state": remembered,
+        }
+        prototypes, batch = params[PROTOTYPES], _batch(inputs)
+        loss, metrics, nearest = layout.reduce(example_loss, prototypes, batch.embedding, batch.speaker, shared)
+        if pair.init_state:
+            norm = jnp.linalg.norm(batch.embedding, axis=-1)
+            state = state | lax.stop_gradient(pair.update(remembered, norm, metrics["target_cosine"]))
+        if config.diagnostics:
+            measured, memory = diagnose(state["memory"], prototypes, *batch, nearest)
+            metrics, state = metrics | measured, state | {"memory": memory}
+        loss = config.weight * loss if config.weight != 1 else loss
+        for name, (weight, term) in terms.items():
+            metrics[name] = term.apply(params.get(name, {}), batch)
+            loss += weight * metrics[name]
+        return loss, metrics, state
+
+    memory = nothing_yet(layout.num_rows, max(config.top_k, 1), config.sub_centres)
+    initial_state = _arrays(pair.init_state) | ({"memory": memory} if config.diagnostics else {})
+    return Loss(init=init, initial_state=initial_state, apply=apply)
+
+
+def _similarity(config: LossConfig, pair: MarginPair) -> Similarity:
+    if config.sub_centre_temperature:
+        return functools.partial(blended_cosines, temperature=config.sub_centre_temperature)
+    return pair.similarity
+
+
+def _check(config: LossConfig, pair: MarginPair) -> None:
+    if config.sub_centres < 1:
+        raise UserError(f"loss.sub_centres must be at least 1 prototype per speaker, but it is {config.sub_centres}.")
+    if config.sub_centre_temperature and pair.similarity is not nearest_cosines:
+        raise UserError(
+            f"loss.sub_centre_temperature blends cosines, but the loss {config.name!r} has none; use another loss, or "
+            "0 to take the nearest sub-centre."
+        )
+    names = [term.name for term in config.pairs]
+    if len(set(names)) < len(names):
+        raise UserError(f"loss.pairs names a loss twice: {', '.join(names)}. Give one weight for each.")
+
+
+def _batch(inputs: LossInputs) -> Batch:
+    rows = jnp.arange(len(inputs.speaker), dtype=jnp.uint32)
+    return Batch(inputs.embedding, inputs.speaker, rows if inputs.example is None else inputs.example)
+
+
+def _arrays(values: Mapping[str, float]) -> dict[str, Any]:
+    return {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}

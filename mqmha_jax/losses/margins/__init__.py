@@ -1,0 +1,22 @@
+"""What can happen to a cosine: one file and one line here for each loss."""
+
+from collections.abc import Callable
+
+from mqmha_jax.losses.margins.adaptive import adaface
+from mqmha_jax.losses.margins.additive import am, normface, softmax
+from mqmha_jax.losses.margins.angular import aam
+from mqmha_jax.losses.margins.curricular import curricular
+from mqmha_jax.losses.margins.multiplicative import a_softmax
+from mqmha_jax.losses.margins.pair import Example, MarginPair
+from mqmha_jax.losses.margins.sphereface2 import sphereface2
+
+MARGINS: dict[str, Callable[..., MarginPair]] = {
+    "softmax": softmax,
+    "normface": normface,
+    "am": am,
+    "aam": aam,
+    "a_softmax": a_softmax,
+    "sphereface2": sphereface2,
+    "curricular": curricular,
+    "adaface": adaface,
+}

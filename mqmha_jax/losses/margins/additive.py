@@ -1,0 +1,34 @@
+"""Cosine softmax without a margin and with an additive one."""
+
+from jax import Array
+from jaxtyping import Float
+
+from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
+from mqmha_jax.models.head import largest_products
+
+
+def softmax() -> MarginPair:
+    """Inner products with prototypes of any length, without margin or bias; ``loss.scale=1`` is the plain softmax.
+
+    Cosines in the measurements are these inner products.
+    """
+    return MarginPair(_no_margin, similarity=largest_products)
+
+
+def normface() -> MarginPair:
+    """``s cos(theta)``, no margin (Wang et al., NormFace, arXiv 1704.06369)."""
+    return MarginPair(_no_margin)
+
+
+def am() -> MarginPair:
+    """``s (cos(theta) - m)``: additive margin (Wang et al., arXiv 1801.05599: m = .35, s = 30; speakers: m = .2)."""
+    return MarginPair(am_target)
+
+
+def am_target(cosine: Float[Array, "*shape"], margin: Scalar, example: Example) -> Float[Array, "*shape"]:
+    """``cos(theta) - m``."""
+    return cosine - margin
+
+
+def _no_margin(cosine: Float[Array, "*shape"], margin: Scalar, example: Example) -> Float[Array, "*shape"]:
+    return cosine

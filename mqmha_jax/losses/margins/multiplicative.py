@@ -1,0 +1,30 @@
+"""A margin that multiplies the angle (Liu et al., SphereFace, arXiv 1704.08063)."""
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float
+
+from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
+
+_NEAREST_TO_ONE = 1 - 1e-6  # the derivative of the angle is infinite at cos = +-1
+
+
+def a_softmax(keep_length: bool = True) -> MarginPair:
+    """``|x| psi(theta)`` with psi the monotone continuation of ``cos((1 + m) theta)``, eq. 7 of the paper.
+
+    The factor of the angle, m in the paper, is ``1 + loss.margin`` here, so that margin 0 is no margin and the factor
+    grows smoothly with the schedule where the paper mixes two losses; the paper's 4 is ``loss.margin=3``.
+
+    Args:
+      keep_length: the embedding's length multiplies the logits, as in the paper; False: ``loss.scale`` does.
+    """
+    if keep_length:
+        return MarginPair(_target, logit=lambda value, scale, example: example.norm * value)
+    return MarginPair(_target)
+
+
+def _target(cosine: Float[Array, "*shape"], margin: Scalar, example: Example) -> Float[Array, "*shape"]:
+    """``(-1)^k cos(f theta) - 2 k`` for ``f theta`` in ``[k pi, (k + 1) pi]``, f = 1 + margin."""
+    turned = (1 + margin) * jnp.arccos(jnp.clip(cosine, -_NEAREST_TO_ONE, _NEAREST_TO_ONE))
+    k = lax.stop_gradient(jnp.floor(turned / jnp.pi))
+    return (1 - 2 * (k % 2)) * jnp.cos(turned) - 2 * k

@@ -1,0 +1,126 @@
+"""ECAPA-TDNN: time-delay blocks inside which channels see each other (Desplanques et al., arXiv 2005.07143)."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Bool, Float
+from pydantic import PositiveInt
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_frames
+
+
+class _Layer(nn.Module):
+    """Convolution over time, ReLU, batch normalisation; the length stays."""
+
+    channels: int
+    kernel_size: int
+    dilation: int
+    compute: Compute
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"], train: bool) -> Float[Array, "B T o"]:
+        reach = self.kernel_size // 2 * self.dilation
+        x = nn.Conv(
+            self.channels,
+            (self.kernel_size,),
+            kernel_dilation=self.dilation,
+            padding=((reach, reach),),
+            kernel_init=nn.initializers.kaiming_normal(),
+            dtype=self.compute.dtype,
+            name="affine",
+        )(mask_frames(x, mask))
+        norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
+        return norm(nn.relu(x), mask, train=train)
+
+
+class _SqueezeExcitation(nn.Module):
+    """Each channel times a factor that follows from the utterance's mean of all channels."""
+
+    bottleneck: int
+    compute: Compute
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"]) -> Float[Array, "B T c"]:
+        count = jnp.maximum(mask.sum(axis=1), 1).astype(jnp.float32)[:, None]
+        mean = mask_frames(x, mask).sum(axis=1, dtype=jnp.promote_types(x.dtype, jnp.float32)) / count
+        hidden = nn.relu(nn.Dense(self.bottleneck, dtype=self.compute.dtype, name="squeeze")(mean))
+        factor = nn.sigmoid(nn.Dense(x.shape[-1], dtype=self.compute.dtype, name="excite")(hidden))
+        return x * factor[:, None]
+
+
+class _SERes2Block(nn.Module):
+    """Pointwise, Res2Net's hierarchy of dilated layers, pointwise, squeeze and excitation; plus the input."""
+
+    dilation: int
+    scale: int
+    bottleneck: int
+    compute: Compute
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"], train: bool) -> Float[Array, "B T c"]:
+        channels = x.shape[-1]
+        inner = _Layer(channels, 1, 1, self.compute, name="before")(x, mask, train)
+        parts = jnp.split(inner, self.scale, axis=-1)
+        done = [parts[0]]  # as it is; every other part sees the one before it
+        for i, part in enumerate(parts[1:], start=1):
+            part = part if i == 1 else part + done[-1]
+            layer = _Layer(channels // self.scale, 3, self.dilation, self.compute, name=f"part{i}")
+            done.append(layer(part, mask, train))
+        inner = _Layer(channels, 1, 1, self.compute, name="after")(jnp.concatenate(done, axis=-1), mask, train)
+        return _SqueezeExcitation(self.bottleneck, self.compute, name="se")(inner, mask) + x
+
+
+class EcapaTdnn(nn.Module):
+    """ECAPA's frame layers; with the pooling ``ccasp`` and ``model.normalize_pooled`` the network of the paper.
+
+    The input of a block is the sum of the outputs of all layers before it; the outputs of all blocks meet in the last
+    layer. What lies outside the mask counts as zero, so padding is exact.
+
+    Attributes:
+      channels: width, 512 or 1,024 in the paper.
+      final_channels: width of the last layer, D.
+      dilations: of the blocks, one each.
+      scale: parts of Res2Net's hierarchy; must divide the channels.
+      bottleneck: of the squeeze and excitation.
+      compute: types, normalisation groups, rematerialisation by block.
+    """
+
+    channels: PositiveInt = 512
+    final_channels: PositiveInt = 1536
+    dilations: tuple[PositiveInt, ...] = (2, 3, 4)
+    scale: PositiveInt = 8
+    bottleneck: PositiveInt = 128
+    compute: Compute = Compute()
+
+    @nn.compact
+    def __call__(
+        self, fbank: Float[Array, "B T F"], mask: Bool[Array, "B T"], *, train: bool
+    ) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
+        """Encodes filterbank frames.
+
+        Args:
+          fbank: mean-normalised log-mel features.
+          mask: which frames are real.
+          train: whether batch normalisation uses and collects the statistics of this batch.
+
+        Returns:
+          Frames in float32, as many as come in, and which of them are real.
+
+        Raises:
+          UserError: if the scale does not divide the channels, or there is no block.
+        """
+        if self.channels % self.scale or not self.dilations:
+            raise UserError(
+                f"Encoder 'ecapa': scale={self.scale} must divide channels={self.channels}, and dilations="
+                f"{self.dilations} name one block at least; the paper has 8, 512 or 1024, and (2, 3, 4)."
+            )
+        block_class = nn.remat(_SERes2Block, static_argnums=(3,)) if self.compute.rematerialize else _SERes2Block
+        total = _Layer(self.channels, 5, 1, self.compute, name="layer1")(fbank.astype(self.compute.dtype), mask, train)
+        outputs = []
+        for i, dilation in enumerate(self.dilations, start=2):
+            block = block_class(dilation, self.scale, self.bottleneck, self.compute, name=f"layer{i}")
+            outputs.append(block(total, mask, train))
+            total = total + outputs[-1]
+        joined = nn.Dense(self.final_channels, dtype=self.compute.dtype, name="join")(jnp.concatenate(outputs, axis=-1))
+        return nn.relu(joined).astype(jnp.promote_types(self.compute.dtype, jnp.float32)), mask
