@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax import __version__, cli_evaluation
+from mqmha_jax import __version__, cli_evaluation, cli_study
 from mqmha_jax.errors import UserError
 
 _PATH = click.Path(path_type=Path)
@@ -208,5 +208,6 @@ for command in (
     cli_evaluation.compare,
     cli_evaluation.make_trials,
     cli_evaluation.import_trials,
+    cli_study.study,
 ):
     main.add_command(command)

@@ -1,6 +1,7 @@
 """Everything of a run but its data: network, loss, optimizer and the compiled step, on a mesh."""
 
-from functools import partial
+import functools
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,44 @@ from mqmha_jax.train import schedules
 from mqmha_jax.train.optim import build_optimizer
 from mqmha_jax.train.state import TrainState, initial_state
 from mqmha_jax.train.step import TrainStep, build_train_step
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """A jitted function without its last argument, the seed of the run.
+
+    Because the seed is no constant of the program, runs that differ in it alone share the compiled one.
+
+    Attributes:
+      program: jitted.
+      seed: of the run.
+      mesh: where the program runs.
+    """
+
+    program: Any
+    seed: int
+    mesh: Mesh
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Runs the program."""
+        return self.program(*arguments, self._array)
+
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """As of ``jax.jit``; the devices need not be at hand."""
+        return self.program.lower(*arguments, self._abstract)
+
+    def trace(self, *arguments: Any) -> jax.stages.Traced:
+        """As of ``jax.jit``."""
+        return self.program.trace(*arguments, self._abstract)
+
+    @functools.cached_property
+    def _array(self) -> jax.Array:
+        seed = np.asarray(self.seed % 2**32, np.uint32)  # all that a key takes of it
+        return jax.make_array_from_callback((), parallel.replicated(self.mesh), lambda _: seed)
+
+    @property
+    def _abstract(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((), np.uint32, sharding=parallel.replicated(self.mesh))
 
 
 class Training(NamedTuple):
@@ -77,16 +116,27 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
         margin_progress=schedules.margin_progress(config.loss, config.train.steps),
         unroll=mesh.devices.flat[0].platform == "cpu",
     )
-    init = partial(initial_state, config, net, loss, optimizer)
+    init = functools.partial(initial_state, config, net, loss, optimizer)
     shapes = jax.eval_shape(init)
     lies = parallel.state_sharding(mesh, shapes)
     return Training(
         net=net,
         mesh=mesh,
-        init=jax.jit(init, out_shardings=lies),
-        step=parallel.compile_step(step, mesh, shapes),
+        init=Seeded(jax.jit(init, out_shardings=lies), config.train.seed, mesh),
+        step=Seeded(_jitted(step, mesh, lies), config.train.seed, mesh),
         state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, lies),
         batch=_abstract_batch(config, mesh),
+    )
+
+
+def _jitted(step: TrainStep, mesh: Mesh, lies: TrainState) -> Any:
+    """``(state, batch, seed) -> (state, metrics)``; the old state's memory is given to the new one."""
+    everywhere = parallel.replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(lies, parallel.over_all_devices(mesh), everywhere),
+        out_shardings=(lies, everywhere),
+        donate_argnums=(0,),
     )
 
 

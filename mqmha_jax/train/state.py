@@ -46,25 +46,28 @@ class TrainState(flax.struct.PyTreeNode):
         return self.average or {"params": self.params["net"], "batch_stats": self.batch_stats}
 
 
-def stream_key(seed: int, stream: int) -> Array:
+def stream_key(seed: int | Array, stream: int) -> Array:
     """The key of one of the run's streams of randomness."""
     return jax.random.fold_in(jax.random.key(seed), stream)
 
 
-def initial_network(config: Config, net: nn.Module) -> dict[str, PyTree]:
+def initial_network(config: Config, net: nn.Module, seed: Array | None = None) -> dict[str, PyTree]:
     """The untrained network: ``params`` and ``batch_stats``.
 
     Args:
       config: gives the seed and the input's shape.
       net: the speaker network.
+      seed: instead of the configuration's, where it is an argument of a program.
     """
-    key = jax.random.fold_in(stream_key(config.train.seed, INIT_STREAM), 0)
+    key = jax.random.fold_in(stream_key(config.train.seed if seed is None else seed, INIT_STREAM), 0)
     fbank = jnp.zeros((1, config.data.crop_frames, config.fbank.num_features), jnp.float32)
     init = jax.jit(partial(net.init, train=False))
     return {"batch_stats": {}, **init(key, fbank, jnp.ones(fbank.shape[:2], bool))}
 
 
-def initial_state(config: Config, net: nn.Module, loss: Loss, optimizer: optax.GradientTransformation) -> TrainState:
+def initial_state(
+    config: Config, net: nn.Module, loss: Loss, optimizer: optax.GradientTransformation, seed: Array | None = None
+) -> TrainState:
     """The state before the first step, a function of the configuration alone.
 
     Args:
@@ -72,9 +75,10 @@ def initial_state(config: Config, net: nn.Module, loss: Loss, optimizer: optax.G
       net: the speaker network.
       loss: the training loss with the class prototypes.
       optimizer: its state starts here.
+      seed: as for ``initial_network``.
     """
-    network = initial_network(config, net)
-    loss_key = jax.random.fold_in(stream_key(config.train.seed, INIT_STREAM), 1)
+    network = initial_network(config, net, seed)
+    loss_key = jax.random.fold_in(stream_key(config.train.seed if seed is None else seed, INIT_STREAM), 1)
     params = {"net": network["params"], "head": loss.init(loss_key)}
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -46,13 +46,13 @@ def build_train_step(
 
     Returns:
       ``(state, batch) -> (new state, metrics)``. The batch is a ``Batch`` of device arrays; the metrics are scalars. A
-      step whose loss or gradient is not finite leaves everything but the step number and the counters as it was.
+      step whose loss or gradient is not finite leaves everything but the step number and the counters as it was. A
+      third argument takes the place of the configuration's seed.
     """
 
     def mean_loss(
-        params: PyTree, batch_stats: PyTree, loss_state: PyTree, batch: dict[str, Array], step: Array
+        params: PyTree, batch_stats: PyTree, loss_state: PyTree, batch: dict[str, Array], step: Array, step_key: Array
     ) -> tuple[Array, Any]:
-        step_key = jax.random.fold_in(stream_key(config.train.seed, STEP_STREAM), step)
         # One key per example, not per row: hosts see the same global batch in another row order.
         example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch["example"])
         fbank = disturbed(batch)
@@ -75,13 +75,15 @@ def build_train_step(
         metrics |= {"loss": jnp.mean(example_loss), "margin": margin, "penalty": penalty}
         return metrics["loss"], (metrics, new_variables.get("batch_stats", {}), loss_state)
 
-    def step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: dict[str, Array], seed: Array | None = None) -> tuple[TrainState, Metrics]:
         num_parts = config.optimizer.accumulate
+        seed_now = config.train.seed if seed is None else seed
+        step_key = jax.random.fold_in(stream_key(seed_now, STEP_STREAM), state.step)
 
         def add_part(carry: tuple[Any, Any, Any], part: dict[str, Array]) -> tuple[tuple[Any, Any, Any], Metrics]:
             batch_stats, loss_state, total = carry
             (_, (metrics, batch_stats, loss_state)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(
-                state.params, batch_stats, loss_state, part, state.step
+                state.params, batch_stats, loss_state, part, state.step, step_key
             )
             return (batch_stats, loss_state, jax.tree.map(jnp.add, total, gradients)), metrics
 

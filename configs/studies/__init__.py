@@ -1,0 +1,1 @@
+"""Ready studies: what 'mqmha study' runs."""

@@ -1,0 +1,44 @@
+"""Does the inter-topK penalty help? top_k x m', with AM and AAM, with and without sub-centres (arXiv 2110.05042).
+
+Full: the grid of top_k and m' around the usual 5 and .06 under AM with three sub-centres, and the penalty on and off
+under AAM and with one centre per speaker. Small: on and off under AM and AAM, three seeds, one centre, so that the
+effect of the penalty rests on six runs against six; with so little speech per speaker a second centre did harm on
+held-out training speakers (README.md, "Real speech"), and a grid of top_k and m' would have one run in each place.
+
+    mqmha study configs/studies/inter_topk.py --scale small --workdir runs/inter_topk --data shards --data lists
+"""
+
+from configs.studies.scales import full, small
+from mqmha_jax.study import Factor
+
+QUESTION = "Does the penalty on the nearest other speakers lower error rates, and does it do so for either margin?"
+
+LOSS = Factor("loss", {"am": ["loss.name=am"], "aam": ["loss.name=aam"]})
+OFF, USUAL = "off", "k5-m0.06"
+GRID = {f"k{k}-m{m}": [f"loss.top_k={k}", f"loss.penalty={m}"] for k in (1, 5, 20) for m in (0.03, 0.06, 0.12)}
+PENALTY = {OFF: ["loss.top_k=0", "loss.penalty=0"], **GRID}
+
+STUDY = {
+    "full": full(
+        question=QUESTION,
+        factors=(
+            LOSS,
+            Factor("centres", {"c1": ["loss.sub_centres=1"], "c3": ["loss.sub_centres=3"]}),
+            Factor("penalty", PENALTY),
+        ),
+        cells=(
+            *(f"am+c3+{level}" for level in PENALTY),
+            *(f"{rest}+{level}" for rest in ("am+c1", "aam+c1", "aam+c3") for level in (OFF, USUAL)),
+        ),
+        reference=f"am+c3+{OFF}",
+        seeds=(0, 1),
+        runs=32,
+    ),
+    "small": small(
+        question=QUESTION,
+        factors=(LOSS, Factor("penalty", {level: PENALTY[level] for level in (OFF, USUAL)})),
+        reference=f"am+{OFF}",
+        seeds=(0, 1, 2),
+        runs=12,
+    ),
+}

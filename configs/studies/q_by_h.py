@@ -1,0 +1,42 @@
+"""How many queries and heads does MQMHA want? Q x H (arXiv 2110.05042).
+
+The size of the pooled vector, and with it of the embedding layer, grows with the queries and not with the heads: what
+more heads do is free; what more queries do is to be held against the control, one query and head on a wider encoder
+with as many parameters. Full: Q and H of 1, 4 and 16 (the challenge system had 4 and 16). Small: five places of the
+grid, two seeds; Q = 4 with one head and the control are left to the full scale.
+
+    mqmha study configs/studies/q_by_h.py --scale small --workdir runs/q_by_h --data shards --data lists
+"""
+
+from configs.studies.scales import full, small
+from mqmha_jax.study import Control, Factor
+
+QUESTION = "Do more queries or more heads lower error rates?"
+
+
+def grid(queries: tuple[int, ...], heads: tuple[int, ...]) -> tuple[Factor, Factor]:
+    """The two factors."""
+    return (
+        Factor("queries", {f"q{q}": ["model.pooling=mqmha", f"model.pooling.queries={q}"] for q in queries}),
+        Factor("heads", {f"h{h}": [f"model.pooling.heads={h}"] for h in heads}),
+    )
+
+
+STUDY = {
+    "full": full(
+        question=QUESTION,
+        factors=grid((1, 4, 16), (1, 4, 16)),
+        reference="q1+h1",
+        seeds=(0, 1),
+        controls=(Control(of="q4+h16", cell="q1+h1", option="model.encoder.width"),),
+        runs=20,
+    ),
+    "small": small(
+        question=QUESTION,
+        factors=grid((1, 2, 4), (1, 8)),
+        cells=("q1+h1", "q1+h8", "q2+h1", "q2+h8", "q4+h8"),
+        reference="q1+h1",
+        seeds=(0, 1),
+        runs=10,
+    ),
+}

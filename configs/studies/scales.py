@@ -1,0 +1,51 @@
+"""The two sizes of every ready study.
+
+``full``: VoxCeleb2-dev as in configs/voxceleb_resnet34_mqmha.py, a quarter of its steps; VoxCeleb1-O/E/H, of which E
+decides (the lists share speakers). ``small``: configs/laptop.py on a corpus of a few hours, in smaller batches and
+crops so that a run takes minutes on two CPU cores; four lists of different speakers, whose mean decides.
+"""
+
+from typing import Any
+
+from configs.laptop import CONFIG as LAPTOP
+from configs.voxceleb_resnet34_mqmha import CONFIG as VOXCELEB
+from mqmha_jax.config_io import with_overrides
+from mqmha_jax.study import Budget, Study, TrialList
+
+SMALL = with_overrides(
+    LAPTOP,
+    [
+        "data.batch_size=64",
+        "data.crop_frames=150",
+        "train.steps=600",
+        "train.log_every=20",
+        "train.checkpoint_every=200",
+        "train.keep_checkpoints=1",
+    ],
+)
+FULL = with_overrides(VOXCELEB, ["train.steps=32000", "train.keep_checkpoints=2"])
+
+SMALL_LISTS = (
+    TrialList("trials_libri10.txt", shards="libri10"),
+    TrialList("trials_dsp10.txt", shards="dsp10"),
+    TrialList("trials_arabic10.txt", shards="arabic10"),
+    TrialList("trials_wuw_xsession.txt", shards="wuw_xsession"),
+)
+FULL_LISTS = tuple(TrialList(f"vox1_{name}_cleaned.txt", shards="vox1") for name in "oeh")
+
+
+def small(*, runs: int, **parts: Any) -> Study:
+    """A study on the laptop corpus; ``parts`` are the other arguments of ``Study``."""
+    return Study(base=SMALL, train="train", lists=SMALL_LISTS, budget=Budget(runs, minutes_per_run=4.0), **parts)
+
+
+def full(*, runs: int, **parts: Any) -> Study:
+    """A study on VoxCeleb."""
+    return Study(
+        base=FULL,
+        train="vox2_train",
+        lists=FULL_LISTS,
+        decide_on="vox1_e_cleaned",
+        budget=Budget(runs, minutes_per_run=24 * 60.0),
+        **parts,
+    )

@@ -1,0 +1,133 @@
+"""What a cell costs: parameters, operations, memory and the time of a step, measured before the first run."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mqmha_jax import parallel
+from mqmha_jax.atomic import write_json
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import differences, from_dict, to_dict
+from mqmha_jax.errors import UserError
+from mqmha_jax.study.plan import Cell
+from mqmha_jax.study.spec import Budget
+from mqmha_jax.train.build import Training, build_training
+
+_WARM_UP, _TIMED = 2, 9
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of one training step, and of what is learned.
+
+    Attributes:
+      network_parameters: what is kept after training.
+      head_parameters: prototypes and other scalars of the loss.
+      gigaflops: of a step, by the compiler's count; None where it does not tell.
+      memory_mb: arguments, results and temporary arrays of a step, by the compiler, in 10^6 bytes; None likewise.
+      step_seconds: median of some steps, data at hand.
+      utterances_per_second: batch over that time.
+      devices: what it was measured on.
+    """
+
+    network_parameters: int
+    head_parameters: int
+    gigaflops: float | None
+    memory_mb: float | None
+    step_seconds: float
+    utterances_per_second: float
+    devices: str
+
+
+def cell_cost(cell: Cell, num_speakers: int, kept: Path) -> Cost:
+    """The cost of a cell, measured, or read where an earlier call kept it.
+
+    Args:
+      cell: what is trained.
+      num_speakers: C.
+      kept: file for the result.
+    """
+    if known := _known(kept, cell.config):
+        return known
+    cost = measure_cost(cell.config, num_speakers)
+    write_json(kept, {"cost": dataclasses.asdict(cost), "config": to_dict(cell.config)})
+    return cost
+
+
+def measure_cost(config: Config, num_speakers: int) -> Cost:
+    """Compiles the step of an experiment and times it on random frames; the program stays in the compilation cache.
+
+    Args:
+      config: the experiment.
+      num_speakers: C.
+    """
+    training = build_training(config, num_speakers=num_speakers, mesh=parallel.device_mesh(config.mesh))
+    compiled = training.lower().compile()
+    seconds = _step_seconds(training, config, num_speakers)
+    flops = (compiled.cost_analysis() or {}).get("flops")
+    memory: Any = compiled.memory_analysis()
+    needed = memory and (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+    )
+    network, head = (sum(x.size for x in jax.tree.leaves(training.state.params[part])) for part in ("net", "head"))
+    return Cost(
+        network_parameters=network,
+        head_parameters=head,
+        gigaflops=flops and flops / 1e9,
+        memory_mb=needed and needed / 1e6,
+        step_seconds=seconds,
+        utterances_per_second=config.data.batch_size / seconds,
+        devices=parallel.describe_devices(),
+    )
+
+
+def check_minutes(cell: Cell, cost: Cost, budget: Budget) -> None:
+    """Refuses a cell whose runs would take longer than the budget allows.
+
+    Raises:
+      UserError: names the cell, the minutes, and how many steps would fit.
+    """
+    steps = cell.config.train.steps
+    minutes = steps * cost.step_seconds / 60
+    if minutes > budget.minutes_per_run:
+        fitting = int(budget.minutes_per_run * 60 / cost.step_seconds)
+        raise UserError(
+            f"A run of cell {cell.name!r} would take {minutes:.1f} minutes ({steps} steps of {cost.step_seconds:.2f} s "
+            f"on this machine), and the budget allows {budget.minutes_per_run:g}: give at most {fitting} steps, a "
+            "smaller batch or crop, or more minutes with --minutes. Nothing was trained."
+        )
+
+
+def _step_seconds(training: Training, config: Config, num_speakers: int) -> float:
+    rng = np.random.default_rng(0)
+    rows, frames = config.data.batch_size // jax.process_count(), config.data.crop_frames
+    batch = {
+        "fbank": rng.normal(size=(rows, frames, config.fbank.num_features)).astype(np.float16),
+        "num_frames": np.full(rows, frames, np.int32),
+        "speaker": rng.integers(0, num_speakers, rows, dtype=np.int32),
+        "example": np.arange(rows, dtype=np.uint32),
+    }
+    state, placed = training.init(), parallel.place_batch(batch, training.mesh)
+    seconds = []
+    for _ in range(_WARM_UP + _TIMED):
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(training.step(state, placed))
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds[_WARM_UP:]))
+
+
+def _known(kept: Path, config: Config) -> Cost | None:
+    """What was kept of this configuration; None where there is nothing of use, for it is quickly measured again."""
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
+        return None if differences(from_dict(known["config"]), config) else Cost(**known["cost"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,174 @@
+"""From a study to its cells: every configuration, every path, checked before anything runs."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import differences, require_same_fbank, with_overrides
+from mqmha_jax.data.lists import check_trials, read_trials
+from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.errors import UserError
+from mqmha_jax.study.sizes import network_parameters, size_matched
+from mqmha_jax.study.spec import Study, TrialList
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration of the grid, to be trained with each seed.
+
+    Attributes:
+      name: also of its directory.
+      config: without the seed.
+      parameters: of the network.
+      control_of: for a control, the cell that is as large.
+    """
+
+    name: str
+    config: Config
+    parameters: int
+    control_of: str = ""
+
+    def with_seed(self, seed: int) -> Config:
+        """What one run trains."""
+        return with_overrides(self.config, [f"train.seed={seed}"])
+
+
+@dataclass(frozen=True)
+class FoundList:
+    """A trial list on this machine.
+
+    Attributes:
+      name: of the list.
+      trials: its file.
+      shards: directory with its utterances.
+      fingerprint: of the list and the shards; changes when either does.
+    """
+
+    name: str
+    trials: Path
+    shards: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study on this machine's data.
+
+    Attributes:
+      study: what is asked.
+      cells: the grid in order, controls behind.
+      lists: in the study's order.
+      num_speakers: of the training.
+      notes: what about the lists looks unintended, a sentence each.
+    """
+
+    study: Study
+    cells: tuple[Cell, ...]
+    lists: tuple[FoundList, ...]
+    num_speakers: int
+    notes: tuple[str, ...]
+
+    @property
+    def num_runs(self) -> int:
+        """Cells times seeds."""
+        return len(self.cells) * len(self.study.seeds)
+
+
+def make_plan(study: Study, data: Sequence[Path]) -> Plan:
+    """Resolves a study.
+
+    Args:
+      study: as written.
+      data: directories in which its shards and lists are looked for, one after the other.
+
+    Raises:
+      UserError: an override is not valid, two cells are equal, a path is missing, shards have other features, a list
+        names unknown utterances, or lists share speakers although the mean over them is to decide.
+    """
+    train = _found(study.train, data)
+    shards = open_shards(train, original_speed_only=study.base.data.original_speed_only)
+    lists, notes = _lists(study, data)
+    cells = resolve_cells(study, train)
+    for seed in study.seeds:
+        cells[0].with_seed(seed)
+    return Plan(study, tuple(cells), lists, len(shards.speakers), notes)
+
+
+def resolve_cells(study: Study, train: Path) -> list[Cell]:
+    """The configuration of every cell and control; needs no data.
+
+    Args:
+      study: as written.
+      train: where the training shards lie.
+
+    Raises:
+      UserError: an override is not valid, two cells are equal, or no control of the same size can be made.
+    """
+    # The dev list stays out: looking at it costs time and decides nothing here.
+    base = with_overrides(study.base, [f"data.train={train}", "data.dev=", "data.dev_trials="])
+    cells: dict[str, Cell] = {}
+    for name in study.cell_names():
+        config = base
+        for factor in study.factors:
+            level = study.levels(name)[factor.name]
+            try:
+                config = with_overrides(config, factor.levels[level])
+            except UserError as error:
+                raise UserError(f"Factor {factor.name!r}, level {level!r}: {error}") from None
+        for other in cells.values():
+            if not differences(other.config, config):
+                raise UserError(f"The cells {other.name!r} and {name!r} are the same configuration; leave one out.")
+        try:
+            cells[name] = Cell(name, config, network_parameters(config))
+        except UserError as error:
+            raise UserError(f"Cell {name!r}: {error}") from None
+    for control in study.controls:
+        config = size_matched(cells[control.cell].config, control.option, cells[control.of].parameters)
+        cells[control.name] = Cell(control.name, config, network_parameters(config), control_of=control.of)
+    return list(cells.values())
+
+
+def _lists(study: Study, data: Sequence[Path]) -> tuple[tuple[FoundList, ...], tuple[str, ...]]:
+    found, notes = [], []
+    speakers: dict[str, set[str]] = {}
+    for part in study.lists:
+        trials, directory = _found(part.trials, data), _found(part.shards, data)
+        shards = open_shards(directory)
+        require_same_fbank(study.base.fbank, shards.spec, f"The shards in {directory}")
+        speakers[part.name], list_notes = _checked(part, trials, shards)
+        notes += list_notes
+        contents = hashlib.sha256(trials.read_bytes()).hexdigest()
+        found.append(FoundList(part.name, trials, directory, f"{contents} {shards.identity()['fingerprint']}"))
+    if not study.decide_on:
+        _refuse_shared_speakers(speakers)
+    return tuple(found), tuple(notes)
+
+
+def _checked(part: TrialList, path: Path, shards: FbankShards) -> tuple[set[str], list[str]]:
+    """The speakers of a list, and what looks unintended in it."""
+    trials = read_trials(path)
+    notes = check_trials(trials, shards.utterances, name=part.name)
+    named = {*trials.enrol, *trials.test}
+    speaker_of = zip(shards.utterances, shards.speaker, strict=True)
+    return {shards.speakers[speaker] for utterance, speaker in speaker_of if utterance in named}, notes
+
+
+def _refuse_shared_speakers(speakers: Mapping[str, set[str]]) -> None:
+    names = list(speakers)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            if shared := speakers[one] & speakers[other]:
+                raise UserError(
+                    f"The lists {one} and {other} share {len(shared)} speakers (e.g. {min(shared)!r}), so that the "
+                    f"mean over the lists would count them twice: set decide_on to one list, e.g. {one!r}."
+                )
+
+
+def _found(path: str, directories: Sequence[Path]) -> Path:
+    for directory in directories:
+        if (directory / path).exists():
+            return directory / path
+    where = ", ".join(map(str, directories)) or "no directory"
+    raise UserError(f"The study needs {path!r}, which is not in {where}; give its parent with --data DIR.")

@@ -1,0 +1,100 @@
+"""Scores and logs of the finished runs of a study, as arrays."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from mqmha_jax.data.lists import read_utt2spk
+from mqmha_jax.data.score_files import read_scored_trials, read_scores
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.evaluate import speaker_numbers
+from mqmha_jax.evaluation.report import METRICS_FILE
+from mqmha_jax.evaluation.systems import COSINE
+from mqmha_jax.study.runs import EVALUATION, Run
+from mqmha_jax.train.metrics_log import read_log
+
+
+class ListScores(NamedTuple):
+    """All runs on one list.
+
+    Attributes:
+      name: of the list.
+      target: ``[M]``.
+      enrol_speaker: number of the speaker on the enrolment side of each trial, ``[M]``.
+      test_speaker: the same of the test side.
+      scores: cell -> ``[n, M]``, a row for each seed; all cells of a study have the rows of their finished seeds.
+    """
+
+    name: str
+    target: Bool[np.ndarray, " M"]
+    enrol_speaker: Int64[np.ndarray, " M"]
+    test_speaker: Int64[np.ndarray, " M"]
+    scores: Mapping[str, Float64[np.ndarray, "n M"]]
+
+    @property
+    def num_speakers(self) -> int:
+        """Speakers of the list."""
+        return len({*self.enrol_speaker.tolist(), *self.test_speaker.tolist()})
+
+
+def read_list(name: str, runs: Sequence[Run]) -> ListScores:
+    """The scores of finished runs on one list.
+
+    Args:
+      name: of the list.
+      runs: finished ones, at least one.
+
+    Raises:
+      UserError: a file can not be read, or a run has other trials than the first.
+    """
+    trials, _ = read_scored_trials(_scores_file(runs[0], name))
+    utt2spk = read_utt2spk(runs[0].workdir / EVALUATION / _metrics(runs[0])["utt2spk"])
+    enrol, test = speaker_numbers([utt2spk[u] for u in trials.enrol], [utt2spk[u] for u in trials.test])
+    rows: dict[str, list[np.ndarray]] = {}
+    for run in runs:
+        rows.setdefault(run.cell.name, []).append(read_scores(_scores_file(run, name), trials))
+    return ListScores(name, trials.target, enrol, test, {cell: np.stack(own) for cell, own in rows.items()})
+
+
+def training_curves(runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]]:
+    """What was measured in training.
+
+    Args:
+      runs: any.
+
+    Returns:
+      measurement -> cell -> for each run steps ``[n]`` and values ``[n]``.
+    """
+    curves: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]] = {}
+    for run in runs:
+        lines = [line for line in read_log(run.workdir) if line["kind"] == "train"]
+        for name in dict.fromkeys(name for line in lines for name in line):
+            points = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), (int, float))]
+            if points:
+                steps, values = np.array(points, np.float64).T
+                curves.setdefault(name, {}).setdefault(run.cell.name, []).append((steps, values))
+    return curves
+
+
+def training_minutes(run: Run) -> float:
+    """Wall time from the first line of the log to the last; an interruption counts."""
+    times = [line["time"] for line in read_log(run.workdir)]
+    return (times[-1] - times[0]) / 60 if times else 0.0
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    path = run.workdir / EVALUATION / METRICS_FILE
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} can not be read ({error}); remove it, and the same command evaluates again."
+        ) from error
+
+
+def _scores_file(run: Run, name: str) -> Path:
+    return run.workdir / EVALUATION / _metrics(run)["lists"][name]["systems"][COSINE]["scores"]

@@ -1,0 +1,150 @@
+"""Training and evaluating what a study still lacks; each run is an ordinary work directory."""
+
+import json
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from mqmha_jax.atomic import write_json, write_text
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import differences
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluate_run import evaluate_run
+from mqmha_jax.evaluation.evaluate import Measuring
+from mqmha_jax.evaluation.report import METRICS_FILE, write_numbers
+from mqmha_jax.study.plan import Cell, Plan
+from mqmha_jax.train.loop import train
+from mqmha_jax.train.workdir import CONFIG_NAME, read_config
+
+EVALUATION, _FINISHED, _FAILED = "evaluation", "finished.json", "failed.txt"
+
+# Where data lies and which devices share the work changes no number; the data's identity is checked by ``train``.
+_MAY_CHANGE = ("data.train:", "data.num_workers:", "mesh.")
+
+Say = Callable[[str], None]
+
+
+class Run(NamedTuple):
+    """One training.
+
+    Attributes:
+      cell: what is trained.
+      seed: with which seed.
+      workdir: where.
+    """
+
+    cell: Cell
+    seed: int
+    workdir: Path
+
+    @property
+    def config(self) -> Config:
+        """With the seed."""
+        return self.cell.with_seed(self.seed)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.cell.name}, seed {self.seed}"
+
+
+class Ended(NamedTuple):
+    """How a call of ``do_runs`` ended.
+
+    Attributes:
+      failed: name of a run -> what went wrong.
+      stopped: a signal asked for an end before all was done.
+    """
+
+    failed: dict[str, str]
+    stopped: bool
+
+
+def all_runs(plan: Plan, workdir: Path) -> list[Run]:
+    """Every cell with the first seed, then with the next: a study that is cut short has compared something."""
+    return [
+        Run(cell, seed, workdir / "runs" / cell.name / f"seed{seed}")
+        for seed in plan.study.seeds
+        for cell in plan.cells
+    ]
+
+
+def refuse_changed(runs: list[Run]) -> None:
+    """Refuses to mix runs of an earlier form of the study with those of the present one.
+
+    Raises:
+      UserError: names the runs and the options that differ.
+    """
+    changed: list[tuple[Run, list[str]]] = []
+    for run in runs:
+        if (run.workdir / CONFIG_NAME).is_file():
+            lines = differences(read_config(run.workdir), run.config)
+            if lines := [line for line in lines if not line.startswith(_MAY_CHANGE)]:
+                changed.append((run, lines))
+    if changed:
+        run, lines = changed[0]
+        others = f" (and {len(changed) - 1} other runs differ)" if len(changed) > 1 else ""
+        raise UserError(
+            f"The study has changed since {run.workdir} was trained{others}; these options differ (saved -> now): "
+            f"{'; '.join(lines)}. Bring the study back, remove what is to be trained again, or give another --workdir."
+        )
+
+
+def is_finished(run: Run, plan: Plan) -> bool:
+    """Whether a run was trained to the end and evaluated on the lists as they are now."""
+    try:
+        known = json.loads((run.workdir / _FINISHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return known == _finished(run, plan) and (run.workdir / EVALUATION / METRICS_FILE).is_file()
+
+
+def do_runs(runs: list[Run], plan: Plan, *, say: Say, progress: bool) -> Ended:
+    """Trains and evaluates the runs that are not finished.
+
+    A run that fails is noted and the next one begins.
+
+    Args:
+      runs: in the order in which to do them.
+      plan: of the study.
+      say: told what is going on.
+      progress: show progress bars.
+    """
+    failed: dict[str, str] = {}
+    for position, run in enumerate(runs, start=1):
+        if is_finished(run, plan):
+            continue
+        say(f"run {position} of {len(runs)}: {run.name}")
+        try:
+            if not train(run.config, run.workdir, progress=progress).finished:
+                return Ended(failed, stopped=True)
+            _evaluate(run, plan)
+            (run.workdir / _FAILED).unlink(missing_ok=True)
+        except UserError as error:
+            failed[run.name] = str(error)
+        except Exception as error:  # what one cell does wrong must not cost the others
+            failed[run.name] = f"{type(error).__name__}: {error}"
+            write_text(run.workdir / _FAILED, traceback.format_exc())
+        if run.name in failed:
+            say(f"Failed: {run.name}: {failed[run.name]}")
+        jax.clear_caches()  # programs of a cell that is done; they stay in the cache on disk
+    return Ended(failed, stopped=False)
+
+
+def _evaluate(run: Run, plan: Plan) -> None:
+    evaluation = evaluate_run(
+        run.workdir,
+        data=list(dict.fromkeys(part.shards for part in plan.lists)),
+        lists=[part.trials for part in plan.lists],
+        measuring=Measuring(replicates=0),  # the report resamples all runs together
+        progress=False,
+    )
+    write_numbers(run.workdir / EVALUATION, evaluation, title=run.name)
+    write_json(run.workdir / _FINISHED, _finished(run, plan))
+
+
+def _finished(run: Run, plan: Plan) -> dict[str, object]:
+    return {"steps": run.config.train.steps, "lists": {part.name: part.fingerprint for part in plan.lists}}

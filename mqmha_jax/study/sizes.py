@@ -1,0 +1,57 @@
+"""How many parameters a network has, and a network of another kind that has as many."""
+
+import functools
+
+import jax
+
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import with_overrides
+from mqmha_jax.errors import UserError
+from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.train.state import initial_network
+
+ALIKE = 0.05  # relative difference up to which two sizes count as equal
+_LARGEST = 1 << 20
+
+
+def network_parameters(config: Config) -> int:
+    """Parameters of the network; without the head, which is left behind after training."""
+    net = build_speaker_net(config.model)
+    shapes = jax.eval_shape(lambda: initial_network(config, net)["params"])
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def size_matched(config: Config, option: str, parameters: int) -> Config:
+    """A configuration whose network has as many parameters as another's, to within ``ALIKE``.
+
+    Args:
+      config: the experiment to grow or shrink.
+      option: the whole number to choose; more of it makes a larger network.
+      parameters: how many there should be.
+
+    Raises:
+      UserError: the option is not valid or does not do that, or no value of it comes near.
+    """
+
+    def at(value: int) -> Config:
+        return with_overrides(config, [f"{option}={value}"])
+
+    @functools.cache
+    def size(value: int) -> int:
+        return network_parameters(at(value))
+
+    low, high = 1, 2
+    while size(high) < parameters:
+        low, high = high, 2 * high
+        if high > _LARGEST or size(high) == size(low):
+            raise UserError(f"{option} can not bring the network to {parameters:,} parameters; name another option.")
+    while high - low > 1:  # size(low) < parameters <= size(high), or low is 1
+        middle = (low + high) // 2
+        low, high = (middle, high) if size(middle) < parameters else (low, middle)
+    distance, best = min((abs(size(value) - parameters), value) for value in (low, high))
+    if distance > ALIKE * parameters:
+        raise UserError(
+            f"{option} can not bring the network to {parameters:,} parameters: {best} gives {size(best):,}, the "
+            "nearest; name another option."
+        )
+    return at(best)

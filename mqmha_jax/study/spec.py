@@ -1,0 +1,169 @@
+"""What a study asks: factors and their levels, seeds, lists, a budget. What does not fit together is refused here."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from mqmha_jax.config import Config
+from mqmha_jax.errors import UserError, unknown_name
+
+_LEVEL_NAME = re.compile(r"[A-Za-z0-9._=-]+")
+BETWEEN_LEVELS = "+"
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One thing that is varied.
+
+    Attributes:
+      name: for tables and file names.
+      levels: name of each level -> overrides ``section.option=value`` that make it.
+    """
+
+    name: str
+    levels: Mapping[str, Sequence[str]]
+
+    def __post_init__(self) -> None:
+        if not self.levels:
+            raise UserError(f"Factor {self.name!r} has no level; give at least one, e.g. {{'off': ['loss.top_k=0']}}.")
+        for name in (self.name, *self.levels):
+            if not _LEVEL_NAME.fullmatch(name):
+                raise UserError(
+                    f"Factor {self.name!r}: the name {name!r} becomes part of a directory's name; valid: letters, "
+                    "digits, '.', '_', '=' and '-'."
+                )
+        for level, overrides in self.levels.items():
+            if isinstance(overrides, str):
+                raise UserError(f"Factor {self.name!r}, level {level!r}: give a list of overrides, [{overrides!r}].")
+
+
+@dataclass(frozen=True)
+class Control:
+    """A further cell with as many parameters as another one, for what is better only because it is larger.
+
+    Attributes:
+      of: the cell whose number of network parameters is matched.
+      cell: the cell whose parts the control has, mostly the reference.
+      option: a whole number that grows the network, e.g. ``"model.encoder.final_channels"``.
+    """
+
+    of: str
+    cell: str
+    option: str
+
+    @property
+    def name(self) -> str:
+        """Of the new cell."""
+        return f"{self.cell}-as-large-as-{self.of}"
+
+
+@dataclass(frozen=True)
+class TrialList:
+    """Trials to evaluate on; both paths are looked for in the data directories of the command.
+
+    Attributes:
+      trials: the list's file.
+      shards: directory of shards with its utterances.
+    """
+
+    trials: str
+    shards: str
+
+    @property
+    def name(self) -> str:
+        """As evaluations call it: the file's name without its ending."""
+        return PurePath(self.trials).stem
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the study may cost; checked before anything is trained.
+
+    Attributes:
+      runs: trainings in all, seeds and controls included.
+      minutes_per_run: predicted from the step time measured on the machine, without compilation and evaluation.
+    """
+
+    runs: int
+    minutes_per_run: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A comparison at one scale.
+
+    A cell is one level of each factor; its name joins theirs with ``+``.
+
+    Attributes:
+      question: what is to be found out, a sentence.
+      base: the configuration that all cells start from.
+      factors: what is varied.
+      reference: name of the cell that all others are held against.
+      seeds: each cell is trained once with each.
+      train: directory of training shards, looked for in the data directories of the command.
+      lists: what the networks are evaluated on.
+      budget: checked before the first run.
+      cells: names of the cells to run; empty: all combinations.
+      controls: cells of the same size as others.
+      decide_on: name of the list that readings rest on; empty: the mean over all lists, which then may share no
+        speakers.
+    """
+
+    question: str
+    base: Config
+    factors: tuple[Factor, ...]
+    reference: str
+    seeds: tuple[int, ...]
+    train: str
+    lists: tuple[TrialList, ...]
+    budget: Budget
+    cells: tuple[str, ...] = ()
+    controls: tuple[Control, ...] = ()
+    decide_on: str = ""
+
+    def __post_init__(self) -> None:
+        for what, given in (("factor", self.factors), ("seed", self.seeds), ("trial list", self.lists)):
+            if not given:
+                raise UserError(f"The study has no {what}; give at least one.")
+            names = [getattr(item, "name", item) for item in given]
+            if len(set(names)) < len(names):
+                raise UserError(f"The study names a {what} twice: {', '.join(map(str, names))}. Leave one out.")
+        possible = [BETWEEN_LEVELS.join(levels) for levels in self._combinations()]
+        for name in self.cells:
+            if name not in possible:
+                raise unknown_name("cell", name, possible)
+        chosen = self.cell_names()
+        if self.reference not in chosen:
+            raise unknown_name("reference cell", self.reference, chosen)
+        for control in self.controls:
+            for name in (control.of, control.cell):
+                if name not in chosen:
+                    raise unknown_name("cell of a control", name, chosen)
+        if self.decide_on and self.decide_on not in (names := [part.name for part in self.lists]):
+            raise unknown_name("list to decide on", self.decide_on, names)
+        self._check_runs(len(chosen))
+
+    def cell_names(self) -> list[str]:
+        """Of all cells but the controls, in the order of the factors."""
+        names = (BETWEEN_LEVELS.join(levels) for levels in self._combinations())
+        return [name for name in names if not self.cells or name in self.cells]
+
+    def levels(self, cell: str) -> dict[str, str]:
+        """The level of each factor in a cell that is no control."""
+        return dict(zip((factor.name for factor in self.factors), cell.split(BETWEEN_LEVELS), strict=True))
+
+    def _combinations(self) -> list[tuple[str, ...]]:
+        combinations: list[tuple[str, ...]] = [()]
+        for factor in self.factors:
+            combinations = [(*levels, level) for levels in combinations for level in factor.levels]
+        return combinations
+
+    def _check_runs(self, num_cells: int) -> None:
+        runs = (num_cells + len(self.controls)) * len(self.seeds)
+        if runs > self.budget.runs:
+            raise UserError(
+                f"The study needs {runs} runs ({num_cells} cells and {len(self.controls)} controls, {len(self.seeds)} "
+                f"seeds each), and its budget allows {self.budget.runs}: name fewer cells or seeds, or raise "
+                "budget.runs."
+            )

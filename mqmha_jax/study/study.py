@@ -1,0 +1,89 @@
+"""``mqmha study`` from beginning to end: plan, cost, budget, runs, report."""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.study.comparisons import sentence
+from mqmha_jax.study.cost import Cost, cell_cost, check_minutes
+from mqmha_jax.study.findings import Findings
+from mqmha_jax.study.plan import Plan
+from mqmha_jax.study.report import write_report
+from mqmha_jax.study.runs import Ended, Say, all_runs, do_runs, is_finished, refuse_changed
+
+
+class Outcome(NamedTuple):
+    """How a call of ``run_study`` ended.
+
+    Attributes:
+      ended: what failed, and whether it was stopped.
+      findings: None as long as the reference has no finished run.
+    """
+
+    ended: Ended
+    findings: Findings | None
+
+
+def run_study(
+    plan: Plan,
+    workdir: Path,
+    *,
+    title: str,
+    say: Say,
+    minutes: float | None = None,
+    replicates: int = 1000,
+    progress: bool = True,
+) -> Outcome:
+    """Does the runs that a study still lacks and writes its report.
+
+    Args:
+      plan: of the study.
+      workdir: ``runs/CELL/seedN`` are work directories, ``cost/CELL.json`` what a step costs, ``report/`` the report.
+      title: of the report.
+      say: told what is going on.
+      minutes: per run, instead of the budget's.
+      replicates: resamples for intervals.
+      progress: show progress bars.
+
+    Raises:
+      UserError: the study changed since runs were trained, or its budget does not suffice; nothing was trained then.
+    """
+    runs = all_runs(plan, workdir)
+    refuse_changed(runs)
+    costs = _costs(plan, workdir, minutes, say)
+    ended = do_runs(runs, plan, say=say, progress=progress)
+    finished = [run for run in runs if run.name not in ended.failed and is_finished(run, plan)]
+    missing = {run.name: ended.failed.get(run.name, "not done yet") for run in runs if run not in finished}
+    findings = write_report(workdir / "report", plan, finished, missing, costs, title=title, replicates=replicates)
+    return Outcome(ended, findings)
+
+
+def readings(findings: Findings) -> list[str]:
+    """What the study shows, a sentence each."""
+    compared = [*(one for levels in findings.factors.values() for one in levels), *findings.controls]
+    return [sentence(one).replace("**", "") for one in compared]
+
+
+def _costs(plan: Plan, workdir: Path, minutes: float | None, say: Say) -> dict[str, Cost]:
+    budget = plan.study.budget
+    if minutes is not None:
+        budget = dataclasses.replace(budget, minutes_per_run=minutes)
+    costs = {}
+    for cell in plan.cells:
+        kept = workdir / "cost" / f"{cell.name}.json"
+        if not kept.is_file():
+            say(f"measuring the cost of {cell.name}")
+        try:
+            costs[cell.name] = cell_cost(cell, plan.num_speakers, kept)
+        except UserError as error:
+            raise UserError(f"Cell {cell.name!r}: {error}") from None
+        except Exception as error:  # such as too little memory; its runs will say so, and the others go on
+            say(f"The cost of {cell.name} can not be measured: {type(error).__name__}: {error}")
+            continue
+        try:
+            check_minutes(cell, costs[cell.name], budget)
+        except UserError:
+            kept.unlink()  # the machine may have been busy: the next call measures again
+            raise
+    return costs
