@@ -142,17 +142,3 @@ def gather(arrays: PyTree, mesh: Mesh) -> PyTree:
 @functools.cache
 def _gather(mesh: Mesh) -> Callable:
     return jax.jit(lambda arrays: arrays, out_shardings=replicated(mesh))
-
-
-def compile_step(step: Callable, mesh: Mesh, state: PyTree) -> Callable:
-    """Jit ``(state, batch) -> (state, metrics)``; the old state's memory is given to the new one.
-
-    Args:
-      step: pure.
-      mesh: of ``device_mesh``.
-      state: the state, or its shapes.
-    """
-    lies = state_sharding(mesh, state)
-    return jax.jit(
-        step, in_shardings=(lies, over_all_devices(mesh)), out_shardings=(lies, replicated(mesh)), donate_argnums=(0,)
-    )

@@ -18,7 +18,7 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.config_io import to_dict
 from tests.tiny import tiny_config
 
-COMMANDS = ("demo", "train", "evaluate", "compare", "embed", "verify", "make-trials", "import-trials", "show")
+COMMANDS = ("demo", "train", "evaluate", "compare", "embed", "verify", "make-trials", "import-trials", "show", "study")
 
 
 def invoke(*arguments: object) -> tuple[int, str]:

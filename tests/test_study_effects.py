@@ -7,11 +7,11 @@ import pytest
 
 from mqmha_jax.config import Config
 from mqmha_jax.evaluation.bootstrap import bootstrap_interval, bootstrap_p_value
-from mqmha_jax.evaluation.compare import compare_systems
+from mqmha_jax.evaluation.compare import compare_systems, draw_seeds
 from mqmha_jax.evaluation.metrics import equal_error_rate
 from mqmha_jax.study import Budget, Control, Factor, Study, TrialList
 from mqmha_jax.study.comparisons import against_controls, against_reference, by_factor, sentence
-from mqmha_jax.study.effects import EER, MEAN, Measured, draw_seeds, effects, holm, measure
+from mqmha_jax.study.effects import EER, MEAN, Measured, effects, holm, measure
 from mqmha_jax.study.plan import Cell
 from mqmha_jax.study.results import ListScores
 

@@ -96,7 +96,7 @@ def compare_systems(
         np.concatenate([a, b]), target, enrol_speaker, test_speaker, metrics, replicates=replicates, seed=seed
     )
     rng = np.random.default_rng([seed, 1])  # other numbers than those that drew the speakers
-    drawn = [_draw_seeds(len(system), replicates, rng) for system in (a, b)]
+    drawn = [draw_seeds(len(system), replicates, rng) for system in (a, b)]
     mean_a, mean_b = both.estimates[: len(a)].mean(axis=0), both.estimates[len(a) :].mean(axis=0)
     resampled_a = np.einsum("rl,rlj->rj", drawn[0], both.replicates[:, : len(a)])
     resampled_b = np.einsum("rl,rlj->rj", drawn[1], both.replicates[:, len(a) :])
@@ -118,7 +118,7 @@ def compare_systems(
     }
 
 
-def _draw_seeds(num_seeds: int, replicates: int, rng: np.random.Generator) -> Float64[np.ndarray, "R n"]:
+def draw_seeds(num_seeds: int, replicates: int, rng: np.random.Generator) -> Float64[np.ndarray, "R n"]:
     """Weights of a system's seeds in each resample; a row sums to 1."""
     draws = max(num_seeds - 1, 1)
     return rng.multinomial(draws, np.full(num_seeds, 1 / num_seeds), replicates) / draws

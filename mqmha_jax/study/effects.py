@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mqmha_jax.evaluation.bootstrap import MIN_SPEAKERS, bootstrap_interval, bootstrap_p_value, speaker_bootstrap
-from mqmha_jax.evaluation.compare import COMPARED
+from mqmha_jax.evaluation.compare import COMPARED, draw_seeds
 from mqmha_jax.study.results import ListScores
 
 METRICS = tuple(COMPARED)
@@ -134,12 +134,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     result = np.empty(len(order))
     result[order] = adjusted
     return result.tolist()
-
-
-def draw_seeds(num_seeds: int, replicates: int, rng: np.random.Generator) -> Float64[np.ndarray, "R n"]:
-    """Weights of a cell's seeds in each resample; a row sums to 1. See ``compare_systems`` for why n - 1 are drawn."""
-    draws = max(num_seeds - 1, 1)
-    return rng.multinomial(draws, np.full(num_seeds, 1 / num_seeds), replicates) / draws
 
 
 def _mean(lists: Sequence[Measured]) -> Measured:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int
 
-from mqmha_jax.data.lists import read_utt2spk
+from mqmha_jax.data.lists import number_names, read_utt2spk
 from mqmha_jax.data.score_files import read_scored_trials, read_scores
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.evaluate import speaker_numbers
 from mqmha_jax.evaluation.report import METRICS_FILE
 from mqmha_jax.evaluation.systems import COSINE
 from mqmha_jax.study.runs import EVALUATION, Run
@@ -31,8 +30,8 @@ class ListScores(NamedTuple):
 
     name: str
     target: Bool[np.ndarray, " M"]
-    enrol_speaker: Int64[np.ndarray, " M"]
-    test_speaker: Int64[np.ndarray, " M"]
+    enrol_speaker: Int[np.ndarray, " M"]
+    test_speaker: Int[np.ndarray, " M"]
     scores: Mapping[str, Float64[np.ndarray, "n M"]]
 
     @property
@@ -53,7 +52,7 @@ def read_list(name: str, runs: Sequence[Run]) -> ListScores:
     """
     trials, _ = read_scored_trials(_scores_file(runs[0], name))
     utt2spk = read_utt2spk(runs[0].workdir / EVALUATION / _metrics(runs[0])["utt2spk"])
-    enrol, test = speaker_numbers([utt2spk[u] for u in trials.enrol], [utt2spk[u] for u in trials.test])
+    _, (enrol, test) = number_names([utt2spk[u] for u in trials.enrol], [utt2spk[u] for u in trials.test])
     rows: dict[str, list[np.ndarray]] = {}
     for run in runs:
         rows.setdefault(run.cell.name, []).append(read_scores(_scores_file(run, name), trials))
