@@ -7,7 +7,7 @@ device with noise and room each by its own chance, so that both may meet, as no 
     python benchmarks/augmentation_training.py SPEECH WORK --steps 700 --seeds 3
     python benchmarks/augmentation_training.py SPEECH WORK --summary
 
-SPEECH is as for ``real_speech.py``. Every cell (arm, seed) is a line of ``benchmarks/results/augmentation_training.jsonl``
+SPEECH is as for ``real_speech.py``. Every cell (arm, seed) is a line of ``results/augmentation_training.jsonl``
 when it is done; those that are there are not trained again, and an interrupted one goes on from its checkpoint.
 """
 
@@ -15,7 +15,6 @@ import datetime
 import json
 import os
 import platform
-import time
 from pathlib import Path
 
 import click
@@ -33,6 +32,7 @@ from data_prep.versions import VersionPlan
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.evaluate_run import evaluate_run
 from mqmha_jax.train.loop import train
+from mqmha_jax.train.metrics_log import read_log
 
 RESULTS = Path(__file__).parent / "results" / "augmentation_training.jsonl"
 NO_MUSIC = ["augment.music_probability=0", "augment.babble_probability=0"]
@@ -91,11 +91,10 @@ def cell(speech: Path, work: Path, arm: str, seed: int, steps: int, options: lis
     """One run and its error rates."""
     length = [f"train.steps={steps}", f"train.seed={seed}", f"train.checkpoint_every={max(1, steps // 4)}"]
     workdir = work / "runs" / f"{arm}-{seed}-{steps}"
-    start = time.monotonic()
     outcome = train(with_overrides(CONFIG, [*options, *length, "train.keep_checkpoints=1"]), workdir)
     if not outcome.finished:
         raise click.Abort
-    minutes = (time.monotonic() - start) / 60
+    speeds = [line["utterances_per_second"] for line in read_log(workdir) if "utterances_per_second" in line]
     lists = dict(_eval_lists(speech))
     shards = [_shards(speech, work / name, _eval_csv(speech, name)) for name in lists]
     evaluation = evaluate_run(workdir, data=shards, lists=list(lists.values()))
@@ -107,7 +106,7 @@ def cell(speech: Path, work: Path, arm: str, seed: int, steps: int, options: lis
         "arm": arm,
         "seed": seed,
         "steps": steps,
-        "minutes": round(minutes, 1),
+        "utterances_per_second": round(float(np.median(speeds)), 1),
         "data_wait": round(outcome.data_wait, 3),
         "eer": rates,
         "mean_eer": float(np.mean(list(rates.values()))),

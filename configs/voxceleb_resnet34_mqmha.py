@@ -11,6 +11,13 @@ exponential decay: the paper lowers the rate on a plateau.
 
     mqmha train configs/voxceleb_resnet34_mqmha.py --workdir runs/paper data.train=shards/vox2_train \
         data.dev=shards/vox1 data.dev_trials=lists/vox1_o_cleaned.txt
+
+With a fifth of the storage and new noise in every epoch (docs/augmentation.md), from clean shards at the three speeds:
+
+    python -m data_prep noises MUSAN shards/noise --use-energy --low-hz 40 --high-hz -200
+    python -m data_prep rooms RIRS_NOISES rooms.npz --like shards/vox2_clean
+    mqmha train configs/voxceleb_resnet34_mqmha.py --workdir runs/device data.train=shards/vox2_clean \
+        augment.noise=shards/noise augment.rooms=rooms.npz
 """
 
 from mqmha_jax.config import Config, DataConfig, FbankSpec, LossConfig, ModelConfig, OptimizerConfig, TrainConfig, part

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from mqmha_jax.augment.waveform import add_noise, change_speed, reverberate, telephone_band
+from mqmha_jax.augment.waveform import (
+    add_noise,
+    add_noise_sequence,
+    add_noises,
+    change_speed,
+    reverberate,
+    telephone_band,
+)
 from mqmha_jax.errors import UserError
 
 RATE = 16_000
@@ -116,3 +123,38 @@ def test_telephone_keeps_length_and_follows_the_generator() -> None:
     np.testing.assert_array_equal(first, again)
     assert power_db(first - other) > power_db(first) - 40
     np.testing.assert_array_equal(telephone_band(np.zeros(999, np.float32), np.random.default_rng(0)), np.zeros(999))
+
+
+def test_each_of_several_noises_has_its_ratio_to_the_speech() -> None:
+    speech = tone(500)
+    noises = [(tone(1_000), 10.0), (tone(2_000), 20.0)]
+    added = add_noises(speech, noises, np.random.default_rng(0)) - speech
+    power = np.abs(np.fft.rfft(added)) ** 2
+    for hz, snr_db in ((1_000, 10.0), (2_000, 20.0)):  # one bin is one hertz
+        own_db = 10 * np.log10(2 * power[hz] / RATE**2)
+        assert power_db(speech) - own_db == pytest.approx(snr_db, abs=0.1)
+    np.testing.assert_array_equal(add_noises(speech, [], np.random.default_rng(0)), speech)
+
+
+def test_noises_in_sequence_have_pauses_and_a_ratio_each() -> None:
+    speech = tone(500, 2_000)
+    clips = iter([(white(700, 1), 0.0), (white(400, 2), 10.0), (white(5_000, 3), 5.0)])
+    added = add_noise_sequence(speech, lambda: next(clips), np.random.default_rng(0), gap_samples=100) - speech
+    places = [(slice(0, 700), 0.0), (slice(800, 1_200), 10.0), (slice(1_300, 2_000), 5.0)]
+    for place, snr_db in places:
+        assert power_db(speech) - power_db(added[place]) == pytest.approx(snr_db, abs=0.01)
+    np.testing.assert_array_equal(added[700:800], 0)
+    np.testing.assert_array_equal(added[1_200:1_300], 0)
+    assert next(clips, None) is None
+    assert np.corrcoef(added[:700], white(700, 1))[0, 1] > 0.999  # a whole clip is not turned around
+
+
+def test_a_sequence_that_starts_in_its_last_clip_asks_for_no_other() -> None:
+    calls = []
+
+    def next_noise() -> tuple[np.ndarray, float]:
+        calls.append(None)
+        return white(1_000), 5.0
+
+    add_noise_sequence(tone(500, 1_000), next_noise, np.random.default_rng(0), gap_samples=10)
+    assert len(calls) == 1

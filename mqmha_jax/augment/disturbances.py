@@ -144,16 +144,20 @@ class Disturbances:
     ) -> Float16[np.ndarray, "T F"]:
         assert self._noise is not None
         assert self._power is not None
-        total = np.zeros((num_frames, self._noise.spec.num_features), np.float32)
+        levels = []
         for kind, snr_db in sources:
             clip = int(rng.choice(self._of_kind[kind]))
             length = int(self._noise.num_frames[clip])  # a shorter clip is repeated, from anywhere
             first = int(rng.integers(length - num_frames + 1 if length >= num_frames else length))
             if speech_power > 0 and self._power[clip] > 0:  # of digital silence there is no ratio
-                gain = math.log(speech_power / self._power[clip]) - snr_db * DECIBEL
-                total += np.exp(self._noise.crop(clip, first, num_frames).astype(np.float32) + np.float32(gain))
-        with np.errstate(divide="ignore"):
-            return np.maximum(np.log(total), SILENCE).astype(np.float16)
+                gain = np.float32(math.log(speech_power / self._power[clip]) - snr_db * DECIBEL)
+                levels.append(self._noise.crop(clip, first, num_frames) + gain)
+        if not levels:
+            return np.full((num_frames, self._noise.spec.num_features), SILENCE)
+        if len(levels) == 1:
+            return levels[0].astype(np.float16)
+        total = np.sum(np.exp(levels), axis=0)
+        return np.log(np.maximum(total, np.finfo(np.float32).tiny)).astype(np.float16)
 
 
 def open_disturbances(config: AugmentConfig, fbank: FbankSpec, seed: int) -> Disturbances | None:

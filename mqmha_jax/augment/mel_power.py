@@ -46,15 +46,15 @@ def add_noise(fbank: Float[Array, "B T F"], noise: Float[Array, "B T F"]) -> Flo
     return jnp.logaddexp(_wide(fbank), _wide(noise))
 
 
-def reverberate(fbank: Float[Array, "B {C}+T F"], decay: Float[Array, "B L F"]) -> Float[Array, "B T F"]:
+def reverberate(fbank: Float[Array, "B T F"], decay: Float[Array, "B L F"]) -> Float[Array, "B T-L+1 F"]:
     """Convolution of every band's power with its decay.
 
     Args:
-      fbank: natural logarithms of power; the first C = L - 1 frames are those before the crop.
-      decay: natural logarithms of the power of the room after 0 to C frames.
+      fbank: natural logarithms of power; the first L - 1 frames are those before the crop.
+      decay: natural logarithms of the power of the room after 0 to L - 1 frames.
 
     Returns:
-      The crop in the room, float32 or wider: frame i is the sum over k of frame ``C + i - k`` times ``decay[k]``.
+      The crop in the room, float32 or wider: frame i is the sum over k of frame ``L - 1 + i - k`` times ``decay[k]``.
     """
     context = decay.shape[1] - 1
     num_frames = fbank.shape[1] - context

@@ -95,8 +95,8 @@ def add_noise_sequence(
 
     Args:
       waveform: samples of the speech.
-      next_noise: gives samples at the same rate and the power of the whole speech over that of this noise, in dB; called
-        until the end of the speech is reached.
+      next_noise: gives samples at the same rate and ``snr_db``, power of the whole speech over power of this noise;
+        called until the end of the speech is reached.
       rng: draws the place at which a noise that is longer than what is left of the speech is cut out.
       gap_samples: pause between the end of a noise and the start of the next.
 

@@ -21,6 +21,8 @@ _FREE = (
     "data.dev",
     "data.dev_trials",
     "data.num_workers",
+    "augment.noise",
+    "augment.rooms",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
