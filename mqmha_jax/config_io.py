@@ -7,7 +7,6 @@ every name and every value.
 
 import copy
 import dataclasses
-import importlib.util
 import json
 import re
 import types
@@ -21,6 +20,7 @@ import pydantic
 from mqmha_jax import config as schema
 from mqmha_jax.config import Config, FbankSpec, Part
 from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.python_file import run_python_file
 
 
 class Option(NamedTuple):
@@ -122,14 +122,11 @@ def options(section: type = Config, prefix: str = "") -> Iterator[Option]:
 
 
 def _run_python(path: Path) -> Config:
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path} is neither a Python (.py) nor a JSON (.json) file.")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except TypeError as error:
-        raise _misspelt_argument(path, error) or error from None
+        module = run_python_file(path, "configuration")
+    except UserError as error:
+        misspelt = _misspelt_argument(path, error.__cause__) if isinstance(error.__cause__, TypeError) else None
+        raise misspelt or error from None
     config = getattr(module, "CONFIG", None)
     if not isinstance(config, Config):
         raise UserError(f"{path} must define CONFIG = Config(...); it defines {type(config).__name__}.")

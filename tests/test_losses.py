@@ -176,7 +176,7 @@ def test_a_loss_of_ones_own_needs_ten_lines(tmp_path, small_case):
         _apply(LossConfig(name=config.name, options={"pover": 1.0}), prototypes, embedding, speaker)
     with pytest.raises(UserError, match="defines no function or class 'other'"):
         _apply(LossConfig(name=f"{tmp_path / 'mine.py'}:other"), prototypes, embedding, speaker)
-    with pytest.raises(UserError, match=r"there is no file .*nowhere\.py"):
+    with pytest.raises(UserError, match=r"No loss file .*nowhere\.py"):
         _apply(LossConfig(name=f"{tmp_path / 'nowhere.py'}:other"), prototypes, embedding, speaker)
 
 

@@ -1,7 +1,6 @@
 """A part chosen by name is built; what is misspelt or of the wrong type is refused."""
 
 import functools
-import importlib.util
 import inspect
 import json
 import typing
@@ -13,6 +12,7 @@ import pydantic
 
 from mqmha_jax.config import Part
 from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.python_file import run_python_file
 
 _FLAX_FIELDS = ("parent", "name")
 
@@ -55,16 +55,9 @@ def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: 
 def _from_file(name: str, family: str) -> Callable[..., Any]:
     """``FILE.py:NAME`` -> what NAME is in FILE."""
     file, _, attribute = name.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"{family} {name!r}: there is no file {path.resolve()}; give FILE.py:NAME from where you are.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None  # the name ends in .py
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = run_python_file(Path(file), family)
     if not callable(found := getattr(module, attribute, None)):
-        raise UserError(f"{family} {name!r}: {path} defines no function or class {attribute!r}.")
+        raise UserError(f"{family} {name!r}: {file} defines no function or class {attribute!r}.")
     return found
 
 

@@ -7,31 +7,22 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_frames
+from mqmha_jax.models.encoders.time_delay import TimeDelayLayer
+from mqmha_jax.models.masked import Compute, mask_frames
 
 
-class _Layer(nn.Module):
-    """Convolution over time, ReLU, batch normalisation; the length stays."""
-
-    channels: int
-    kernel_size: int
-    dilation: int
-    compute: Compute
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"], train: bool) -> Float[Array, "B T o"]:
-        reach = self.kernel_size // 2 * self.dilation
-        x = nn.Conv(
-            self.channels,
-            (self.kernel_size,),
-            kernel_dilation=self.dilation,
-            padding=((reach, reach),),
-            kernel_init=nn.initializers.kaiming_normal(),
-            dtype=self.compute.dtype,
-            name="affine",
-        )(mask_frames(x, mask))
-        norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
-        return norm(nn.relu(x), mask, train=train)
+def _layer(
+    x: Float[Array, "B T c"],
+    mask: Bool[Array, "B T"],
+    train: bool,
+    channels: int,
+    kernel_size: int,
+    dilation: int,
+    compute: Compute,
+    name: str,
+) -> Float[Array, "B T o"]:
+    """A layer that keeps the length, as a part of the module that calls."""
+    return TimeDelayLayer(channels, kernel_size, dilation, 1, compute, name=name)(x, mask, train)[0]
 
 
 class _SqueezeExcitation(nn.Module):
@@ -60,14 +51,14 @@ class _SERes2Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"], train: bool) -> Float[Array, "B T c"]:
         channels = x.shape[-1]
-        inner = _Layer(channels, 1, 1, self.compute, name="before")(x, mask, train)
+        inner = _layer(x, mask, train, channels, 1, 1, self.compute, "before")
         parts = jnp.split(inner, self.scale, axis=-1)
         done = [parts[0]]  # as it is; every other part sees the one before it
         for i, part in enumerate(parts[1:], start=1):
             part = part if i == 1 else part + done[-1]
-            layer = _Layer(channels // self.scale, 3, self.dilation, self.compute, name=f"part{i}")
-            done.append(layer(part, mask, train))
-        inner = _Layer(channels, 1, 1, self.compute, name="after")(jnp.concatenate(done, axis=-1), mask, train)
+            width = channels // self.scale
+            done.append(_layer(part, mask, train, width, 3, self.dilation, self.compute, f"part{i}"))
+        inner = _layer(jnp.concatenate(done, axis=-1), mask, train, channels, 1, 1, self.compute, "after")
         return _SqueezeExcitation(self.bottleneck, self.compute, name="se")(inner, mask) + x
 
 
@@ -116,7 +107,8 @@ class EcapaTdnn(nn.Module):
                 f"{self.dilations} name one block at least; the paper has 8, 512 or 1024, and (2, 3, 4)."
             )
         block_class = nn.remat(_SERes2Block, static_argnums=(3,)) if self.compute.rematerialize else _SERes2Block
-        total = _Layer(self.channels, 5, 1, self.compute, name="layer1")(fbank.astype(self.compute.dtype), mask, train)
+        x = fbank.astype(self.compute.dtype)
+        total = _layer(x, mask, train, self.channels, 5, 1, self.compute, "layer1")
         outputs = []
         for i, dilation in enumerate(self.dilations, start=2):
             block = block_class(dilation, self.scale, self.bottleneck, self.compute, name=f"layer{i}")

@@ -7,36 +7,8 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_frames
-
-
-class _TimeDelayLayer(nn.Module):
-    """Affine over frames at a distance, ReLU, batch normalisation."""
-
-    channels: int
-    kernel_size: int
-    dilation: int
-    stride: int
-    compute: Compute
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"], train: bool
-    ) -> tuple[Float[Array, "B t o"], Bool[Array, "B t"]]:
-        reach = self.kernel_size // 2 * self.dilation
-        x = nn.Conv(
-            self.channels,
-            (self.kernel_size,),
-            strides=self.stride,
-            kernel_dilation=self.dilation,
-            padding=((reach, reach),),
-            kernel_init=nn.initializers.kaiming_normal(),
-            dtype=self.compute.dtype,
-            name="affine",
-        )(mask_frames(x, mask))
-        mask = mask[:, :: self.stride]
-        norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
-        return norm(nn.relu(x), mask, train=train), mask
+from mqmha_jax.models.encoders.time_delay import TimeDelayLayer
+from mqmha_jax.models.masked import Compute
 
 
 class TDNN(nn.Module):
@@ -81,7 +53,7 @@ class TDNN(nn.Module):
         strides = self.strides or (1,) * len(self.kernel_sizes)
         self._check_layers(len(strides))
         x = fbank.astype(self.compute.dtype)
-        layer_class = nn.remat(_TimeDelayLayer, static_argnums=(3,)) if self.compute.rematerialize else _TimeDelayLayer
+        layer_class = nn.remat(TimeDelayLayer, static_argnums=(3,)) if self.compute.rematerialize else TimeDelayLayer
         layers = zip(self.kernel_sizes, self.dilations, strides, strict=True)
         for i, (kernel_size, dilation, stride) in enumerate(layers, start=1):
             layer = layer_class(
