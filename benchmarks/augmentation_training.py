@@ -21,7 +21,7 @@ import click
 import jax
 import numpy as np
 import scipy.stats
-from real_speech import _eval_csv, _eval_lists, _shards
+from real_speech import eval_csv, eval_lists, prepared_shards
 
 from configs.laptop import CONFIG
 from data_prep.build_shards import build_shards
@@ -62,7 +62,7 @@ def main(speech: Path, work: Path, steps: int, seeds: int, arms: str, results: P
 def prepared(speech: Path, work: Path) -> dict[str, list[str]]:
     """Makes shards and rooms, each once; the options of every arm."""
     train_list = speech / "lists" / "train.csv"
-    clean = _shards(speech, work / "clean", train_list)
+    clean = prepared_shards(speech, work / "clean", train_list)
     offline, noise, rooms = work / "offline", work / "noise", work / "rooms.npz"
     common = {"spec": CONFIG.fbank, "num_workers": num_cores(), "max_rejected": 0}
     if not offline.exists():
@@ -95,8 +95,8 @@ def cell(speech: Path, work: Path, arm: str, seed: int, steps: int, options: lis
     if not outcome.finished:
         raise click.Abort
     speeds = [line["utterances_per_second"] for line in read_log(workdir) if "utterances_per_second" in line]
-    lists = dict(_eval_lists(speech))
-    shards = [_shards(speech, work / name, _eval_csv(speech, name)) for name in lists]
+    lists = dict(eval_lists(speech))
+    shards = [prepared_shards(speech, work / name, eval_csv(speech, name)) for name in lists]
     evaluation = evaluate_run(workdir, data=shards, lists=list(lists.values()))
     rates = {part.name.removeprefix("trials_"): part.systems[0].metrics["EER"].value for part in evaluation.lists}
     return {
