@@ -15,7 +15,7 @@ exponential decay: the paper lowers the rate on a plateau.
 With a fifth of the storage and new noise in every epoch (docs/augmentation.md), from clean shards at the three speeds:
 
     python -m data_prep noises MUSAN shards/noise --use-energy --low-hz 40 --high-hz -200
-    python -m data_prep rooms RIRS_NOISES rooms.npz --like shards/vox2_clean
+    python -m data_prep room-table RIRS_NOISES rooms.npz --like shards/vox2_clean
     mqmha train configs/voxceleb_resnet34_mqmha.py --workdir runs/device data.train=shards/vox2_clean \
         augment.noise=shards/noise augment.rooms=rooms.npz
 """

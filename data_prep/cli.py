@@ -7,7 +7,7 @@ import click
 import mqmha_jax
 from data_prep import shard_commands
 from data_prep.corpus_commands import COMMANDS
-from data_prep.rooms import rooms
+from data_prep.rooms import room_table
 from mqmha_jax.errors import UserError
 
 
@@ -30,5 +30,5 @@ def prepare() -> None:
     """Make fbank shards for training and evaluation from a corpus of audio."""
 
 
-for _command in (*COMMANDS, shard_commands.verify, shard_commands.inspect, shard_commands.leaks, rooms):
+for _command in (*COMMANDS, shard_commands.verify, shard_commands.inspect, shard_commands.leaks, room_table):
     prepare.add_command(_command)

@@ -69,14 +69,14 @@ def make_rooms(
     return len(files)
 
 
-@click.command()
+@click.command("room-table")
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.argument("output", metavar="OUTPUT.npz", type=click.Path(path_type=Path))
 @click.option("--like", type=click.Path(path_type=Path), help="Training shards, whose fbank options are taken.")
 @click.option("--max-rooms", type=click.IntRange(min=1), default=MAX_ROOMS, help="Of more responses so many are drawn.")
 @click.option("--seed", default=0, help="Seed of that choice.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
-def rooms(directory: Path, output: Path, like: Path | None, max_rooms: int, seed: int, progress: bool) -> None:
+def room_table(directory: Path, output: Path, like: Path | None, max_rooms: int, seed: int, progress: bool) -> None:
     """OUTPUT.npz: how the rooms decay whose impulse responses lie in DIRECTORY, for augment.rooms in training."""
     spec = FbankSpec() if like is None else open_shards(like).spec
     number = make_rooms(directory, output, spec=spec, max_rooms=max_rooms, seed=seed, progress=progress)

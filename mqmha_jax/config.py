@@ -67,7 +67,7 @@ class AugmentConfig:
     noise: str = option(
         "", "directory of shards of noises, whose speakers are noise, music and speech; empty: no noise"
     )
-    rooms: str = option("", "file of rooms, as python -m data_prep rooms writes it; empty: no reverberation")
+    rooms: str = option("", "file of rooms, as python -m data_prep room-table writes it; empty: no reverberation")
     noise_probability: Fraction = option(0.2, "share of examples with a noise")
     music_probability: Fraction = option(0.2, "share of examples with music")
     babble_probability: Fraction = option(0.2, "share of examples with babble, several voices of the kind speech")

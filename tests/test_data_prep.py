@@ -13,6 +13,7 @@ from data_prep import cli
 from data_prep.build_shards import BuildReport, build_shards
 from data_prep.corpora import CORPORA
 from data_prep.corpora.synthetic import synthesise
+from data_prep.corpus_commands import COMMANDS
 from data_prep.manifest import Recording
 from data_prep.ordered_map import ordered_map
 from data_prep.versions import NOISE_SNR_DB, VersionPlan, versions
@@ -407,3 +408,8 @@ def test_mistakes_end_with_a_sentence_and_no_traceback(
     else:
         assert str(stop.value.code).startswith(status)
     assert message in capsys.readouterr().err
+
+
+def test_no_command_takes_the_place_of_another() -> None:
+    for command in COMMANDS:
+        assert cli.prepare.commands[command.name] is command

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from data_prep.rooms import make_rooms, rooms
+from data_prep.rooms import make_rooms, room_table
 from mqmha_jax.augment import waveform
 from mqmha_jax.augment.disturbances import SILENCE
 from mqmha_jax.augment.mel_power import add_noise, disturbed, reverberate
@@ -226,7 +226,7 @@ def test_some_of_many_rooms_are_drawn_by_the_seed(folder: Path, tmp_path: Path) 
 
 
 def test_the_command_makes_the_file(folder: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(rooms, [str(folder), str(tmp_path / "rooms.npz"), "--no-progress"])
+    result = CliRunner().invoke(room_table, [str(folder), str(tmp_path / "rooms.npz"), "--no-progress"])
     assert result.exit_code == 0, result.output
     assert "4 rooms" in result.output
     assert read_rooms(tmp_path / "rooms.npz").spec == FbankSpec()
@@ -243,7 +243,7 @@ def test_a_silent_file_is_named(folder: Path, tmp_path: Path) -> None:
 
 def test_files_that_hold_no_rooms_are_refused_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "rooms.npz"
-    with pytest.raises(UserError, match=r"No file of rooms .*rooms.npz. Make it with: python -m data_prep rooms"):
+    with pytest.raises(UserError, match=r"No file of rooms .*rooms.npz. Make it with: python -m data_prep room-table"):
         read_rooms(path)
     write_some_rooms(path)
     whole = path.read_bytes()
