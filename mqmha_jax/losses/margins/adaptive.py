@@ -4,9 +4,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from mqmha_jax.losses.margins.angular import angle
 from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar, Scalars
-
-_NEAREST_TO_ONE = 1 - 1e-6  # the derivative of the angle is infinite at cos = +-1
 
 
 def adaface(concentration: float = 0.333, rate: float = 0.01) -> MarginPair:
@@ -27,7 +26,7 @@ def adaface(concentration: float = 0.333, rate: float = 0.01) -> MarginPair:
         mean, deviation = state["mean"] / known, state["deviation"] / known
         z = jnp.clip(concentration * (norm - mean) / (deviation + 1e-3), -1, 1)
         z = jnp.where(state["weight"] > 0, z, 0)
-        theta = jnp.arccos(jnp.clip(cosine, -_NEAREST_TO_ONE, _NEAREST_TO_ONE))
+        theta = angle(cosine)
         return jnp.cos(jnp.clip(theta - margin * z, 0, jnp.pi)) - margin * (1 + z)
 
     def update(state: Scalars, norm: Float[Array, " B"], target_cosine: Float[Array, " B"]) -> Scalars:

@@ -6,6 +6,7 @@ from jaxtyping import Float
 
 from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
 
+_NEAREST_TO_ONE = 1 - 1e-6  # the derivative of the angle is infinite at cos = +-1
 _SQUARED_SINE_FLOOR = 1e-12  # at cos = +-1 the derivative of the sine is infinite; below the floor it is zero
 
 
@@ -34,6 +35,11 @@ def aam_target(
 def aam_penalise(cosine: Float[Array, "*shape"], penalty: Scalar) -> Float[Array, "*shape"]:
     """``cos(theta - m')``: the inter-topK penalty beside an additive angular margin (arXiv 2110.05042)."""
     return cosine * jnp.cos(penalty) + _sine(cosine) * jnp.sin(penalty)
+
+
+def angle(cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """``theta``, radians, with a finite derivative everywhere."""
+    return jnp.arccos(jnp.clip(cosine, -_NEAREST_TO_ONE, _NEAREST_TO_ONE))
 
 
 def _easy_target(cosine: Float[Array, "*shape"], margin: Scalar, example: Example) -> Float[Array, "*shape"]:

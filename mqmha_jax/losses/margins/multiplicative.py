@@ -4,9 +4,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from mqmha_jax.losses.margins.angular import angle
 from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
-
-_NEAREST_TO_ONE = 1 - 1e-6  # the derivative of the angle is infinite at cos = +-1
 
 
 def a_softmax(keep_length: bool = True) -> MarginPair:
@@ -25,6 +24,6 @@ def a_softmax(keep_length: bool = True) -> MarginPair:
 
 def _target(cosine: Float[Array, "*shape"], margin: Scalar, example: Example) -> Float[Array, "*shape"]:
     """``(-1)^k cos(f theta) - 2 k`` for ``f theta`` in ``[k pi, (k + 1) pi]``, f = 1 + margin."""
-    turned = (1 + margin) * jnp.arccos(jnp.clip(cosine, -_NEAREST_TO_ONE, _NEAREST_TO_ONE))
+    turned = (1 + margin) * angle(cosine)
     k = lax.stop_gradient(jnp.floor(turned / jnp.pi))
     return (1 - 2 * (k % 2)) * jnp.cos(turned) - 2 * k
