@@ -50,6 +50,16 @@ def device_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None)
     return jax.make_mesh((data, model), (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
 
 
+def vector_lanes(device: jax.Device | None = None) -> int:
+    """How many channels a network should put side by side on a device: 128 on a TPU, whose vectors are that wide.
+
+    Args:
+      device: None: the one that this program computes on.
+    """
+    platform = device.platform if device else jax.default_backend()
+    return 128 if platform == "tpu" else 1
+
+
 def describe_devices() -> str:
     """What this program runs on, in a few words."""
     kinds = ", ".join(sorted({device.device_kind for device in jax.devices()}))

@@ -82,10 +82,27 @@ def test_a_loop_of_unknown_length_is_reported_and_counts_once() -> None:
 
 
 def test_traffic_leaves_out_the_small_memory_and_what_a_slice_does_not_touch() -> None:
-    fetch = 4 * 8 * 64  # p0 is read from main memory and lands beside the arithmetic
+    fetch = 4 * 8 * 128  # p0 (64 columns in tiles of 128) is read from main memory and lands beside the arithmetic
     loop = 7 * (4 * 128 * 64 + 4)  # one slice of w and the counter; x and the result lie beside the arithmetic
     condition = 7 * (4 + 4 + 1)
-    assert count_hbm_bytes(parse_hlo(PROGRAM)) == fetch + loop + condition + 2 * 8 * 64
+    assert count_hbm_bytes(parse_hlo(PROGRAM)) == fetch + loop + condition + 2 * 8 * 128
+
+
+@pytest.mark.parametrize(
+    ("text", "padded"),
+    [
+        ("bf16[64,200,81,32]{0,3,2,1:T(8,128)(2,1)}", (128, 200, 81, 32)),
+        ("bf16[64,200,81,32]{3,0,2,1:T(8,128)(2,1)S(1)}", (64, 200, 81, 128)),
+        ("f32[5]{0:T(128)}", (128,)),
+        ("f32[]{:T(128)}", ()),
+        ("f32[3,5]{1,0}", (3, 5)),
+    ],
+)
+def test_tiles_pad_an_array(text: str, padded: tuple[int, ...]) -> None:
+    program = parse_hlo(f"ENTRY %main (a: f32[1]) -> f32[1] {{\n  %a = {text} parameter(0)\n}}\n")
+    (buffer,) = program.computations["main"]["a"].result
+    assert (buffer.padded_dims or buffer.dims) == padded
+    assert buffer.padded_bytes == np.prod(padded) * (2 if text.startswith("bf16") else 4)
 
 
 def convolve(x: Array, w: Array, **options: Any) -> Array:

@@ -1,6 +1,7 @@
 """What all networks share: zeroed padding, batch normalisation over valid positions, and how layers compute."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 from jaxtyping import Bool, Float
+
+from mqmha_jax.models.folding import Folded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,20 +21,35 @@ class Compute:
       dtype: type of the activations.
       batch_norm_groups: groups of a batch with normalisation statistics of their own.
       rematerialize: compute the inside of each block again for the gradient instead of keeping it.
+      lanes: channels that a vector of the hardware holds; narrower arrays are folded until they fill it
+        (``models/folding.py``). The result is the same.
     """
 
     dtype: Any = jnp.float32
     batch_norm_groups: int = 1
     rematerialize: bool = False
+    lanes: int = 1
 
 
 MOMENTUM = 0.9  # the share of the old running statistics that one step keeps (PyTorch calls this 0.1)
 EPSILON = 1e-5  # added to the variance, as everywhere in the field
 
 
-def mask_frames(x: Float[Array, "B t *rest"], mask: Bool[Array, "B t"]) -> Float[Array, "B t *rest"]:
-    """Sets the frames outside the mask to zero, which is what a convolution's own padding looks like."""
-    return jnp.where(_align(mask, x), x, 0)
+def mask_positions(
+    x: Float[Array, "*shape"], mask: Bool[Array, "*leading"], positions: Folded | None = None
+) -> Float[Array, "*shape"]:
+    """Sets to zero what lies outside the mask, e.g. of frames, which is what a convolution's own padding looks like.
+
+    Args:
+      x: the mask's axes come first.
+      mask: which positions count.
+      positions: how the last but one axis is folded into the last; what fills its groups becomes zero as well.
+    """
+    counts = jnp.expand_dims(mask, tuple(range(mask.ndim, x.ndim)))
+    if positions and not positions.is_full:
+        real = positions.real(x.shape[-1] // positions.fold)
+        counts = counts & jnp.expand_dims(real, tuple(range(x.ndim - 2)))
+    return jnp.where(counts, x, 0)
 
 
 class MaskedBatchNorm(nn.Module):
@@ -54,7 +72,12 @@ class MaskedBatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "*rest D"], mask: Bool[Array, "*leading"], *, train: bool
+        self,
+        x: Float[Array, "*rest D"],
+        mask: Bool[Array, "*leading"],
+        *,
+        train: bool,
+        positions: Folded | None = None,
     ) -> Float[Array, "*rest D"]:
         """Normalises the last axis.
 
@@ -62,18 +85,21 @@ class MaskedBatchNorm(nn.Module):
           x: activations; the mask's axes come first, then any others, then channels.
           mask: which positions count; ``[B,t]`` for frames, ``[B]`` for vectors.
           train: use the statistics of this batch and update the running ones (collection ``batch_stats``).
+          positions: how the axis before the channels is folded into them; None: not.
 
         Returns:
           Activations of the same shape; masked positions hold finite but meaningless values.
         """
-        num_channels = x.shape[-1]
+        fold = positions.fold if positions else 1
+        num_channels = x.shape[-1] // fold
         statistics_dtype = jnp.promote_types(x.dtype, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (num_channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (num_channels,))
         # [groups, rows, ...]; running statistics serve all rows alike.
         grouped = x.reshape(self.groups if train else 1, -1, *x.shape[1:]).astype(statistics_dtype)
         if train:
-            mean, var, count = jax.vmap(_masked_moments)(grouped, mask.reshape(*grouped.shape[:2], *mask.shape[1:]))
+            moments = functools.partial(_masked_moments, positions=positions)
+            mean, var, count = jax.vmap(moments)(grouped, mask.reshape(*grouped.shape[:2], *mask.shape[1:]))
             if not self.is_initializing():
                 unbiased = var * (count / jnp.maximum(count - 1, 1))[:, None]
                 running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean.mean(axis=0)
@@ -86,22 +112,21 @@ class MaskedBatchNorm(nn.Module):
             scale = self.param("scale", nn.initializers.ones, (num_channels,))
             bias = self.param("bias", nn.initializers.zeros, (num_channels,))
             gain, shift = gain * scale[None], shift * scale[None] + bias[None]
+        gain, shift = (jnp.tile(x, (1, fold)) for x in (gain, shift))
         within = tuple(range(1, grouped.ndim - 1))
         normalised = grouped * jnp.expand_dims(gain, within) + jnp.expand_dims(shift, within)
         return normalised.reshape(x.shape).astype(self.dtype)
 
 
 def _masked_moments(
-    x: Float[Array, "*rest D"], mask: Bool[Array, "*leading"]
+    x: Float[Array, "*rest fold_D"], mask: Bool[Array, "*leading"], positions: Folded | None
 ) -> tuple[Float[Array, " D"], Float[Array, " D"], Float[Array, ""]]:
     """Mean and population variance per channel, and how many positions they cover."""
+    fold = positions.fold if positions else 1
     positions_per_entry = x[0].size // (mask[0].size * x.shape[-1])
+    if positions:
+        positions_per_entry = positions_per_entry // positions.groups * positions.size
     count = jnp.maximum(mask.sum() * positions_per_entry, 1).astype(x.dtype)
-    axes = tuple(range(x.ndim - 1))
-    x = jnp.where(_align(mask, x), x, 0)
-    mean = x.sum(axes) / count
-    return mean, jnp.maximum((x * x).sum(axes) / count - mean * mean, 0), count
-
-
-def _align(mask: Bool[Array, "*leading"], x: Float[Array, "*rest"]) -> Bool[Array, "*rest_or_one"]:
-    return jnp.expand_dims(mask, tuple(range(mask.ndim, x.ndim)))
+    x = mask_positions(x, mask, positions)
+    mean, mean_square = (y.sum(tuple(range(y.ndim - 1))).reshape(fold, -1).sum(axis=0) / count for y in (x, x * x))
+    return mean, jnp.maximum(mean_square - mean * mean, 0), count

@@ -58,11 +58,12 @@ class SpeakerNet(nn.Module):
         return embedding
 
 
-def build_speaker_net(config: ModelConfig) -> SpeakerNet:
+def build_speaker_net(config: ModelConfig, *, lanes: int = 1) -> SpeakerNet:
     """Builds the network that a configuration describes.
 
     Args:
       config: names and options of encoder and pooling, and the embedding layer.
+      lanes: of the vectors of the hardware, ``parallel.vector_lanes``; they change how fast it computes, not what.
 
     Returns:
       The module; its parameters are ``encoder/...``, ``pooling/...`` and ``embedding/{kernel,bias}``.
@@ -74,6 +75,7 @@ def build_speaker_net(config: ModelConfig) -> SpeakerNet:
         dtype=jnp.dtype(config.compute_dtype),
         batch_norm_groups=config.batch_norm_groups,
         rematerialize=config.rematerialize,
+        lanes=lanes,
     )
     return SpeakerNet(
         encoder=build_part("encoder", ENCODERS, config.encoder, compute=compute),

@@ -13,7 +13,8 @@ def count_hbm_bytes(program: Program) -> int:
     """Bytes per run of a program.
 
     Each executed instruction reads its operands and writes its result once, a fusion as a whole; of an operand that is
-    sliced, the slice. Arrays that the compiler keeps in the memory beside the arithmetic are not counted.
+    sliced, the slice. Arrays count with the padding of their layout; those that the compiler keeps in the memory beside
+    the arithmetic do not count.
     """
     return sum(
         program.runs[name] * _instruction_bytes(instruction, program.computations[name], program)
@@ -31,9 +32,9 @@ def _instruction_bytes(instruction: Instruction, computation: Computation, progr
             return 0
         case opcode if opcode.endswith("-done"):  # counted here, where the result stands alone
             start = computation[instruction.operands[0]]
-            return min(read(start.operands), instruction.bytes) + instruction.hbm_bytes
+            return min(read(start.operands), instruction.padded_bytes) + instruction.hbm_bytes
         case opcode if opcode in _SLICES:
-            return min(read(instruction.operands[:1]), instruction.bytes) + instruction.hbm_bytes
+            return min(read(instruction.operands[:1]), instruction.padded_bytes) + instruction.hbm_bytes
         case "dynamic-update-slice":
             return 2 * read(instruction.operands[1:2])
         case "fusion":
@@ -48,11 +49,11 @@ def _fusion_bytes(instruction: Instruction, computation: Computation, inner: Com
         users = [i for i in inner.values() if parameters[number] in i.operands and i.operands[0] == parameters[number]]
         whole = computation[operand].hbm_bytes
         if users and all(i.opcode in _SLICES for i in users):
-            whole = min(whole, sum(i.bytes for i in users))
+            whole = min(whole, sum(i.padded_bytes for i in users))
         elif users and all(i.opcode == "dynamic-update-slice" for i in users):
             whole = 0  # updated in place
         read += whole
     root = next(i for i in inner.values() if i.is_root)
     if root.opcode == "dynamic-update-slice":
-        return read + min(instruction.hbm_bytes, inner[root.operands[1]].bytes)
+        return read + min(instruction.hbm_bytes, inner[root.operands[1]].padded_bytes)
     return read + instruction.hbm_bytes

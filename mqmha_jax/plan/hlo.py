@@ -15,6 +15,7 @@ _NAME = re.compile(r"%([\w.\-]+)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _FAST_MEMORY = re.compile(r"S\([1-9]\d*\)")
+_TILE = re.compile(r"(?P<order>[\d,]*):T\((?P<tile>[\d,]+)\)")
 
 
 class Buffer(NamedTuple):
@@ -24,19 +25,29 @@ class Buffer(NamedTuple):
       type: XLA's name, e.g. ``bf16``.
       dims: its shape.
       in_hbm: lies in the device's main memory and not in a small memory beside the arithmetic.
+      padded_dims: its shape in memory, which the tiles of a TPU's layout fill up; without tiles the same.
     """
 
     type: str
     dims: tuple[int, ...]
     in_hbm: bool = True
+    padded_dims: tuple[int, ...] | None = None
 
     @property
     def bytes(self) -> int:
         """Size without padding."""
+        return self._size(self.dims)
+
+    @property
+    def padded_bytes(self) -> int:
+        """Size in memory."""
+        return self._size(self.dims if self.padded_dims is None else self.padded_dims)
+
+    def _size(self, dims: tuple[int, ...]) -> int:
         if self.type == "pred":
-            return math.prod(self.dims)
+            return math.prod(dims)
         bits = re.match(r"[a-z]+(\d+)", self.type)  # token and opaque have no size
-        return math.prod(self.dims) * int(bits[1]) // 8 if bits else 0
+        return math.prod(dims) * int(bits[1]) // 8 if bits else 0
 
 
 class Instruction(NamedTuple):
@@ -65,9 +76,14 @@ class Instruction(NamedTuple):
         return sum(buffer.bytes for buffer in self.result)
 
     @property
+    def padded_bytes(self) -> int:
+        """Size of the result in memory."""
+        return sum(buffer.padded_bytes for buffer in self.result)
+
+    @property
     def hbm_bytes(self) -> int:
-        """Size of that part of the result which lies in main memory."""
-        return sum(buffer.bytes for buffer in self.result if buffer.in_hbm)
+        """Size, with padding, of that part of the result which lies in main memory."""
+        return sum(buffer.padded_bytes for buffer in self.result if buffer.in_hbm)
 
     @property
     def cycles(self) -> int:
@@ -137,14 +153,7 @@ def parse_hlo(text: str) -> Program:
 
 def _instruction(name: str, rest: str, *, is_root: bool) -> Instruction:
     end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
-    result = tuple(
-        Buffer(
-            match["type"],
-            tuple(int(size) for size in re.findall(r"\d+", match["dims"])),
-            in_hbm=not _FAST_MEMORY.search(match["layout"] or ""),
-        )
-        for match in _BUFFER.finditer(rest[:end])
-    )
+    result = tuple(_buffer(match) for match in _BUFFER.finditer(rest[:end]))
     opening = rest.index("(", end)
     closing = _closing(rest, opening)
     opcode = rest[end:opening].strip()
@@ -157,6 +166,25 @@ def _instruction(name: str, rest: str, *, is_root: bool) -> Instruction:
         attributes=rest[closing + 1 :],
         is_root=is_root,
     )
+
+
+def _buffer(match: re.Match[str]) -> Buffer:
+    dims = tuple(int(size) for size in re.findall(r"\d+", match["dims"]))
+    layout = match["layout"] or ""
+    return Buffer(match["type"], dims, not _FAST_MEMORY.search(layout), _padded(dims, layout))
+
+
+def _padded(dims: tuple[int, ...], layout: str) -> tuple[int, ...]:
+    """The shape that whole tiles cover; e.g. ``{0,1:T(8,128)}`` rounds the first axis to 128 and the second to 8."""
+    match = _TILE.match(layout)
+    if match is None:
+        return dims
+    padded = list(dims)
+    minor_first = [int(axis) for axis in match["order"].split(",") if axis]
+    tile = [int(size) for size in match["tile"].split(",")]
+    for axis, size in zip(minor_first, reversed(tile), strict=False):
+        padded[axis] = -(-dims[axis] // size) * size
+    return tuple(padded)
 
 
 def _closing(text: str, opening: int) -> int:

@@ -9,13 +9,17 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_frames
+from mqmha_jax.models.folding import Folded, convolve, fold_of
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_positions
+
+Maps = tuple[Float[Array, "B t groups_out fold_o"], Bool[Array, "B t"], Folded]
+"""Maps over time and folded frequency, which frames of them are real, and how they are folded."""
 
 _BOTTLENECK_EXPANSION = 4  # a bottleneck block widens its result by this factor (He et al., arXiv 1512.03385)
 
 
-class _MaskedConv(nn.Module):
-    """Convolution over (time, frequency) that sees zeros in masked frames, then batch normalisation.
+class _Conv(nn.Module):
+    """Convolution over (time, frequency), without bias.
 
     Padding is written out because "SAME" aligns strides by the parity of the length: one more padded frame would then
     shift every output. Here output frame ``i`` is always centred on input frame ``i * stride``.
@@ -24,26 +28,37 @@ class _MaskedConv(nn.Module):
     channels: int
     kernel_size: int
     stride: int
-    compute: Compute
+    fold: int
+    lead: int
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T W c"], mask: Bool[Array, "B T"], *, train: bool
-    ) -> tuple[Float[Array, "B t w o"], Bool[Array, "B t"]]:
-        reach = self.kernel_size // 2
-        x = nn.Conv(
-            self.channels,
-            (self.kernel_size, self.kernel_size),
-            strides=self.stride,
-            padding=((reach, reach), (reach, reach)),
-            use_bias=False,
-            kernel_init=nn.initializers.kaiming_normal(),
-            dtype=self.compute.dtype,
-            name="conv",
-        )(mask_frames(x, mask))
+        self, x: Float[Array, "B T groups fold_c"], axis: Folded
+    ) -> tuple[Float[Array, "B t groups_out fold_o"], Folded]:
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1] // axis.fold, self.channels)
+        kernel = self.param("kernel", nn.initializers.kaiming_normal(), shape)
+        return convolve(x, kernel, axis, stride=self.stride, fold=self.fold, lead=self.lead)
+
+
+class _MaskedConv(nn.Module):
+    """Convolution that sees zeros in masked frames, then batch normalisation."""
+
+    channels: int
+    kernel_size: int
+    stride: int
+    fold: int
+    compute: Compute
+    lead: int = 0
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T groups fold_c"], mask: Bool[Array, "B T"], axis: Folded, *, train: bool
+    ) -> Maps:
+        conv = _Conv(self.channels, self.kernel_size, self.stride, self.fold, self.lead, name="conv")
+        x, axis = conv(mask_positions(x, mask, axis), axis)
         mask = mask[:, :: self.stride]
         norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
-        return norm(x, mask, train=train), mask
+        return norm(x, mask, train=train, positions=axis), mask, axis
 
 
 class _ResidualBlock(nn.Module):
@@ -56,20 +71,24 @@ class _ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T W c"], mask: Bool[Array, "B T"], train: bool
-    ) -> tuple[Float[Array, "B t w o"], Bool[Array, "B t"]]:
+        self, x: Float[Array, "B T groups fold_c"], mask: Bool[Array, "B T"], axis: Folded, train: bool
+    ) -> Maps:
         channels_out = self.channels * (_BOTTLENECK_EXPANSION if self.bottleneck else 1)
         if self.bottleneck:
             layers = [(self.channels, 1, 1), (self.channels, 3, self.stride), (channels_out, 1, 1)]
         else:
             layers = [(self.channels, 3, self.stride), (channels_out, 3, 1)]
-        y, mask_out = x, mask
-        for i, (channels, kernel_size, stride) in enumerate(layers, start=1):
-            layer = _MaskedConv(channels, kernel_size, stride, self.compute, name=f"layer{i}")
-            y, mask_out = layer(nn.relu(y) if i > 1 else y, mask_out, train=train)
-        if x.shape != y.shape:
-            x, _ = _MaskedConv(channels_out, 1, self.stride, self.compute, name="shortcut")(x, mask, train=train)
-        return nn.relu(x + y), mask_out
+        fold = fold_of(self.channels, self.compute.lanes)
+        y, mask_out, axis_out = x, mask, axis
+        # Between two 3x3 convolutions the groups lie one place beside those of the shortcut; see ``convolve``.
+        leads = (0, 0, 0) if self.bottleneck else (1, 0)
+        for i, ((channels, kernel_size, stride), lead) in enumerate(zip(layers, leads, strict=True), start=1):
+            layer = _MaskedConv(channels, kernel_size, stride, fold, self.compute, lead, name=f"layer{i}")
+            y, mask_out, axis_out = layer(nn.relu(y) if i > 1 else y, mask_out, axis_out, train=train)
+        if self.stride > 1 or x.shape[-1] // axis.fold != channels_out:
+            shortcut = _MaskedConv(channels_out, 1, self.stride, axis_out.fold, self.compute, name="shortcut")
+            x, *_ = shortcut(x, mask, axis, train=train)
+        return nn.relu(x + y), mask_out, axis_out
 
 
 class ResNet(nn.Module):
@@ -115,10 +134,12 @@ class ResNet(nn.Module):
                 f"Encoder 'resnet': stage_sizes has {len(self.stage_sizes)} entries and strides {len(self.strides)}; "
                 "each stage needs one of both."
             )
-        x = fbank[..., None].astype(self.compute.dtype)
-        x, mask = _MaskedConv(self.width, 3, 1, self.compute, name="stem")(x, mask, train=train)
+        fold = fold_of(self.width, self.compute.lanes)
+        axis = Folded(fbank.shape[-1], fold)
+        x = axis.wrap(fbank[..., None].astype(self.compute.dtype))
+        x, mask, axis = _MaskedConv(self.width, 3, 1, fold, self.compute, name="stem")(x, mask, axis, train=train)
         x = nn.relu(x)
-        block_class = nn.remat(_ResidualBlock, static_argnums=(3,)) if self.compute.rematerialize else _ResidualBlock
+        block_class = nn.remat(_ResidualBlock, static_argnums=(3, 4)) if self.compute.rematerialize else _ResidualBlock
         for stage, (size, stride) in enumerate(zip(self.stage_sizes, self.strides, strict=True), start=1):
             for i in range(1, size + 1):
                 block = block_class(
@@ -128,6 +149,6 @@ class ResNet(nn.Module):
                     self.compute,
                     name=f"stage{stage}_block{i}",
                 )
-                x, mask = block(x, mask, train)
-        frames = jnp.swapaxes(x, -1, -2).reshape(*x.shape[:2], -1)
+                x, mask, axis = block(x, mask, axis, train)
+        frames = jnp.swapaxes(axis.unwrap(x), -1, -2).reshape(*x.shape[:2], -1)
         return frames.astype(jnp.promote_types(self.compute.dtype, jnp.float32)), mask

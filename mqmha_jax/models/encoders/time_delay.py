@@ -4,7 +4,7 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Bool, Float
 
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_frames
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_positions
 
 
 class TimeDelayLayer(nn.Module):
@@ -30,7 +30,7 @@ class TimeDelayLayer(nn.Module):
             kernel_init=nn.initializers.kaiming_normal(),
             dtype=self.compute.dtype,
             name="affine",
-        )(mask_frames(x, mask))
+        )(mask_positions(x, mask))
         mask = mask[:, :: self.stride]
         norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
         return norm(nn.relu(x), mask, train=train), mask
