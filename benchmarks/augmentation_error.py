@@ -12,9 +12,6 @@ SPEECH holds ``lists/train.csv`` (columns path, seconds, ...), ``noise/`` and ``
 """
 
 import csv
-import datetime
-import json
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +19,7 @@ import click
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from record import keep
 
 from data_prep.corpora.folder import audio_files
 from data_prep.versions import BABBLE_VOICES
@@ -32,7 +30,6 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.fbank import extract_fbank
 
-RESULTS = Path(__file__).parent / "results" / "augmentation_error.jsonl"
 SPEC = FbankSpec(use_energy=True)
 RATE_HZ = SPEC.sample_rate_hz
 SNRS_DB = (0.0, 5.0, 10.0, 15.0, 20.0)
@@ -135,30 +132,26 @@ def centred(fbank: np.ndarray) -> np.ndarray:
 def report(mixed: Errors, untouched: Errors) -> None:
     """Print a table and append it to the results."""
     click.echo("condition             rms   5 %    95 %   energy rms   worst band rms   rms if nothing were added")
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as file:
-        for (kind, setting), parts in mixed.items():
-            errors = np.concatenate(parts)
-            by_band = rms(errors, axis=0)
-            low, high = np.percentile(errors, (5, 95))
-            nothing = rms(np.concatenate(untouched[kind, setting]))
-            click.echo(
-                f"{kind:7} {setting:12} {rms(errors):6.3f} {low:6.3f} {high:6.3f} {by_band[0]:10.3f} "
-                f"{by_band[1:].max():12.3f} {nothing:16.3f}"
-            )
-            record = {
-                "date": datetime.date.today().isoformat(),
-                "machine": platform.machine(),
-                "kind": kind,
-                "setting": setting,
-                "utterances": len(parts),
-                "rms": float(rms(errors)),
-                "percentile_5": float(low),
-                "percentile_95": float(high),
-                "rms_nothing_added": float(nothing),
-                "rms_by_band": [round(float(value), 4) for value in by_band],
-            }
-            file.write(json.dumps(record) + "\n")
+    for (kind, setting), parts in mixed.items():
+        errors = np.concatenate(parts)
+        by_band = rms(errors, axis=0)
+        low, high = np.percentile(errors, (5, 95))
+        nothing = rms(np.concatenate(untouched[kind, setting]))
+        click.echo(
+            f"{kind:7} {setting:12} {rms(errors):6.3f} {low:6.3f} {high:6.3f} {by_band[0]:10.3f} "
+            f"{by_band[1:].max():12.3f} {nothing:16.3f}"
+        )
+        record = {
+            "kind": kind,
+            "setting": setting,
+            "utterances": len(parts),
+            "rms": float(rms(errors)),
+            "percentile_5": float(low),
+            "percentile_95": float(high),
+            "rms_nothing_added": float(nothing),
+            "rms_by_band": [round(float(value), 4) for value in by_band],
+        }
+        keep("augmentation_error", record)
 
 
 def rms(errors: np.ndarray, axis: int | None = None) -> np.ndarray:

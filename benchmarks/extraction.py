@@ -7,10 +7,6 @@ each shape of a batch; the others are timed, the methods taking turns, and their
 method must give the same embeddings. Results are appended to ``benchmarks/results/extraction.jsonl``.
 """
 
-import datetime
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Iterator
@@ -20,6 +16,7 @@ from typing import NamedTuple
 import click
 import jax
 import numpy as np
+from record import keep
 
 from mqmha_jax.data.batch_plan import FRAMES_PER_BATCH
 from mqmha_jax.data.eval_pipeline import EvalBatch, eval_batches
@@ -27,7 +24,6 @@ from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.evaluation.embed import Embedder
 from mqmha_jax.train.checkpoint import load_network
 
-RESULTS = Path(__file__).parent / "results" / "extraction.jsonl"
 PASSES = 5
 
 
@@ -125,11 +121,7 @@ def main(workdir: Path, directories: tuple[Path, ...], limit: int) -> None:
                 timed[name].append(run(embedder, speech, name).seconds)
     real = int(speech.num_frames.sum())
     record = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "load": os.getloadavg()[0],
         "run": workdir.name,
         "utterances": len(speech.fbanks),
         "frames": [int(np.quantile(speech.num_frames, q)) for q in (0, 0.5, 1)],
@@ -150,9 +142,7 @@ def main(workdir: Path, directories: tuple[Path, ...], limit: int) -> None:
             f"{name:12s}{own['utterances_per_second']:8.1f}{own['first_pass_s']:14.1f}{own['compilations']:14d}"
             f"{own['padding']:9.0%}{own['largest_difference']:12.1e}"
         )
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    keep("extraction", record)
 
 
 if __name__ == "__main__":

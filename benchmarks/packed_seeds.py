@@ -6,19 +6,15 @@ Both do the same steps of a small TDNN on random frames, in turns within one pro
 is appended to benchmarks/results/packed_seeds.jsonl.
 """
 
-import datetime
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 import jax
 import jax.numpy as jnp
 import numpy as np
+from record import keep
 
 from configs.laptop import CONFIG
 from mqmha_jax.config import Config
@@ -30,7 +26,6 @@ from mqmha_jax.train.optim import build_optimizer
 from mqmha_jax.train.state import initial_state
 from mqmha_jax.train.step import build_train_step
 
-RESULTS = Path(__file__).parent / "results" / "packed_seeds.jsonl"
 SPEAKERS = 627
 _WARM_UP = 1
 
@@ -68,18 +63,14 @@ def main(seeds: int, steps: int, batch_size: int, channels: int) -> None:
     click.echo(f"{seeds} seeds, a step of each: {medians['one_after_another']:.3f} s one after another")
     click.echo(f"the same packed: {medians['packed']:.3f} s ({ratio:.2f} x)")
     record = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0].device_kind}",
-        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
         "seeds": seeds,
         "overrides": size,
         "steps": steps,
         "median_seconds": medians,
         "packed_over_one_after_another": ratio,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    keep("packed_seeds", record)
 
 
 def _experiment(config: Config, seeds: int) -> tuple[list[Any], Callable[..., Any]]:

@@ -9,12 +9,10 @@ an ffmpeg process per file followed by our filterbank, where there is an ffmpeg 
 brings one). Results are appended to ``benchmarks/results/preparation.jsonl``.
 """
 
-import datetime
 import functools
 import importlib.util
 import json
 import os
-import platform
 import shutil
 import subprocess
 import threading
@@ -27,6 +25,7 @@ import absl.flags
 import click
 import numpy as np
 import soundfile
+from record import keep
 
 from data_prep.build_shard import ShardOptions, build_shard
 from data_prep.build_shards import build_shards
@@ -41,7 +40,6 @@ from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.fbank import WAVEFORM_SCALE, extract_fbank
 
-RESULTS = Path(__file__).parent / "results" / "preparation.jsonl"
 SPEC = FbankSpec()
 RATE = SPEC.sample_rate_hz
 SUFFIXES = (".wav", ".flac", ".m4a")
@@ -60,12 +58,9 @@ def main() -> None:
 
 def note(kind: str, figures: dict[str, Any]) -> None:
     """Prints a result and keeps it."""
-    where = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "load": os.getloadavg()[0]}
-    record = {"kind": kind, "date": datetime.date.today().isoformat(), **where, **figures}
+    record = {"kind": kind, **figures}
     click.echo(json.dumps(record, indent=1))
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    keep("preparation", record)
 
 
 # ---- from audio to shards

@@ -8,23 +8,19 @@ it had after making its input stands beside it. Times are medians without the fi
 measured on a part and its time extrapolated; the results of all methods are compared.
 """
 
-import datetime
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import numpy as np
+from record import keep
 
-RESULTS = Path(__file__).parent / "results" / "scoring.jsonl"
 RUNS, SAMPLE, CHUNK = 5, 1_000, 1_000_000
 
 
@@ -267,12 +263,7 @@ def main(small: bool, method: str | None) -> None:
     if method:
         click.echo(json.dumps(measure(METHODS[method], sizes)))
         return
-    record: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load": os.getloadavg()[0],  # more than a core or so of it is the work of others: expect longer times
-        "sizes": sizes._asdict(),
-    }
+    record: dict[str, Any] = {"sizes": sizes._asdict()}
     click.echo(f"{sizes._asdict()}, median of {RUNS} runs")
     click.echo(f"{'':22}{'time':>12}{'x loop':>9}{'peak MiB':>10}{'of it input':>13}")
     for methods, tolerance in TASKS.values():
@@ -288,8 +279,7 @@ def main(small: bool, method: str | None) -> None:
             click.echo(f"{name:22}{times}{row['peak_mib']:10,}{row['input_mib']:13,}{note}")
         record |= rows
     if not small:
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        keep("scoring", record)
 
 
 def measure(method: Method, sizes: Sizes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.train.checkpoint import Checkpoints, load_network
 from mqmha_jax.train.metrics_log import MetricsLog, read_log
-from mqmha_jax.train.watchdog import report_stall
+from mqmha_jax.train.watchdog import Watchdog
 from tests.runs import assert_same_run, compiled_once, everything
 from tests.tiny import tiny_config, tiny_corpus
 
@@ -139,14 +139,14 @@ def test_a_single_step_that_is_not_finite_changes_nothing_but_the_counters(
 def test_a_wait_for_data_is_reported_while_it_lasts_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with MetricsLog(tmp_path, first_step=0) as log, caplog.at_level(logging.WARNING):
-        with report_stall(0.05, 7, log):
+    with caplog.at_level(logging.WARNING), MetricsLog(tmp_path, first_step=0) as log, Watchdog(0.05, log) as watchdog:
+        with watchdog.waiting(7):
             deadline = time.monotonic() + 10
             while not caplog.messages and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert "step 7 waits for data and the devices stand still" in caplog.messages[0]
         assert "The batch of step 7 came after" in caplog.messages[1]
-        with report_stall(10.0, 8, log):
+        with watchdog.waiting(8):
             pass
     (line,) = read_log(tmp_path)
     assert (line["step"], line["kind"]) == (7, "stall")

@@ -7,7 +7,6 @@ from changing an embedding, and ``batch_plan.py`` bounds the number of shapes, e
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import grain
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32
 
@@ -74,6 +73,11 @@ def eval_batches(
         max_frames=max_frames,
         batch_multiple=batch_multiple,
     )
+    if len(plan) <= BATCHES_AHEAD:  # nothing to read ahead, and grain takes a while to load
+        yield from (_read(source, planned, num_hosts, host) for planned in plan)
+        return
+    import grain
+
     yield from (
         grain.MapDataset.source(plan)
         .map(lambda planned: _read(source, planned, num_hosts, host))

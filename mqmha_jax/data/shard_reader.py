@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 from jaxtyping import Float16, Float32, Int32
-from tensorflow_datasets.proto import tf_example_pb2
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data import shard_format
@@ -81,6 +79,11 @@ class FbankShards:
         self.num_frames = table["num_frames"][self._rows]
         self._first_record = shard_format.first_records(table["num_frames"], info.segment_frames)[self._rows]
         self._first_record_of_file = np.cumsum([0, *(file.num_records for file in info.files)])
+        # Here: what only names this class, to use a network for instance, need not load the libraries that read.
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        self._parse = tf_example_pb2.Example.FromString
         self._records = ArrayRecordDataSource(
             [
                 _WholeFile(str(self._path(index)), 0, file.num_records, file.num_records)
@@ -187,7 +190,7 @@ class FbankShards:
         length = min(self.info.segment_frames, int(self.num_frames[index]) - first_frame)
         try:
             # Parsed by hand: TensorFlow Datasets' own parser takes several times as long as the read.
-            feature = tf_example_pb2.Example.FromString(self._records[record]).features.feature
+            feature = self._parse(self._records[record]).features.feature
             frames = parse_frames(feature, self.info.coding, length)
             place = (feature["utterance"].bytes_list.value[0].decode(), feature["first_frame"].int64_list.value[0])
         except Exception as error:  # whatever damaged bytes lead to; the reader's own errors are untyped

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from jaxtyping import Float, Float64, Int, Shaped
-from scipy.linalg import eigh
 
 from mqmha_jax.atomic import replacing
 from mqmha_jax.errors import UserError
@@ -141,7 +141,7 @@ def fit_lda(
     within = _shrunk(residual.T @ residual / len(vectors), shrinkage)
     _check_rank(np.linalg.eigvalsh(within), "within-speaker")
     between = (offsets * counts[:, None]).T @ offsets / len(vectors)
-    axes = eigh(between, within)[1]  # ascending, of variance 1 within speakers
+    axes = scipy.linalg.eigh(between, within)[1]  # ascending, of variance 1 within speakers
     return AffineMap(mean, axes[:, ::-1][:, :size].copy())
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from jaxtyping import Float, Float64, Int, Int32, Shaped
-from scipy.stats import norm, t
 
 from mqmha_jax.data.lists import number_names
 from mqmha_jax.errors import UserError
@@ -127,11 +127,11 @@ def bootstrap_interval(
     """
     if not 0 < level < 1:
         raise UserError(f"level is {level}; valid: a probability between 0 and 1, both excluded, e.g. 0.95.")
-    half_width = _widening(num_speakers) * t.ppf((1 + level) / 2, max(num_speakers - 1, 1))
+    half_width = _widening(num_speakers) * scipy.stats.t.ppf((1 + level) / 2, max(num_speakers - 1, 1))
     shift = 2 * _normal_rank(replicates, estimates)
     ends = np.empty((*np.shape(estimates), 2))
     for place in np.ndindex(np.shape(estimates)):
-        ranks = norm.cdf(shift[place] + np.array([-half_width, half_width]))
+        ranks = scipy.stats.norm.cdf(shift[place] + np.array([-half_width, half_width]))
         ends[place] = np.quantile(replicates[(slice(None), *place)], ranks)
     return ends
 
@@ -148,7 +148,7 @@ def bootstrap_p_value(
     """
     zero = _normal_rank(replicates, np.zeros_like(estimates))
     distance = np.abs(zero - 2 * _normal_rank(replicates, estimates)) / _widening(num_speakers)
-    return 2 * t.sf(distance, max(num_speakers - 1, 1))
+    return 2 * scipy.stats.t.sf(distance, max(num_speakers - 1, 1))
 
 
 def trial_speakers(
@@ -217,7 +217,7 @@ def _normal_rank(replicates: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Where a value stands among the replicates, as a standard normal deviate; replicates equal to it count half."""
     below = np.mean(replicates < values[None], axis=0) + np.mean(replicates == values[None], axis=0) / 2
     half = 0.5 / len(replicates)
-    return norm.ppf(np.clip(below, half, 1 - half))
+    return scipy.stats.norm.ppf(np.clip(below, half, 1 - half))
 
 
 def _widening(num_speakers: int) -> float:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from jaxtyping import Bool, Float64, Shaped
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit, logit
 
 from mqmha_jax.atomic import write_json
 from mqmha_jax.errors import UserError
@@ -136,15 +135,16 @@ def fit_calibration(
     penalty = np.append(np.full(design.shape[1] - 1, ridge), 0.0)
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (design @ parameters + logit(prior))
-        gradient = -(weight * sign * expit(-margin)) @ design + 2 * penalty * parameters
-        return float(-weight @ log_expit(margin) + penalty @ parameters**2), gradient
+        margin = sign * (design @ parameters + scipy.special.logit(prior))
+        gradient = -(weight * sign * scipy.special.expit(-margin)) @ design + 2 * penalty * parameters
+        return float(-weight @ scipy.special.log_expit(margin) + penalty @ parameters**2), gradient
 
     def curvature(parameters: np.ndarray) -> np.ndarray:
-        posterior = expit(design @ parameters + logit(prior))
+        posterior = scipy.special.expit(design @ parameters + scipy.special.logit(prior))
         return (design * (weight * posterior * (1 - posterior))[:, None]).T @ design + 2 * np.diag(penalty)
 
-    best = minimize(loss, np.zeros(design.shape[1]), jac=True, hess=curvature, method="trust-exact", tol=1e-10).x
+    start = np.zeros(design.shape[1])
+    best = scipy.optimize.minimize(loss, start, jac=True, hess=curvature, method="trust-exact", tol=1e-10).x
     coefficients = best[:-1] / deviation
     return Calibration(
         features=features.names,
@@ -174,7 +174,8 @@ def decision(llr: float, prior: float = 0.5, *, confidence: float = 0.9) -> Deci
         raise UserError(f"confidence is {confidence}; valid: 0.5 (always decide) to less than 1.")
     if np.isnan(llr):
         raise UserError("The log-likelihood ratio is not a number; check the recordings and the calibration.")
-    probability = float(expit(llr + logit(prior)))
+    log_odds = llr + np.log(prior) - np.log1p(-prior)
+    probability = float(np.exp(-np.logaddexp(0, -log_odds)))
     if max(probability, 1 - probability) < confidence:
         return Decision("unsure", probability)
     return Decision("same" if probability >= 0.5 else "different", probability)

@@ -8,9 +8,8 @@ are short forms of them. The bootstrap (``bootstrap.py``) makes one curve per re
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from jaxtyping import Float, Int, Shaped
-from scipy.optimize import isotonic_regression
-from scipy.special import entr
 
 from mqmha_jax.errors import UserError
 
@@ -98,8 +97,8 @@ class DetectionCurve(NamedTuple):
         weight = targets + nontargets
         held = weight > 0  # weighted trials may all be absent from a point
         targets, weight = targets[held], weight[held]
-        share = isotonic_regression(targets / weight, weights=weight).x.clip(0, 1)
-        return float(np.sum(weight * (entr(share) + entr(1 - share))) / 2 / np.log(2))
+        share = scipy.optimize.isotonic_regression(targets / weight, weights=weight).x.clip(0, 1)
+        return float(np.sum(weight * (scipy.special.entr(share) + scipy.special.entr(1 - share))) / 2 / np.log(2))
 
     def _first_above(self) -> int:
         """Index of the first point with miss >= false alarm; at least 1, because at the lowest score miss is 0."""

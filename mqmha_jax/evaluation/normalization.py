@@ -104,9 +104,12 @@ def normalize_scores(
     return sides[0] if len(sides) == 1 else (sides[0] + sides[1]) / 2
 
 
+_units = jax.jit(unit_length)  # one program; bare, each of its operations would be one
+
+
 def centred_units(vectors: Float[np.ndarray, "N E"], mean: Float[np.ndarray, " E"] | None) -> Float32[Array, "N E"]:
     """Embeddings at unit length, on the device, after subtracting the mean ``[E]`` if there is one."""
-    return unit_length(jnp.asarray(vectors if mean is None else vectors - mean[None], jnp.float32))
+    return _units(np.asarray(vectors if mean is None else vectors - mean[None], np.float32))
 
 
 def _tile_statistics(

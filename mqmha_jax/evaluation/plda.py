@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from jaxtyping import Float, Float64, Int, Shaped
-from scipy.linalg import eigh
 
 from mqmha_jax.data.lists import trial_positions
 from mqmha_jax.errors import UserError
@@ -38,7 +38,7 @@ class Plda:
 
     def basis(self) -> tuple[Float64[np.ndarray, " E"], Float64[np.ndarray, "E E"]]:
         """Variances of speakers in the basis where both covariances are diagonal, and the matrix ``[E, E]`` into it."""
-        variances, axes = eigh(self.between, self.within)
+        variances, axes = scipy.linalg.eigh(self.between, self.within)
         return np.maximum(variances, 0), axes
 
     def score_matrix(

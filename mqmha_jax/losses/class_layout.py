@@ -75,9 +75,9 @@ class ClassLayout:
 
         def on_each_device(prototypes: Array, embedding: Array, speaker: Array, shared: Any) -> Any:
             norm = _norm(embedding)
-            if self.chunk:  # said once here, a gradient is summed over the devices once, not once for every chunk
-                prototypes = lax.pcast(prototypes, DATA, to="varying")
-                embedding = lax.pcast(embedding, MODEL, to="varying")
+            # Said once here, a gradient is summed over the devices once, and not once for every chunk.
+            prototypes = lax.pcast(prototypes, DATA, to="varying")
+            embedding = lax.pcast(embedding, MODEL, to="varying")
             first = lax.axis_index(MODEL) * len(prototypes)
             local = self._local(ClassSlice(embedding, prototypes, speaker, self.num_classes, first))
             return loss(ShardedClasses(local, MODEL), norm, shared)

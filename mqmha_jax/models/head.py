@@ -41,15 +41,43 @@ def nearest_cosines(embedding: Float[Array, "B E"], prototypes: Float[Array, "C 
       ``max_k cos(embedding, prototypes[:, k])``, of the precision of the arguments on every device. The gradient goes
       to the nearest sub-centre only, the first of them on a tie.
     """
-    embedding = unit_length(embedding)
-    prototypes = unit_length(prototypes)
-    # One sub-centre after another: all that the backward pass keeps is which one was nearer, one byte per pair,
-    # where a maximum over [B, C, K] would keep the cosines themselves and their gradient.
-    nearest = _products(embedding, prototypes[:, 0])
+    return _nearest(unit_length(embedding), prototypes)
+
+
+@jax.custom_vjp
+def _nearest(unit: Float[Array, "B E"], prototypes: Float[Array, "C K E"]) -> Float[Array, "B C"]:
+    return _nearest_forward(unit, prototypes)[0]
+
+
+def _nearest_forward(unit: Array, prototypes: Array) -> tuple[Array, tuple[Array, ...]]:
+    # The prototypes are the largest array of a training step. Their lengths divide the products instead of making
+    # prototypes of unit length, and one sub-centre is compared after another: what is kept beside the result is which
+    # one was nearest, a byte per pair.
+    inverse_length = lax.rsqrt(jnp.maximum((prototypes * prototypes).sum(axis=-1), _SQUARED_NORM_FLOOR))
+    nearest = _products(unit, prototypes[:, 0]) * inverse_length[None, :, 0]
+    which = jnp.zeros_like(nearest, jnp.int8 if prototypes.shape[1] < 128 else jnp.int32)
     for k in range(1, prototypes.shape[1]):
-        cosines = _products(embedding, prototypes[:, k])
-        nearest = jnp.where(cosines > nearest, cosines, nearest)
-    return nearest
+        cosines = _products(unit, prototypes[:, k]) * inverse_length[None, :, k]
+        nearer = cosines > nearest
+        nearest, which = jnp.where(nearer, cosines, nearest), jnp.where(nearer, k, which)
+    return nearest, (unit, prototypes, inverse_length, nearest, which)
+
+
+def _nearest_backward(kept: tuple[Array, ...], gradient: Float[Array, "B C"]) -> tuple[Array, Array]:
+    unit, prototypes, inverse_length, nearest, which = kept
+    to_unit, to_prototypes = jnp.zeros_like(unit), []
+    for k in range(prototypes.shape[1]):
+        own = jnp.where(which == k, gradient, 0)
+        scaled = own * inverse_length[None, :, k]
+        to_unit += jnp.einsum("bc,ce->be", scaled, prototypes[:, k], precision=lax.Precision.HIGHEST)
+        across = jnp.einsum("bc,be->ce", scaled, unit, precision=lax.Precision.HIGHEST)
+        # A longer prototype has the same cosine: what points along it is taken out of its gradient.
+        along = (own * nearest).sum(axis=0) * inverse_length[:, k] ** 2
+        to_prototypes.append(across - along[:, None] * prototypes[:, k])
+    return to_unit, jnp.stack(to_prototypes, axis=1)
+
+
+_nearest.defvjp(_nearest_forward, _nearest_backward)
 
 
 def blended_cosines(

@@ -10,6 +10,7 @@ from flax import linen as nn
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
+from mqmha_jax.hardware import ANY, Hardware
 from mqmha_jax.models.folding import Folded
 
 
@@ -21,14 +22,13 @@ class Compute:
       dtype: type of the activations.
       batch_norm_groups: groups of a batch with normalisation statistics of their own.
       rematerialize: compute the inside of each block again for the gradient instead of keeping it.
-      lanes: channels that a vector of the hardware holds; narrower arrays are folded until they fill it
-        (``models/folding.py``). The result is the same.
+      hardware: what it is computed on.
     """
 
     dtype: Any = jnp.float32
     batch_norm_groups: int = 1
     rematerialize: bool = False
-    lanes: int = 1
+    hardware: Hardware = ANY
 
 
 MOMENTUM = 0.9  # the share of the old running statistics that one step keeps (PyTorch calls this 0.1)

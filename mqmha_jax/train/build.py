@@ -51,7 +51,7 @@ class Seeded:
     @functools.cached_property
     def _array(self) -> jax.Array:
         seed = np.asarray(self.seed % 2**32, np.uint32)  # all that a key takes of it
-        return jax.make_array_from_callback((), parallel.replicated(self.mesh), lambda _: seed)
+        return jax.make_array_from_process_local_data(parallel.replicated(self.mesh), seed)
 
     @property
     def _abstract(self) -> jax.ShapeDtypeStruct:
@@ -97,7 +97,7 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
     parallel.check_classes(ClassLayout(num_speakers).num_rows, mesh)
     _check_groups(config)
     _check_pairs(config)
-    net = build_speaker_net(config.model, lanes=parallel.vector_lanes(mesh.devices.flat[0]))
+    net = build_speaker_net(config.model, parallel.hardware(mesh))
     loss = build_loss(
         config.loss,
         num_speakers=num_speakers,

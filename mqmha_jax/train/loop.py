@@ -30,7 +30,7 @@ from mqmha_jax.train.signals import stop_on_signal
 from mqmha_jax.train.skipped import SkippedSteps
 from mqmha_jax.train.start import started
 from mqmha_jax.train.state import TrainState
-from mqmha_jax.train.watchdog import report_stall
+from mqmha_jax.train.watchdog import Watchdog
 from mqmha_jax.train.workdir import claimed
 from mqmha_jax.types import Batch
 
@@ -94,11 +94,10 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         stop_on_signal() as stop_requested,
     ):
         # ---- restore
-        state = training.init()
         if checkpoints.latest_step is not None:
-            state = checkpoints.restore(state)
+            state = checkpoints.restore(training.state)
         else:
-            state = started(state, config.start, shards.speakers)
+            state = started(training.init(), config.start, shards.speakers)
         step = first_step = int(state.step)
 
         # ---- steps
@@ -107,8 +106,11 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         with (
             _batches(config, shards, disturbances, first_step) as batches,
             MetricsLog(workdir, first_step=first_step, enabled=first) as log,
+            Watchdog(config.train.stall_seconds, log) as watchdog,
             Profile(workdir, config.train, enabled=first) as profile,
             tqdm(total=config.train.steps, initial=first_step, unit="step", disable=not (progress and first)) as bar,
+            # In a step only its batch goes to the devices and only measurements come back, both by explicit calls.
+            jax.transfer_guard("disallow"),
         ):
             skipped = SkippedSteps(config, shards, log)
             if dev and step == 0:
@@ -118,7 +120,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
             stopping = False
             while step < config.train.steps and not stopping:
                 profile.before(step + 1)
-                with clock.waiting_for_data(), report_stall(config.train.stall_seconds, step + 1, log):
+                with clock.waiting_for_data(), watchdog.waiting(step + 1):
                     batch = next(batches)
                 # A request to stop travels with the step, so that all processes stop after the same one.
                 stop = any_process(stop_requested(), mesh)
@@ -140,19 +142,20 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
                 latest_eer = None
                 if dev and due.evaluate:
                     with clock.paused():
-                        best = float(state.counters["best_eer"])
+                        best = float(jax.device_get(state.counters["best_eer"]))
                         state, latest_eer = _evaluate(dev, config, training, state, log)
                         shown["EER"] = f"{latest_eer:.2%}"
                 is_best = latest_eer is not None and latest_eer < best and config.train.keep_best > 0
                 if due.checkpoint or is_best:
-                    checkpoints.save(state, eer=latest_eer)
+                    with jax.transfer_guard("allow"):
+                        checkpoints.save(state, eer=latest_eer)
                 profile.after(step, state)
                 bar.set_postfix(shown, refresh=False)
                 bar.update()
             for done in jax.device_get(list(running)):
                 skipped.check(done.step, done.metrics)
-            checkpoints.save(state)
-            checkpoints.wait()
+        checkpoints.save(state)
+        checkpoints.wait()
     return TrainResult(step=step, finished=step >= config.train.steps, data_wait=clock.data_wait)
 
 
@@ -206,11 +209,15 @@ def _evaluate(
     dev: DevList, config: Config, training: Training, state: TrainState, log: MetricsLog
 ) -> tuple[TrainState, float]:
     """The dev list's EER, logged; the state with the best one so far and what a plateau does to the rate."""
-    result = dev.evaluate(training.net, state.network(), training.mesh)
-    counters = after_evaluation(config.optimizer, state.counters, result.eer)
-    values = {"eer": result.eer, "min_dcf": result.min_dcf[0.01], "best_eer": float(counters["best_eer"])}
-    log.write(int(state.step), "dev", values)
-    return state.replace(counters=parallel.lay(counters, state.counters)), result.eer
+    with jax.transfer_guard("allow"):
+        result = dev.evaluate(training.net, state.network(), training.mesh)
+        counters = _after_evaluation(config.optimizer, state.counters, result.eer)
+        values = {"eer": result.eer, "min_dcf": result.min_dcf[0.01], "best_eer": float(counters["best_eer"])}
+        log.write(int(state.step), "dev", values)
+        return state.replace(counters=parallel.lay(counters, state.counters)), result.eer
+
+
+_after_evaluation = jax.jit(after_evaluation, static_argnums=0)  # one program in place of ten
 
 
 def _memory() -> dict[str, float]:

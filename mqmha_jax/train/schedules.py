@@ -65,7 +65,7 @@ def margin_progress(config: LossConfig, steps: int) -> Schedule:
     return progress
 
 
-def after_evaluation(config: OptimizerConfig, counters: dict[str, Any], eer: float) -> dict[str, Any]:
+def after_evaluation(config: OptimizerConfig, counters: dict[str, Any], eer: Float[ArrayLike, ""]) -> dict[str, Any]:
     """The counters after a dev evaluation: the best EER, and the rate that a plateau lowers.
 
     Args:

@@ -11,6 +11,8 @@ from pydantic import PositiveFloat, PositiveInt
 
 from mqmha_jax.errors import UserError
 
+_INIT = nn.initializers.lecun_normal(batch_axis=(0, 1))
+
 
 class MQMHA(nn.Module):
     """Weighted means and standard deviations, with weights that every (query, head) pair learns for itself.
@@ -72,50 +74,56 @@ class MQMHA(nn.Module):
         frames = jnp.where(valid, frames, 0)
         centre = lax.stop_gradient(frames.sum(axis=1) / count)
         centred = jnp.where(valid, frames - centre[:, None], 0)
-        frames = frames.reshape(batch_size, num_frames, self.heads, head_dim)
-        centred = centred.reshape(frames.shape)
+        frames, centred = (
+            x.reshape(batch_size, num_frames, self.heads, head_dim).swapaxes(1, 2) for x in (frames, centred)
+        )
 
-        weights = self._weights(self._with_context(frames, centred, count) if self.context else frames, mask, head_dim)
-        if self.channel_wise:
-            average = "btqhd,bthd->bqhd"
-        else:
-            weights, average = weights[..., 0], "btqh,bthd->bqhd"
-        offset = jnp.einsum(average, weights, centred)
+        # What all frames have in common cancels in the softmax over a single layer's scores.
+        seen = centred if self.layers == 1 else frames
+        if self.context:
+            seen = self._with_context(frames, centred, count)
+        weights = self._weights(seen, mask, head_dim)
+        average = "bhtqd,bhtd->bhqd" if self.channel_wise else "bhtq,bhtd->bhqd"
+        offset, square = (jnp.einsum(average, weights, x).swapaxes(1, 2) for x in (centred, centred * centred))
         mean = offset + centre.reshape(batch_size, 1, self.heads, head_dim)
         if not self.deviation:
             return mean.reshape(batch_size, -1)
-        variance = jnp.einsum(average, weights, centred * centred) - offset * offset
+        variance = square - offset * offset
         std = jnp.sqrt(jnp.maximum(variance, self.variance_floor))
         return jnp.stack([mean, std], axis=-2).reshape(batch_size, -1)
 
     def _with_context(
-        self, frames: Float[Array, "B t H d"], centred: Float[Array, "B t H d"], count: Float[Array, "B 1"]
-    ) -> Float[Array, "B t H 3*d"]:
+        self, frames: Float[Array, "B H t d"], centred: Float[Array, "B H t d"], count: Float[Array, "B 1"]
+    ) -> Float[Array, "B H t 3*d"]:
         """Frames, and beside each the utterance's mean and standard deviation."""
-        mean = frames.sum(axis=1) / count[..., None]
-        std = jnp.sqrt(jnp.maximum((centred * centred).sum(axis=1) / count[..., None], self.variance_floor))
-        everywhere = [jnp.broadcast_to(x[:, None], frames.shape) for x in (mean, std)]
+        mean = frames.sum(axis=2) / count[..., None]
+        std = jnp.sqrt(jnp.maximum((centred * centred).sum(axis=2) / count[..., None], self.variance_floor))
+        everywhere = [jnp.broadcast_to(x[:, :, None], frames.shape) for x in (mean, std)]
         return jnp.concatenate([frames, *everywhere], axis=-1)
 
     def _weights(
-        self, frames: Float[Array, "B t H i"], mask: Bool[Array, "B t"], head_dim: int
-    ) -> Float[Array, "B t Q H o"]:
-        """Attention weights that sum to one over the valid frames; ``o`` is 1 or ``head_dim``."""
+        self, frames: Float[Array, "B H t i"], mask: Bool[Array, "B t"], head_dim: int
+    ) -> Float[Array, "B H t *weights"]:
+        """Attention weights that sum to one over the valid frames: ``Q``, or ``Q`` times ``head_dim`` of them."""
         groups = (self.queries, self.heads)
         width = frames.shape[-1]
         num_scores = head_dim if self.channel_wise else 1
-        init = nn.initializers.lecun_normal(batch_axis=(0, 1))
         if self.layers == 2:
             shape = (*groups, width, self.bottleneck)
-            hidden = nn.Einsum(shape, "bthd,qhdo->btqho", self.use_bias, kernel_init=init, name="hidden")(frames)
+            hidden = nn.Einsum(shape, "bhtd,qhdo->btqho", self.use_bias, kernel_init=_INIT, name="hidden")(frames)
             shape = (*groups, self.bottleneck, num_scores)
-            score = nn.Einsum(shape, "btqhi,qhio->btqho", False, kernel_init=init, name="score")
+            score = nn.Einsum(shape, "btqhi,qhio->bhtqo", False, kernel_init=_INIT, name="score")
             scores = score(jnp.tanh(hidden))
-        else:
+        elif self.channel_wise:
             shape = (*groups, width, num_scores)
-            scores = nn.Einsum(shape, "bthd,qhdo->btqho", False, kernel_init=init, name="score")(frames)
+            scores = nn.Einsum(shape, "bhtd,qhdo->bhtqo", False, kernel_init=_INIT, name="score")(frames)
+        else:
+            scores = _Scores(self.queries, name="score")(frames)
         lowest = jnp.finfo(scores.dtype).min  # finite, so that an utterance without valid frames makes no NaN
-        return jax.nn.softmax(jnp.where(mask[:, :, None, None, None], scores, lowest), axis=1)
+        if not self.channel_wise:
+            scores = scores[..., 0]
+        valid = mask.reshape(len(mask), 1, -1, *[1] * (scores.ndim - 3))
+        return jax.nn.softmax(jnp.where(valid, scores, lowest), axis=2)
 
     def _check_heads(self, num_channels: int) -> None:
         if num_channels % self.heads == 0:
@@ -126,3 +134,17 @@ class MQMHA(nn.Module):
             f"Pooling 'mqmha': heads = {self.heads} does not divide the encoder's D = {num_channels} channels. "
             f"Nearby divisors of {num_channels}: {', '.join(map(str, nearest))}."
         )
+
+
+class _Scores(nn.Module):
+    """One score per frame from each (query, head) pair: an affine map without bias."""
+
+    queries: int
+
+    @nn.compact
+    def __call__(self, frames: Float[Array, "B H t d"]) -> Float[Array, "B H t Q 1"]:
+        batch_size, heads, _, width = frames.shape
+        kernel = self.param("kernel", _INIT, (self.queries, heads, width, 1), jnp.float32)
+        # Repeated for every utterance, it meets the frames where they lie; else XLA:CPU turns them round first.
+        kernels = jnp.broadcast_to(kernel[..., 0].transpose(1, 2, 0)[None], (batch_size, heads, width, self.queries))
+        return (frames @ kernels)[..., None]

@@ -1,0 +1,44 @@
+"""The size of head and loss and their numbers: what every contender of ``head.py`` is given."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+
+SUB_CENTRES, SCALE, MARGIN, TOP_K, PENALTY = 3, 36.0, 0.2, 5, 0.06
+
+
+class HeadSize(NamedTuple):
+    """How much is computed.
+
+    Attributes:
+      classes: C.
+      batch_size: B.
+      embedding_dim: E.
+    """
+
+    classes: int
+    batch_size: int
+    embedding_dim: int
+
+    def arguments(self) -> list[str]:
+        """The command line that ``size_options`` reads back."""
+        return [f"--{name.replace('_', '-')}={value}" for name, value in self._asdict().items()]
+
+
+def size_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a :class:`HeadSize`."""
+    for name in reversed(HeadSize._fields):
+        command = click.option(f"--{name.replace('_', '-')}", type=click.IntRange(1), required=True)(command)
+    return command
+
+
+def random_task(size: HeadSize, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Embeddings ``[B,E]``, prototypes ``[rows,K,E]``, of which those from C on are zero, and speakers ``[B]``."""
+    rng = np.random.default_rng(0)
+    embedding = rng.standard_normal((size.batch_size, size.embedding_dim), np.float32)
+    speaker = rng.integers(size.classes, size=size.batch_size).astype(np.int32)
+    prototypes = np.zeros((rows, SUB_CENTRES, size.embedding_dim), np.float32)
+    rng.standard_normal(dtype=np.float32, out=prototypes[: size.classes])
+    return embedding, prototypes, speaker

@@ -1,0 +1,63 @@
+"""Seconds by kind of operation of a compiled program on a CPU, from a profile of it."""
+
+import collections
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from jax.profiler import ProfileData
+
+from mqmha_jax.plan.hlo import Instruction, Program, parse_hlo
+
+_LARGEST_KERNEL = 8  # a convolution with a larger window is a weight gradient, whose window is the image
+_OF_CONVOLUTION = "/conv/"  # the layer, in the name of what a gradient of our own is computed by
+
+
+def operation_seconds(hlo: str, run: Callable[[], object]) -> dict[str, float]:
+    """Where the time goes.
+
+    Args:
+      hlo: text of the compiled program.
+      run: runs it to the end, any number of times.
+
+    Returns:
+      Seconds by kind. Operations run beside each other, so the sum can exceed the time that passed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run()
+        profile = ProfileData.from_file(str(next(Path(folder).rglob("*.xplane.pb"))))
+    program = parse_hlo(hlo)
+    kinds = {name: _kind(instruction, program) for name, instruction in program.computations[program.entry].items()}
+    seconds: dict[str, float] = collections.defaultdict(float)
+    for plane in profile.planes:
+        for line in plane.lines:
+            for event in line.events:
+                operation = dict(event.stats).get("hlo_op")
+                if operation in kinds:  # others run inside of these, in the body of a loop
+                    seconds[kinds[operation]] += event.duration_ns / 1e9
+    return dict(seconds)
+
+
+def _kind(instruction: Instruction, program: Program) -> str:
+    """What an instruction of the entry computation does, by what is inside of it."""
+    inside = [instruction, *(part for name in instruction.called() for part in program.computations[name].values())]
+    opcodes = {part.opcode for part in inside}
+    for part in inside:
+        if part.opcode == "convolution":
+            return _kind_of_convolution(part)
+    if instruction.opcode == "while" and _OF_CONVOLUTION in instruction.attributes:
+        return "convolution, weight gradient"
+    if "dot" in opcodes:
+        return "matrix product"
+    if instruction.name.startswith(("transpose", "copy")):
+        return "element-wise, into another layout"
+    return "reduction" if opcodes & {"reduce", "reduce-window"} else "element-wise"
+
+
+def _kind_of_convolution(convolution: Instruction) -> str:
+    window = convolution.attributes.partition("window={size=")[2].partition(" ")[0].partition("}")[0]
+    if max(int(size) for size in window.split("x")) > _LARGEST_KERNEL:
+        return "convolution, weight gradient"
+    return "convolution, input gradient" if "transpose(" in convolution.attributes else "convolution, forward"

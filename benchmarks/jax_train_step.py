@@ -1,0 +1,128 @@
+"""The train step of ``train_step.py`` as the package runs it; a process of its own, see ``turns.py``.
+
+    echo "steps 5" | python benchmarks/jax_train_step.py --batch-size 16 [--encoder resnet101]
+
+Nothing is written anew here: ``build_training`` builds what ``mqmha train`` builds from
+configs/voxceleb_resnet34_mqmha.py, on one device.
+"""
+
+import time
+from typing import Any
+
+import click
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax_operations import operation_seconds
+from train_step_size import LEARNING_RATE, StepSize, random_batch, size_options
+from turns import peak_process_bytes, take_turns
+
+from configs.voxceleb_resnet34_mqmha import CONFIG
+from mqmha_jax import parallel
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import with_overrides
+from mqmha_jax.train.build import Training, build_training
+from mqmha_jax.train.state import TrainState
+
+
+@click.command(context_settings={"show_default": True})
+@size_options()
+@click.option("--encoder", default="resnet34", help="One of the package's.")
+@click.option("--parameters", type=click.Path(dir_okay=False), help="Write the initial ones to this .npz file.")
+def main(encoder: str, parameters: str | None, **size: Any) -> None:
+    """Make the first step, then take turns."""
+    step_size = StepSize(**size)
+    config = step_config(step_size, encoder)
+    mesh = parallel.device_mesh(config.mesh, jax.devices()[:1])
+    training = build_training(config, num_speakers=step_size.classes, mesh=mesh)
+    state = training.init()
+    arrays = flat_parameters(state, step_size.classes)
+    if parameters:
+        np.savez(parameters, **arrays)
+    num_parameters = sum(array.size for array in arrays.values())
+    del arrays
+    batch = parallel.place_batch(random_batch(step_size), mesh)
+
+    def steps(count: int) -> dict[str, Any]:
+        nonlocal state
+        start = time.perf_counter()
+        losses = []
+        for _ in range(count):
+            state, metrics = training.step(state, batch)
+            losses.append(metrics["loss"])
+        jax.block_until_ready((state, losses))
+        seconds = (time.perf_counter() - start) / count
+        return {"seconds_per_step": seconds, "losses": [float(loss) for loss in losses], "peak_bytes": peak_bytes()}
+
+    first = steps(1)
+    opening = {
+        "version": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "first_step_seconds": first["seconds_per_step"],
+        "first_loss": first["losses"][0],
+        "parameters": num_parameters,
+        "flops_per_step": _flops(training),
+    }
+
+    def operations(count: int) -> dict[str, float]:
+        seconds = operation_seconds(training.lower().compile().as_text(), lambda: steps(count))
+        return {kind: value / count for kind, value in seconds.items()}
+
+    def matmul(size: int) -> dict[str, float]:
+        return matmul_speed(size, step_size.dtype)
+
+    take_turns(opening, {"steps": steps, "matmul": matmul, "operations": operations})
+
+
+def step_config(size: StepSize, encoder: str) -> Config:
+    """The paper's experiment at another size, with margin, penalty and learning rate of their full values at once."""
+    overrides = [
+        f"data.batch_size={size.batch_size}",
+        f"data.crop_frames={size.frames}",
+        f"fbank.num_mel_bins={size.bins}",
+        "fbank.use_energy=false",
+        f"model.compute_dtype={size.dtype}",
+        "loss.margin_start=0",
+        "loss.margin_end=0",
+        "optimizer.schedule=constant",
+        "optimizer.warmup=0",
+        f"optimizer.learning_rate={LEARNING_RATE}",
+    ]
+    if encoder != "resnet34":
+        overrides.append(f"model.encoder={encoder}")
+    return with_overrides(CONFIG, overrides)
+
+
+def flat_parameters(state: TrainState, classes: int) -> dict[str, np.ndarray]:
+    """Parameters by path, without the rows that pad the prototypes."""
+    leaves = jax.tree_util.tree_leaves_with_path({**state.params["net"], "head": state.params["head"]})
+    arrays = {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
+    return arrays | {"head/prototypes": arrays["head/prototypes"][:classes]}
+
+
+def _flops(training: Training) -> float:
+    """Of one step, as XLA counts them; in the form for TPUs, which has no loops, whose passes it would count as one."""
+    traced = training.step.trace(training.state, training.batch)
+    return traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+
+
+def peak_bytes() -> int:
+    """Of the device's memory where it keeps count, of the process on a CPU."""
+    statistics = jax.devices()[0].memory_stats()
+    return statistics["peak_bytes_in_use"] if statistics else peak_process_bytes()
+
+
+def matmul_speed(size: int, dtype: str) -> dict[str, float]:
+    """FLOP/s of a square matrix product."""
+    a = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
+    product = jax.jit(jnp.matmul)
+    seconds = []
+    for _ in range(11):
+        start = time.perf_counter()
+        jax.block_until_ready(product(a, a))
+        seconds.append(time.perf_counter() - start)
+    return {"flops_per_second": 2 * size**3 / float(np.median(seconds[1:]))}
+
+
+if __name__ == "__main__":
+    main()

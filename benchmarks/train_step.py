@@ -1,0 +1,204 @@
+"""The whole train step beside the same network in PyTorch: utterances a second, memory, seconds to the first step.
+
+    python benchmarks/train_step.py --torch-python TORCH_ENVIRONMENT/bin/python             # a small batch on a CPU
+    python benchmarks/train_step.py --batch-sizes 64,256,1024 --dtype bfloat16 --compile default --steps 30
+    python benchmarks/train_step.py --check --classes 500                                   # do both compute the same?
+    python benchmarks/train_step.py --operations 2                                          # where a CPU's time goes
+    python benchmarks/train_step.py --encoder resnet101                                     # ours alone
+
+ResNet34, MQMHA, 3 sub-centres, inter-topK penalty; ours is the package's own step (``jax_train_step.py``), the peer is
+written as one would in PyTorch (``torch_train_step.py``; it needs torch, numpy and click). Every contender is a process
+of its own on the same device, and they take turns. Peak memory is the device's, on a CPU that of the whole process.
+
+FLOPs are those of XLA's ``cost_analysis`` of our step before compilation, for both sides; the share of the peak is
+against the faster one of the two libraries' own products of two square matrices on the device. The result is appended
+to results/train_step.jsonl.
+"""
+
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+from record import keep
+from train_step_size import StepSize, size_options
+from turns import Contender, ContenderError
+
+HERE = Path(__file__).parent
+_MATMUL_SIZE = {"cpu": 2048, "other": 8192}
+_TOLERANCES = (2e-5, 1e-3)  # relative, of the first float32 loss and of that after an update, which rounding moves far
+# A first step compiles, whatever this machine compiled before; JAX must leave memory of a shared card to the others.
+_ENVIRONMENT = {
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
+    "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "PYTHONPATH": str(HERE.parent),
+}
+_ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@click.command(context_settings={"show_default": True})
+@size_options(one_batch=False)
+@click.option("--batch-sizes", default="8", help="Separated by commas.")
+@click.option("--encoder", default="resnet34", help="Others than resnet34 are measured without a peer.")
+@click.option(
+    "--torch-python",
+    type=click.Path(exists=True, dir_okay=False),
+    default=sys.executable,
+    help="An interpreter that has torch, numpy and click.",
+)
+@click.option(
+    "--compile",
+    "compile_modes",
+    multiple=True,
+    type=click.Choice(["default", "reduce-overhead", "max-autotune"]),
+    help="Also the peer with torch.compile in this mode; can be repeated.",
+)
+@click.option(
+    "--layout",
+    "layouts",
+    multiple=True,
+    type=click.Choice(["channels_last", "contiguous"]),
+    default=["channels_last"],
+    help="Of the peer's maps; both can be given.",
+)
+@click.option("--threads", type=click.IntRange(0), default=0, help="Of the peer on a CPU; 0: torch decides.")
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Turns of each.")
+@click.option("--steps", type=click.IntRange(1), default=2, help="Per turn.")
+@click.option("--operations", type=click.IntRange(0), default=0, help="Profile so many steps by operation, on a CPU.")
+@click.option("--check", is_flag=True, help="Compare losses and parameters from the same start, on the CPU.")
+def main(
+    batch_sizes: str,
+    encoder: str,
+    torch_python: str,
+    compile_modes: tuple[str, ...],
+    layouts: tuple[str, ...],
+    threads: int,
+    rounds: int,
+    steps: int,
+    operations: int,
+    check: bool,
+    **size: Any,
+) -> None:
+    """Measure, print and record."""
+    sizes = [StepSize(batch_size, **size) for batch_size in _numbers(batch_sizes)]
+    peers = {}
+    for layout in layouts:
+        peer = [torch_python, str(HERE / "torch_train_step.py"), f"--threads={threads}", f"--layout={layout}"]
+        peers[f"torch {layout}"] = peer
+        peers |= {f"torch {layout}, compile {mode}": [*peer, f"--compile={mode}"] for mode in compile_modes}
+    commands = {"mqmha_jax": [sys.executable, str(HERE / "jax_train_step.py"), f"--encoder={encoder}"]}
+    if encoder == "resnet34":
+        commands |= peers
+    elif check:
+        raise click.UsageError(f"--check compares with the peer, which is a resnet34; leave out --encoder={encoder}.")
+    try:
+        for step_size in sizes:
+            if check:
+                _check(step_size, commands["mqmha_jax"], peers[f"torch {layouts[0]}"])
+                continue
+            figures = _measure(step_size, commands, rounds, steps, operations)
+            _show(step_size, figures)
+            keep("train_step", {"encoder": encoder, **step_size._asdict(), "contenders": figures})
+    except ContenderError as error:
+        raise click.ClickException(f"A contender {error}") from error
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise click.BadParameter(
+            f"{text!r} is not a list of batch sizes; write e.g. 8,16,32.", param_hint="--batch-sizes"
+        )
+    return numbers
+
+
+def _measure(
+    size: StepSize, commands: dict[str, list[str]], rounds: int, steps: int, operations: int
+) -> dict[str, dict[str, Any]]:
+    """Starts the contenders one after another, so that each compiles alone, and lets them take turns."""
+    figures: dict[str, dict[str, Any]] = {}
+    turns: dict[str, list[dict[str, Any]]] = {}
+    with ExitStack() as stack:
+        running: dict[str, Contender] = {}
+        for name, command in commands.items():
+            contender = stack.enter_context(Contender([*command, *size.arguments()], _ENVIRONMENT))
+            try:
+                figures[name] = contender.answer()
+                contender.ask("steps", 1)  # warm-up: the second step may still allocate
+            except ContenderError as error:
+                figures[name] = {"failed": str(error)}
+                continue
+            running[name], turns[name] = contender, []
+        for _ in range(rounds):
+            for name, contender in running.items():
+                turns[name].append(contender.ask("steps", steps))
+        for name, contender in running.items():
+            matmul_size = _MATMUL_SIZE["cpu" if figures[name]["device"].startswith("cpu") else "other"]
+            figures[name] |= {
+                "seconds_per_step": [round(turn["seconds_per_step"], 5) for turn in turns[name]],
+                "utterances_per_second": size.batch_size
+                / statistics.median(turn["seconds_per_step"] for turn in turns[name]),
+                "peak_bytes": turns[name][-1]["peak_bytes"],
+                "matmul_flops_per_second": contender.ask("matmul", matmul_size)["flops_per_second"],
+            }
+            if operations:
+                figures[name]["operation_seconds"] = contender.ask("operations", operations)
+    return figures
+
+
+def _show(size: StepSize, figures: dict[str, dict[str, Any]]) -> None:
+    measured = {name: figure for name, figure in figures.items() if "failed" not in figure}
+    ours = measured.get("mqmha_jax")
+    click.echo(f"\nbatch {size.batch_size}, {size.frames} frames of {size.bins}, {size.classes} classes, {size.dtype}")
+    for name in figures.keys() - measured.keys():
+        click.echo(f"{name}: {figures[name]['failed']}")
+    if not ours:
+        return
+    flops = ours["flops_per_step"] / size.batch_size
+    peak = max(figure["matmul_flops_per_second"] for figure in measured.values())
+    click.echo(
+        f"{ours['device']}; {flops / 1e9:.1f} GFLOP per utterance; matmul peak {peak / 1e12:.3g} TFLOP/s; "
+        f"{ours['parameters']:,} parameters"
+    )
+    click.echo(f"{'':40} utterances/s   of ours   of peak   peak memory   first step")
+    for name, figure in measured.items():
+        speed = figure["utterances_per_second"]
+        click.echo(
+            f"{name:40} {speed:12.2f} {speed / ours['utterances_per_second']:9.2f} {speed * flops / peak:9.1%} "
+            f"{figure['peak_bytes'] / 1e9:10.2f} GB {figure['first_step_seconds']:10.1f} s"
+        )
+    for name, figure in measured.items():
+        seconds = figure.get("operation_seconds", {})
+        for kind in sorted(seconds, key=seconds.__getitem__, reverse=True):
+            share = seconds[kind] / sum(seconds.values())
+            click.echo(f"{name:40} {kind:34} {seconds[kind] * 1e3:9.0f} ms {share:7.1%}")
+
+
+def _check(size: StepSize, ours: list[str], peer: list[str]) -> None:
+    """Whether both start from the same parameters and see the same losses, also after they learnt from them."""
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = f"--parameters={Path(folder) / 'parameters.npz'}"
+        answers = []
+        for command in (ours, peer):  # ours writes the parameters that the peer reads
+            with Contender([*command, parameters, *size.arguments()], _ENVIRONMENT | _ON_CPU) as contender:
+                opening = contender.answer()
+                answers.append((opening["parameters"], [opening["first_loss"], *contender.ask("steps", 1)["losses"]]))
+    (our_number, our_losses), (peer_number, peer_losses) = answers
+    differences = [abs(a - b) / abs(b) for a, b in zip(our_losses, peer_losses, strict=True)]
+    click.echo(f"batch {size.batch_size}: {our_number:,} and {peer_number:,} parameters")
+    for a, b, difference in zip(our_losses, peer_losses, differences, strict=True):
+        click.echo(f"loss {a:.6f} and {b:.6f}, {difference:.1e} apart")
+    near = all(difference <= allowed for difference, allowed in zip(differences, _TOLERANCES, strict=True))
+    if our_number != peer_number or not near:
+        raise click.ClickException("The two do not compute the same; their speeds can not be compared.")
+
+
+if __name__ == "__main__":
+    main()

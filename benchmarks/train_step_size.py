@@ -1,0 +1,66 @@
+"""The size of a train step and its batch: what every contender of ``train_step.py`` is given."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+
+LEARNING_RATE = 1e-4  # constant and small, so that all contenders' losses after an update are comparable
+
+
+class StepSize(NamedTuple):
+    """How much one step computes.
+
+    Attributes:
+      batch_size: utterances.
+      classes: speakers of the head.
+      frames: per utterance.
+      bins: mel bands per frame.
+      dtype: type of the encoder's activations.
+    """
+
+    batch_size: int
+    classes: int
+    frames: int
+    bins: int
+    dtype: str
+
+    def arguments(self) -> list[str]:
+        """The command line that ``size_options`` reads back."""
+        return [f"--{name.replace('_', '-')}={value}" for name, value in self._asdict().items()]
+
+
+def size_options(*, one_batch: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of a :class:`StepSize`.
+
+    Args:
+      one_batch: with ``--batch-size``; the driver has several in an option of its own.
+    """
+    options = [
+        click.option("--classes", type=click.IntRange(6), default=17_982, help="Speakers of the head."),
+        click.option("--frames", type=click.IntRange(8), default=200, help="Per utterance."),
+        click.option("--bins", type=click.IntRange(8), default=80, help="Mel bands per frame."),
+        click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Of activations."),
+    ]
+    if one_batch:
+        options.append(click.option("--batch-size", type=click.IntRange(1), default=8, help="Utterances."))
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def random_batch(size: StepSize) -> dict[str, np.ndarray]:
+    """Frames with an offset, as a channel leaves it, and speakers; the same numbers at every call."""
+    rng = np.random.default_rng(0)
+    frames = rng.standard_normal((size.batch_size, size.frames, size.bins), np.float32) + np.float32(3)
+    return {
+        "fbank": frames.astype(np.float16),
+        "num_frames": np.full(size.batch_size, size.frames, np.int32),
+        "speaker": rng.integers(size.classes, size=size.batch_size, dtype=np.int32),
+        "example": np.arange(size.batch_size, dtype=np.uint32),
+    }
