@@ -25,7 +25,7 @@ _AMOUNT = r"([\d.]+)([KMGT]?)"
 _TOO_MANY_TEMPORARIES = re.compile(rf"for HLO temporaries \({_AMOUNT}\) exceeds available HBM \({_AMOUNT}\)")
 _TOO_MUCH = re.compile(rf"Used {_AMOUNT} of {_AMOUNT} hbm")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_VERSION = 1  # of the counting: an answer counted otherwise is not used
+_VERSION = 2  # of the counting: an answer counted otherwise is not used
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,13 +17,15 @@ def count_hbm_bytes(program: Program) -> int:
     the arithmetic do not count.
     """
     return sum(
-        program.runs[name] * _instruction_bytes(instruction, program.computations[name], program)
+        program.runs[name] * instruction_bytes(instruction, program.computations[name], program)
         for name, instruction in program.instructions()
         if name not in program.fused
     )
 
 
-def _instruction_bytes(instruction: Instruction, computation: Computation, program: Program) -> int:
+def instruction_bytes(instruction: Instruction, computation: Computation, program: Program) -> int:
+    """Bytes per run of one instruction of a computation that is not fused into another's."""
+
     def read(names: Iterable[str]) -> int:
         return sum(computation[name].hbm_bytes for name in names)
 
