@@ -120,8 +120,16 @@ def state_sharding(mesh: Mesh, shapes: PyTree) -> PyTree:
 
 def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """This host's part of a batch as part of one global array per field, cut over all devices."""
-    cut = over_all_devices(mesh)
-    return {name: jax.make_array_from_process_local_data(cut, np.asarray(value)) for name, value in batch.items()}
+    return {name: place_part(np.asarray(value), over_all_devices(mesh)) for name, value in batch.items()}
+
+
+def place_part(part: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """This process's rows of one global array, as an explicit transfer.
+
+    Where there are several processes, JAX makes the array by calls that its transfer guard takes for accidents.
+    """
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.make_array_from_process_local_data(sharding, part)
 
 
 def lay_rows(rows: Callable[[slice], np.ndarray], shape: tuple[int, ...], sharding: Any) -> jax.Array:

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.parallel import over_all_devices, replicated
+from mqmha_jax.parallel import over_all_devices, place_part, replicated
 
 # Where no cluster tells, these say who is who.
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -121,7 +121,7 @@ def _of_all_processes(mine: np.ndarray) -> np.ndarray:
     mesh = Mesh(jax.devices(), "device")
     one_each, everyone = NamedSharding(mesh, jax.P("device")), NamedSharding(mesh, jax.P())
     rows = np.tile(mine, (jax.local_device_count(), 1))
-    everywhere = jax.make_array_from_process_local_data(one_each, rows)
+    everywhere = place_part(rows, one_each)
     gathered = jax.block_until_ready(jax.jit(_same, out_shardings=everyone)(everywhere))
     owners = [device.process_index for device in jax.devices()]
     first_rows = [owners.index(process) for process in range(jax.process_count())]
@@ -133,7 +133,7 @@ def any_process(flag: bool, mesh: Mesh) -> jax.Array | np.bool_:
     if jax.process_count() == 1:
         return np.bool_(flag)
     flags = np.full(jax.local_device_count(), flag)
-    everywhere = jax.make_array_from_process_local_data(over_all_devices(mesh), flags)
+    everywhere = place_part(flags, over_all_devices(mesh))
     return jax.jit(_any, out_shardings=replicated(mesh))(everywhere)
 
 

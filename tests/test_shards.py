@@ -402,7 +402,7 @@ def test_shards_in_a_bucket_are_read_by_the_same_code(
         local = [file._replace(filename=str(directory / Path(file.filename).name)) for file in files]
         return ArrayRecordDataSource(local)
 
-    monkeypatch.setattr("mqmha_jax.data.shard_reader.ArrayRecordDataSource", records_of_a_bucket)
+    monkeypatch.setattr("array_record.python.array_record_data_source.ArrayRecordDataSource", records_of_a_bucket)
     np.testing.assert_array_equal(open_shards("gs://bucket").fbank(5), corpus()[5].fbank.astype(np.float16))
     assert opened
     assert all(name.startswith("gs://bucket/") for name in opened)

@@ -51,7 +51,7 @@ class Seeded:
     @functools.cached_property
     def _array(self) -> jax.Array:
         seed = np.asarray(self.seed % 2**32, np.uint32)  # all that a key takes of it
-        return jax.make_array_from_process_local_data(parallel.replicated(self.mesh), seed)
+        return parallel.place_part(seed, parallel.replicated(self.mesh))
 
     @property
     def _abstract(self) -> jax.ShapeDtypeStruct:
