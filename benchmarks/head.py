@@ -21,6 +21,7 @@ from head_jax import FORMS, compiled
 from head_size import SUB_CENTRES, HeadSize
 from race import race
 from record import keep
+from turns import CHECKOUT, with_package_of
 
 HERE = Path(__file__).parent
 OURS = "ours, dense"
@@ -59,6 +60,7 @@ def memory(classes: tuple[int, ...], batch_size: tuple[int, ...], embedding_dim:
 @DIM
 @click.option("--rounds", type=click.IntRange(1), default=3, help="Turns of each contender, each in a new process.")
 @click.option("--milliseconds", type=click.IntRange(1), default=1000, help="Of a turn, which has one call at least.")
+@click.option("--beside", type=CHECKOUT, help="Also another checkout of this project.")
 @click.option("--torch-python", default=sys.executable, help="An interpreter that has PyTorch, NumPy and click.")
 def race_command(
     classes: tuple[int, ...],
@@ -66,12 +68,13 @@ def race_command(
     embedding_dim: int,
     rounds: int,
     milliseconds: int,
+    beside: Path | None,
     torch_python: str,
 ) -> None:
     """Time and peak memory of the contenders, which must find the same loss and gradients."""
     for size in (HeadSize(c, batch_size, embedding_dim) for c in classes):
         with tempfile.TemporaryDirectory() as folder:
-            turns = [turn(size, Path(folder), torch_python, milliseconds) for _ in range(rounds)]
+            turns = [turn(size, Path(folder), torch_python, milliseconds, beside) for _ in range(rounds)]
             found = {name: median_of([one[name] for one in turns]) for name in turns[0]}
             for name in found:
                 if "seconds" in found[name]:
@@ -80,13 +83,18 @@ def race_command(
         keep("head", {"kind": "race", **size._asdict(), "rounds": rounds, "contenders": found})
 
 
-def turn(size: HeadSize, folder: Path, torch_python: str, milliseconds: int) -> dict[str, dict[str, Any]]:
+def turn(
+    size: HeadSize, folder: Path, torch_python: str, milliseconds: int, beside: Path | None
+) -> dict[str, dict[str, Any]]:
     """One turn of each contender, alone in memory."""
     commands = {
         OURS: [sys.executable, str(HERE / "head_jax.py"), "dense"],
         "ours, chunked": [sys.executable, str(HERE / "head_jax.py"), "chunked"],
         "torch, dense": [torch_python, str(HERE / "head_torch.py")],
     }
+    if beside:
+        ours = [OURS, "ours, chunked"]
+        commands |= {f"{name}, beside": with_package_of(beside, commands[name]) for name in ours}
     found = {}
     for name, command in commands.items():
         own = {name: [*command, str(folder / f"{name}.npz"), *size.arguments()]}

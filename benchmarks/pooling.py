@@ -16,6 +16,7 @@ import click
 import numpy as np
 from race import race
 from record import keep
+from turns import CHECKOUT, with_package_of
 
 HERE = Path(__file__).parent
 OURS, LOOP = "ours", "torch, loop"
@@ -29,6 +30,7 @@ TOLERANCE = 1e-4  # of the largest value, in float32
 @click.option("--rounds", type=click.IntRange(1), default=5, help="Turns of each contender.")
 @click.option("--milliseconds", type=click.IntRange(1), default=500, help="Of a turn.")
 @click.option("--torch-python", default=sys.executable, help="An interpreter that has PyTorch, NumPy and click.")
+@click.option("--beside", type=CHECKOUT, help="Also another checkout of this project.")
 @click.option("--compile", "compiled", is_flag=True, help="PyTorch's forms through torch.compile as well.")
 def main(
     frames: tuple[int, ...],
@@ -37,6 +39,7 @@ def main(
     rounds: int,
     milliseconds: int,
     torch_python: str,
+    beside: Path | None,
     compiled: bool,
 ) -> None:
     """Measure, compare, print and record."""
@@ -46,6 +49,9 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             save_task(Path(folder), batch_size, count, channels)
             commands = contenders(folder, torch_python, compiled)
+            if beside:
+                name = f"{OURS}, beside"
+                commands[name] = with_package_of(beside, [*commands[OURS][:-1], f"{name}.npz"])
             found = race(commands, rounds=rounds, milliseconds=milliseconds)
             differences = {name: difference(Path(folder), name) for name in commands}
         report(f"B={batch_size} t={count} D={channels} H=16 Q=4", found, differences)

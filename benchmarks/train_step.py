@@ -5,6 +5,7 @@
     python benchmarks/train_step.py --check --classes 500                                   # do both compute the same?
     python benchmarks/train_step.py --operations 2                                          # where a CPU's time goes
     python benchmarks/train_step.py --encoder resnet101                                     # ours alone
+    python benchmarks/train_step.py --beside ../before                                      # what did a change bring?
 
 ResNet34, MQMHA, 3 sub-centres, inter-topK penalty; ours is the package's own step (``jax_train_step.py``), the peer is
 written as one would in PyTorch (``torch_train_step.py``; it needs torch, numpy and click). Every contender is a process
@@ -25,9 +26,10 @@ from typing import Any
 import click
 from record import keep
 from train_step_size import StepSize, size_options
-from turns import Contender, ContenderError
+from turns import CHECKOUT, Contender, ContenderError, with_package_of
 
 HERE = Path(__file__).parent
+OURS, BESIDE = "mqmha_jax", "beside"
 _MATMUL_SIZE = {"cpu": 2048, "other": 8192}
 _TOLERANCES = (2e-5, 1e-3)  # relative, of the first float32 loss and of that after an update, which rounding moves far
 # A first step compiles, whatever this machine compiled before; JAX must leave memory of a shared card to the others.
@@ -65,6 +67,7 @@ _ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     default=["channels_last"],
     help="Of the peer's maps; both can be given.",
 )
+@click.option("--beside", type=CHECKOUT, help="Also another checkout of this project.")
 @click.option("--threads", type=click.IntRange(0), default=0, help="Of the peer on a CPU; 0: torch decides.")
 @click.option("--rounds", type=click.IntRange(1), default=5, help="Turns of each.")
 @click.option("--steps", type=click.IntRange(1), default=2, help="Per turn.")
@@ -76,6 +79,7 @@ def main(
     torch_python: str,
     compile_modes: tuple[str, ...],
     layouts: tuple[str, ...],
+    beside: Path | None,
     threads: int,
     rounds: int,
     steps: int,
@@ -90,7 +94,9 @@ def main(
         peer = [torch_python, str(HERE / "torch_train_step.py"), f"--threads={threads}", f"--layout={layout}"]
         peers[f"torch {layout}"] = peer
         peers |= {f"torch {layout}, compile {mode}": [*peer, f"--compile={mode}"] for mode in compile_modes}
-    commands = {"mqmha_jax": [sys.executable, str(HERE / "jax_train_step.py"), f"--encoder={encoder}"]}
+    commands = {OURS: [sys.executable, str(HERE / "jax_train_step.py"), f"--encoder={encoder}"]}
+    if beside:
+        commands[f"{OURS}, {BESIDE}"] = with_package_of(beside, commands[OURS])
     if encoder == "resnet34":
         commands |= peers
     elif check:
@@ -98,7 +104,7 @@ def main(
     try:
         for step_size in sizes:
             if check:
-                _check(step_size, commands["mqmha_jax"], peers[f"torch {layouts[0]}"])
+                _check(step_size, commands[OURS], peers[f"torch {layouts[0]}"])
                 continue
             figures = _measure(step_size, commands, rounds, steps, operations)
             _show(step_size, figures)
@@ -155,7 +161,7 @@ def _measure(
 
 def _show(size: StepSize, figures: dict[str, dict[str, Any]]) -> None:
     measured = {name: figure for name, figure in figures.items() if "failed" not in figure}
-    ours = measured.get("mqmha_jax")
+    ours = measured.get(OURS)
     click.echo(f"\nbatch {size.batch_size}, {size.frames} frames of {size.bins}, {size.classes} classes, {size.dtype}")
     for name in figures.keys() - measured.keys():
         click.echo(f"{name}: {figures[name]['failed']}")

@@ -14,8 +14,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import click
+
+CHECKOUT = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
+"""Type of an option that names another checkout of the project."""
 
 
 class ContenderError(Exception):
@@ -33,6 +39,11 @@ def take_turns(opening: Mapping[str, Any], orders: Mapping[str, Callable[[int], 
     for line in sys.stdin:
         name, number = line.split()
         print(json.dumps(orders[name](int(number))), flush=True)
+
+
+def with_package_of(checkout: Path, command: Sequence[str]) -> list[str]:
+    """The same contender with the package of another checkout of the project, to tell before from after."""
+    return ["env", f"PYTHONPATH={checkout}", *command]
 
 
 def peak_process_bytes() -> int:
