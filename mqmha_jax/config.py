@@ -153,6 +153,11 @@ class LossConfig:
     )
     top_k: Count = option(5, "how many of the nearest other speakers are penalised; 0 switches the penalty off")
     penalty: NonNegative = option(0.06, "m': final inter-topK penalty; it grows in proportion to the margin")
+    penalised: Literal["nearest", "above_mean"] = option(
+        "nearest",
+        "which others the penalty is for: the top_k nearest of every example, or all that are nearer than the top_k "
+        "nearest were on the mean of the batch before",
+    )
     hard_negatives: NonNegative = option(
         0.0, "w: other speakers above the target after its margin move up by w (cosine + 1); 0 switches it off"
     )

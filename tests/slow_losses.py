@@ -84,6 +84,7 @@ def slow_loss(
     state: dict[str, float],
     bias: float = 0.0,
     temperature: float = 0.0,
+    penalised_above: float | None = None,
     hard_negatives: float = 0.0,
     smoothing: float = 0.0,
 ) -> float:
@@ -98,7 +99,7 @@ def slow_loss(
             value = negative(name, cosine, own, margin, state)
             if hard_negatives and cosine > own:
                 value += hard_negatives * (value + 1)
-            if c in others[:top_k]:
+            if (c in others[:top_k]) if penalised_above is None else cosine > penalised_above:
                 value = penalised(name, value, penalty)
         values.append(value * (norm if name == "a_softmax" else scale) + bias)
     if name == "sphereface2":

@@ -49,9 +49,11 @@ def value_and_gradient(name: str, mesh_config: MeshConfig | None, chunk: int, to
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
     def mean_loss(params: Any, embedding: Array) -> tuple[Array, Any]:
-        loss_, metrics, _ = loss.apply(
-            params, loss.initial_state, LossInputs(embedding, speaker), margin=0.2, penalty=0.06
-        )
+        inputs, scheduled = LossInputs(embedding, speaker), {"margin": 0.2, "penalty": 0.06}
+        state = loss.initial_state
+        if "penalised" in options:  # nothing is penalised before there is a mean
+            _, _, state = loss.apply(params, state, inputs, **scheduled)
+        loss_, metrics, _ = loss.apply(params, state, inputs, **scheduled)
         # Weights, so that an example whose gradient goes astray shows.
         return (loss_ * jnp.linspace(0.5, 2, BATCH)).sum(), {"loss": loss_, **metrics}
 
@@ -82,6 +84,11 @@ def test_every_loss_works_with_sharded_and_chunked_classes(name: str) -> None:
 
 def test_what_is_done_to_negatives_works_with_sharded_and_chunked_classes() -> None:
     check_equal("data x model, chunked", "am", 5, hard_negatives=0.2, label_smoothing=0.1, sub_centre_temperature=0.2)
+
+
+@pytest.mark.parametrize("layout", ["chunked", "data x model, chunked"])
+def test_a_penalty_for_all_above_the_mean_is_the_same_in_every_layout(layout: str) -> None:
+    check_equal(layout, "am", 5, penalised="above_mean")
 
 
 @pytest.mark.parametrize("layout", ["chunked", "data x model, chunked"])

@@ -13,6 +13,7 @@ from mqmha_jax.config import LossConfig
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import MARGINS, DenseClasses, Example, LossInputs, build_loss, margin_softmax
 from mqmha_jax.losses.margins.angular import aam_target
+from mqmha_jax.models.head import nearest_cosines
 from tests.slow_losses import NAMES, slow_loss
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "pooling_and_margin.npz", allow_pickle=False)
@@ -76,13 +77,13 @@ def test_value_and_gradient_equal_all_worked_numbers(reference_dir):
             check_worked_numbers(archive, index)
 
 
-def check_formula(config, **slow_options):
+def check_formula(config, *, more_state=None, **slow_options):
     """Value and gradient; the second example lies opposite its prototype, beyond pi - margin."""
     rng = np.random.default_rng(0)
     prototypes, speaker = rng.normal(size=(7, 2, 4)), np.array([3, 5, 0])
     embedding = rng.normal(size=(3, 4))
     prototypes[5] = -embedding[1] + 0.05 * rng.normal(size=(2, 4))
-    state = REMEMBERED.get(config.name, {})
+    state = REMEMBERED.get(config.name, {}) | (more_state or {})
     options = {"scale": config.scale, "margin": config.margin, "top_k": config.top_k, "penalty": config.penalty}
     options |= {"state": state, "bias": LEARNED.get(config.name, {}).get("bias", 0.0), **slow_options}
     with jax.enable_x64(True):
@@ -122,6 +123,28 @@ def test_labels_can_be_smoothed(name):
 @pytest.mark.parametrize("name", ["am", "curricular"])
 def test_hard_negatives_can_weigh_more(name):
     check_formula(small(name, top_k=2, hard_negatives=0.3), hard_negatives=0.3)
+
+
+@pytest.mark.parametrize("name", ["am", "aam", "curricular"])
+@pytest.mark.parametrize("threshold", [-0.1, 0.3, 1e30])
+def test_the_penalty_can_be_for_all_above_a_threshold(name, threshold):
+    config = small(name, top_k=2, penalised="above_mean")
+    check_formula(config, more_state={"penalised_above": threshold}, penalised_above=threshold)
+
+
+def test_the_threshold_is_the_mean_of_the_batch_before():
+    rng = np.random.default_rng(0)
+    prototypes, embedding = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((7, 2, 4), (5, 4)))
+    config, speaker = small("curricular", top_k=2, penalised="above_mean"), [3, 5, 0, 1, 1]
+    first, _, state = _apply(config, prototypes, embedding, speaker)
+    nobody, _, _ = _apply(config, prototypes, embedding, speaker, penalty=0.0)
+    np.testing.assert_array_equal(first, nobody)
+    cosine = np.asarray(nearest_cosines(embedding, prototypes))
+    nearest = [sorted(np.delete(row, own))[-2:] for row, own in zip(cosine, speaker, strict=True)]
+    np.testing.assert_allclose(state["penalised_above"], np.mean(nearest), rtol=1e-6)
+    assert state.keys() == {"t", "penalised_above"}
+    second, _, _ = _apply(config, prototypes, embedding, speaker, state=state)
+    assert (second > first + 1e-3).any()
 
 
 @pytest.mark.parametrize("name", ["am", "aam"])

@@ -23,6 +23,11 @@ from mqmha_jax.models.head import blended_cosines, init_prototypes, nearest_cosi
 from mqmha_jax.models.registry import build_part
 from mqmha_jax.parallel import PROTOTYPES
 
+_THRESHOLD = "penalised_above"
+"""State of a loss whose penalty is for all that are nearer than the nearest were on the mean of the batch before."""
+_NOBODY = 1e30
+"""Its first value: above every cosine."""
+
 
 class LossInputs(NamedTuple):
     """What a loss is computed from.
@@ -109,6 +114,7 @@ def build_loss(
             margin=shared["margin"],
             top_k=config.top_k,
             penalty=shared["penalty"],
+            penalised_above=shared["penalised_above"],
             hard_negatives=config.hard_negatives,
             label_smoothing=config.label_smoothing,
         )
@@ -120,11 +126,14 @@ def build_loss(
         shared = {
             "margin": jnp.asarray(margin),
             "penalty": jnp.asarray(penalty),
+            "penalised_above": state.get(_THRESHOLD),
             "params": params.get(config.name, {}),
             "state": remembered,
         }
         prototypes, batch = params[PROTOTYPES], _batch(inputs)
         loss, metrics, nearest = layout.reduce(example_loss, prototypes, batch.embedding, batch.speaker, shared)
+        if _THRESHOLD in state:
+            state = state | {_THRESHOLD: metrics["top_negative_cosine"].mean().astype(state[_THRESHOLD].dtype)}
         if pair.init_state:
             norm = jnp.linalg.norm(batch.embedding, axis=-1)
             state = state | lax.stop_gradient(pair.update(remembered, norm, metrics["target_cosine"]))
@@ -137,8 +146,9 @@ def build_loss(
             loss += weight * metrics[name]
         return loss, metrics, state
 
+    threshold = {_THRESHOLD: _NOBODY} if config.penalised == "above_mean" else {}
     memory = nothing_yet(layout.num_rows, max(config.top_k, 1), config.sub_centres)
-    initial_state = _arrays(pair.init_state) | ({"memory": memory} if config.diagnostics else {})
+    initial_state = _arrays({**pair.init_state, **threshold}) | ({"memory": memory} if config.diagnostics else {})
     return Loss(init=init, initial_state=initial_state, apply=apply)
 
 

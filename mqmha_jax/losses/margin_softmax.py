@@ -19,6 +19,7 @@ def margin_softmax(
     margin: Scalar,
     top_k: int = 0,
     penalty: Scalar = 0.0,
+    penalised_above: Scalar | None = None,
     hard_negatives: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> tuple[Float[Array, " B"], Metrics, Int32[Array, "B k"]]:
@@ -39,6 +40,7 @@ def margin_softmax(
       margin: m.
       top_k: how many others are penalised, below the number of speakers; 0: none.
       penalty: m'.
+      penalised_above: P is all others whose cosine is above this one, few or many, in place of the ``top_k`` nearest.
       hard_negatives: w; the negatives above ``t_y`` become ``phi_j + w (phi_j + 1)`` (Wang et al., MV-Softmax, arXiv
         1912.00833, eq. 9 with t = 1 + w); 0: left alone.
       label_smoothing: share of the label that all classes have in equal parts.
@@ -60,7 +62,8 @@ def margin_softmax(
             negative = jnp.where(cosine > target[:, None], negative + hard_negatives * (negative + 1), negative)
         if top_k:
             penalised = margin_pair.penalise(negative, penalty)
-            negative = jnp.where(nearest.contain(cosine, speaker), penalised, negative)
+            near = nearest.contain(cosine, speaker) if penalised_above is None else cosine > penalised_above
+            negative = jnp.where(near, penalised, negative)
         return margin_pair.logit(negative, scale, against_classes)
 
     loss = margin_pair.classification(
