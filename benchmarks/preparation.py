@@ -9,6 +9,7 @@ an ffmpeg process per file followed by our filterbank, where there is an ffmpeg 
 brings one). Results are appended to ``benchmarks/results/preparation.jsonl``.
 """
 
+import contextlib
 import functools
 import importlib.util
 import json
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import absl.flags
 import click
@@ -36,7 +38,8 @@ from data_prep.versions import VersionPlan
 from mqmha_jax.augment.waveform import change_speed
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.shard_file import ShardFileWriter, UtteranceFbank
-from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.data.train_pipeline import train_batches
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.fbank import WAVEFORM_SCALE, extract_fbank
 
@@ -45,6 +48,7 @@ RATE = SPEC.sample_rate_hz
 SUFFIXES = (".wav", ".flac", ".m4a")
 SPEEDS = (1.0, 0.9, 1.1)
 UTTERANCE_S = 8.0
+READING_BATCH = 128
 
 VOXCELEB2_DEV_HOURS = 1_092_009 * 7.8 / 3600
 """Utterances and their mean length, from the corpus' paper (Chung et al. 2018, arXiv 1806.05622)."""
@@ -265,10 +269,9 @@ def _timed(work: Callable[[], Any]) -> float:
 @click.argument("work", type=click.Path(path_type=Path))
 @click.option("--batches", default=200, help="Batches of 128 crops that are timed.")
 @click.option("--crop-frames", default=200, help="Frames of a crop.")
-def reading(work: Path, batches: int, crop_frames: int) -> None:
-    """Crops per second with 0, 1 and 2 workers, and bytes per crop, from both codings."""
-    from mqmha_jax.data.train_pipeline import train_batches
-
+@click.option("--latency-ms", default=20.0, help="Of a read from an object store, which is played by waiting.")
+def reading(work: Path, batches: int, crop_frames: int, latency_ms: float) -> None:
+    """Crops per second with 0, 1 and 2 workers, and bytes per crop, from both codings; and where every read waits."""
     found: dict[str, Any] = {}
     for coding, name in (("float16", "shards.wav"), ("uint8", "shards.uint8")):
         shards = open_shards(work / name)
@@ -278,24 +281,48 @@ def reading(work: Path, batches: int, crop_frames: int) -> None:
         records = 1 + (crop_frames - 1) / shards.info.segment_frames
         own: dict[str, Any] = {"bytes per crop": round(bytes_per_record * records)}
         for num_workers in (0, 1, 2):
-            iterator = train_batches(
-                shards,
-                batch_size=128,
-                crop_frames=crop_frames,
-                sampling="utterance",
-                utterances_per_speaker=1,
-                seed=0,
-                first_step=0,
-                num_workers=num_workers,
+            own[f"crops per second, {num_workers} workers"] = _crops_per_second(
+                shards, batches, crop_frames, num_workers=num_workers
             )
-            for _ in range(20):
-                next(iterator)
-            seconds = _timed(lambda iterator=iterator: [next(iterator) for _ in range(batches)])
-            iterator.close()
-            own[f"crops per second, {num_workers} workers"] = round(128 * batches / seconds)
         own["MB/s for 4,000 crops per second"] = round(4000 * own["bytes per crop"] / 1e6)
         found[coding] = own
-    note("reading", {"crop_frames": crop_frames, **found})
+    shards = open_shards(work / "shards.wav")
+    with _slow_reads(latency_ms):
+        waiting = {
+            f"crops per second, {threads} threads": _crops_per_second(
+                shards, 2 * threads, crop_frames, warm_up=threads, read_threads=threads
+            )
+            for threads in (4, 16, 64, 128)
+        }
+    note("reading", {"crop_frames": crop_frames, **found, f"every read {latency_ms:g} ms later": waiting})
+
+
+def _crops_per_second(shards: FbankShards, batches: int, crop_frames: int, *, warm_up: int = 20, **options: int) -> int:
+    iterator = train_batches(
+        shards,
+        batch_size=READING_BATCH,
+        crop_frames=crop_frames,
+        sampling="utterance",
+        utterances_per_speaker=1,
+        seed=0,
+        first_step=0,
+        **options,
+    )
+    for _ in range(warm_up):
+        next(iterator)
+    seconds = _timed(lambda: [next(iterator) for _ in range(batches)])
+    iterator.close()
+    return round(READING_BATCH * batches / seconds)
+
+
+def _slow_reads(milliseconds: float) -> contextlib.AbstractContextManager[Any]:
+    read = FbankShards._segment
+
+    def slow(self: FbankShards, index: int, segment: int) -> np.ndarray:
+        time.sleep(milliseconds / 1000)
+        return read(self, index, segment)
+
+    return mock.patch.object(FbankShards, "_segment", slow)
 
 
 # ---- memory

@@ -57,6 +57,9 @@ class DataConfig:
     )
     utterances_per_speaker: Positive = option(1, "U: a batch holds batch_size / U speakers with U utterances each")
     num_workers: Count = option(0, "worker processes that read crops; 0 reads in threads of the main process")
+    read_threads: Positive = option(
+        4, "threads that read in each of them, a batch each; many more where every read waits, as on object stores"
+    )
     original_speed_only: bool = option(False, "leave out the copies at other speeds, which count as other speakers")
 
 

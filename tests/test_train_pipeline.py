@@ -2,6 +2,8 @@
 
 import collections
 import logging
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,31 @@ def test_hosts_share_the_same_global_batches(shards: FbankShards, num_hosts: int
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("read_threads", [1, 9])
+def test_threads_change_nothing(shards: FbankShards, read_threads: int) -> None:
+    assert_same(take(shards, 7, first_step=2, read_threads=read_threads), take(shards, 7, first_step=2))
+
+
+def test_more_threads_hide_slow_reads(shards: FbankShards, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many batches are under way at once as there are threads."""
+    reading, most, lock = 0, 0, threading.Lock()
+    crop = FbankShards.crop
+
+    def slow(self: FbankShards, *place: int) -> np.ndarray:
+        nonlocal reading, most
+        with lock:
+            reading += 1
+            most = max(most, reading)
+        time.sleep(0.02)
+        with lock:
+            reading -= 1
+        return crop(self, *place)
+
+    monkeypatch.setattr(FbankShards, "crop", slow)
+    take(shards, 12, read_threads=12)
+    assert most >= 9
+
+
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_worker_processes_change_nothing(shards: FbankShards, num_workers: int) -> None:
     assert_same(take(shards, 7, first_step=2, num_workers=num_workers), take(shards, 7, first_step=2))

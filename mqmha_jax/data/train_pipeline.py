@@ -17,11 +17,8 @@ from mqmha_jax.data.sampling import duration_sequence, speaker_sequence, utteran
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
 
-READ_THREADS = 4
-"""Threads that make batches in one process; decompression leaves Python's lock to the others."""
-
 BATCHES_AHEAD = 4
-"""Batches a process makes before they are asked for."""
+"""Batches a process makes before they are asked for; as many as it has threads, if these are more."""
 
 LARGEST_SEED = 2**32 - 1
 
@@ -51,6 +48,7 @@ def train_batches(
     num_hosts: int = 1,
     host: int = 0,
     num_workers: int = 0,
+    read_threads: int = 4,
     disturbances: Disturbances | None = None,
 ) -> grain.DatasetIterator:
     """This host's part of every batch from ``first_step`` on, without end.
@@ -68,6 +66,7 @@ def train_batches(
       first_step: number of the first batch; batch k is the same for every ``first_step <= k``.
       num_hosts, host: how many processes share the batch, and which this one is.
       num_workers: processes that make batches; 0: threads of this process. (grain wants absl's flags parsed for more.)
+      read_threads: of each process that makes batches; decompression and waiting leave Python's lock to the others.
       disturbances: draws a noise and a room for every example; None: crops as they are.
 
     Returns:
@@ -86,7 +85,9 @@ def train_batches(
         .map_with_index(_with_position)
         .random_map(_Crop(shards, crop_frames, disturbances), seed=seed)[host::num_hosts]
         .batch(batch_size // num_hosts)[first_step:]
-        .to_iter_dataset(grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=BATCHES_AHEAD))
+        .to_iter_dataset(
+            grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=max(BATCHES_AHEAD, read_threads))
+        )
         .mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
     )
 

@@ -22,7 +22,7 @@ from mqmha_jax.train.workdir import CONFIG_NAME, read_config
 EVALUATION, _FINISHED, _FAILED = "evaluation", "finished.json", "failed.txt"
 
 # Where data lies and which devices share the work changes no number; the data's identity is checked by ``train``.
-_MAY_CHANGE = ("data.train:", "data.num_workers:", "mesh.")
+_MAY_CHANGE = ("data.train:", "data.num_workers:", "data.read_threads:", "mesh.")
 
 Say = Callable[[str], None]
 

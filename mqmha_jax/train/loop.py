@@ -184,6 +184,7 @@ def _batches(
         num_hosts=jax.process_count(),
         host=jax.process_index(),
         num_workers=config.data.num_workers,
+        read_threads=config.data.read_threads,
         disturbances=disturbances,
     )
     try:

@@ -21,6 +21,7 @@ _FREE = (
     "data.dev",
     "data.dev_trials",
     "data.num_workers",
+    "data.read_threads",
     "augment.noise",
     "augment.rooms",
     "train.log_every",
