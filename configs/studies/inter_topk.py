@@ -1,9 +1,10 @@
 """Does the inter-topK penalty help? top_k x m', with AM and AAM, with and without sub-centres (arXiv 2110.05042).
 
-Full: the grid of top_k and m' around the usual 5 and .06 under AM with three sub-centres, and the penalty on and off
-under AAM and with one centre per speaker. Small: on and off under AM and AAM, three seeds, one centre, so that the
-effect of the penalty rests on six runs against six; with so little speech per speaker a second centre did harm on
-held-out training speakers (README.md, "Real speech"), and a grid of top_k and m' would have one run in each place.
+Full: the grid of top_k and m' around the usual 5 and .06 under AM with three sub-centres, there also for all that are
+nearer than the mean of the batch before, and the penalty on and off under AAM and with one centre per speaker. Small:
+on and off under AM and AAM, three seeds, one centre, so that the effect of the penalty rests on six runs against six;
+with so little speech per speaker a second centre did harm on held-out training speakers (README.md, "Real speech"),
+and a grid of top_k and m' would have one run in each place.
 
     mqmha study configs/studies/inter_topk.py --scale small --workdir runs/inter_topk --data shards --data lists
 """
@@ -16,7 +17,11 @@ QUESTION = "Does the penalty on the nearest other speakers lower error rates, an
 LOSS = Factor("loss", {"am": ["loss.name=am"], "aam": ["loss.name=aam"]})
 OFF, USUAL = "off", "k5-m0.06"
 GRID = {f"k{k}-m{m}": [f"loss.top_k={k}", f"loss.penalty={m}"] for k in (1, 5, 20) for m in (0.03, 0.06, 0.12)}
-PENALTY = {OFF: ["loss.top_k=0", "loss.penalty=0"], **GRID}
+PENALTY = {
+    OFF: ["loss.top_k=0", "loss.penalty=0"],
+    **GRID,
+    "above-mean": ["loss.top_k=5", "loss.penalty=0.06", "loss.penalised=above_mean"],
+}
 
 STUDY = {
     "full": full(
@@ -32,7 +37,7 @@ STUDY = {
         ),
         reference=f"am+c3+{OFF}",
         seeds=(0, 1),
-        runs=32,
+        runs=34,
     ),
     "small": small(
         question=QUESTION,
