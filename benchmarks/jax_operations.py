@@ -11,7 +11,6 @@ from jax.profiler import ProfileData
 from mqmha_jax.plan.hlo import Instruction, Program, parse_hlo
 
 _LARGEST_KERNEL = 8  # a convolution with a larger window is a weight gradient, whose window is the image
-_OF_CONVOLUTION = "/conv/"  # the layer, in the name of what a gradient of our own is computed by
 
 
 def operation_seconds(hlo: str, run: Callable[[], object]) -> dict[str, float]:
@@ -47,8 +46,6 @@ def _kind(instruction: Instruction, program: Program) -> str:
     for part in inside:
         if part.opcode == "convolution":
             return _kind_of_convolution(part)
-    if instruction.opcode == "while" and _OF_CONVOLUTION in instruction.attributes:
-        return "convolution, weight gradient"
     if "dot" in opcodes:
         return "matrix product"
     if instruction.name.startswith(("transpose", "copy")):

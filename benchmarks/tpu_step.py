@@ -43,7 +43,6 @@ def compiled(name: str, bins: str, batch_size: int, chip_name: str) -> dict[str,
     """Milliseconds at the chip's peaks, and the compiler's, of the whole step and by stage."""
     from mqmha_jax import parallel
     from mqmha_jax.config_io import load_config
-    from mqmha_jax.hardware import ANY
     from mqmha_jax.plan.hbm_traffic import instruction_bytes
     from mqmha_jax.plan.hlo import parse_hlo
     from mqmha_jax.plan.matrix_flops import count_matrix_flops
@@ -60,8 +59,8 @@ def compiled(name: str, bins: str, batch_size: int, chip_name: str) -> dict[str,
     recipe = Path(__file__).parent.parent / "configs" / "voxceleb_resnet34_mqmha.py"
     config = load_config(recipe, options)
     mesh = parallel.device_mesh(config.mesh, topology_devices(Topology(chip_name, chip, (1,) * chip.torus_dims)))
-    hardware = ANY if name == "plain" else parallel.hardware(mesh)
-    with mock.patch.object(parallel, "hardware", return_value=hardware):
+    lanes = 1 if name == "plain" else parallel.vector_lanes(mesh)
+    with mock.patch.object(parallel, "vector_lanes", return_value=lanes):
         lowered = build_training(config, num_speakers=17_982, mesh=mesh).lower()
     started = time.perf_counter()
     program = lowered.compile()

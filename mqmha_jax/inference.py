@@ -20,7 +20,7 @@ from mqmha_jax.evaluation.training_mean import load_mean
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.fbank import extract_fbank
 from mqmha_jax.models.speaker_net import build_speaker_net
-from mqmha_jax.parallel import hardware
+from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.types import Embeddings, Trials
 
 Audio = str | Path | np.ndarray
@@ -87,7 +87,7 @@ class SpeakerEncoder:
         self.mean = mean
         self.threshold = threshold
         self.calibration = calibration
-        self._embedder = Embedder(build_speaker_net(config.model, hardware()), variables)
+        self._embedder = Embedder(build_speaker_net(config.model, lanes=vector_lanes()), variables)
 
     @classmethod
     def load(cls, workdir: str | Path) -> "SpeakerEncoder":

@@ -11,7 +11,6 @@ from jaxtyping import PyTree
 
 from mqmha_jax.config import MeshConfig
 from mqmha_jax.errors import UserError
-from mqmha_jax.hardware import Hardware
 
 DATA, MODEL = "data", "model"
 
@@ -51,14 +50,14 @@ def device_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None)
     return jax.make_mesh((data, model), (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
 
 
-def hardware(mesh: Mesh | None = None) -> Hardware:
-    """What a network should know about the devices of a mesh, or where there is none, about JAX's default device."""
-    devices = mesh.devices.flatten() if mesh else jax.devices()[:1]
-    platform = devices[0].platform
-    return Hardware(
-        lanes=128 if platform == "tpu" else 1,
-        kernel_gradient_by_patches=platform == "cpu" and len(devices) == 1,
-    )
+def vector_lanes(mesh: Mesh | None = None) -> int:
+    """How many channels a network should put side by side: 128 on a TPU, whose vectors are that wide, otherwise 1.
+
+    Args:
+      mesh: that it runs on; None: JAX's default device.
+    """
+    device = mesh.devices.flat[0] if mesh else jax.devices()[0]
+    return 128 if device.platform == "tpu" else 1
 
 
 def describe_devices() -> str:

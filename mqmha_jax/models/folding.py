@@ -14,8 +14,6 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
-from mqmha_jax.models.convolution import convolution, convolution_by_patches
-
 
 @dataclasses.dataclass(frozen=True)
 class Folded:
@@ -74,7 +72,6 @@ def convolve(
     stride: int,
     fold: int,
     lead: int = 0,
-    by_patches: bool = False,
 ) -> tuple[Float[Array, "B t groups_out fold_o"], Folded]:
     """Convolution over (time, folded frequency), output position ``p`` centred on input position ``p * stride``.
 
@@ -86,7 +83,6 @@ def convolve(
       fold: wanted of the result; it gets the next larger one where the stride needs that.
       lead: wanted of the result. With folds of ``n`` on both sides, an output group reads ``n + 2`` inputs of a kernel
         of three: parts of three groups, but of only two if groups of inputs and outputs are not aligned.
-      by_patches: how the kernel's gradient is computed, see ``convolution_by_patches``.
 
     Returns:
       The result, of the type of ``x``, and how it is folded. What fills its groups is meaningless.
@@ -99,10 +95,14 @@ def convolve(
         kernel = _folded_kernel(kernel, where)
     last = first + where.shape[1] - 1
     time_reach = kernel.shape[0] // 2
-    behind = (result.groups - 1) * groups_stride + last - (axis.groups - 1)
-    padding = ((time_reach, time_reach), (-first, behind))
-    convolve_images = convolution_by_patches if by_patches else convolution
-    return convolve_images(x, kernel.astype(x.dtype), (stride, groups_stride), padding), result
+    y = lax.conv_general_dilated(
+        x,
+        kernel.astype(x.dtype),
+        (stride, groups_stride),
+        ((time_reach, time_reach), (-first, (result.groups - 1) * groups_stride + last - (axis.groups - 1))),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y, result
 
 
 def _places(size: int, stride: int, axis: Folded, result: Folded) -> tuple[Float[np.ndarray, "k taps a b"], int]:

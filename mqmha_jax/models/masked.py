@@ -10,7 +10,6 @@ from flax import linen as nn
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
-from mqmha_jax.hardware import ANY, Hardware
 from mqmha_jax.models.folding import Folded
 
 
@@ -22,13 +21,14 @@ class Compute:
       dtype: type of the activations.
       batch_norm_groups: groups of a batch with normalisation statistics of their own.
       rematerialize: compute the inside of each block again for the gradient instead of keeping it.
-      hardware: what it is computed on.
+      lanes: channels that a vector of the hardware holds; narrower arrays are folded until they fill it
+        (``models/folding.py``). The result is the same.
     """
 
     dtype: Any = jnp.float32
     batch_norm_groups: int = 1
     rematerialize: bool = False
-    hardware: Hardware = ANY
+    lanes: int = 1
 
 
 MOMENTUM = 0.9  # the share of the old running statistics that one step keeps (PyTorch calls this 0.1)

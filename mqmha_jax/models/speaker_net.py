@@ -6,7 +6,6 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from mqmha_jax.config import ModelConfig
-from mqmha_jax.hardware import ANY, Hardware
 from mqmha_jax.models.encoders import ENCODERS
 from mqmha_jax.models.masked import Compute, MaskedBatchNorm
 from mqmha_jax.models.pooling import POOLINGS
@@ -59,12 +58,12 @@ class SpeakerNet(nn.Module):
         return embedding
 
 
-def build_speaker_net(config: ModelConfig, hardware: Hardware = ANY) -> SpeakerNet:
+def build_speaker_net(config: ModelConfig, *, lanes: int = 1) -> SpeakerNet:
     """Builds the network that a configuration describes.
 
     Args:
       config: names and options of encoder and pooling, and the embedding layer.
-      hardware: that it will run on.
+      lanes: of the vectors of the hardware, ``parallel.vector_lanes``; they change how fast it computes, not what.
 
     Returns:
       The module; its parameters are ``encoder/...``, ``pooling/...`` and ``embedding/{kernel,bias}``.
@@ -76,7 +75,7 @@ def build_speaker_net(config: ModelConfig, hardware: Hardware = ANY) -> SpeakerN
         dtype=jnp.dtype(config.compute_dtype),
         batch_norm_groups=config.batch_norm_groups,
         rematerialize=config.rematerialize,
-        hardware=hardware,
+        lanes=lanes,
     )
     return SpeakerNet(
         encoder=build_part("encoder", ENCODERS, config.encoder, compute=compute),

@@ -97,7 +97,7 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
     parallel.check_classes(ClassLayout(num_speakers).num_rows, mesh)
     _check_groups(config)
     _check_pairs(config)
-    net = build_speaker_net(config.model, parallel.hardware(mesh))
+    net = build_speaker_net(config.model, lanes=parallel.vector_lanes(mesh))
     loss = build_loss(
         config.loss,
         num_speakers=num_speakers,

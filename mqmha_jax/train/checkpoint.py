@@ -17,7 +17,7 @@ from mqmha_jax.atomic import sync, sync_tree
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
-from mqmha_jax.parallel import hardware
+from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.processes import is_first_process, require_agreement
 from mqmha_jax.train.state import TrainState, initial_network
 from mqmha_jax.train.workdir import read_config
@@ -306,7 +306,7 @@ def load_network(workdir: Path, step: int | None = None) -> LoadedNetwork:
       UserError: the directory holds no run or no complete checkpoint, or configuration and checkpoint differ.
     """
     config = read_config(workdir)
-    net = build_speaker_net(config.model, hardware())
+    net = build_speaker_net(config.model, lanes=vector_lanes())
     like = jax.eval_shape(partial(initial_network, config, net))
     with Checkpoints(workdir) as checkpoints:
         variables, step = checkpoints.restore_network(like, step)

@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.hardware import Hardware
 from mqmha_jax.models.folding import Folded, convolve, fold_of
 from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_positions
 
@@ -31,7 +30,6 @@ class _Conv(nn.Module):
     stride: int
     fold: int
     lead: int
-    hardware: Hardware
 
     @nn.compact
     def __call__(
@@ -39,15 +37,7 @@ class _Conv(nn.Module):
     ) -> tuple[Float[Array, "B t groups_out fold_o"], Folded]:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1] // axis.fold, self.channels)
         kernel = self.param("kernel", nn.initializers.kaiming_normal(), shape)
-        return convolve(
-            x,
-            kernel,
-            axis,
-            stride=self.stride,
-            fold=self.fold,
-            lead=self.lead,
-            by_patches=self.hardware.kernel_gradient_by_patches,
-        )
+        return convolve(x, kernel, axis, stride=self.stride, fold=self.fold, lead=self.lead)
 
 
 class _MaskedConv(nn.Module):
@@ -64,9 +54,7 @@ class _MaskedConv(nn.Module):
     def __call__(
         self, x: Float[Array, "B T groups fold_c"], mask: Bool[Array, "B T"], axis: Folded, *, train: bool
     ) -> Maps:
-        conv = _Conv(
-            self.channels, self.kernel_size, self.stride, self.fold, self.lead, self.compute.hardware, name="conv"
-        )
+        conv = _Conv(self.channels, self.kernel_size, self.stride, self.fold, self.lead, name="conv")
         x, axis = conv(mask_positions(x, mask, axis), axis)
         mask = mask[:, :: self.stride]
         norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
@@ -90,7 +78,7 @@ class _ResidualBlock(nn.Module):
             layers = [(self.channels, 1, 1), (self.channels, 3, self.stride), (channels_out, 1, 1)]
         else:
             layers = [(self.channels, 3, self.stride), (channels_out, 3, 1)]
-        fold = fold_of(self.channels, self.compute.hardware.lanes)
+        fold = fold_of(self.channels, self.compute.lanes)
         y, mask_out, axis_out = x, mask, axis
         # Between two 3x3 convolutions the groups lie one place beside those of the shortcut; see ``convolve``.
         leads = (0, 0, 0) if self.bottleneck else (1, 0)
@@ -146,7 +134,7 @@ class ResNet(nn.Module):
                 f"Encoder 'resnet': stage_sizes has {len(self.stage_sizes)} entries and strides {len(self.strides)}; "
                 "each stage needs one of both."
             )
-        fold = fold_of(self.width, self.compute.hardware.lanes)
+        fold = fold_of(self.width, self.compute.lanes)
         axis = Folded(fbank.shape[-1], fold)
         x = axis.wrap(fbank[..., None].astype(self.compute.dtype))
         x, mask, axis = _MaskedConv(self.width, 3, 1, fold, self.compute, name="stem")(x, mask, axis, train=train)
