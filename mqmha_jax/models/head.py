@@ -65,16 +65,15 @@ def _nearest_forward(unit: Array, prototypes: Array) -> tuple[Array, tuple[Array
 
 def _nearest_backward(kept: tuple[Array, ...], gradient: Float[Array, "B C"]) -> tuple[Array, Array]:
     unit, prototypes, inverse_length, nearest, which = kept
-    to_unit, to_prototypes = jnp.zeros_like(unit), []
+    to_unit, across, along = jnp.zeros_like(unit), [], []
     for k in range(prototypes.shape[1]):
         own = jnp.where(which == k, gradient, 0)
         scaled = own * inverse_length[None, :, k]
         to_unit += jnp.einsum("bc,ce->be", scaled, prototypes[:, k], precision=lax.Precision.HIGHEST)
-        across = jnp.einsum("bc,be->ce", scaled, unit, precision=lax.Precision.HIGHEST)
-        # A longer prototype has the same cosine: what points along it is taken out of its gradient.
-        along = (own * nearest).sum(axis=0) * inverse_length[:, k] ** 2
-        to_prototypes.append(across - along[:, None] * prototypes[:, k])
-    return to_unit, jnp.stack(to_prototypes, axis=1)
+        across.append(jnp.einsum("bc,be->ce", scaled, unit, precision=lax.Precision.HIGHEST))
+        along.append((own * nearest).sum(axis=0) * inverse_length[:, k] ** 2)
+    # A longer prototype has the same cosine: what points along it is taken out of its gradient.
+    return to_unit, jnp.stack(across, axis=1) - jnp.stack(along, axis=1)[..., None] * prototypes
 
 
 _nearest.defvjp(_nearest_forward, _nearest_backward)
