@@ -91,7 +91,8 @@ def draw_operations(axes: "Axes") -> None:
     """Processor time of a step by kind of operation."""
     step = newest("train_step", encoder="resnet34")
     found = {} if step is None else {name: own.get("operation_seconds") for name, own in step["contenders"].items()}
-    _stacked(axes, {name: seconds for name, seconds in found.items() if seconds}, lambda seconds: seconds)
+    sides = {name: seconds for name, seconds in found.items() if seconds and not name.endswith("beside")}
+    _stacked(axes, sides, lambda seconds: seconds)
     axes.set_xlabel("seconds of a training step on a CPU, by operation")
 
 

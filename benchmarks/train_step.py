@@ -142,9 +142,11 @@ def _measure(
                 figures[name] = {"failed": str(error)}
                 continue
             running[name], turns[name] = contender, []
-        for _ in range(rounds):
-            for name, contender in running.items():
-                turns[name].append(contender.ask("steps", steps))
+        names = list(running)
+        for number in range(rounds):  # each has been the first as often as the others
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                turns[name].append(running[name].ask("steps", steps))
         for name, contender in running.items():
             matmul_size = _MATMUL_SIZE["cpu" if figures[name]["device"].startswith("cpu") else "other"]
             figures[name] |= {
