@@ -47,7 +47,7 @@ def ratios() -> Iterator[tuple[str, float]]:
     """What is compared, and how many times faster ours is."""
     if step := newest("train_step", encoder="resnet34"):
         speed = {name: own["utterances_per_second"] for name, own in step["contenders"].items() if "failed" not in own}
-        for name in speed.keys() - {OURS}:
+        for name in speed:
             if name.startswith("torch"):
                 yield f"train step, {step['contenders'][OURS]['device']}: {name}", speed[OURS] / speed[name]
     if pooling := newest("pooling", frames=25):
