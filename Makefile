@@ -26,7 +26,7 @@ test-beam:
 	$(PYTHON) -m venv $(BEAM)
 	$(BEAM)/bin/python -m pip install --quiet --requirement data_prep/requirements-beam.txt
 	$(BEAM)/bin/python -m pip install --quiet --no-deps --editable .
-	$(BEAM)/bin/python -m pytest -m "slow or not slow" tests/test_beam.py $(ARGS)
+	$(BEAM)/bin/python -m pytest -m "slow or not slow" tests/data_prep/test_beam.py $(ARGS)
 
 lint: environment
 	$(RUN) ruff check .

@@ -24,9 +24,9 @@ from record import keep
 from data_prep.corpora.folder import audio_files
 from data_prep.versions import BABBLE_VOICES
 from mqmha_jax.augment import mel_power, waveform
-from mqmha_jax.augment.disturbances import SILENCE
 from mqmha_jax.augment.room_decay import room_decays
 from mqmha_jax.config import FbankSpec
+from mqmha_jax.data.noise_and_rooms import SILENCE
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.fbank import extract_fbank
 

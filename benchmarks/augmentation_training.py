@@ -30,9 +30,9 @@ from data_prep.ordered_map import num_cores
 from data_prep.rooms import make_rooms
 from data_prep.versions import VersionPlan
 from mqmha_jax.config_io import with_overrides
-from mqmha_jax.evaluate_run import evaluate_run
+from mqmha_jax.evaluation.evaluate_run import evaluate_run
+from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.train.loop import train
-from mqmha_jax.train.metrics_log import read_log
 
 RESULTS = Path(__file__).parent / "results" / "augmentation_training.jsonl"
 NO_MUSIC = ["augment.music_probability=0", "augment.babble_probability=0"]

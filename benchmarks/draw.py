@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from record import RESULTS
 
-from mqmha_jax.evaluation.drawing import GRID, INK, draw_legend, new_figure, style_axes, system_colour
+from mqmha_jax.evaluation.report.drawing import GRID, INK, draw_legend, new_figure, style_axes, system_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,8 +21,8 @@ from configs.voxceleb_resnet34_mqmha import CONFIG
 from mqmha_jax import parallel
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import with_overrides
+from mqmha_jax.runs.state import TrainState
 from mqmha_jax.train.build import Training, build_training
-from mqmha_jax.train.state import TrainState
 
 
 @click.command(context_settings={"show_default": True})

@@ -21,9 +21,9 @@ from mqmha_jax.config import Config
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.losses import build_loss
 from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.runs.state import initial_state
 from mqmha_jax.train import schedules
 from mqmha_jax.train.optim import build_optimizer
-from mqmha_jax.train.state import initial_state
 from mqmha_jax.train.step import build_train_step
 
 SPEAKERS = 627

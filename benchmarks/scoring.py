@@ -105,8 +105,8 @@ def cosine_numpy(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 def cosine_ours(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
     """``pair_products`` of rows."""
-    from mqmha_jax.evaluation.normalization import centred_units
-    from mqmha_jax.evaluation.scoring import pair_products
+    from mqmha_jax.evaluation.scoring.cosine import pair_products
+    from mqmha_jax.evaluation.scoring.normalization import centred_units
 
     enrol, test = embeddings(sizes.utterances, sizes, 0), embeddings(sizes.utterances, sizes, 1)
     rows, columns = pairs(sizes)
@@ -115,7 +115,7 @@ def cosine_ours(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 def cosine_ours_by_name(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
     """``cosine_scores`` of a list of names: most of the time goes into looking these up."""
-    from mqmha_jax.evaluation.scoring import cosine_scores
+    from mqmha_jax.evaluation.scoring.cosine import cosine_scores
     from mqmha_jax.types import Embeddings, Trials
 
     ids = tuple(f"id{i // 50:05d}/video{i // 5 % 10}/{i % 5:05d}.wav" for i in range(2 * sizes.utterances))
@@ -186,8 +186,8 @@ def as_norm_numpy(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 def as_norm_ours(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
     """``cohort_statistics`` and ``score_matrix``."""
-    from mqmha_jax.evaluation.normalization import cohort_statistics
-    from mqmha_jax.evaluation.scoring import score_matrix
+    from mqmha_jax.evaluation.scoring.cosine import score_matrix
+    from mqmha_jax.evaluation.scoring.normalization import cohort_statistics
     from mqmha_jax.types import Embeddings
 
     ids = tuple(map(str, range(sizes.utterances)))
@@ -232,7 +232,7 @@ def eer_numpy(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 def eer_ours(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
     """``equal_error_rate``: exact with ties, and refuses what is not finite."""
-    from mqmha_jax.evaluation.metrics import equal_error_rate
+    from mqmha_jax.evaluation.metrics.detection import equal_error_rate
 
     scores, target = all_scores(sizes)
     return lambda: np.array([equal_error_rate(scores, target)]), 1

@@ -24,7 +24,7 @@ def leaks(name: str, speakers: Iterable[str], utterances: Iterable[str], other: 
     Raises:
       UserError: ``other`` is neither.
     """
-    from mqmha_jax.train.workdir import SPEAKERS_NAME, read_speakers  # here: brings JAX, which workers can do without
+    from mqmha_jax.runs.workdir import SPEAKERS_NAME, read_speakers  # here: brings JAX, which workers can do without
 
     originals = {speaker.split(SPEED_MARK)[0] for speaker in speakers}
     if (other / SPEAKERS_NAME).is_file():

@@ -7,8 +7,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.corpora.musan import FIRST_CHANNEL, room_files
-from mqmha_jax.augment.room_table import write_rooms
 from mqmha_jax.config import FbankSpec
+from mqmha_jax.data.room_table import write_rooms
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import read_audio

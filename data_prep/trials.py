@@ -11,7 +11,7 @@ from mqmha_jax.data.metadata import Metadata, read_metadata, shard_metadata
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.leaks import shared_speakers
-from mqmha_jax.train.workdir import SPEAKERS_NAME, read_speakers
+from mqmha_jax.runs.workdir import SPEAKERS_NAME, read_speakers
 from mqmha_jax.types import Trials
 
 

@@ -103,7 +103,7 @@ def train(
 @click.option("--output", type=_PATH, required=True, help="New work directory for the result.")
 def average(workdir: Path, last: int, output: Path) -> None:
     """Average the last checkpoints of the run in WORKDIR into one network, to evaluate or to start from."""
-    from mqmha_jax.train.average import average_checkpoints
+    from mqmha_jax.runs.average import average_checkpoints
 
     steps = average_checkpoints(workdir, last, output)
     click.echo(f"The average of the checkpoints of steps {', '.join(map(str, steps))} is in {output}")

@@ -144,13 +144,13 @@ def evaluate(
     use_compilation_cache()
     from mqmha_jax.data.metadata import NOTHING_KNOWN, read_metadata
     from mqmha_jax.errors import UserError
-    from mqmha_jax.evaluate_run import evaluate_run
-    from mqmha_jax.evaluation.backend_systems import BackendPlan
-    from mqmha_jax.evaluation.evaluate import Measuring, OperatingPoint
+    from mqmha_jax.evaluation.embeddings.file_source import FileSource
     from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists
-    from mqmha_jax.evaluation.file_source import FileSource
-    from mqmha_jax.evaluation.method import Method
-    from mqmha_jax.evaluation.report import result_tables, write_evaluation
+    from mqmha_jax.evaluation.evaluate_run import evaluate_run
+    from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint
+    from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
+    from mqmha_jax.evaluation.scoring.backend import BackendPlan
+    from mqmha_jax.evaluation.scoring.method import Method
 
     if workdir and embeddings:
         raise UserError("WORKDIR and --embeddings were both given; evaluate one after the other, with two --output.")
@@ -207,7 +207,7 @@ def compare(
     are held against it, one after the other. Systems trained with several seeds: --a A1 --a A2 --b B1 --b B2.
     """
     from mqmha_jax.errors import UserError
-    from mqmha_jax.evaluation.compare_files import SystemFile, compare_files, comparison_text
+    from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, comparison_text
 
     a = [path for path in (first, *a_files) if path is not None]
     opponents = [[path] for path in others] if not b_files else [[*others, *b_files]]

@@ -21,16 +21,16 @@ from mqmha_jax.config_io import with_overrides
 from mqmha_jax.data.metadata import shard_metadata
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluate_run import evaluate_run
-from mqmha_jax.evaluation.embed import Embedder, embed
-from mqmha_jax.evaluation.evaluate import Scores, evaluate_list
-from mqmha_jax.evaluation.report import result_tables, write_evaluation
-from mqmha_jax.evaluation.scoring import cosine_scores
-from mqmha_jax.evaluation.selection import named
-from mqmha_jax.evaluation.training_mean import training_mean
+from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
+from mqmha_jax.evaluation.embeddings.selection import named
+from mqmha_jax.evaluation.embeddings.training_mean import training_mean
+from mqmha_jax.evaluation.evaluate_run import evaluate_run
+from mqmha_jax.evaluation.metrics.measure_list import Scores, evaluate_list
+from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
+from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.runs.state import initial_network
 from mqmha_jax.train.loop import train
-from mqmha_jax.train.state import initial_network
 from mqmha_jax.types import Trials
 
 # The synthetic corpus: enough for minutes of training; speakers of the three parts are disjoint.

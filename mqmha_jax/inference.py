@@ -10,13 +10,13 @@ from jaxtyping import Float, Float32, Int64
 
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.calibration import Calibration, decision
-from mqmha_jax.evaluation.decisions import load_calibration, load_threshold
-from mqmha_jax.evaluation.embed import Embedder, embed
-from mqmha_jax.evaluation.quality import Features, trial_features, utterance_measures
-from mqmha_jax.evaluation.scoring import cosine_scores
-from mqmha_jax.evaluation.systems import chosen
-from mqmha_jax.evaluation.training_mean import load_mean
+from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
+from mqmha_jax.evaluation.embeddings.training_mean import load_mean
+from mqmha_jax.evaluation.scoring.calibration import Calibration, decision
+from mqmha_jax.evaluation.scoring.cosine import cosine_scores
+from mqmha_jax.evaluation.scoring.decisions import load_calibration, load_threshold
+from mqmha_jax.evaluation.scoring.quality import Features, trial_features, utterance_measures
+from mqmha_jax.evaluation.scoring.systems import chosen
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.fbank import extract_fbank
 from mqmha_jax.models.speaker_net import build_speaker_net
@@ -98,7 +98,7 @@ class SpeakerEncoder:
         Raises:
           UserError: no work directory, no complete checkpoint, or a damaged file in it.
         """
-        from mqmha_jax.train.checkpoint import load_network  # Orbax, which only this way of making an encoder needs
+        from mqmha_jax.runs.checkpoint import load_network  # Orbax, which only this way of making an encoder needs
 
         workdir = Path(workdir)
         network = load_network(workdir)

@@ -16,7 +16,7 @@ from data_prep.trials import make_trials, write_trials
 from mqmha_jax.cli import main
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.config_io import to_dict
-from tests.tiny import tiny_config
+from tests.support.tiny import tiny_config
 
 COMMANDS = ("demo", "train", "evaluate", "compare", "embed", "verify", "make-trials", "import-trials", "show", "study")
 
@@ -137,7 +137,7 @@ def test_evaluate_keeps_everything(evaluated: Path) -> None:
 
 
 def test_the_dev_eer_of_the_log_is_that_of_evaluate(evaluated: Path) -> None:
-    from mqmha_jax.train.metrics_log import read_log
+    from mqmha_jax.runs.metrics_log import read_log
 
     metrics = json.loads((evaluated / "metrics.json").read_text())
     logged = [line["eer"] for line in read_log(evaluated.parent) if line["kind"] == "dev"]

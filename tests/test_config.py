@@ -10,8 +10,9 @@ from mqmha_jax.config_io import differences, from_dict, load_config, options, to
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import build_loss
 from mqmha_jax.models.speaker_net import build_speaker_net
+from tests.support.paths import ROOT
 
-CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").glob("*.py") if path.stem != "__init__")
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

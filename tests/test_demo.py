@@ -11,7 +11,7 @@ from data_prep.corpora import CORPORA
 from mqmha_jax.data.lists import read_trials
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.metrics import equal_error_rate
+from mqmha_jax.evaluation.metrics.detection import equal_error_rate
 from mqmha_jax.inference import SpeakerEncoder
 
 FEW_STEPS = [

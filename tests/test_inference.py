@@ -11,13 +11,13 @@ import soundfile
 from mqmha_jax import inference
 from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.calibration import Calibration
-from mqmha_jax.evaluation.decisions import save_calibration, save_threshold
-from mqmha_jax.evaluation.evaluate import Scores, evaluate_list
-from mqmha_jax.evaluation.training_mean import save_mean
+from mqmha_jax.evaluation.embeddings.training_mean import save_mean
+from mqmha_jax.evaluation.metrics.measure_list import Scores, evaluate_list
+from mqmha_jax.evaluation.scoring.calibration import Calibration
+from mqmha_jax.evaluation.scoring.decisions import save_calibration, save_threshold
 from mqmha_jax.inference import SpeakerEncoder, Verification
 from mqmha_jax.models.speaker_net import build_speaker_net
-from mqmha_jax.train import checkpoint
+from mqmha_jax.runs import checkpoint
 from mqmha_jax.types import Trials
 
 RATE_HZ = 16_000

@@ -12,7 +12,7 @@ import grain
 import numpy as np
 from jaxtyping import Float16
 
-from mqmha_jax.augment.disturbances import SILENCE, Disturbances, powers
+from mqmha_jax.data.noise_and_rooms import SILENCE, Disturbances, powers
 from mqmha_jax.data.sampling import duration_sequence, speaker_sequence, utterance_sequence
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError

@@ -12,12 +12,12 @@ from mqmha_jax.config_io import require_same_fbank
 from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embed import Embedder, embed
-from mqmha_jax.evaluation.evaluate import P_TARGETS
-from mqmha_jax.evaluation.metrics import detection_curve
-from mqmha_jax.evaluation.scoring import cosine_scores
-from mqmha_jax.evaluation.selection import named
-from mqmha_jax.evaluation.training_mean import training_mean
+from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
+from mqmha_jax.evaluation.embeddings.selection import named
+from mqmha_jax.evaluation.embeddings.training_mean import training_mean
+from mqmha_jax.evaluation.metrics.detection import detection_curve
+from mqmha_jax.evaluation.metrics.measure_list import P_TARGETS
+from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 
 
 class DevResult(NamedTuple):

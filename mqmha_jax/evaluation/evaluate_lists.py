@@ -8,14 +8,14 @@ from mqmha_jax.data.lists import check_trials, read_models, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, joined, model_metadata
 from mqmha_jax.data.score_files import read_scores
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.backend_systems import fit_backend
-from mqmha_jax.evaluation.calibration import Calibration
-from mqmha_jax.evaluation.evaluate import USUAL_MEASURING, Measuring, Scores, evaluate_list
+from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
 from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
-from mqmha_jax.evaluation.method import COSINE_ONLY, Method
-from mqmha_jax.evaluation.results import Evaluation
-from mqmha_jax.evaluation.sources import EmbeddingSource
-from mqmha_jax.evaluation.systems import Models, Scoring
+from mqmha_jax.evaluation.metrics.measure_list import USUAL_MEASURING, Measuring, Scores, evaluate_list
+from mqmha_jax.evaluation.metrics.results import Evaluation
+from mqmha_jax.evaluation.scoring.backend import fit_backend
+from mqmha_jax.evaluation.scoring.calibration import Calibration
+from mqmha_jax.evaluation.scoring.method import COSINE_ONLY, Method
+from mqmha_jax.evaluation.scoring.systems import Models, Scoring
 from mqmha_jax.types import Embeddings, Trials
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt64
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.metrics import DetectionCurve, bayes_threshold
+from mqmha_jax.evaluation.metrics.detection import DetectionCurve, bayes_threshold
 
 # A function that reads the list from its beginning each time it is called: parts of scores and targets.
 ScoreChunks = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mqmha_jax.evaluation.html_report.elements import Markup, element, joined, table
-from mqmha_jax.evaluation.html_report.page import html_page
+from mqmha_jax.evaluation.report.html.elements import Markup, element, joined, table
+from mqmha_jax.evaluation.report.html.page import html_page
 
 _STRONG = re.compile(r"\*\*(.+?)\*\*")
 

@@ -10,8 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from mqmha_jax.evaluation.bootstrap import MIN_SPEAKERS, bootstrap_interval, bootstrap_p_value, speaker_bootstrap
-from mqmha_jax.evaluation.compare import COMPARED, draw_seeds
+from mqmha_jax.evaluation.metrics.bootstrap import (
+    MIN_SPEAKERS,
+    bootstrap_interval,
+    bootstrap_p_value,
+    speaker_bootstrap,
+)
+from mqmha_jax.evaluation.metrics.compare import COMPARED, draw_seeds
 from mqmha_jax.study.results import ListScores
 
 METRICS = tuple(COMPARED)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mqmha_jax.atomic import replacing
-from mqmha_jax.evaluation.drawing import GRID, INK, draw_legend, new_figure, style_axes, system_colour
+from mqmha_jax.evaluation.report.drawing import GRID, INK, draw_legend, new_figure, style_axes, system_colour
 from mqmha_jax.study.comparisons import Comparison
 from mqmha_jax.study.effects import EER, Measured
 from mqmha_jax.study.spec import Factor, Study

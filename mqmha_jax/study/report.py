@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mqmha_jax.atomic import write_json, write_text
-from mqmha_jax.evaluation.bootstrap import MIN_SPEAKERS
+from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
 from mqmha_jax.study import blocks
 from mqmha_jax.study.comparisons import (
     probability,

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float64, Int
 from mqmha_jax.data.lists import number_names, read_utt2spk
 from mqmha_jax.data.score_files import read_scored_trials, read_scores
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.report import METRICS_FILE
-from mqmha_jax.evaluation.systems import COSINE
+from mqmha_jax.evaluation.report.tables import METRICS_FILE
+from mqmha_jax.evaluation.scoring.systems import COSINE
+from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.study.runs import EVALUATION, Run
-from mqmha_jax.train.metrics_log import read_log
 
 
 class ListScores(NamedTuple):

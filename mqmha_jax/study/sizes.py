@@ -8,7 +8,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.speaker_net import build_speaker_net
-from mqmha_jax.train.state import initial_network
+from mqmha_jax.runs.state import initial_network
 
 ALIKE = 0.05  # relative difference up to which two sizes count as equal
 _LARGEST = 1 << 20

@@ -14,9 +14,9 @@ from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import ClassLayout, build_loss
 from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.runs.state import TrainState, initial_state
 from mqmha_jax.train import schedules
 from mqmha_jax.train.optim import build_optimizer
-from mqmha_jax.train.state import TrainState, initial_state
 from mqmha_jax.train.step import TrainStep, build_train_step
 
 

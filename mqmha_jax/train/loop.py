@@ -12,26 +12,26 @@ import jax
 from tqdm import tqdm
 
 from mqmha_jax import parallel
-from mqmha_jax.augment.disturbances import Disturbances, identity, open_disturbances
 from mqmha_jax.config import Config, TrainConfig
 from mqmha_jax.config_io import require_same_fbank, to_dict
+from mqmha_jax.data.noise_and_rooms import Disturbances, identity, open_disturbances
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.train_pipeline import train_batches
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.processes import any_process, is_first_process, require_agreement
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.metrics_log import MetricsLog
+from mqmha_jax.runs.state import TrainState
+from mqmha_jax.runs.workdir import claimed
 from mqmha_jax.train.build import Training, build_training
-from mqmha_jax.train.checkpoint import Checkpoints
 from mqmha_jax.train.clock import Clock
-from mqmha_jax.train.metrics_log import MetricsLog
 from mqmha_jax.train.profile import Profile
 from mqmha_jax.train.schedules import after_evaluation
 from mqmha_jax.train.signals import stop_on_signal
 from mqmha_jax.train.skipped import SkippedSteps
 from mqmha_jax.train.start import started
-from mqmha_jax.train.state import TrainState
 from mqmha_jax.train.watchdog import Watchdog
-from mqmha_jax.train.workdir import claimed
 from mqmha_jax.types import Batch
 
 

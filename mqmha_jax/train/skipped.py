@@ -8,7 +8,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.data.train_pipeline import example_utterance
 from mqmha_jax.errors import UserError
-from mqmha_jax.train.metrics_log import MetricsLog
+from mqmha_jax.runs.metrics_log import MetricsLog
 
 
 class SkippedSteps:

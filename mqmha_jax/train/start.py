@@ -11,9 +11,9 @@ from mqmha_jax import parallel
 from mqmha_jax.config import StartConfig
 from mqmha_jax.errors import UserError
 from mqmha_jax.parallel import PROTOTYPES
-from mqmha_jax.train.checkpoint import Checkpoints
-from mqmha_jax.train.state import TrainState
-from mqmha_jax.train.workdir import read_config, read_speakers
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.state import TrainState
+from mqmha_jax.runs.workdir import read_config, read_speakers
 
 
 def started(state: TrainState, config: StartConfig, speakers: tuple[str, ...]) -> TrainState:

@@ -15,8 +15,8 @@ from mqmha_jax.augment.spec_augment import spec_augment
 from mqmha_jax.config import Config
 from mqmha_jax.features.cmn import subtract_mean
 from mqmha_jax.losses import Loss, LossInputs
+from mqmha_jax.runs.state import STEP_STREAM, TrainState, stream_key
 from mqmha_jax.train.schedules import Schedule
-from mqmha_jax.train.state import STEP_STREAM, TrainState, stream_key
 
 Metrics = dict[str, Float[Array, ""]]
 TrainStep = Callable[[TrainState, dict[str, Array]], tuple[TrainState, Metrics]]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from mqmha_jax.train.metrics_log import MetricsLog
+from mqmha_jax.runs.metrics_log import MetricsLog
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -1,0 +1,239 @@
+"""The noise and the room of every training example, drawn on the host; the training step adds them.
+
+What is drawn for an example is a function of the seed and the example's place in the global sequence alone, so hosts,
+workers and the step at which a run resumes change nothing.
+"""
+
+import hashlib
+import math
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+from jaxtyping import Float16, Float32, Int
+
+from mqmha_jax.config import AugmentConfig, FbankSpec
+from mqmha_jax.config_io import require_same_fbank
+from mqmha_jax.data.room_table import RoomTable, read_rooms
+from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.errors import UserError
+
+SILENCE = np.float16(-1e4)
+"""Logarithm of a power that adds nothing to another: its exponential is 0 in every float type."""
+
+STREAM = 0x6E6F6973
+"""Keeps these draws apart from others of the same seed."""
+
+KINDS = ("noise", "music", "speech")
+DECIBEL = math.log(10) / 10
+
+
+class Disturbance(TypedDict, total=False):
+    """What comes with the crop of one example.
+
+    Attributes:
+      noise: natural logarithms of power of all noises together, at their level; ``SILENCE`` where there is none.
+      decay: of the room, as ``RoomTable.decay``; frame 0 alone where there is none.
+    """
+
+    noise: Float16[np.ndarray, "T F"]
+    decay: Float16[np.ndarray, "L F"]
+
+
+class _Source(NamedTuple):
+    """A noise to be added: the class among KINDS it is of, and its ratio."""
+
+    kind: str
+    snr_db: float
+
+
+class Disturbances:
+    """Draws noises and rooms.
+
+    Attributes:
+      context_frames: frames that a crop needs before its first, for their echoes.
+      needs_power: whether ``draw`` asks for the power of the speech.
+    """
+
+    def __init__(self, config: AugmentConfig, noise: FbankShards | None, rooms: RoomTable | None, seed: int) -> None:
+        """Prepare to draw.
+
+        Args:
+          config: probabilities and ranges.
+          noise: shards of noises; None: no noise.
+          rooms: to choose from; None: no reverberation.
+          seed: of all choices.
+
+        Raises:
+          UserError: a kind of noise with a probability above 0 is not in the shards, the noises have no powers, or the
+            configuration is not possible.
+        """
+        _check(config)
+        self._config, self._noise, self._seed = config, noise, seed
+        self._decay = None if rooms is None else _with_frames(rooms.decay, config.context_frames + 1)
+        self.context_frames = 0 if rooms is None else config.context_frames
+        self.needs_power = noise is not None
+        self._of_kind = {} if noise is None else _of_kind(noise)
+        self._power = None if noise is None else powers(noise)
+        if noise is not None:
+            _check_kinds(config, noise, self._of_kind)
+
+    def draw(self, example: int, *, speech_power: float, num_frames: int, silent_frames: int) -> Disturbance:
+        """The noise and the room of one example.
+
+        Args:
+          example: its place in the global sequence.
+          speech_power: mean square of the utterance's waveform.
+          num_frames: of the crop with its context.
+          silent_frames: at the start of it, before the utterance began; there is no noise there.
+
+        Raises:
+          UserError: a record of the noises can not be read.
+        """
+        rng = np.random.default_rng([self._seed, STREAM, example])
+        chosen = self._chosen(rng)
+        drawn: Disturbance = {}
+        if self._noise is not None:
+            sources = [
+                source for name in ("noise", "music", "babble") if name in chosen for source in self._sources(name, rng)
+            ]
+            drawn["noise"] = self._mixed(sources, speech_power, num_frames, rng)
+            drawn["noise"][:silent_frames] = SILENCE
+        if self._decay is not None:
+            if "reverb" in chosen:
+                drawn["decay"] = self._decay[rng.integers(len(self._decay))]
+            else:
+                drawn["decay"] = np.full(self._decay.shape[1:], SILENCE)
+                drawn["decay"][0] = 0
+        return drawn
+
+    def identity(self) -> dict[str, str | None]:
+        """Fingerprints of the noises and of the rooms; None where there are none."""
+        return {
+            "noise": None if self._noise is None else self._noise.identity()["fingerprint"],
+            "rooms": None if self._decay is None else hashlib.sha256(self._decay.tobytes()).hexdigest(),
+        }
+
+    def _chosen(self, rng: np.random.Generator) -> set[str]:
+        probability = {
+            "noise": self._config.noise_probability,
+            "music": self._config.music_probability,
+            "babble": self._config.babble_probability,
+            "reverb": self._config.reverb_probability,
+        }
+        if self._config.one_at_a_time:
+            ends = np.cumsum(list(probability.values()))
+            place = int(np.searchsorted(ends, rng.random(), side="right"))
+            return set(list(probability)[place : place + 1])
+        return {
+            name
+            for name, draw in zip(probability, rng.random(len(probability)), strict=True)
+            if draw < probability[name]
+        }
+
+    def _sources(self, name: str, rng: np.random.Generator) -> list[_Source]:
+        config = self._config
+        if name == "noise":
+            return [_Source("noise", rng.uniform(*config.noise_snr_db))]
+        if name == "music":
+            return [_Source("music", rng.uniform(*config.music_snr_db))]
+        fewest, most = config.babble_voices
+        return [_Source("speech", rng.uniform(*config.babble_snr_db)) for _ in range(rng.integers(fewest, most + 1))]
+
+    def _mixed(
+        self, sources: list[_Source], speech_power: float, num_frames: int, rng: np.random.Generator
+    ) -> Float16[np.ndarray, "T F"]:
+        assert self._noise is not None
+        assert self._power is not None
+        levels = []
+        for kind, snr_db in sources:
+            clip = int(rng.choice(self._of_kind[kind]))
+            length = int(self._noise.num_frames[clip])  # a shorter clip is repeated, from anywhere
+            first = int(rng.integers(length - num_frames + 1 if length >= num_frames else length))
+            if speech_power > 0 and self._power[clip] > 0:  # of digital silence there is no ratio
+                gain = np.float32(math.log(speech_power / self._power[clip]) - snr_db * DECIBEL)
+                levels.append(self._noise.crop(clip, first, num_frames) + gain)
+        if not levels:
+            return np.full((num_frames, self._noise.spec.num_features), SILENCE)
+        if len(levels) == 1:
+            return levels[0].astype(np.float16)
+        total = np.sum(np.exp(levels), axis=0)
+        return np.log(np.maximum(total, np.finfo(np.float32).tiny)).astype(np.float16)
+
+
+def open_disturbances(config: AugmentConfig, fbank: FbankSpec, seed: int) -> Disturbances | None:
+    """The disturbances that a configuration asks for; None if it names neither noises nor rooms.
+
+    Args:
+      config: where they lie, and how they are drawn.
+      fbank: filterbank of the training; theirs must be the same.
+      seed: of all choices.
+
+    Raises:
+      UserError: as ``Disturbances``; noises or rooms are missing, damaged or of another filterbank.
+    """
+    if not (config.noise or config.rooms):
+        return None
+    noise = rooms = None
+    if config.noise:
+        noise = open_shards(config.noise)
+        require_same_fbank(fbank, noise.spec, f"The shards of noises in augment.noise={config.noise}")
+    if config.rooms:
+        rooms = read_rooms(config.rooms)
+        require_same_fbank(fbank, rooms.spec, f"The decays in augment.rooms={config.rooms}")
+    return Disturbances(config, noise, rooms, seed)
+
+
+def identity(disturbances: Disturbances | None) -> dict[str, str | None]:
+    """What tells these noises and rooms from others, as JSON values; a run that resumes compares them."""
+    return {"noise": None, "rooms": None} if disturbances is None else disturbances.identity()
+
+
+def powers(shards: FbankShards) -> Float32[np.ndarray, " N"]:
+    """Mean square of each utterance's waveform, in [-1, 1].
+
+    Raises:
+      UserError: the shards do not tell.
+    """
+    if "power" not in shards.measures or np.isnan(shards.measures["power"]).any():
+        raise UserError(
+            f"The shards in {shards.directory} do not tell how strong their waveforms were, which the ratio of speech "
+            "to noise needs. Prepare them again with this version, or leave augment.noise empty."
+        )
+    return shards.measures["power"]
+
+
+def _of_kind(noise: FbankShards) -> dict[str, Int[np.ndarray, " _"]]:
+    """Clips of each kind; in shards without the three names everything is noise."""
+    if not set(KINDS) & set(noise.speakers):
+        return {"noise": np.arange(len(noise))}
+    return {
+        kind: np.flatnonzero(noise.speaker == noise.speakers.index(kind)) for kind in KINDS if kind in noise.speakers
+    }
+
+
+def _with_frames(decay: Float16[np.ndarray, "R L F"], num_frames: int) -> Float16[np.ndarray, "R M F"]:
+    missing = max(0, num_frames - decay.shape[1])
+    return np.pad(decay[:, :num_frames], ((0, 0), (0, missing), (0, 0)), constant_values=SILENCE)
+
+
+def _check(config: AugmentConfig) -> None:
+    for name in ("noise_snr_db", "music_snr_db", "babble_snr_db", "babble_voices"):
+        low, high = getattr(config, name)
+        if low > high:
+            raise UserError(f"augment.{name}=[{low}, {high}]: the first value must not be larger than the second.")
+    total = config.noise_probability + config.music_probability + config.babble_probability + config.reverb_probability
+    if config.one_at_a_time and total > 1 + 1e-9:
+        raise UserError(
+            f"augment.one_at_a_time draws at most one kind, but the probabilities add up to {total:g}; lower "
+            "augment.*_probability so that they add up to 1 or less (five equal versions: 0.2 each)."
+        )
+
+
+def _check_kinds(config: AugmentConfig, noise: FbankShards, of_kind: dict[str, Int[np.ndarray, " _"]]) -> None:
+    for name, kind in (("noise", "noise"), ("music", "music"), ("babble", "speech")):
+        if getattr(config, f"{name}_probability") > 0 and kind not in of_kind:
+            raise UserError(
+                f"augment.{name}_probability is above 0, but {noise.directory} holds no {kind}: its speakers would "
+                f"have to include {kind!r} (they are the kinds of noise: {', '.join(KINDS)}). Add such clips, or set "
+                f"augment.{name}_probability=0."
+            )

@@ -1,0 +1,1 @@
+"""Where embeddings come from: the network of a run, or a file."""

@@ -1,0 +1,88 @@
+"""Embeddings from files."""
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mqmha_jax.data.embedding_files import read_embeddings
+from mqmha_jax.data.metadata import Metadata
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings.selection import spread
+from mqmha_jax.evaluation.embeddings.sources import Background, Labelled
+from mqmha_jax.types import Embeddings
+
+
+class FileSource:
+    """Embeddings that something else made."""
+
+    training_speakers: Sequence[str] = ()
+
+    def __init__(self, paths: Sequence[Path], known: Metadata) -> None:
+        """Read them.
+
+        Args:
+          paths: one or more files or folders, see ``read_embeddings``.
+          known: about their utterances.
+
+        Raises:
+          UserError: they can not be read, differ in size, or two hold one utterance.
+        """
+        parts = [read_embeddings(path) for path in dict.fromkeys(paths)]
+        self.name = ", ".join(path.name for path in dict.fromkeys(paths))
+        self.known = known
+        self._vectors: dict[str, np.ndarray] = {}
+        for path, part in zip(dict.fromkeys(paths), parts, strict=True):
+            _require_size(path, part.vectors, parts[0].vectors.shape[1])
+            for utterance, vector in zip(*part, strict=True):
+                if utterance in self._vectors:
+                    raise UserError(f"{path}: {utterance!r} has an embedding in another file, too; keep one of them.")
+                self._vectors[utterance] = vector
+        self.utterances = self._vectors.keys()
+
+    def training_utterances(self) -> Iterable[str]:
+        """Not known."""
+        return ()
+
+    def background(self, cohort: Path | None, *, use_mean: bool) -> Background:
+        """Every embedding of a file is a member of the cohort, whose mean stands for that of the training set.
+
+        Raises:
+          UserError: the file can not be read, or its embeddings have another size.
+        """
+        if cohort is None:
+            return Background(None, None, ())
+        ids, vectors = read_embeddings(cohort)
+        _require_size(cohort, vectors, len(next(iter(self._vectors.values()))))
+        speakers = tuple(dict.fromkeys(self.known.utt2spk.get(utterance, utterance) for utterance in ids))
+        return Background(vectors.mean(axis=0) if use_mean else None, vectors, speakers)
+
+    def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
+        """Some of the embeddings of a file; the metadata know their speakers.
+
+        Raises:
+          UserError: the file can not be read, its embeddings have another size, or a speaker is not known.
+        """
+        ids, vectors = read_embeddings(path)
+        _require_size(path, vectors, len(next(iter(self._vectors.values()))))
+        unknown = [utterance for utterance in ids if utterance not in self.known.utt2spk]
+        if unknown:
+            raise UserError(
+                f"{path}: the speakers of {len(unknown)} of {len(ids)} utterances are not known, first that of "
+                f"{unknown[0]!r}; a back-end is fitted on known speakers: add them to --metadata."
+            )
+        rows = spread(np.array([self.known.utt2spk[utterance] for utterance in ids]), per_speaker)
+        chosen = tuple(ids[row] for row in rows)
+        return Labelled(Embeddings(chosen, vectors[rows]), tuple(self.known.utt2spk[one] for one in chosen))
+
+    def embeddings(self, utterances: Collection[str]) -> Embeddings:
+        """Those of these utterances."""
+        chosen = [utterance for utterance in self._vectors if utterance in set(utterances)]
+        return Embeddings(tuple(chosen), np.stack([self._vectors[utterance] for utterance in chosen]))
+
+
+def _require_size(path: Path, vectors: np.ndarray, size: int) -> None:
+    if vectors.shape[1] != size:
+        raise UserError(
+            f"{path}: embeddings of size {vectors.shape[1]}, the others have {size}; valid: all of one network."
+        )

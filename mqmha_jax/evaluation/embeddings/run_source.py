@@ -1,0 +1,165 @@
+"""Embeddings by the network of a run, of utterances in shards."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
+
+from mqmha_jax.config_io import require_same_fbank
+from mqmha_jax.data.metadata import joined, shard_metadata
+from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
+from mqmha_jax.evaluation.embeddings.selection import Selection, named, spread
+from mqmha_jax.evaluation.embeddings.sources import Background, Labelled
+from mqmha_jax.evaluation.embeddings.training_mean import load_mean, save_mean, training_mean
+from mqmha_jax.evaluation.scoring.linear_backend import speaker_sums
+from mqmha_jax.models.head import unit_length
+from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.workdir import SPEAKERS_NAME, read_speakers
+from mqmha_jax.types import Embeddings
+
+# Per cohort speaker so many utterances of three seconds make the mean embedding.
+_COHORT_UTTERANCES, _COHORT_FRAMES = 20, 300
+
+# What varies within a speaker should vary as in the trials, whose utterances are whole; mostly they are no longer.
+_BACKEND_FRAMES = 1_000
+
+Step = int | Literal["best"] | None
+
+
+class RunSource:
+    """The network of a run, and shards with the utterances."""
+
+    def __init__(
+        self,
+        workdir: Path,
+        data: Sequence[Path] = (),
+        further_data: Sequence[Path] = (),
+        *,
+        step: Step = None,
+        progress: bool = True,
+    ) -> None:
+        """Load the network and open the shards.
+
+        Args:
+          workdir: of the run.
+          data: directories of shards; none: the run's dev shards.
+          further_data: more of them, in any case.
+          step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
+          progress: show progress bars.
+
+        Raises:
+          UserError: there is no such checkpoint, shards are missing or of another kind, or two hold one utterance.
+        """
+        self._network = load_network(workdir, _best_step(workdir) if step == "best" else step)
+        self._embedder = Embedder(self._network.net, self._network.variables)
+        self._workdir, self._progress = workdir, progress
+        self.config, self.step = self._network.config, self._network.step
+        self.is_newest = step is None
+        self._shards = [
+            self._open(path) for path in dict.fromkeys([*(data or [Path(self.config.data.dev)]), *further_data])
+        ]
+        parts = [shard_metadata(shards) for shards in self._shards]
+        self.known = joined(parts)
+        self.utterances = self.known.utt2spk.keys()
+        if len(self.utterances) < sum(map(len, self._shards)):
+            twice, _ = Counter(utterance for part in parts for utterance in part.utt2spk).most_common(1)[0]
+            raise UserError(f"Utterance {twice!r} lies in two of the directories of shards; rename it in one.")
+
+    @property
+    def name(self) -> str:
+        """The run and its step."""
+        return f"{self._workdir.name}, step {self.step}"
+
+    @property
+    def training_speakers(self) -> Sequence[str]:
+        """Of the run, which keeps their names."""
+        return read_speakers(self._workdir) if (self._workdir / SPEAKERS_NAME).is_file() else ()
+
+    def training_utterances(self) -> Iterable[str]:
+        """Of the training shards, if they are on this machine."""
+        try:
+            return open_shards(self.config.data.train, original_speed_only=True).utterances
+        except UserError:
+            return ()
+
+    def background(self, cohort: Path | None, *, use_mean: bool) -> Background:
+        """The mean of the training set, kept with the run, and one cohort vector for each speaker of shards.
+
+        Raises:
+          UserError: the shards are missing or of another kind.
+        """
+        mean = self._mean() if use_mean else None
+        if cohort is None:
+            return Background(mean, None, ())
+        shards = self._open(cohort)
+        vectors, speakers = self._speaker_means(shards, mean)
+        return Background(mean, vectors, speakers)
+
+    def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
+        """Embeds some utterances of shards, up to ten seconds of each; copies at another speed are left out.
+
+        Raises:
+          UserError: the shards are missing or of another kind.
+        """
+        shards = self._open(path, original_speed_only=True)
+        rows = spread(shards.speaker, per_speaker)
+        found = embed(self._embedder, Selection(shards, rows, max_frames=_BACKEND_FRAMES), progress=self._progress)
+        return Labelled(found, tuple(shards.speakers[i] for i in shards.speaker[rows]))
+
+    def embeddings(self, utterances: Collection[str]) -> Embeddings:
+        """Embeds these utterances, those of one directory after the other."""
+        selections = [named(shards, utterances) for shards in self._shards]
+        parts = [embed(self._embedder, chosen, progress=self._progress) for chosen in selections if chosen.utterances]
+        return Embeddings(tuple(u for part in parts for u in part.ids), np.concatenate([p.vectors for p in parts]))
+
+    def _open(self, path: Path, *, original_speed_only: bool = False) -> FbankShards:
+        shards = open_shards(path, original_speed_only=original_speed_only)
+        require_same_fbank(self.config.fbank, shards.spec, f"The shards in {path}")
+        return shards
+
+    def _mean(self) -> Float32[np.ndarray, " E"]:
+        mean = load_mean(self._workdir, self.step)
+        if mean is None:
+            try:
+                shards = open_shards(self.config.data.train)
+            except UserError as error:
+                raise UserError(
+                    f"{error} The mean training embedding comes from there; --no-mean scores without it."
+                ) from error
+            mean = training_mean(self._embedder, shards)
+            if self.is_newest:
+                save_mean(self._workdir, mean, self.step)
+        return mean
+
+    def _speaker_means(
+        self, shards: FbankShards, mean: Float32[np.ndarray, " E"] | None
+    ) -> tuple[Float32[np.ndarray, "n E"], tuple[str, ...]]:
+        """The mean of unit embeddings of each speaker, shifted back because scoring subtracts the mean."""
+        order = np.argsort(shards.speaker, kind="stable")
+        rank = np.arange(len(order)) - np.searchsorted(shards.speaker[order], shards.speaker[order])
+        chosen = order[rank < _COHORT_UTTERANCES]
+        source = Selection(shards, chosen, max_frames=_COHORT_FRAMES)
+        vectors = embed(self._embedder, source, progress=self._progress).vectors
+        offset = np.zeros_like(vectors[0]) if mean is None else mean
+        units = np.asarray(unit_length(jnp.asarray(vectors - offset[None])))
+        present, index, counts = np.unique(shards.speaker[chosen], return_inverse=True, return_counts=True)
+        sums = speaker_sums(units.astype(np.float64), index)
+        means = (sums / counts[:, None] + offset[None]).astype(np.float32)
+        return means, tuple(shards.speakers[i] for i in present)
+
+
+def _best_step(workdir: Path) -> int:
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.best_step
+    if step is None:
+        raise UserError(
+            f"--step best: no checkpoint in {workdir} has a dev EER; train with data.dev and data.dev_trials, or name "
+            "a step."
+        )
+    return step

@@ -1,0 +1,225 @@
+"""How far a measured error rate may be from that of other speakers: a bootstrap over speakers.
+
+Trials that share a speaker are not independent, so drawing trials anew would give intervals that are too short. Here
+the speakers are drawn with replacement: one drawn n_a times brings each of its target trials n_a times, and a nontarget
+trial of speakers a and b comes n_a n_b times.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import scipy  # its parts load when they are first used
+from jaxtyping import Float, Float64, Int, Int32, Shaped
+
+from mqmha_jax.data.lists import number_names
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.metrics.detection import DetectionCurve, sort_trials
+from mqmha_jax.types import Trials
+
+# A metric is a question to a detection curve, e.g. ``DetectionCurve.equal_error_rate``.
+Metric = Callable[[DetectionCurve], float]
+
+MIN_SPEAKERS = 20  # with fewer, the resamples know too little of how speakers differ
+
+
+class Bootstrap(NamedTuple):
+    """Metrics of L systems on one list, and on R resamples of its speakers that are the same for all systems.
+
+    Attributes:
+      metrics: names of the J metrics.
+      estimates: ``[L, J]`` on the list itself.
+      replicates: ``[R, L, J]`` on the resamples.
+      num_speakers: speakers in the list.
+      num_redrawn: resamples that had no targets or no nontargets; each was drawn anew.
+    """
+
+    metrics: tuple[str, ...]
+    estimates: Float64[np.ndarray, "L J"]
+    replicates: Float64[np.ndarray, "R L J"]
+    num_speakers: int
+    num_redrawn: int
+
+    @property
+    def reliable(self) -> bool:
+        """Whether there are enough speakers for the intervals to be taken at their word."""
+        return self.num_speakers >= MIN_SPEAKERS
+
+    def interval(self, level: float = 0.95) -> Float64[np.ndarray, "L J 2"]:
+        """Lower and upper end of the interval of each system and metric, see ``bootstrap_interval``."""
+        return bootstrap_interval(self.estimates, self.replicates, self.num_speakers, level)
+
+
+def speaker_bootstrap(
+    scores: Shaped[np.ndarray, "L M"],
+    target: Shaped[np.ndarray, " M"],
+    enrol_speaker: Int[np.ndarray, " M"],
+    test_speaker: Int[np.ndarray, " M"],
+    metrics: Mapping[str, Metric],
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Bootstrap:
+    """Metrics of several systems on the same resamples of the speakers of one list.
+
+    The list is sorted once per system; a resample then costs O(M). 1,000 resamples for EER and minDCF take half a
+    second at 40,000 trials and twelve seconds at 581,480 (VoxCeleb1-E) on one CPU core; with Cllr and minCllr, four
+    times that.
+
+    Args:
+      scores: ``[L, M]``, one row for each system.
+      target: ``[M]`` booleans (or 0 and 1).
+      enrol_speaker: ``[M]`` number of the speaker of each trial's enrolment side, see ``trial_speakers``.
+      test_speaker: ``[M]`` the same of its test side.
+      metrics: what to ask each curve, by name.
+      replicates: resamples, R.
+      seed: equal seeds draw equal resamples, so that results of separate calls on one list can be paired.
+
+    Returns:
+      Estimates and replicates.
+
+    Raises:
+      UserError: as ``detection_curve``; a trial whose label contradicts its speakers.
+    """
+    sorted_lists = [sort_trials(row, target) for row in scores]
+    target = target.astype(np.bool_)
+    names, speakers = np.unique(np.concatenate([enrol_speaker, test_speaker]), return_inverse=True)
+    enrol, test = speakers.astype(np.int32).reshape(2, -1)
+    _check_labels(target, enrol, test)
+    counts, num_redrawn = _draw_speakers(target, enrol, test, len(names), replicates, np.random.default_rng(seed))
+
+    measured = np.empty((replicates, len(scores), len(metrics)))
+    for system, trials in enumerate(sorted_lists):
+        speaker, one, other = enrol[trials.targets], enrol[trials.nontargets], test[trials.nontargets]
+        for replicate, count in enumerate(counts):
+            curve = trials.weighted_curve(count[speaker], count[one] * count[other])
+            measured[replicate, system] = [metric(curve) for metric in metrics.values()]
+    estimates = np.array([[metric(trials.curve()) for metric in metrics.values()] for trials in sorted_lists])
+    return Bootstrap(tuple(metrics), estimates, measured, len(names), num_redrawn)
+
+
+def bootstrap_interval(
+    estimates: Float[np.ndarray, "*shape"],
+    replicates: Float[np.ndarray, "R *shape"],
+    num_speakers: int,
+    level: float = 0.95,
+) -> Float64[np.ndarray, "*shape 2"]:
+    """The bias-corrected percentile interval (Efron, 1981), with levels widened for few speakers (Hesterberg, 2015).
+
+    The plain percentile interval holds the true EER too seldom with few speakers: a resample has fewer different
+    speakers than the list and so looks better than it. The correction moves both quantiles by how far the median of the
+    replicates is from the estimate; Student's t replaces the normal quantile, as in the interval of a mean. Measured
+    on simulated speakers (``test_bootstrap.py``), the 95 % interval holds the true EER 91 to 95 % of the
+    time with 20 to 80 speakers (the plain one 88 to 95 %), and the true minDCF 80 to 96 % (the plain one 71 to 89 %):
+    a minimum over thresholds is too optimistic on small lists, which no resampling mends altogether.
+
+    Args:
+      estimates: of the list itself.
+      replicates: of R resamples.
+      num_speakers: that were drawn in each resample.
+      level: of confidence, between 0 and 1.
+
+    Returns:
+      Lower and upper end in a last axis of two.
+
+    Raises:
+      UserError: a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise UserError(f"level is {level}; valid: a probability between 0 and 1, both excluded, e.g. 0.95.")
+    half_width = _widening(num_speakers) * scipy.stats.t.ppf((1 + level) / 2, max(num_speakers - 1, 1))
+    shift = 2 * _normal_rank(replicates, estimates)
+    ends = np.empty((*np.shape(estimates), 2))
+    for place in np.ndindex(np.shape(estimates)):
+        ranks = scipy.stats.norm.cdf(shift[place] + np.array([-half_width, half_width]))
+        ends[place] = np.quantile(replicates[(slice(None), *place)], ranks)
+    return ends
+
+
+def bootstrap_p_value(
+    estimates: Float[np.ndarray, "*shape"], replicates: Float[np.ndarray, "R *shape"], num_speakers: int
+) -> Float64[np.ndarray, "*shape"]:
+    """Two-sided p of "the true value is 0": the level at which an end of ``bootstrap_interval`` reaches 0.
+
+    Args:
+      estimates: differences on the list itself.
+      replicates: of R resamples.
+      num_speakers: that were drawn in each resample.
+    """
+    zero = _normal_rank(replicates, np.zeros_like(estimates))
+    distance = np.abs(zero - 2 * _normal_rank(replicates, estimates)) / _widening(num_speakers)
+    return 2 * scipy.stats.t.sf(distance, max(num_speakers - 1, 1))
+
+
+def trial_speakers(
+    trials: Trials, utt2spk: Mapping[str, str]
+) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
+    """Numbers of the speakers on both sides of each trial.
+
+    Args:
+      trials: M trials.
+      utt2spk: speaker of each utterance (and of each enrolled model).
+
+    Returns:
+      Of the enrolment and of the test side, ``[M]`` each.
+
+    Raises:
+      UserError: an utterance has no speaker.
+    """
+    try:
+        _, (enrol, test) = number_names(*([utt2spk[name] for name in side] for side in trials[:2]))
+    except KeyError as error:
+        raise UserError(
+            f"The speaker of utterance {error.args[0]!r} is not known, which intervals over speakers need; "
+            "add it to utt2spk."
+        ) from None
+    return enrol, test
+
+
+def _draw_speakers(
+    target: np.ndarray,
+    enrol: Int32[np.ndarray, " M"],
+    test: Int32[np.ndarray, " M"],
+    num_speakers: int,
+    replicates: int,
+    rng: np.random.Generator,
+) -> tuple[Float64[np.ndarray, "R s"], int]:
+    """How often each speaker is in each resample, and how many resamples were refused.
+
+    A resample without targets or without nontargets has no error rates. With 20 speakers that is rare; every list has
+    usable resamples, because the two or three speakers of one target and one nontarget trial make one.
+    """
+    one, other = np.divmod(np.unique(enrol[~target].astype(np.int64) * num_speakers + test[~target]), num_speakers)
+    with_targets = np.unique(enrol[target])
+    usable: list[np.ndarray] = []
+    num_redrawn = 0
+    while len(usable) < replicates:
+        for count in rng.multinomial(num_speakers, np.full(num_speakers, 1 / num_speakers), replicates - len(usable)):
+            if count[with_targets].any() and (count[one] * count[other]).any():
+                usable.append(count)
+            else:
+                num_redrawn += 1
+    return np.array(usable, np.float64).reshape(-1, num_speakers), num_redrawn
+
+
+def _check_labels(target: np.ndarray, enrol: Int32[np.ndarray, " M"], test: Int32[np.ndarray, " M"]) -> None:
+    wrong = np.flatnonzero(target != (enrol == test))
+    if wrong.size:
+        first = wrong[0]
+        kind, sides = ("target", "two speakers") if target[first] else ("nontarget", "the same speaker")
+        raise UserError(
+            f"Trial {first + 1} is labelled {kind}, but its sides are of {sides} ({wrong.size} such trials); "
+            "mend the list or utt2spk."
+        )
+
+
+def _normal_rank(replicates: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Where a value stands among the replicates, as a standard normal deviate; replicates equal to it count half."""
+    below = np.mean(replicates < values[None], axis=0) + np.mean(replicates == values[None], axis=0) / 2
+    half = 0.5 / len(replicates)
+    return scipy.stats.norm.ppf(np.clip(below, half, 1 - half))
+
+
+def _widening(num_speakers: int) -> float:
+    """The spread of resamples of n is too small by sqrt((n - 1) / n)."""
+    return float(np.sqrt(num_speakers / max(num_speakers - 1, 1)))

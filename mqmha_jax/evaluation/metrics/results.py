@@ -1,0 +1,89 @@
+"""What an evaluation found: lists, the ways they were scored, and the metrics of each with their intervals."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from mqmha_jax.data.metadata import Column
+from mqmha_jax.evaluation.scoring.calibration import Calibration
+from mqmha_jax.types import Embeddings, Trials
+
+
+class Measured(NamedTuple):
+    """A metric with its 95 % bootstrap interval over speakers (None where it can not be had).
+
+    Attributes:
+      value: of the whole list.
+      low: lower end of the interval.
+      high: upper end.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class SystemScores(NamedTuple):
+    """One way of scoring one list.
+
+    Attributes:
+      name: "cosine", "as-norm", "lda-cosine", "plda" and so on, the same with " calibrated" behind, or a score file's
+        name.
+      scores: ``[M]``.
+      metrics: in the order of the table: "EER", "minDCF 0.01", "minDCF 0.05", those of own costs; where calibrated,
+        also "actDCF 0.01", "Cllr", "minCllr".
+      threshold: of a decision at the equal error rate.
+      calibrated: the scores are log-likelihood ratios.
+    """
+
+    name: str
+    scores: Float[np.ndarray, " M"]
+    metrics: Mapping[str, Measured]
+    threshold: float
+    calibrated: bool
+
+
+class ListEvaluation(NamedTuple):
+    """One trial list with all its systems, and what is known about its utterances.
+
+    Attributes:
+      name: of the list.
+      trials: M trials.
+      enrol_speaker: speaker of each trial's enrolment side, M; None where unknown.
+      test_speaker: the same of the test side.
+      attributes: the columns of the metadata on both sides of each trial, such as "gender" or "seconds".
+      systems: the same trials, scored in several ways or by several systems.
+      num_speakers: None where unknown.
+      reliable: False below 20 speakers: an interval over so few tells little.
+    """
+
+    name: str
+    trials: Trials
+    enrol_speaker: tuple[str, ...] | None
+    test_speaker: tuple[str, ...] | None
+    attributes: Mapping[str, Column]
+    systems: tuple[SystemScores, ...]
+    num_speakers: int | None
+    reliable: bool
+
+
+class Evaluation(NamedTuple):
+    """All lists of one evaluation, and how they were scored.
+
+    Attributes:
+      lists: in the order given.
+      settings: what was evaluated and how, in words.
+      notes: what makes the numbers doubtful, a sentence each, e.g. speakers that were trained on.
+      calibrations: how scores became log-likelihood ratios, by system.
+      embeddings: of all utterances of the lists; None where only scores were given.
+      utt2spk: speaker of each utterance and model; empty where unknown.
+    """
+
+    lists: tuple[ListEvaluation, ...]
+    settings: Mapping[str, str]
+    notes: tuple[str, ...]
+    calibrations: Mapping[str, Calibration]
+    embeddings: Embeddings | None
+    utt2spk: Mapping[str, str]

@@ -1,0 +1,1 @@
+"""How an evaluation is shown: tables, plots, the HTML page, the comparison of systems."""

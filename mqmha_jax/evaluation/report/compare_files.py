@@ -1,0 +1,166 @@
+"""``mqmha compare``: evaluations on disk against each other, list by list, in plain words."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from mqmha_jax.data.lists import read_utt2spk
+from mqmha_jax.data.score_files import read_scored_trials, read_scores
+from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS, trial_speakers
+from mqmha_jax.evaluation.metrics.compare import Comparison, compare_systems
+from mqmha_jax.evaluation.report.tables import FORMAT_VERSION, METRICS_FILE
+from mqmha_jax.types import Trials
+
+_TITLES = {"eer": "EER %", "min_dcf_0.01": "minDCF 0.01"}
+_SURE = 0.95
+
+
+class SystemFile(NamedTuple):
+    """A system in an evaluation on disk.
+
+    Attributes:
+      path: of ``metrics.json``, or of the directory that holds it.
+      system: its name there; None: the first.
+    """
+
+    path: Path
+    system: str | None = None
+
+
+class ListComparison(NamedTuple):
+    """B against A on one list.
+
+    Attributes:
+      name: of the list.
+      metrics: comparisons by metric.
+    """
+
+    name: str
+    metrics: dict[str, Comparison]
+
+
+def compare_files(
+    a: Sequence[SystemFile], b: Sequence[SystemFile], *, replicates: int = 1000, seed: int = 0
+) -> list[ListComparison]:
+    """Compares two systems, each trained with one or more seeds, on all lists that every file has.
+
+    Args:
+      a: evaluations of system A, one for each seed.
+      b: evaluations of system B.
+      replicates: resamples of the speakers.
+      seed: of the resamples.
+
+    Returns:
+      One comparison for each list in common.
+
+    Raises:
+      UserError: a file can not be read, there is no list in common, or the trials of a list differ.
+    """
+    files = [_Evaluation(file) for file in (*a, *b)]
+    common = [name for name in files[0].lists if all(name in file.lists for file in files)]
+    if not common:
+        each = "; ".join(f"{file.path}: {', '.join(file.lists)}" for file in files)
+        raise UserError(f"The evaluations have no list in common ({each}); evaluate both on the same lists.")
+    comparisons = []
+    for name in common:
+        trials, first = read_scored_trials(files[0].scores_path(name))
+        scores = np.stack([first, *(file.scores(name, trials) for file in files[1:])])
+        enrol, test = files[0].speakers(trials)
+        metrics = compare_systems(
+            scores[: len(a)], scores[len(a) :], trials.target, enrol, test, replicates=replicates, seed=seed
+        )
+        comparisons.append(ListComparison(name, metrics))
+    return comparisons
+
+
+def comparison_text(comparisons: Sequence[ListComparison], a: str, b: str) -> str:
+    """What comparisons say, for people who do not know what a bootstrap is.
+
+    Args:
+      comparisons: of ``compare_files``.
+      a: what to call system A.
+      b: what to call system B.
+
+    Returns:
+      Lines without a final newline.
+    """
+    lines = [f"A: {a}", f"B: {b}"]
+    for name, metrics in comparisons:
+        num_speakers = next(iter(metrics.values())).num_speakers
+        unreliable = "" if num_speakers >= MIN_SPEAKERS else f"; below {MIN_SPEAKERS}: interval unreliable"
+        lines += ["", f"{name}: {num_speakers} speakers{unreliable}"]
+        for metric, comparison in metrics.items():
+            factor, digits = (100, 2) if metric == "eer" else (1, 3)
+            numbers = (comparison.a, comparison.b, comparison.difference, *comparison.interval)
+            one, other, difference, low, high = (f"{factor * number:.{digits}f}" for number in numbers)
+            lines.append(
+                f"  {_TITLES[metric]}: A {one}, B {other}; B - A = {difference} [{low}, {high}], "
+                f"p = {comparison.p_value:.3f}"
+            )
+            lines.append(f"    {verdict(comparison)}")
+    return "\n".join(lines)
+
+
+def verdict(comparison: Comparison) -> str:
+    """One sentence: is B better than A, and how sure is that?"""
+    share = comparison.probability_b_better
+    likelier, sure = ("B", share) if share >= 0.5 else ("A", 1 - share)
+    low, high = comparison.interval
+    if not comparison.reliable:
+        return f"Too few speakers for a verdict; {likelier} is better in {sure:.0%} of the resamples."
+    if low <= 0 <= high:
+        return f"No difference can be told on this list; {likelier} is better in {sure:.0%} of the resamples."
+    better, worse = ("B", "A") if comparison.difference < 0 else ("A", "B")
+    return (
+        f"{better} is better than {worse}: more than chance explains (at {_SURE:.0%}), in {sure:.0%} of the resamples."
+    )
+
+
+class _Evaluation:
+    """``metrics.json`` and the files that it names."""
+
+    def __init__(self, file: SystemFile) -> None:
+        self.path = file.path / METRICS_FILE if file.path.is_dir() else file.path
+        self._system = file.system
+        try:
+            saved = json.loads(self.path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{self.path}: can not be read ({error.strerror}); run 'mqmha evaluate' first.") from error
+        except ValueError as error:
+            raise UserError(f"{self.path}: not JSON ({error}); evaluate again.") from error
+        if not isinstance(saved, dict) or saved.get("format_version") != FORMAT_VERSION:
+            raise UserError(f"{self.path}: not of 'mqmha evaluate', or of another version of it; evaluate again.")
+        self.lists: dict[str, Any] = saved["lists"]
+        self._speakers_file: str | None = saved["utt2spk"]
+
+    def scores_path(self, name: str) -> Path:
+        systems = self.lists[name]["systems"]
+        system = next(iter(systems)) if self._system is None else self._system
+        if system not in systems:
+            raise unknown_name(f"system in {self.path}", system, systems)
+        return self.path.parent / systems[system]["scores"]
+
+    def scores(self, name: str, trials: Trials) -> Float64[np.ndarray, " M"]:
+        path = self.scores_path(name)
+        own, _ = read_scored_trials(path)
+        theirs, ours = ({*zip(*part[:2], part.target.tolist(), strict=True)} for part in (trials, own))
+        if theirs != ours or len(own.target) != len(trials.target):
+            raise UserError(
+                f"{path}: {len(own.target)} trials, which are not the {len(trials.target)} of the first evaluation; "
+                f"evaluate both on the same list {name}."
+            )
+        return read_scores(path, trials)
+
+    def speakers(self, trials: Trials) -> tuple[np.ndarray, np.ndarray]:
+        if self._speakers_file is None:
+            raise UserError(
+                f"{self.path}: evaluated without speakers, over which a comparison resamples; evaluate again with "
+                "--metadata FILE."
+            )
+        utt2spk = read_utt2spk(self.path.parent / self._speakers_file)
+        return trial_speakers(trials, utt2spk)

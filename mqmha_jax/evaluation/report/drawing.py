@@ -1,0 +1,183 @@
+"""Drawing on axes: DET curves and score histograms, in colours that colour-blind readers tell apart."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
+from scipy.special import ndtri
+
+from mqmha_jax.evaluation.metrics.detection import detection_curve
+
+if TYPE_CHECKING:  # importing matplotlib takes half a second, which only those who draw should pay
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+ScoredTrials = tuple[Float[np.ndarray, " M"], Bool[np.ndarray, " M"]]
+
+# Okabe and Ito's palette; line styles and marker shapes repeat what the colours say.
+SYSTEM_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+TARGET_COLOUR, NONTARGET_COLOUR = "#0072B2", "#E69F00"
+INK, GRID = "#333333", "#DDDDDD"
+P_TARGET = 0.01  # prior of the marked lowest cost
+_LINE_STYLES = ("-", "--", "-.", ":")
+
+_TICKS = np.array([0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995])
+_DRAWN_STEPS_PER_DEVIATE = 200  # finer than a pixel, so that 10 million trials draw as fast as a thousand
+_POINT_NAMES = {
+    "o": "equal error rate",
+    "D": f"lowest cost at P(target) = {P_TARGET:g}",
+    "s": "actual threshold for it",
+}
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Within it all text is drawn as it stands: a name may hold "$", which would begin a formula, or any letters."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for them
+        yield
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """A figure of so many inches with its own canvas: drawing leaves no trace in pyplot's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_detection(
+    axes: "Axes", results: Mapping[str, ScoredTrials], actual_thresholds: Mapping[str, float] | None = None
+) -> None:
+    """Draws DET curves over each other and marks their operating points.
+
+    Args:
+      axes: to draw on.
+      results: name of each system to its scores ``[M]`` and targets ``[M]``.
+      actual_thresholds: of some of the systems, the score from which on they accept; marked too.
+
+    Raises:
+      UserError: scores that ``detection_curve`` refuses.
+    """
+    lowest, highest = 0.5, 0.75
+    handles, names = [], []
+    for i, (name, (scores, target)) in enumerate(results.items()):
+        curve = detection_curve(scores, target)
+        # Half a trial stands for none, which has no normal deviate.
+        floor_miss, floor_false_alarm = 0.5 / np.count_nonzero(target), 0.5 / np.count_nonzero(~target)
+        miss = ndtri(np.clip(curve.miss, floor_miss, 1 - floor_miss))
+        false_alarm = ndtri(np.clip(curve.false_alarm, floor_false_alarm, 1 - floor_false_alarm))
+        drawn = _visible(false_alarm, miss)
+        eer = curve.equal_error_rate()
+        style = _LINE_STYLES[i % len(_LINE_STYLES)]
+        handles += axes.plot(false_alarm[drawn], miss[drawn], color=system_colour(i), linestyle=style, linewidth=1.8)
+        names.append(f"{name}: EER {100 * eer:.2f} %, minDCF {curve.min_dcf(P_TARGET):.3f}")
+        equal = ndtri(np.clip(eer, max(floor_miss, floor_false_alarm), 0.5))
+        _draw_point(axes, "o", equal, equal, color=system_colour(i))
+        best = int(np.argmin(curve.detection_cost(P_TARGET)))
+        marked = {"D": best}
+        if actual_thresholds and name in actual_thresholds:
+            marked["s"] = int(np.searchsorted(curve.threshold, actual_thresholds[name]))
+        for marker, point in marked.items():
+            _draw_point(axes, marker, false_alarm[point], miss[point], color=system_colour(i))
+            highest = max(highest, curve.miss[point])
+        lowest = min(lowest, floor_miss, floor_false_alarm)
+    low, right = ndtri(max(lowest, _TICKS[0] / 2)) - 0.1, ndtri(0.75)
+    top = ndtri(min(highest, _TICKS[-1])) + 0.1  # low priors put the cheapest threshold where most targets are missed
+    axes.plot([low, top], [low, top], color=GRID, linewidth=1, zorder=0)
+    axes.set(xlim=(low, right), ylim=(low, top), aspect="equal", xlabel="false alarm (%)", ylabel="miss (%)")
+    for set_ticks, high in ((axes.set_xticks, right), (axes.set_yticks, top)):
+        ticks = _TICKS[(ndtri(_TICKS) > low) & (ndtri(_TICKS) < high)]
+        set_ticks(ndtri(ticks), [f"{100 * tick:g}" for tick in ticks])
+    style_axes(axes)
+    axes.grid(True, color=GRID, linewidth=0.6)
+    for marker in "oDs" if actual_thresholds else "oD":
+        handles.append(_draw_point(axes, marker, [], [], color=INK))
+        names.append(_POINT_NAMES[marker])
+    draw_legend(axes, handles, names)
+
+
+def score_bins(scores: Float[np.ndarray, " M"]) -> Float[np.ndarray, "81"]:
+    """Edges of 80 bins from the lowest to the highest of the scores."""
+    low, high = scores.min(), scores.max()
+    return np.linspace(low, high if high > low else low + 1, 81)
+
+
+def draw_histogram(
+    axes: "Axes",
+    scores: Float[np.ndarray, " M"],
+    target: Bool[np.ndarray, " M"],
+    bins: Float[np.ndarray, " e"],
+    threshold: float,
+) -> None:
+    """Draws how the scores of targets and of nontargets are distributed, and a threshold.
+
+    Args:
+      axes: to draw on.
+      scores: ``[M]``.
+      target: ``[M]``.
+      bins: ``[e]`` edges.
+      threshold: of a decision at the equal error rate.
+    """
+    for kind, colour, hatch in ((~target, NONTARGET_COLOUR, ""), (target, TARGET_COLOUR, "////")):
+        label = f"{'target' if kind is target else 'nontarget'} ({np.count_nonzero(kind):,})"
+        heights = np.histogram(scores[kind], bins)[0] / np.count_nonzero(kind)
+        axes.stairs(heights, bins, fill=True, facecolor=colour, alpha=0.45, hatch=hatch, edgecolor="white", linewidth=0)
+        axes.stairs(heights, bins, color=colour, linewidth=1.5, label=label)
+    axes.axvline(threshold, color=INK, linestyle="--", linewidth=1.2, label=f"EER threshold {threshold:.3f}")
+    style_axes(axes)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize="x-small", frameon=False, columnspacing=1.0)
+
+
+def system_colour(i: int) -> str:
+    """The colour of the i-th system, the same in all pictures."""
+    return SYSTEM_COLOURS[i % len(SYSTEM_COLOURS)]
+
+
+def draw_legend(axes: "Axes", handles: Sequence["Artist"], names: Sequence[str]) -> None:
+    """Above the axes: inside them it would cover a curve, whichever corner it takes.
+
+    Artists and names are given one by one because those whose label starts with "_" would be left out.
+    """
+    axes.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 1), fontsize="small", frameon=False)
+
+
+def style_axes(axes: "Axes") -> None:
+    """Two thin spines and short ticks."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(colors=INK, length=3)
+
+
+def _draw_point(axes: "Axes", marker: str, x: ArrayLike, y: ArrayLike, *, color: str) -> "Line2D":
+    (point,) = axes.plot(
+        x,
+        y,
+        marker=marker,
+        color=color,
+        markeredgecolor="white",
+        markersize=8,
+        linestyle="none",
+        zorder=3,
+        clip_on=False,
+    )
+    return point
+
+
+def _visible(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Indices of the points that differ from the one before at the resolution of the picture, and the last."""
+    cell = np.round(np.stack([x, y]) * _DRAWN_STEPS_PER_DEVIATE)
+    moved = np.any(cell[:, 1:] != cell[:, :-1], axis=0)
+    return np.flatnonzero(np.concatenate([[True], moved[:-1], [True]]))

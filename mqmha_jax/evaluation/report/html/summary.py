@@ -1,0 +1,158 @@
+"""The first section of a report: what was tested and how often it went wrong, in words, a table and a picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
+from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
+from mqmha_jax.evaluation.report.html.elements import Markup, element, joined, picture, table
+from mqmha_jax.evaluation.report.html.figures import interval_figure
+from mqmha_jax.evaluation.report.html.words import (
+    NOT_KNOWN,
+    interval_words,
+    measured_cell,
+    metric_value,
+    percent,
+    wrong_answers,
+)
+
+
+def summary_section(evaluations: Sequence[ListEvaluation]) -> Markup:
+    """What a stranger should know first.
+
+    Args:
+      evaluations: all lists.
+    """
+    return element(
+        "section",
+        element("h2", "Summary", id="summary"),
+        element("div", *_in_words(evaluations), class_="summary"),
+        element("p", _how_sure(evaluations), class_="note"),
+        _metric_table(evaluations),
+        picture(
+            interval_figure(evaluations),
+            "Equal error rates with intervals; the table above has the same numbers.",
+            "Equal error rate of each list and way of scoring, with its 95 % interval (dotted where unreliable). "
+            "Further left is better.",
+        ),
+    )
+
+
+def main_system(evaluations: Sequence[ListEvaluation], evaluation: ListEvaluation) -> SystemScores:
+    """The system of a list that is looked at closely.
+
+    Of the systems that all lists have, the one with the lowest mean EER; without such, the best of this list. Of equal
+    ones the first.
+
+    Args:
+      evaluations: all lists.
+      evaluation: one of them.
+    """
+    candidates = _in_all_lists(evaluations)
+    if not candidates:
+        return min(evaluation.systems, key=lambda system: system.metrics["EER"].value)
+    best = min(candidates, key=lambda name: _mean(candidates[name], "EER"))
+    return next(system for system in evaluation.systems if system.name == best)
+
+
+def _in_all_lists(evaluations: Sequence[ListEvaluation]) -> dict[str, list[SystemScores]]:
+    """The systems that all lists have, by name; one entry for each list."""
+    by_name: dict[str, list[SystemScores]] = {}
+    for evaluation in evaluations:
+        for system in evaluation.systems:
+            by_name.setdefault(system.name, []).append(system)
+    return {name: systems for name, systems in by_name.items() if len(systems) == len(evaluations)}
+
+
+def _mean(systems: Sequence[SystemScores], metric: str) -> float:
+    return float(np.mean([system.metrics[metric].value for system in systems]))
+
+
+def _in_words(evaluations: Sequence[ListEvaluation]) -> list[Markup]:
+    names = dict.fromkeys(system.name for evaluation in evaluations for system in evaluation.systems)
+    num_trials = sum(len(evaluation.trials.target) for evaluation in evaluations)
+    where = "one trial list" if len(evaluations) == 1 else f"{len(evaluations)} trial lists"
+    scored = f" Each trial was scored in several ways: {', '.join(names)}." if len(names) > 1 else ""
+    lead = (
+        "Given two recordings, are they of the same speaker? This page tells how often the answers are wrong, "
+        f"on {where} with {num_trials:,} trials (pairs of recordings).{scored}"
+    )
+    shown = [main_system(evaluations, evaluation) for evaluation in evaluations]
+    parts = [element("p", lead), element("ul", *map(_sentence, evaluations, shown))]
+    if len(evaluations) > 1 and len({system.name for system in shown}) == 1:
+        mean = percent(_mean(shown, "EER"))
+        parts.append(element("p", f"The mean equal error rate of {shown[0].name} over the lists is {mean}."))
+    meaning = (
+        "Wrong means: a pair of one speaker is rejected, or a pair of two speakers accepted; the threshold is set so "
+        "that both happen at the same rate (the equal error rate, EER)."
+    )
+    flattered = (
+        " These are the answers of the way of scoring with the lowest error rate on these very lists, which flatters "
+        "it a little."
+        if len(names) > 1
+        else ""
+    )
+    return [*parts, element("p", meaning + flattered)]
+
+
+def _sentence(evaluation: ListEvaluation, system: SystemScores) -> Markup:
+    eer = system.metrics["EER"]
+    speakers = "" if evaluation.num_speakers is None else f", {evaluation.num_speakers:,} speakers"
+    words, of = wrong_answers(eer)
+    return element(
+        "li",
+        f"{evaluation.name} ({len(evaluation.trials.target):,} trials{speakers}): ",
+        element("strong", words),
+        f" with {system.name} ({interval_words(evaluation, eer, of)}).",
+    )
+
+
+def _how_sure(evaluations: Sequence[ListEvaluation]) -> str:
+    parts = [
+        "How sure are the numbers? An interval says where a number would probably be (19 times of 20) with other "
+        "speakers of the same kind and the same system."
+    ]
+    few = [evaluation.name for evaluation in evaluations if _unreliable(evaluation)]
+    if few:
+        parts.append(
+            f"Where it says 'interval unreliable' ({', '.join(few)}), there are fewer than {MIN_SPEAKERS} speakers: "
+            "too few to know how much speakers differ, so the truth may well lie outside."
+        )
+    unknown = [evaluation.name for evaluation in evaluations if evaluation.num_speakers is None]
+    if unknown:
+        parts.append(f"The speakers of {', '.join(unknown)} are not known, so there is no interval.")
+    return " ".join(parts)
+
+
+def _unreliable(evaluation: ListEvaluation) -> bool:
+    return evaluation.num_speakers is not None and not evaluation.reliable
+
+
+def _metric_table(evaluations: Sequence[ListEvaluation]) -> Markup:
+    systems = [system for evaluation in evaluations for system in evaluation.systems]
+    metrics = list(dict.fromkeys(name for system in systems for name in system.metrics))
+    rows: list[list[str]] = []
+    for evaluation in evaluations:
+        warning = element("small", "interval unreliable") if _unreliable(evaluation) else ""
+        speakers = "not known" if evaluation.num_speakers is None else f"{evaluation.num_speakers:,}"
+        for system in evaluation.systems:
+            cells = (measured_cell(metric, system.metrics.get(metric)) for metric in metrics)
+            rows.append([joined(evaluation.name, warning), system.name, *cells, speakers])
+    if len(evaluations) > 1:
+        rows += _mean_rows(evaluations, metrics)
+    caption = "Error rates and costs, each with its 95 % interval; lower is better"
+    return table(caption, ["list", "scores", *metrics, "speakers"], rows, words=2)
+
+
+def _mean_rows(evaluations: Sequence[ListEvaluation], metrics: Sequence[str]) -> list[list[str]]:
+    rows: list[list[str]] = []
+    for name, systems in _in_all_lists(evaluations).items():
+        cells = (
+            metric_value(metric, _mean(systems, metric))
+            if all(metric in system.metrics for system in systems)
+            else NOT_KNOWN
+            for metric in metrics
+        )
+        rows.append(["mean", name, *cells, ""])
+    return rows

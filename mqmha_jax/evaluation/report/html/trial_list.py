@@ -1,0 +1,174 @@
+"""One trial list in a report: its curves and scores, and what normalisation and calibration did to them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
+from mqmha_jax.evaluation.report.drawing import P_TARGET
+from mqmha_jax.evaluation.report.html.confusions import changed_decisions
+from mqmha_jax.evaluation.report.html.elements import Markup, element, picture, table
+from mqmha_jax.evaluation.report.html.error_tables import error_parts
+from mqmha_jax.evaluation.report.html.figures import (
+    MIN_SHOWN,
+    calibration_figure,
+    detection_figure,
+    histogram_figure,
+    map_figure,
+)
+from mqmha_jax.evaluation.report.html.projection import MIN_POINTS, embedding_map
+from mqmha_jax.evaluation.report.html.words import percent
+from mqmha_jax.types import Embeddings
+
+
+def list_section(
+    evaluation: ListEvaluation,
+    system: SystemScores,
+    embeddings: Embeddings | None,
+    utt2spk: Mapping[str, str] | None,
+    *,
+    anchor: str,
+) -> Markup:
+    """Everything about one list.
+
+    Args:
+      evaluation: the list and its systems.
+      system: the one whose errors are looked at closely.
+      embeddings: of its utterances and of others, ``[N, E]``; None: no map.
+      utt2spk: speakers of utterances beside those that the list knows.
+      anchor: id of the heading.
+    """
+    parts = [
+        element("h2", evaluation.name, id=anchor),
+        element("p", _facts(evaluation)),
+        *_curves(evaluation),
+        *_before_after(evaluation),
+        *_calibration(evaluation),
+        *error_parts(evaluation, system),
+    ]
+    if embeddings is not None:
+        parts += _map(evaluation, embeddings, utt2spk or {})
+    return element("section", *parts)
+
+
+def _facts(evaluation: ListEvaluation) -> str:
+    trials = evaluation.trials
+    num_targets = int(np.count_nonzero(trials.target))
+    return (
+        f"{len(trials.target):,} trials with {len({*trials.enrol, *trials.test}):,} recordings: {num_targets:,} of the "
+        f"same speaker (targets), {len(trials.target) - num_targets:,} of different speakers (nontargets)."
+    )
+
+
+def _curves(evaluation: ListEvaluation) -> list[Markup]:
+    rates = ", ".join(f"{system.name} {percent(system.metrics['EER'].value)}" for system in evaluation.systems)
+    squares = " Squares: where calibrated scores really decide for that prior." if _calibrated(evaluation) else ""
+    return [
+        element("h3", "Errors at every threshold"),
+        picture(
+            detection_figure(evaluation),
+            f"DET curves of {evaluation.name}. Equal error rates: {rates}.",
+            "DET curves: misses against false alarms as the threshold moves; nearer to the lower left is better. "
+            "Circles: both errors equally frequent (EER). Diamonds: the cheapest threshold if one trial in "
+            f"{1 / P_TARGET:g} is a target.{squares} Curves are thinned to the resolution of the picture; all numbers "
+            "are of all trials.",
+            width="38rem",
+        ),
+        element("h3", "Scores"),
+        picture(
+            histogram_figure(evaluation),
+            f"Histograms of the scores of targets and nontargets of {evaluation.name}.",
+            "How the scores of targets and nontargets are distributed, each class by itself. The less they overlap the "
+            "better; left of the dashed line trials are rejected, right of it accepted.",
+        ),
+    ]
+
+
+def _before_after(evaluation: ListEvaluation) -> list[Markup]:
+    first, *others = evaluation.systems
+    if not others:
+        return []
+    before = first.metrics["EER"].value
+    num_wrong = int(np.count_nonzero((first.scores >= first.threshold) != evaluation.trials.target))
+    rows = [[first.name, percent(before), "", f"{num_wrong:,}", "", ""]]
+    for system in others:
+        eer, changes = system.metrics["EER"].value, changed_decisions(evaluation, first, system)
+        wrong = f"{changes.both_wrong + changes.spoiled:,}"
+        change = f"{100 * (eer - before):+.2f} points"
+        rows.append([system.name, percent(eer), change, wrong, f"{changes.mended:,}", f"{changes.spoiled:,}"])
+    header = ["scores", "EER", "change", "wrong decisions", "wrong before, right now", "right before, wrong now"]
+    return [
+        element("h3", "Before and after"),
+        table(f"Compared with {first.name}, each with its own threshold at the EER", header, rows),
+        element(
+            "p",
+            "A calibration by scale and offset moves the scores but keeps their order: it changes actDCF and Cllr, "
+            "not EER and minDCF, and its DET curve covers that of the scores it started from. Intervals that overlap "
+            "do not mean that there is no difference, because all are of the same speakers: ",
+            element("code", "mqmha compare"),
+            " compares on equal speakers.",
+            class_="note",
+        ),
+    ]
+
+
+def _calibration(evaluation: ListEvaluation) -> list[Markup]:
+    calibrated = _calibrated(evaluation)
+    if not calibrated:
+        return []
+    rows = [_calibration_row(system) for system in calibrated]
+    return [
+        element("h3", "Calibration"),
+        picture(
+            calibration_figure(evaluation),
+            "Left: promised against true probabilities. Right: cost of decisions against the prior probability.",
+            "Left: of the trials for which the scores promise, say, 30 % (at a prior of one half), 30 % should be of "
+            "the same speaker: the nearer to the dotted line, the better "
+            f"(fewer than {MIN_SHOWN} trials make no point). "
+            "Right: the cost of decisions by these promises (solid) and with the best threshold for this very list "
+            "(dashed), at every prior; the gap is what calibration loses. Above the dotted line the scores do harm.",
+            width="56rem",
+        ),
+        table(
+            "What wrong calibration costs",
+            ["scores", "actDCF 0.01", "minDCF 0.01", "lost", "Cllr (bits)", "minCllr", "lost"],
+            rows,
+        ),
+    ]
+
+
+def _calibration_row(system: SystemScores) -> list[str]:
+    actual, best, cllr, min_cllr = (
+        system.metrics[name].value for name in ("actDCF 0.01", "minDCF 0.01", "Cllr", "minCllr")
+    )
+    numbers = (actual, best, actual - best, cllr, min_cllr, cllr - min_cllr)
+    return [system.name, *(f"{number:.3f}" for number in numbers)]
+
+
+def _calibrated(evaluation: ListEvaluation) -> list[SystemScores]:
+    return [system for system in evaluation.systems if system.calibrated]
+
+
+def _map(evaluation: ListEvaluation, embeddings: Embeddings, utt2spk: Mapping[str, str]) -> list[Markup]:
+    heading = element("h3", "Map of the embeddings")
+    trials = evaluation.trials
+    if evaluation.enrol_speaker is not None and evaluation.test_speaker is not None:
+        own = zip((*trials.enrol, *trials.test), (*evaluation.enrol_speaker, *evaluation.test_speaker), strict=True)
+        utt2spk = dict(utt2spk) | dict(own)
+    in_list = {*trials.enrol, *trials.test}
+    rows = [row for row, utterance in enumerate(embeddings.ids) if utterance in in_list]
+    of_list = Embeddings(tuple(embeddings.ids[row] for row in rows), embeddings.vectors[rows])
+    shown = embedding_map(of_list, utt2spk)
+    if shown is None:
+        few = f"{len(rows)} recordings have too few different embeddings for a map, which needs {MIN_POINTS}."
+        return [heading, element("p", few)]
+    part = f"all {len(rows):,}" if len(shown.ids) == len(rows) else f"{len(shown.ids):,} drawn from {len(rows):,}"
+    named = f"; {len(shown.speakers)} speakers by colour and shape" if shown.speakers else ""
+    caption = (
+        f"Each point is a recording ({part}{named}). The network describes a recording by "
+        f"{embeddings.vectors.shape[1]:,} numbers; t-SNE puts recordings with similar numbers near each other. Islands "
+        "of one look are speakers that are easy to tell apart; mixed looks are not. How large islands are, and how far "
+        "apart, means nothing."
+    )
+    description = "Scatter plot of the embeddings; recordings of one speaker should be near each other."
+    return [heading, picture(map_figure(shown), description, caption, width="56rem")]

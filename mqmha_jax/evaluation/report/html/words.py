@@ -1,0 +1,49 @@
+"""Numbers as a report prints them."""
+
+from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
+from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
+from mqmha_jax.evaluation.report.html.elements import Markup, element, joined
+
+NOT_KNOWN = Markup("&ndash;")
+
+
+def percent(share: float) -> str:
+    """A share in per cent, two digits after the point."""
+    return f"{100 * share:.2f} %"
+
+
+def metric_value(metric: str, value: float) -> str:
+    """A metric as tables print it: error rates in per cent, costs with three digits."""
+    return percent(value) if metric == "EER" else f"{value:.3f}"
+
+
+def measured_cell(metric: str, measured: Measured | None) -> Markup:
+    """A table cell: the value and below it the interval, if it is known; a dash for what was not measured."""
+    if measured is None:
+        return NOT_KNOWN
+    value = metric_value(metric, measured.value)
+    if measured.low is None or measured.high is None:
+        return joined(value)
+    low, high = (metric_value(metric, end).removesuffix(" %") for end in (measured.low, measured.high))
+    return joined(value, element("small", f"{low} to {high}"))
+
+
+def wrong_answers(eer: Measured) -> tuple[str, int]:
+    """An error rate as a number of wrong answers, such as "of 1,000 answers about 6 are wrong", and of how many."""
+    of = 100
+    while 0 < eer.value < 1 / of:
+        of *= 10
+    return (f"of {of:,} answers about {_rounded(of * eer.value)} are wrong" if eer.value else "no answer is wrong"), of
+
+
+def interval_words(evaluation: ListEvaluation, eer: Measured, of: int) -> str:
+    """How sure an error rate is, in numbers of wrong answers of so many."""
+    if eer.low is None or eer.high is None:
+        return "no interval"
+    words = f"95 % interval: {_rounded(of * eer.low)} to {_rounded(of * eer.high)} of {of:,}"
+    return words if evaluation.reliable else f"{words}; interval unreliable: fewer than {MIN_SPEAKERS} speakers"
+
+
+def _rounded(count: float) -> str:
+    """Two digits, but never an exponent."""
+    return f"{count:.0f}" if count >= 10 else f"{count:.2g}" if count >= 0.1 else f"{count:.1f}"

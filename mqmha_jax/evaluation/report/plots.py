@@ -1,0 +1,85 @@
+"""Pictures of detection as files: DET curves and score histograms."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mqmha_jax.evaluation.metrics.detection import detection_curve
+from mqmha_jax.evaluation.report.drawing import (
+    ScoredTrials,
+    draw_detection,
+    draw_histogram,
+    new_figure,
+    plain_text,
+    score_bins,
+)
+
+
+@plain_text()
+def detection_plot(results: Mapping[str, ScoredTrials], path: str | Path) -> None:
+    """Draws DET curves of several systems over each other.
+
+    Args:
+      results: name of each system to its scores ``[M]`` and targets ``[M]``.
+      path: image file to write; its ending says the format.
+
+    Raises:
+      UserError: scores that ``detection_curve`` refuses.
+    """
+    figure = new_figure(5.6, 5.8 + 0.2 * len(results))
+    draw_detection(figure.subplots(), results)
+    figure.savefig(path)
+
+
+@plain_text()
+def score_histogram(
+    scores: Float[np.ndarray, " M"], target: Bool[np.ndarray, " M"], path: str | Path, *, title: str = ""
+) -> None:
+    """Draws how the scores of target and of nontarget trials are distributed.
+
+    Args:
+      scores: ``[M]`` cosines or other scores.
+      target: ``[M]`` which trials are of one speaker.
+      path: image file to write; its ending says the format.
+      title: line above the picture.
+
+    Raises:
+      UserError: scores that ``detection_curve`` refuses.
+    """
+    figure = new_figure(6.4, 3.4)
+    axes = figure.subplots()
+    draw_histogram(axes, scores, target, score_bins(scores), _threshold(scores, target))
+    axes.set_title(title, loc="left", fontsize="medium")
+    axes.set_xlabel("score")
+    figure.savefig(path)
+
+
+@plain_text()
+def result_picture(results: Mapping[str, ScoredTrials], path: str | Path, title: str = "") -> None:
+    """Draws DET curves on the left, and on the right a histogram of each system on a score axis of its own.
+
+    Args:
+      results: name of each system (or list) to its scores ``[M]`` and targets ``[M]``.
+      path: image file to write; its ending says the format.
+      title: line above the picture.
+
+    Raises:
+      UserError: scores that ``detection_curve`` refuses.
+    """
+    figure = new_figure(11.5, max(5.6 + 0.35 * len(results), 1.7 * len(results)))
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.05), squeeze=False)[0]
+    draw_detection(left.subplots(), results)
+    panels = np.atleast_1d(right.subplots(len(results), 1))
+    for axes, (name, (scores, target)) in zip(panels, results.items(), strict=True):
+        draw_histogram(axes, scores, target, score_bins(scores), _threshold(scores, target))
+        axes.set_title(name, loc="left", fontsize="medium")
+    panels[-1].set_xlabel("score")
+    if title:
+        figure.suptitle(title, fontsize="large", fontweight="bold")
+    figure.savefig(path)
+
+
+def _threshold(scores: np.ndarray, target: np.ndarray) -> float:
+    return detection_curve(scores, target).equal_error_threshold()

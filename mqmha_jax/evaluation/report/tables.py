@@ -1,0 +1,195 @@
+"""Results as tables, as files that other programs read, as pictures and as a page."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mqmha_jax.atomic import replacing, write_json, write_text
+from mqmha_jax.data.score_files import write_scores
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
+from mqmha_jax.evaluation.metrics.results import Evaluation, ListEvaluation, Measured
+from mqmha_jax.evaluation.report.plots import result_picture
+
+METRICS_FILE, SPEAKERS_FILE = "metrics.json", "utt2spk.txt"
+FORMAT_VERSION = 1
+
+
+def result_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
+    """A plain-text table for each list, one line for each system, and the means over the lists where all have them.
+
+    Args:
+      lists: at least one.
+      mean: leave the means out with False.
+
+    Returns:
+      Lines without a final newline; EER in per cent, costs normalised, Cllr in bits; 95 % intervals in brackets.
+    """
+    tables = [f"{_heading(part)}\n{_table(_rows(part))}" for part in lists]
+    if mean and len(lists) > 1:
+        tables.append(f"mean over {len(lists)} lists\n{_table(_mean_rows(lists))}")
+    return "\n\n".join(tables)
+
+
+def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: str = "", mean: bool = True) -> None:
+    """Writes everything about an evaluation; each file appears whole or not at all.
+
+    Beside the files of ``write_numbers``: ``results.txt`` has the tables, ``report.html`` all of it with pictures, and
+    ``results_LIST.png`` the pictures alone.
+
+    Args:
+      directory: made if it is not there; earlier results in it are replaced.
+      evaluation: of one or more lists.
+      title: what was evaluated.
+      mean: as for ``result_tables``.
+
+    Raises:
+      UserError: a file can not be written, or two lists or systems would share one.
+    """
+    from mqmha_jax.evaluation.report.html.report import write_html_report
+
+    directory = Path(directory)
+    write_numbers(directory, evaluation, title=title)
+    write_text(directory / "results.txt", result_tables(evaluation.lists, mean=mean) + "\n")
+    for part in evaluation.lists:
+        with replacing(directory / f"results_{_file_name(part.name)}.png") as temporary:
+            pictured = {system.name: (system.scores, part.trials.target) for system in part.systems}
+            result_picture(pictured, temporary, " ".join(filter(None, [title, part.name])))
+    write_html_report(
+        directory / "report.html",
+        evaluation.lists,
+        title=title or "Evaluation",
+        settings={**evaluation.settings, **{f"note {i}": note for i, note in enumerate(evaluation.notes, start=1)}},
+        embeddings=evaluation.embeddings,
+        utt2spk=evaluation.utt2spk or None,
+    )
+
+
+def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -> None:
+    """Writes what other programs read, and all that ``compare_files`` needs.
+
+    ``metrics.json`` holds the numbers and names the other files: ``scores_LIST_SYSTEM.txt`` has one line ``enrol test
+    score label`` for each trial (with all digits of the score), ``utt2spk.txt`` the speakers, where they are known.
+
+    Args:
+      directory: made if it is not there.
+      evaluation: of one or more lists.
+      title: what was evaluated.
+
+    Raises:
+      UserError: as ``write_evaluation``.
+    """
+    files = _score_files(evaluation.lists)
+    for part in evaluation.lists:
+        for system in part.systems:
+            write_scores(directory / files[part.name, system.name], part.trials, system.scores)
+    named = dict.fromkeys(name for part in evaluation.lists for name in (*part.trials.enrol, *part.trials.test))
+    in_lists = {name: evaluation.utt2spk[name] for name in named if name in evaluation.utt2spk}
+    if in_lists:
+        write_text(directory / SPEAKERS_FILE, "".join(f"{name} {speaker}\n" for name, speaker in in_lists.items()))
+    numbers = {
+        "format_version": FORMAT_VERSION,
+        "title": title,
+        "settings": dict(evaluation.settings),
+        "notes": list(evaluation.notes),
+        "utt2spk": SPEAKERS_FILE if in_lists else None,
+        "lists": {part.name: _numbers(part, files) for part in evaluation.lists},
+    }
+    write_json(directory / METRICS_FILE, numbers)  # last: what it names is there
+
+
+def _heading(part: ListEvaluation) -> str:
+    targets = int(np.count_nonzero(part.trials.target))
+    heading = f"{part.name}: {targets:,} target and {len(part.trials.target) - targets:,} nontarget trials"
+    if part.num_speakers is None:
+        return f"{heading}, speakers unknown: no intervals"
+    unreliable = "" if part.reliable else f"; below {MIN_SPEAKERS} speakers: interval unreliable"
+    return f"{heading}, {part.num_speakers:,} speakers{unreliable}"
+
+
+def _columns(lists: Sequence[ListEvaluation]) -> list[str]:
+    return list(dict.fromkeys(name for part in lists for system in part.systems for name in system.metrics))
+
+
+def _header(columns: Sequence[str]) -> list[str]:
+    return ["system", *("EER %" if name == "EER" else name for name in columns)]
+
+
+def _rows(part: ListEvaluation) -> list[list[str]]:
+    columns = _columns([part])
+    lines = [
+        [system.name, *(_shown(name, system.metrics[name]) if name in system.metrics else "" for name in columns)]
+        for system in part.systems
+    ]
+    return [_header(columns), *lines]
+
+
+def _mean_rows(lists: Sequence[ListEvaluation]) -> list[list[str]]:
+    columns = _columns(lists)
+    by_system: dict[str, list[Mapping[str, Measured]]] = {}
+    for part in lists:
+        for system in part.systems:
+            by_system.setdefault(system.name, []).append(system.metrics)
+    lines = []
+    for name, measured in by_system.items():
+        means = [
+            _shown(column, Measured(float(np.mean([metrics[column].value for metrics in measured])), None, None))
+            if all(column in metrics for metrics in measured)
+            else ""
+            for column in columns
+        ]
+        if len(measured) == len(lists):
+            lines.append([name, *means])
+    return [_header(columns), *lines]
+
+
+def _shown(name: str, measured: Measured) -> str:
+    factor, digits = (100, 2) if name == "EER" else (1, 3)
+    value, low, high = (None if number is None else f"{factor * number:.{digits}f}" for number in measured)
+    return f"{value}" if low is None else f"{value} [{low}, {high}]"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def _numbers(part: ListEvaluation, files: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    targets = int(np.count_nonzero(part.trials.target))
+    return {
+        "targets": targets,
+        "nontargets": len(part.trials.target) - targets,
+        "speakers": part.num_speakers,
+        "reliable": part.reliable,
+        "systems": {
+            system.name: {
+                "scores": files[part.name, system.name],
+                "calibrated": system.calibrated,
+                "threshold": system.threshold,
+                "metrics": {name: measured._asdict() for name, measured in system.metrics.items()},
+            }
+            for system in part.systems
+        },
+    }
+
+
+def _score_files(lists: Sequence[ListEvaluation]) -> dict[tuple[str, str], str]:
+    files: dict[tuple[str, str], str] = {}
+    for part in lists:
+        for system in part.systems:
+            name = f"scores_{_file_name(part.name)}_{_file_name(system.name)}.txt"
+            if name in files.values():
+                raise UserError(
+                    f"Two sets of scores would both be written to {name}; rename a list or a file of scores."
+                )
+            files[part.name, system.name] = name
+    return files
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)

@@ -1,0 +1,1 @@
+"""From embeddings to scores: cosine, normalisation, enrolment, back-ends, calibration, decisions."""

@@ -1,0 +1,205 @@
+"""From scores to log-likelihood ratios, and from these to decisions: same, different or unsure."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import scipy  # its parts load when they are first used
+from jaxtyping import Bool, Float64, Shaped
+
+from mqmha_jax.atomic import write_json
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.scoring.quality import Features
+
+# Weight of the squared coefficients (of features scaled to deviation 1) beside a loss that is log(2) for a constant
+# score at prior 0.5. On lists that overlap it does not show in the fourth digit; a list that a threshold separates has
+# no finite best scale without it, and gets one that keeps its LLRs moderate.
+RIDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """An affine map from the features of a trial to its natural-log likelihood ratio.
+
+    Attributes:
+      features: names of the d features, in order.
+      coefficients: one for each.
+      offset: added to the weighted sum.
+      prior: of a target trial, for which the fit weighed the two classes.
+    """
+
+    features: tuple[str, ...]
+    coefficients: tuple[float, ...]
+    offset: float
+    prior: float
+
+    def llr(self, features: Features) -> Float64[np.ndarray, " M"]:
+        """Log-likelihood ratios of M trials.
+
+        Raises:
+          UserError: other features than those of the fit.
+        """
+        if features.names != self.features:
+            raise UserError(
+                f"The calibration was fitted on {', '.join(self.features)}, but the trials have "
+                f"{', '.join(features.names)}; valid: the same measures in the same order."
+            )
+        return features.values @ np.array(self.coefficients) + self.offset
+
+    def save(self, path: str | Path) -> None:
+        """Writes the map as JSON; the file appears whole or not at all.
+
+        Raises:
+          UserError: the file can not be written.
+        """
+        write_json(Path(path), asdict(self))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Calibration":
+        """Reads what ``save`` wrote.
+
+        Raises:
+          UserError: the file can not be read or is no calibration.
+        """
+        try:
+            saved = json.loads(Path(path).read_text(encoding="utf-8"))
+            loaded = cls(
+                features=tuple(str(name) for name in saved["features"]),
+                coefficients=tuple(float(value) for value in saved["coefficients"]),
+                offset=float(saved["offset"]),
+                prior=float(saved["prior"]),
+            )
+        except OSError as error:
+            raise UserError(f"{path}: the calibration can not be read ({error.strerror}).") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: no calibration ({type(error).__name__}: {error}); fit and save it again."
+            ) from error
+        if (
+            len(loaded.features) != len(loaded.coefficients)
+            or not np.isfinite([*loaded.coefficients, loaded.offset]).all()
+        ):
+            raise UserError(f"{path}: no calibration: needs one finite coefficient per feature; fit and save it again.")
+        return loaded
+
+
+class Decision(NamedTuple):
+    """What a likelihood ratio says about one trial.
+
+    Attributes:
+      verdict: same speaker, different speakers, or unsure.
+      probability: of the same speaker.
+    """
+
+    verdict: Literal["same", "different", "unsure"]
+    probability: float
+
+
+def fit_calibration(
+    features: Features, target: Shaped[np.ndarray, " M"], *, prior: float = 0.05, ridge: float = RIDGE
+) -> Calibration:
+    """Fits logistic regression on a list whose speakers are in no list that it will be used on.
+
+    Minimises ``p mean_targets log(1 + exp(-(llr + logit p))) + (1 - p) mean_nontargets log(1 + exp(llr + logit p))``
+    (Brümmer and du Preez, 2006) plus the ridge. With the score as the only feature this finds scale and offset; with
+    quality measures it is QMF (Thienpondt et al., 2021).
+
+    Args:
+      features: of M trials, see ``score_feature`` and ``trial_features``.
+      target: ``[M]`` booleans (or 0 and 1).
+      prior: effective prior p of a target at the point where decisions will be made; the share of targets in this list
+        does not matter.
+      ridge: weight of the sum of squared coefficients, of features scaled to deviation 1; positive.
+
+    Returns:
+      The map.
+
+    Raises:
+      UserError: lengths differ, one class is missing, a feature is not finite or the same for all trials, a prior
+        outside (0, 1).
+    """
+    target = _checked(features, target, prior)
+    centre, deviation = features.values.mean(axis=0), features.values.std(axis=0)
+    constant = np.flatnonzero(deviation <= 1e-12 * np.maximum(np.abs(centre), 1))
+    if constant.size:
+        raise UserError(
+            f"The feature {features.names[constant[0]]} is the same for all {len(target)} trials, so nothing can be "
+            "learned from it; leave it out."
+        )
+    design = np.column_stack([(features.values - centre) / deviation, np.ones(len(target))])
+    sign = np.where(target, 1.0, -1.0)
+    num_targets = np.count_nonzero(target)
+    weight = np.where(target, prior / num_targets, (1 - prior) / (len(target) - num_targets))
+    penalty = np.append(np.full(design.shape[1] - 1, ridge), 0.0)
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (design @ parameters + scipy.special.logit(prior))
+        gradient = -(weight * sign * scipy.special.expit(-margin)) @ design + 2 * penalty * parameters
+        return float(-weight @ scipy.special.log_expit(margin) + penalty @ parameters**2), gradient
+
+    def curvature(parameters: np.ndarray) -> np.ndarray:
+        posterior = scipy.special.expit(design @ parameters + scipy.special.logit(prior))
+        return (design * (weight * posterior * (1 - posterior))[:, None]).T @ design + 2 * np.diag(penalty)
+
+    start = np.zeros(design.shape[1])
+    best = scipy.optimize.minimize(loss, start, jac=True, hess=curvature, method="trust-exact", tol=1e-10).x
+    coefficients = best[:-1] / deviation
+    return Calibration(
+        features=features.names,
+        coefficients=tuple(float(value) for value in coefficients),
+        offset=float(best[-1] - coefficients @ centre),
+        prior=float(prior),
+    )
+
+
+def decision(llr: float, prior: float = 0.5, *, confidence: float = 0.9) -> Decision:
+    """Decides one trial.
+
+    Args:
+      llr: calibrated natural-log likelihood ratio.
+      prior: probability of the same speaker before the recordings were heard.
+      confidence: below this probability of the likelier answer the verdict is "unsure"; 0.5 to 1, 0.5 always decides.
+
+    Returns:
+      Verdict and posterior probability.
+
+    Raises:
+      UserError: a prior outside (0, 1), a confidence outside [0.5, 1), or an llr that is no number.
+    """
+    if not 0 < prior < 1:
+        raise UserError(f"prior is {prior}; valid: a probability between 0 and 1, both excluded.")
+    if not 0.5 <= confidence < 1:
+        raise UserError(f"confidence is {confidence}; valid: 0.5 (always decide) to less than 1.")
+    if np.isnan(llr):
+        raise UserError("The log-likelihood ratio is not a number; check the recordings and the calibration.")
+    log_odds = llr + np.log(prior) - np.log1p(-prior)
+    probability = float(np.exp(-np.logaddexp(0, -log_odds)))
+    if max(probability, 1 - probability) < confidence:
+        return Decision("unsure", probability)
+    return Decision("same" if probability >= 0.5 else "different", probability)
+
+
+def _checked(features: Features, target: np.ndarray, prior: float) -> Bool[np.ndarray, " M"]:
+    """Boolean targets, after the checks that make a fit meaningful."""
+    if not 0 < prior < 1:
+        raise UserError(f"prior is {prior}; valid: a probability between 0 and 1, both excluded.")
+    if len(features.values) != len(target):
+        raise UserError(
+            f"There are features of {len(features.values)} trials and labels of {len(target)}; valid: equal."
+        )
+    if not np.isin(target, (0, 1)).all():
+        raise UserError(f"target has type {target.dtype} and other values than 0 and 1; valid: booleans.")
+    broken = np.argwhere(~np.isfinite(features.values))
+    if broken.size:
+        row, column = broken[0]
+        raise UserError(
+            f"The feature {features.names[column]} of trial {row + 1} is {features.values[row, column]}; "
+            "valid: finite numbers."
+        )
+    num_targets = int(np.count_nonzero(target))
+    if num_targets in (0, len(target)):
+        present = ("only nontarget", "only target")[num_targets > 0] if len(target) else "no"
+        raise UserError(f"The list has {present} trials; calibration learns from both target and nontarget trials.")
+    return target.astype(np.bool_)

@@ -1,0 +1,53 @@
+"""How embeddings become scores: what a user can ask for, and what of it goes together."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.scoring.backend import BackendPlan
+
+
+class Method(NamedTuple):
+    """How embeddings become scores.
+
+    Attributes:
+      cohort: what normalises the scores (adaptive s-norm): shards, or embeddings where the source is a file.
+      top_n: how many of the nearest cohort members normalise a score.
+      use_mean: subtract the mean embedding of the training set (of the cohort, where the source is a file).
+      calibrate: trial list on which scores are calibrated, of speakers that are in no other list.
+      quality: calibrate on durations, norms and cohort scores as well.
+      enrol_map: file ``model utterance ...``, see ``read_models``; None: enrolment sides name utterances.
+      average: of a model's utterances, the mean of the embeddings or of the scores.
+      backend: whitening, LDA and PLDA, fitted on utterances of known speakers.
+    """
+
+    cohort: Path | None = None
+    top_n: int = 300
+    use_mean: bool = True
+    calibrate: Path | None = None
+    quality: bool = False
+    enrol_map: Path | None = None
+    average: Literal["embeddings", "scores"] = "embeddings"
+    backend: BackendPlan = BackendPlan()
+
+    def check(self) -> None:
+        """Refuses what does not go together.
+
+        Raises:
+          UserError: means of scores with a cohort or with PLDA, quality measures of models or without calibration, or
+            a back-end that ``BackendPlan.check`` refuses.
+        """
+        if self.enrol_map and self.average == "scores" and self.cohort:
+            raise UserError("--average scores does not go with --as-norm; average the embeddings, or leave one out.")
+        if self.enrol_map and self.average == "scores" and self.backend.plda:
+            raise UserError(
+                "--average scores does not go with --plda, which takes a model's utterances together; leave one out."
+            )
+        if self.enrol_map and self.quality:
+            raise UserError("--quality looks at single utterances and does not go with --enrol-map; leave one out.")
+        if self.quality and not self.calibrate:
+            raise UserError("--quality is a way to calibrate; give the list to calibrate on with --calibrate FILE.")
+        self.backend.check()
+
+
+COSINE_ONLY = Method()

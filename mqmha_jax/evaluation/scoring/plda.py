@@ -1,0 +1,243 @@
+"""Probabilistic linear discriminant analysis: the two-covariance model, fitted by EM, scored by likelihood ratios.
+
+An embedding is ``mean + y + e``: y ~ N(0, between) belongs to the speaker, e ~ N(0, within) to the utterance (Ioffe,
+2006; Brümmer and de Villiers, 2010). Embeddings are usually length-normalised first. All is computed in the basis in
+which ``within`` is the identity and ``between`` diagonal, so that every posterior is diagonal.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy  # its parts load when they are first used
+from jaxtyping import Float, Float64, Int, Shaped
+
+from mqmha_jax.data.lists import trial_positions
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.scoring.enrolment import model_means
+from mqmha_jax.evaluation.scoring.linear_backend import (
+    checked_vectors,
+    load_arrays,
+    save_arrays,
+    speaker_index,
+    speaker_sums,
+)
+from mqmha_jax.types import Embeddings, Trials
+
+_TRIALS_PER_TILE = 1 << 14
+
+
+@dataclass(frozen=True)
+class Plda:
+    """The model, in the coordinates of the embeddings.
+
+    Attributes:
+      mean: ``[E]``.
+      between: ``[E, E]`` covariance of speakers.
+      within: ``[E, E]`` covariance of the utterances of a speaker, of full rank.
+    """
+
+    mean: Float64[np.ndarray, " E"]
+    between: Float64[np.ndarray, "E E"]
+    within: Float64[np.ndarray, "E E"]
+
+    def basis(self) -> tuple[Float64[np.ndarray, " E"], Float64[np.ndarray, "E E"]]:
+        """Variances of speakers in the basis where both covariances are diagonal, and the matrix ``[E, E]`` into it."""
+        variances, axes = scipy.linalg.eigh(self.between, self.within)
+        return np.maximum(variances, 0), axes
+
+    def score_matrix(
+        self,
+        enrol: Float[np.ndarray, "R E"],
+        test: Float[np.ndarray, "C E"],
+        num_enrol: Int[np.ndarray, " R"] | None = None,
+    ) -> Float64[np.ndarray, "R C"]:
+        """Log-likelihood ratio of "the same speaker" of every model with every test embedding.
+
+        Args:
+          enrol: ``[R, E]`` mean embedding of the utterances of each model.
+          test: ``[C, E]`` embeddings.
+          num_enrol: ``[R]`` utterances of each model; None: one.
+        """
+        speaker, axes = self.basis()
+        expected, variance = _posterior((enrol - self.mean[None]) @ axes, speaker, _counts(num_enrol, len(enrol)))
+        x = (test - self.mean[None]) @ axes
+        # sum_k (x - expected)^2 / variance, opened so that it is a matrix product.
+        same = x**2 @ (1 / variance).T - 2 * x @ (expected / variance).T + (expected**2 / variance).sum(axis=1)[None]
+        alone = (x**2 / (speaker + 1)[None]).sum(axis=1)
+        volume = np.log(variance).sum(axis=1)[None] - np.log(speaker + 1).sum()
+        return ((alone[:, None] - same - volume) / 2).T
+
+    def score_pairs(
+        self,
+        enrol: Float[np.ndarray, "R E"],
+        test: Float[np.ndarray, "C E"],
+        rows: Int[np.ndarray, " M"],
+        columns: Int[np.ndarray, " M"],
+        num_enrol: Int[np.ndarray, " R"] | None = None,
+    ) -> Float64[np.ndarray, " M"]:
+        """The entries ``[rows, columns]`` of ``score_matrix``, in tiles of bounded memory."""
+        speaker, axes = self.basis()
+        expected, variance = _posterior((enrol - self.mean[None]) @ axes, speaker, _counts(num_enrol, len(enrol)))
+        x = (test - self.mean[None]) @ axes
+        alone = (x**2 / (speaker + 1)[None] + np.log(speaker + 1)[None]).sum(axis=1)
+        volume = np.log(variance).sum(axis=1)
+        scores = np.empty(len(rows))
+        for start in range(0, len(rows), _TRIALS_PER_TILE):
+            tile = slice(start, start + _TRIALS_PER_TILE)
+            one, other = rows[tile], columns[tile]
+            same = ((x[other] - expected[one]) ** 2 / variance[one]).sum(axis=1) + volume[one]
+            scores[tile] = (alone[other] - same) / 2
+        return scores
+
+    def save(self, path: str | Path) -> None:
+        """Writes an npz; the file appears whole or not at all.
+
+        Raises:
+          UserError: the file can not be written.
+        """
+        save_arrays(path, mean=self.mean, between=self.between, within=self.within)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Plda":
+        """Reads what ``save`` wrote.
+
+        Raises:
+          UserError: the file can not be read or holds no model.
+        """
+        mean, between, within = load_arrays(path, ("mean", "between", "within"), "PLDA model")
+        if mean.ndim != 1 or {between.shape, within.shape} != {(mean.size, mean.size)}:
+            raise UserError(
+                f"{path}: no PLDA model: mean {mean.shape}, between {between.shape}, within {within.shape}; "
+                "fit and save it again."
+            )
+        return cls(mean, between, within)
+
+
+def fit_plda(
+    vectors: Float[np.ndarray, "N E"],
+    speaker: Shaped[np.ndarray, " _"],
+    *,
+    max_iterations: int = 200,
+    tolerance: float = 1e-7,
+) -> Plda:
+    """Fits the model by expectation maximisation, from the covariances of speaker means and of what is left.
+
+    Args:
+      vectors: ``[N, E]`` training embeddings.
+      speaker: ``[N]`` speaker of each, as numbers or names.
+      max_iterations: at most so many steps.
+      tolerance: stop when a step raises the mean log-likelihood of an embedding by less, in nats.
+
+    Returns:
+      The model of (locally) greatest likelihood.
+
+    Raises:
+      UserError: an embedding is not finite, there is only one speaker, or there are too few embeddings for a covariance
+        within speakers.
+    """
+    vectors = checked_vectors(vectors, at_least=2)
+    index = speaker_index(speaker, len(vectors))
+    counts = np.bincount(index)
+    size = vectors.shape[1]
+    if len(vectors) - len(counts) < size:
+        raise UserError(
+            f"{len(vectors)} embeddings of {len(counts)} speakers do not determine a covariance within speakers of "
+            f"size {size}; valid: at least {len(counts) + size} embeddings. Lower the size first, e.g. by LDA."
+        )
+    means = speaker_sums(vectors, index) / counts[:, None]
+    residual = vectors - means[index]
+    scatter = residual.T @ residual
+    if np.linalg.eigvalsh(scatter)[0] <= 1e-10 * np.trace(scatter) / size:
+        raise UserError("The embeddings of each speaker do not vary in all directions; lower their size, e.g. by LDA.")
+    model = Plda(vectors.mean(axis=0), np.cov(means.T).reshape(size, size), scatter / (len(vectors) - len(counts)))
+    likelihood = -np.inf
+    for _ in range(max_iterations):
+        previous, (likelihood, model) = likelihood, _em_step(model, means, counts, scatter)
+        if likelihood - previous < tolerance:
+            break
+    return model
+
+
+def plda_scores(
+    model: Plda,
+    embeddings: Embeddings,
+    trials: Trials,
+    models: Mapping[str, Sequence[str]] | None = None,
+) -> Float64[np.ndarray, " M"]:
+    """Log-likelihood ratios of a trial list.
+
+    Args:
+      model: fitted on embeddings that were made the same way.
+      embeddings: N utterances, vectors ``[N, E]``.
+      trials: M trials.
+      models: the utterances of each model that the enrolment sides name, see ``read_models``; None: utterances as well.
+
+    Returns:
+      ``[M]`` natural-log likelihood ratios.
+
+    Raises:
+      UserError: a trial names an utterance or a model that is not known.
+    """
+    test_names = trials._replace(enrol=trials.test)
+    _, columns = trial_positions(test_names, embeddings.ids, name="test side of the trials")
+    if models is None:
+        models = {name: (name,) for name in dict.fromkeys(trials.enrol)}
+    rows, _ = trial_positions(trials._replace(test=trials.enrol), tuple(models), name="enrolment side of the trials")
+    means, counts = model_means(embeddings.vectors.astype(np.float64), embeddings.ids, models)
+    return model.score_pairs(means, embeddings.vectors, rows, columns, counts)
+
+
+def _em_step(
+    model: Plda, means: Float64[np.ndarray, "C E"], counts: Int[np.ndarray, " C"], scatter: Float64[np.ndarray, "E E"]
+) -> tuple[float, Plda]:
+    """Mean log-likelihood of an embedding under the model, and a model under which it is no less.
+
+    Args:
+      model: the present one.
+      means: mean embedding of each speaker.
+      counts: embeddings of each speaker.
+      scatter: sum over all embeddings of the outer product of their offset from the mean of their speaker.
+    """
+    speaker, axes = model.basis()
+    total, size = counts.sum(), len(speaker)
+    offsets = (means - model.mean[None]) @ axes
+    expected, spread = _posterior(offsets, speaker, counts)
+    spread = spread - 1  # of the speaker alone, without the utterance's 1
+    left = offsets - expected
+    # log N of the speaker's mean, whose variance is speaker + 1 / count, and of the offsets from it.
+    variance = speaker[None] + 1 / counts[:, None]
+    likelihood = -0.5 * (
+        (offsets**2 / variance + np.log(variance * counts[:, None])).sum()
+        + np.trace(axes.T @ scatter @ axes)
+        + total * (size * np.log(2 * np.pi) - 2 * np.linalg.slogdet(axes)[1])
+    )
+    shift = counts @ left / total
+    left -= shift[None]
+    inverse = np.linalg.inv(axes)
+    between = (expected.T @ expected + np.diag(spread.sum(axis=0))) / len(counts)
+    within = (left * counts[:, None]).T @ left / total + np.diag(counts @ spread) / total
+    return float(likelihood / total), Plda(
+        mean=model.mean + shift @ inverse,
+        between=inverse.T @ between @ inverse,
+        within=scatter / total + inverse.T @ within @ inverse,
+    )
+
+
+def _posterior(
+    offsets: Float64[np.ndarray, "R E"], speaker: Float64[np.ndarray, " E"], counts: Int[np.ndarray, " R"]
+) -> tuple[Float64[np.ndarray, "R E"], Float64[np.ndarray, "R E"]]:
+    """Mean and variance of a further embedding of each speaker, in the diagonal basis.
+
+    Args:
+      offsets: mean embedding of each speaker.
+      speaker: variances between speakers.
+      counts: how many embeddings that mean is of.
+    """
+    shrink = speaker[None] / (1 + counts[:, None] * speaker[None])
+    return shrink * counts[:, None] * offsets, 1 + shrink
+
+
+def _counts(num_enrol: Int[np.ndarray, " R"] | None, num_models: int) -> Int[np.ndarray, " R"]:
+    return np.ones(num_models, np.int64) if num_enrol is None else num_enrol

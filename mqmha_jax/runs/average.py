@@ -1,0 +1,71 @@
+"""One network out of several checkpoints of a run: the mean of their parameters, as the field does after training."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from mqmha_jax.atomic import sync, sync_tree
+from mqmha_jax.errors import UserError
+from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.state import initial_network
+from mqmha_jax.runs.workdir import CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, read_config
+
+
+def average_checkpoints(workdir: Path, last: int, output: Path) -> list[int]:
+    """Average the last checkpoints of a run: network, normalisation statistics and prototypes.
+
+    Args:
+      workdir: of the run.
+      last: how many of its latest checkpoints.
+      output: a new work directory with the result, to evaluate, to use, or to start from; not to be resumed. It
+        appears when it is complete.
+
+    Returns:
+      The steps that were averaged.
+
+    Raises:
+      UserError: the run has fewer checkpoints, ``output`` is there already, or can not be written.
+    """
+    config = read_config(workdir)
+    if output.exists():
+        raise UserError(f"{output} exists already; give a new directory for the average, or remove this one first.")
+    like = jax.eval_shape(partial(initial_network, config, build_speaker_net(config.model)))
+    with Checkpoints(workdir) as checkpoints:
+        steps = checkpoints.steps[-last:]
+        if len(steps) < last or last < 1:
+            raise UserError(
+                f"{workdir} has {len(checkpoints.steps)} checkpoints, not {last}; train.keep_checkpoints says how many "
+                "a run keeps."
+            )
+        total: PyTree = None
+        for step in steps:
+            parts = {
+                "network": checkpoints.restore_network(like, step)[0],
+                "head": checkpoints.restore_head(step)[0],
+            }
+            # float64 on the host: the mean of ten checkpoints keeps all digits, and one is in memory at a time.
+            parts = jax.tree.map(lambda x: np.asarray(x, np.float64), parts)
+            total = parts if total is None else jax.tree.map(np.add, total, parts)
+    mean: Mapping[str, PyTree] = jax.tree.map(lambda x: jax.numpy.asarray(x / last, np.float32), total)
+    unfinished = output.with_name(f".partial-{output.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a call that was killed
+    try:
+        with Checkpoints(unfinished) as averaged:
+            averaged.save_network(steps[-1], mean["network"], mean["head"])
+        for name in (CONFIG_NAME, DATA_NAME, SPEAKERS_NAME):
+            shutil.copyfile(workdir / name, unfinished / name)
+        sync_tree(unfinished)
+        os.rename(unfinished, output)
+        sync(output.parent)
+    except OSError as error:
+        raise UserError(f"{output} can not be written: {error}. Free some space or give another directory.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return steps

@@ -1,0 +1,108 @@
+"""Evaluations on disk against each other: the numbers of compare_systems, and a verdict in plain words."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mqmha_jax.data.metadata import Metadata
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
+from mqmha_jax.evaluation.metrics.compare import Comparison, compare_systems
+from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
+from mqmha_jax.evaluation.metrics.results import Evaluation
+from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, comparison_text, verdict
+from mqmha_jax.evaluation.report.tables import write_numbers
+from mqmha_jax.evaluation.scoring.cosine import cosine_scores
+from mqmha_jax.types import Trials
+from tests.support.clouds import all_pairs, cloud, speakers_of
+
+TRIALS = all_pairs(cloud(21, utterances=3).ids)
+UTT2SPK = speakers_of(cloud(21, utterances=3).ids)
+
+
+def scores(spread: float, seed: int) -> np.ndarray:
+    return cosine_scores(cloud(21, utterances=3, spread=spread, seed=seed), TRIALS)
+
+
+SEEDS = {"worse1": scores(1.4, 1), "worse2": scores(1.4, 2), "better1": scores(0.8, 3), "better2": scores(0.8, 4)}
+
+
+def save(directory: Path, own: np.ndarray, trials: Trials = TRIALS, *, known: bool = True, name: str = "own") -> None:
+    utt2spk = UTT2SPK if known else {}
+    systems = {"cosine": Scores(own), "other": Scores(own.round(1))}
+    part = evaluate_list(name, trials, systems, known=Metadata(utt2spk, {}), measuring=Measuring(replicates=0))
+    write_numbers(directory, Evaluation((part,), {}, (), {}, None, utt2spk))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("compare")
+    for name, own in SEEDS.items():
+        save(root / name, own)
+    backwards = Trials(TRIALS.enrol[::-1], TRIALS.test[::-1], TRIALS.target[::-1])
+    save(root / "backwards", SEEDS["better1"][::-1], backwards)
+    save(root / "elsewhere", SEEDS["better1"], name="another list")
+    save(root / "unknown", SEEDS["better1"], known=False)
+    fewer = Trials(TRIALS.enrol[1:], TRIALS.test[1:], TRIALS.target[1:])
+    save(root / "fewer", SEEDS["better1"][1:], fewer)
+    return root
+
+
+def test_numbers_are_those_of_the_paired_bootstrap(saved: Path) -> None:
+    files = [[SystemFile(saved / f"{name}{i}") for i in (1, 2)] for name in ("worse", "better")]
+    (found,) = compare_files(*files, replicates=100)
+    a, b = (np.stack([SEEDS[f"{name}{i}"].astype(float) for i in (1, 2)]) for name in ("worse", "better"))
+    expected = compare_systems(a, b, TRIALS.target, *trial_speakers(TRIALS, UTT2SPK), replicates=100)
+    assert found.metrics["eer"] == expected["eer"]
+    text = comparison_text([found], "old", "new")
+    assert text.startswith("A: old\nB: new\n\nown: 21 speakers\n  EER %: A ")
+    assert verdict(found.metrics["eer"]) in text
+    (single,) = compare_files(files[0][:1], files[1][:1], replicates=100)
+    assert verdict(single.metrics["eer"]).startswith("B is better than A: more than chance explains")
+
+
+def test_the_order_of_a_list_does_not_matter(saved: Path) -> None:
+    file = SystemFile(saved / "worse1" / "metrics.json")
+    straight = compare_files([file], [SystemFile(saved / "better1")], replicates=50)
+    assert compare_files([file], [SystemFile(saved / "backwards")], replicates=50) == straight
+
+
+def test_systems_of_one_evaluation_can_be_compared(saved: Path) -> None:
+    (found,) = compare_files([SystemFile(saved / "worse1")], [SystemFile(saved / "worse1", "other")], replicates=50)
+    assert found.metrics["eer"].a != found.metrics["eer"].b
+
+
+def test_what_can_not_be_compared_is_refused(saved: Path, tmp_path: Path) -> None:
+    good = [SystemFile(saved / "worse1")]
+    for name, message in (
+        ("elsewhere", r"have no list in common \(.*worse1/metrics.json: own; .*elsewhere/metrics.json: another list\)"),
+        ("fewer", r"1952 trials, which are not the 1953 of the first evaluation; evaluate both on the same list own"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compare_files(good, [SystemFile(saved / name)])
+    with pytest.raises(UserError, match="evaluated without speakers, over which a comparison resamples"):
+        compare_files([SystemFile(saved / "unknown")], good)
+    with pytest.raises(UserError, match=r"Unknown system in .* 'cosin'. Did you mean 'cosine'"):
+        compare_files(good, [SystemFile(saved / "better1", "cosin")])
+    with pytest.raises(UserError, match=r"metrics.json: can not be read \(No such file.*run 'mqmha evaluate' first"):
+        compare_files(good, [SystemFile(tmp_path)])
+    for text, message in (("{", "not JSON"), ("[]", "not of 'mqmha evaluate'"), (json.dumps({"eer": 1}), "not of")):
+        (tmp_path / "metrics.json").write_text(text)
+        with pytest.raises(UserError, match=message):
+            compare_files(good, [SystemFile(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("interval", "probability", "num_speakers", "said"),
+    [
+        ((-0.03, -0.01), 0.99, 40, "B is better than A: more than chance explains (at 95%), in 99% of the resamples."),
+        ((0.01, 0.03), 0.01, 40, "A is better than B: more than chance explains (at 95%), in 99% of the resamples."),
+        ((-0.03, 0.01), 0.8, 40, "No difference can be told on this list; B is better in 80% of the resamples."),
+        ((-0.03, -0.01), 0.99, 10, "Too few speakers for a verdict; B is better in 99% of the resamples."),
+    ],
+)
+def test_verdicts(interval: tuple[float, float], probability: float, num_speakers: int, said: str) -> None:
+    difference = sum(interval) / 2
+    assert verdict(Comparison(0.1, 0.1 + difference, difference, interval, probability, 0.05, num_speakers)) == said

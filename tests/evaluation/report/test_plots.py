@@ -1,0 +1,95 @@
+"""Pictures are written, show what they should, and refuse what has no error rate."""
+
+import matplotlib.image
+import matplotlib.text
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.metrics.detection import detection_curve
+from mqmha_jax.evaluation.report.tables import drawing, plots
+
+
+def scored(distance, num_targets=200, num_nontargets=2000, seed=0):
+    rng = np.random.default_rng(seed)
+    target = np.arange(num_targets + num_nontargets) < num_targets
+    return (rng.normal(size=len(target)) + distance * target).astype(np.float32), target
+
+
+@pytest.fixture
+def draw_detection():
+    """The axes of a DET plot, without a file."""
+
+    def draw(results):
+        axes = drawing.new_figure(5.0, 5.0).subplots()
+        drawing.draw_detection(axes, results)
+        return axes
+
+    return draw
+
+
+def test_pictures_are_written(tmp_path):
+    results = {"untrained": scored(0.3), "trained": scored(3.0)}
+    plots.detection_plot(results, tmp_path / "det.png")
+    plots.score_histogram(*results["trained"], tmp_path / "histogram.png", title="dev")
+    plots.result_picture(results, tmp_path / "result.png", "Unseen speakers")
+    for name in ("det.png", "histogram.png", "result.png"):
+        pixels = matplotlib.image.imread(tmp_path / name)
+        assert pixels.shape[0] > 400
+        assert pixels[..., :3].std() > 0.05  # not blank
+
+
+def test_names_are_drawn_as_they_stand(tmp_path, monkeypatch):
+    """With one "$" more, or with letters of another script, a name would be a broken formula, or a warning."""
+    drawn = {}
+
+    def figure(*size):
+        drawn["figure"] = drawing.new_figure(*size)
+        return drawn["figure"]
+
+    monkeypatch.setattr(plots, "new_figure", figure)
+    name = r"a$\frac{b$_c 说话人"
+    plots.detection_plot({name: scored(1.0)}, tmp_path / "det.png")
+    plots.score_histogram(*scored(1.0), tmp_path / "histogram.png", title=name)
+    plots.result_picture({name: scored(1.0)}, tmp_path / "result.png", name)
+    texts = [text for text in drawn["figure"].findobj(matplotlib.text.Text) if name in text.get_text()]
+    assert len(texts) == 3  # heading, legend and histogram
+    assert not any(text.get_parse_math() for text in texts)
+
+
+def test_curve_passes_through_the_marked_points(draw_detection):
+    axes = draw_detection({"good": scored(3.0)})
+    curve_line, eer_point, cost_point = axes.lines[:3]
+    curve = detection_curve(*scored(3.0))
+    assert norm.cdf(eer_point.get_xdata()[0]) == pytest.approx(curve.equal_error_rate(), abs=1e-9)
+    assert eer_point.get_xdata()[0] == eer_point.get_ydata()[0]
+    false_alarm, miss = norm.cdf(cost_point.get_xdata()[0]), norm.cdf(cost_point.get_ydata()[0])
+    assert miss + 99 * false_alarm == pytest.approx(curve.min_dcf(0.01), abs=1e-9)
+    x, y = curve_line.get_data()
+    assert np.all(np.diff(x) <= 0)
+    assert np.all(np.diff(y) >= 0)
+    assert f"EER {100 * curve.equal_error_rate():.2f} %" in axes.get_legend().get_texts()[0].get_text()
+
+
+def test_long_lists_draw_few_points_within_a_pixel_of_all(draw_detection):
+    scores, target = scored(1.5, 20_000, 200_000)
+    x, y = draw_detection({"long": (scores, target)}).lines[0].get_data()
+    assert 100 < len(x) < 5_000
+    curve = detection_curve(scores, target)
+    inside = (curve.miss > 0.001) & (curve.miss < 0.75) & (curve.false_alarm > 0.001)
+    drawn = np.interp(-norm.ppf(curve.false_alarm[inside]), -x, y)
+    assert np.abs(drawn - norm.ppf(curve.miss[inside])).max() < 0.02  # normal deviates; the picture is about 5 wide
+
+
+def test_perfect_and_constant_scores_draw(tmp_path):
+    target = np.array([True, True, False, False])
+    results = {"perfect": (np.array([2.0, 3.0, 0.0, 1.0]), target), "constant": (np.zeros(4), target)}
+    plots.result_picture(results, tmp_path / "result.png")
+    plots.score_histogram(np.zeros(4), target, tmp_path / "constant.png")
+
+
+def test_one_class_is_refused(tmp_path):
+    with pytest.raises(UserError, match="only target trials"):
+        plots.detection_plot({"a": (np.ones(3), np.ones(3, bool))}, tmp_path / "det.png")
+    assert not (tmp_path / "det.png").exists()

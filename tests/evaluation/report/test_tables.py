@@ -1,0 +1,135 @@
+"""The tables read well, the files hold every digit and name each other, and a failed write harms nothing."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mqmha_jax.data.metadata import Metadata
+from mqmha_jax.data.score_files import read_scored_trials
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
+from mqmha_jax.evaluation.metrics.results import Evaluation, ListEvaluation
+from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
+from mqmha_jax.evaluation.scoring.cosine import cosine_scores
+from mqmha_jax.evaluation.scoring.decisions import load_threshold, save_threshold
+from tests.support.clouds import all_pairs, cloud, speakers_of
+
+EMBEDDINGS = cloud(21, utterances=3)
+TRIALS = all_pairs(EMBEDDINGS.ids)
+COSINE = cosine_scores(EMBEDDINGS, TRIALS)
+UTT2SPK = speakers_of(EMBEDDINGS.ids)
+
+
+def evaluated(name: str, *, known: bool = True, shift: float = 0) -> ListEvaluation:
+    systems = {"cosine": Scores(COSINE), "cosine calibrated": Scores(4 * COSINE.astype(float) + shift, True)}
+    facts = Metadata(UTT2SPK, {}) if known else Metadata({}, {})
+    return evaluate_list(name, TRIALS, systems, known=facts, measuring=Measuring(replicates=30))
+
+
+def evaluation(*lists: ListEvaluation) -> Evaluation:
+    return Evaluation(lists, {"embeddings": "clouds"}, ("a doubt.",), {}, EMBEDDINGS, UTT2SPK)
+
+
+def test_tables() -> None:
+    one, two = evaluated("near"), evaluated("far", known=False, shift=1)
+    near, far, means = result_tables([one, two]).split("\n\n")
+    heading, header, rule, cosine, calibrated = near.splitlines()
+    assert heading == "near: 63 target and 1,890 nontarget trials, 21 speakers"
+    assert header.split("  ")[0] == "system"
+    assert set(rule) == {"-", " "}
+    eer = one.systems[0].metrics["EER"]
+    assert eer.low is not None
+    assert eer.high is not None
+    assert f"{100 * eer.value:.2f} [{100 * eer.low:.2f}, {100 * eer.high:.2f}]" in cosine
+    assert "actDCF" in header
+    assert len(cosine.split("]")) == 4  # three intervals and the end: no actDCF of scores that are not calibrated
+    assert len(calibrated.split("]")) == 7
+    assert far.splitlines()[0].endswith("trials, speakers unknown: no intervals")
+    assert "[" not in far
+    cllr = [part.systems[1].metrics["Cllr"].value for part in (one, two)]
+    assert means.startswith("mean over 2 lists")
+    assert f"{np.mean(cllr):.3f}" in means.splitlines()[-1]
+    assert "mean" not in result_tables([one])
+    assert "mean" not in result_tables([one, two], mean=False)
+
+
+def test_few_speakers_make_a_warning() -> None:
+    part = evaluated("few")._replace(num_speakers=9, reliable=False)
+    assert "9 speakers; below 20 speakers: interval unreliable" in result_tables([part])
+
+
+def test_files_bring_the_numbers_back(tmp_path: Path) -> None:
+    directory = tmp_path / "new" / "run"
+    lists = [evaluated("libri 10/dev"), evaluated("phone", shift=1)]
+    write_evaluation(directory, evaluation(*lists), title="two lists")
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "metrics.json",
+        "report.html",
+        "results.txt",
+        "results_libri-10-dev.png",
+        "results_phone.png",
+        "scores_libri-10-dev_cosine-calibrated.txt",
+        "scores_libri-10-dev_cosine.txt",
+        "scores_phone_cosine-calibrated.txt",
+        "scores_phone_cosine.txt",
+        "utt2spk.txt",
+    ]
+    saved = json.loads((directory / "metrics.json").read_text())
+    assert saved["notes"] == ["a doubt."]
+    assert saved["lists"]["phone"]["speakers"] == 21
+    for part in lists:
+        for system in part.systems:
+            numbers = saved["lists"][part.name]["systems"][system.name]
+            assert numbers["metrics"]["EER"] == system.metrics["EER"]._asdict()
+            assert numbers["threshold"] == system.threshold
+            trials, scores = read_scored_trials(directory / numbers["scores"])
+            assert (trials.enrol, trials.test) == (TRIALS.enrol, TRIALS.test)
+            np.testing.assert_array_equal(trials.target, TRIALS.target)
+            np.testing.assert_array_equal(scores.astype(system.scores.dtype), system.scores)
+    assert (directory / "results.txt").read_text() == result_tables(lists) + "\n"
+    assert (directory / saved["utt2spk"]).read_text().splitlines()[0] == "s0/u0 s0"
+    page = (directory / "report.html").read_text()
+    assert "two lists" in page
+    assert "a doubt." in page
+
+
+def test_lists_that_would_share_a_file_are_refused(tmp_path: Path) -> None:
+    message = r"Two sets of scores would both be written to scores_a-b_cosine\.txt; rename"
+    with pytest.raises(UserError, match=message):
+        write_evaluation(tmp_path, evaluation(evaluated("a/b"), evaluated("a b")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_threshold_is_of_one_step(tmp_path: Path) -> None:
+    part = evaluated("dev")
+    assert load_threshold(tmp_path, 40) is None
+    save_threshold(tmp_path, part, 40)
+    assert load_threshold(tmp_path, 40) == part.systems[0].threshold
+    assert load_threshold(tmp_path, 41) is None
+    saved = json.loads((tmp_path / "threshold.json").read_text())
+    assert (saved["list"], saved["speakers"], saved["eer"]) == ("dev", 21, part.systems[0].metrics["EER"].value)
+
+
+@pytest.mark.parametrize("broken", ["", "{}", "[1]", '{"threshold": null, "step": 40}'])
+def test_damaged_threshold_files_are_refused(tmp_path: Path, broken: str) -> None:
+    (tmp_path / "threshold.json").write_text(broken)
+    with pytest.raises(UserError, match=r"threshold\.json: holds no threshold .*; evaluate the work directory again"):
+        load_threshold(tmp_path, 40)
+
+
+def test_full_disk_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = evaluated("old")
+    save_threshold(tmp_path, part, 1)
+    earlier = (tmp_path / "threshold.json").read_text()
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(UserError, match=r"threshold.json: can not be written \(No space left on device\); free some"):
+        save_threshold(tmp_path, part, 2)
+    assert (tmp_path / "threshold.json").read_text() == earlier
+    assert [path.name for path in tmp_path.iterdir()] == ["threshold.json"]

@@ -1,0 +1,72 @@
+"""What a run left behind, for comparison with another."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.metrics_log import read_log
+
+
+@contextlib.contextmanager
+def compiled_once(directory: Path) -> Iterator[None]:
+    """While inside, what one call of ``train`` compiles is read by the next one."""
+    options = {"jax_compilation_cache_dir": str(directory), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+UNREPEATABLE = ("time", "utterances_per_second", "data_wait", "device_wait", "host_memory_gb")
+
+
+def everything(workdir: Path) -> dict[str, np.ndarray]:
+    """All arrays of the newest checkpoint, by path."""
+    from orbax.checkpoint import v1 as ocp
+
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.latest_step
+    one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    directory = (workdir / "checkpoints" / str(step)).resolve()
+    metadata = ocp.checkpointables_metadata(directory).metadata
+    wanted = {
+        name: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device), metadata[name])
+        for name in ("network", "head", "training")
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = ocp.load_checkpointables(directory, wanted)
+    leaves = jax.tree_util.tree_leaves_with_path(loaded)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_close(one: Path, other: Path) -> None:
+    """Checkpoints equal to rounding, for gentle runs in which it does not grow; small entries of an array are sums of
+    large ones, so its largest entry is the measure."""
+    ours, theirs = everything(one), everything(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        atol = 2e-5 * max(1.0, np.abs(theirs[name]).max(initial=0))
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=atol, err_msg=name)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Checkpoints equal to the bit, and logs in all that is repeatable."""
+    ours, theirs = everything(one), everything(other)
+    assert ours.keys() == theirs.keys()
+    assert len(ours) > 20
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    measured = [
+        [{k: v for k, v in line.items() if k not in UNREPEATABLE} for line in read_log(w)] for w in (one, other)
+    ]
+    assert measured[0] == measured[1]

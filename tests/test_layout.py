@@ -1,0 +1,69 @@
+"""The order of the rooms: a file imports from its own room and from those below it, never from one above."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+# From the bottom to the top; rooms of one line do not import each other.
+FLOORS = (
+    ("types", "errors", "config", "compilation_cache"),
+    ("atomic", "python_file", "parallel"),
+    ("config_io", "processes"),
+    ("features",),
+    ("augment",),
+    ("data",),
+    ("models",),
+    ("losses", "interop"),
+    ("runs",),
+    ("evaluation",),
+    ("train",),
+    ("inference", "study", "plan", "show"),
+    ("data_prep",),
+    ("configs",),
+    ("demo",),
+    ("cli_evaluation", "cli_study"),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FILES = sorted(path for folder in ("mqmha_jax", "data_prep", "configs") for path in (ROOT / folder).rglob("*.py"))
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[0] if parts[0] != "mqmha_jax" else parts[1] if len(parts) > 1 else "mqmha_jax"
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from names if node.module == "mqmha_jax" else [node.module]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def is_ours(module: str) -> bool:
+    return module.split(".")[0] in {"mqmha_jax", "data_prep", "configs"}
+
+
+def test_every_file_imports_only_from_below() -> None:
+    wrong = []
+    for path in FILES:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        room = room_of(module)
+        if room == "mqmha_jax":  # the face of the package re-exports from every room
+            continue
+        for other in filter(is_ours, imported_modules(path)):
+            target = room_of(other)
+            if target not in {room, "mqmha_jax", "__version__"} and FLOOR[target] >= FLOOR[room]:
+                wrong.append(f"{module} ({room}) imports {other} ({target})")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_has_a_floor() -> None:
+    modules = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES)
+    rooms = {room_of(module) for module in modules} - {"__init__", "mqmha_jax"}
+    assert rooms == set(FLOOR)

@@ -1,0 +1,177 @@
+"""What makes a run or a start slow without anybody noticing: programs compiled twice, imports that nobody needs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import to_dict, with_overrides
+from mqmha_jax.data.batch_plan import FRAMES_PER_BATCH, MAX_FRAMES, plan_batches
+from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.evaluation.embeddings.training_mean import save_mean
+from mqmha_jax.evaluation.scoring.calibration import Calibration
+from mqmha_jax.evaluation.scoring.decisions import save_calibration
+from mqmha_jax.train import loop
+from mqmha_jax.train.loop import train
+from tests.support.tiny import tiny_config, tiny_corpus
+from tests.support.tiny_audio import RATE, write_audio
+
+
+@contextmanager
+def compilations() -> Iterator[Counter[str]]:
+    """While inside, the programs that XLA compiles, by name; what was compiled before is forgotten."""
+    names: Counter[str] = Counter()
+
+    def listen(event: str, _: float, **details: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names[details["fun_name"]] += 1
+
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return tiny_config(tiny_corpus(tmp_path_factory.mktemp("corpus")))
+
+
+@pytest.fixture(scope="module")
+def run(config: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Counter[str]]:
+    """A whole run with three evaluations and three checkpoints, and what it compiled."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    with compilations() as names:
+        assert train(config, workdir, progress=False).finished
+    return workdir, names
+
+
+def shapes_of(config: Config) -> set[tuple[int, int]]:
+    """Batch size and length of the batches that one evaluation of a tiny run embeds."""
+    dev, training = open_shards(config.data.dev), open_shards(config.data.train)
+    plans = [
+        plan_batches(
+            num_frames, frames_per_batch=FRAMES_PER_BATCH, max_frames=MAX_FRAMES, batch_multiple=jax.device_count()
+        )
+        for num_frames in (dev.num_frames, training.num_frames)
+    ]
+    return {(batch.batch_size, batch.num_frames) for plan in plans for batch in plan}
+
+
+def test_a_run_compiles_one_step_and_one_program_for_each_shape_of_an_evaluation(
+    config: Config, run: tuple[Path, Counter[str]]
+) -> None:
+    names = run[1]
+    assert names["jit(step)"] == 1
+    assert names["jit(initial_state)"] == 1
+    assert names["jit(_embed_batch)"] == len(shapes_of(config))
+    assert len(shapes_of(config)) == 2
+    # Each operation outside of these is a program of its own. (Orbax cuts what lies on several devices to save it.)
+    assert names.total() - names["jit(slice)"] <= 14, names
+
+
+def test_many_steps_compile_no_more_than_one(config: Config, run: tuple[Path, Counter[str]], tmp_path: Path) -> None:
+    """Nothing changes its shape, type or place between the first step and later ones."""
+    with compilations() as names:
+        train(with_overrides(config, ["train.steps=1"]), tmp_path, progress=False)
+    assert names == run[1]
+
+
+def test_a_resumed_run_draws_no_parameters(config: Config, run: tuple[Path, Counter[str]], tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(run[0], workdir)
+    shutil.rmtree(workdir / "checkpoints" / "12")
+    with compilations() as names:
+        assert train(config, workdir, progress=False).finished
+    assert names["jit(step)"] == 1
+    assert "jit(initial_state)" not in names
+    assert names <= run[1]
+
+
+def test_a_finished_run_compiles_nothing_of_its_own(config: Config, run: tuple[Path, Counter[str]]) -> None:
+    with compilations() as names:
+        assert train(config, run[0], progress=False).finished
+    assert not names & Counter(["jit(step)", "jit(initial_state)", "jit(_embed_batch)"])
+
+
+# Calls the command in a new process, which then tells what it imported and how many programs it compiled.
+CALL = """
+import json, sys
+import jax
+import jax.numpy as jnp
+missed = []
+jax.monitoring.register_event_listener(lambda event, **_: missed.append(event) if "cache_misses" in event else None)
+from mqmha_jax.cli import main
+main.main(sys.argv[1:], standalone_mode=False)
+print(json.dumps([sorted(sys.modules), len(missed)]))
+"""
+
+READING = {"array_record", "grain", "tensorflow_datasets"}
+REPORTING = {"matplotlib", "sklearn", "scipy.optimize", "scipy.stats", "scipy.special", "tensorboardX"}
+
+
+def call(arguments: list[object], compiled: Path) -> tuple[set[str], int]:
+    done = subprocess.run(
+        [sys.executable, "-c", CALL, *map(str, arguments)],
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(compiled)},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    modules, misses = json.loads(done.stdout.splitlines()[-1])
+    return set(modules), misses
+
+
+def test_verify_loads_nothing_that_reads_shards_or_draws_and_compiles_only_once(
+    run: tuple[Path, Counter[str]], tmp_path: Path
+) -> None:
+    """With all that an evaluation can leave for it."""
+    save_mean(run[0], np.full(6, 0.1, np.float32), step=12)
+    save_calibration(run[0], Calibration(("score",), (5.0,), -1.0, 0.5), step=12)
+    rng = np.random.default_rng(0)
+    recordings = [write_audio(tmp_path / name, 0.1 * rng.standard_normal(RATE)) for name in ("a.wav", "b.wav")]
+    modules, programs = call(["verify", run[0], *recordings], tmp_path / "compiled")
+    assert "jax" in modules
+    assert not modules & (READING | REPORTING)
+    assert programs > 0
+    assert call(["verify", run[0], *recordings], tmp_path / "compiled")[1] == 0
+
+
+def test_training_loads_nothing_that_draws_or_fits(
+    config: Config, run: tuple[Path, Counter[str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(to_dict(config)))
+    modules, _ = call(["train", path, "--workdir", run[0], "--quiet"], tmp_path / "compiled")
+    assert modules >= {"jax", "grain", "mqmha_jax.train.loop"}
+    assert not modules & (REPORTING - {"scipy.special", "tensorboardX"})
+
+
+def test_an_accidental_transfer_in_a_step_is_refused(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A NumPy array in an operation on the devices; what comes back by accident is free on a CPU, so only asked for."""
+    guards = []
+
+    def shown(values: dict[str, float]) -> dict[str, str]:
+        guards.append(jax.config.jax_transfer_guard_device_to_host)
+        return {"twice": str(jax.jit(jnp.add)(np.float32(1), np.float32(1)))}
+
+    monkeypatch.setattr(loop, "_shown", shown)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        train(config, tmp_path, progress=False)
+    assert guards == ["disallow"]

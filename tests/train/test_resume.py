@@ -1,0 +1,156 @@
+"""A run goes on wherever it stopped, on whatever there is: other devices, another mesh, more processes or workers."""
+
+import itertools
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import pytest
+
+import mqmha_jax.train.loop as loop
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import with_overrides
+from mqmha_jax.runs.metrics_log import read_log
+from tests.support.jobs import run_job, start_job, wait_for_step
+from tests.support.runs import assert_close, assert_same_run, compiled_once
+from tests.support.tiny import tiny_config, tiny_corpus
+
+
+class Cell(NamedTuple):
+    """Where a part of a run happens."""
+
+    devices: int
+    model: int = 1
+    workers: int = 0
+    processes: int = 1
+
+    def options(self, config: Config) -> Config:
+        return with_overrides(config, [f"mesh.model={self.model}", f"data.num_workers={self.workers}"])
+
+
+CELLS = [
+    Cell(devices, model, workers, processes)
+    for devices, model, workers, processes in itertools.product((1, 2, 4, 8), (1, 2), (0, 4), (1, 2))
+    if model <= devices and processes <= devices
+]
+
+STOP = 9
+"""Interrupted after this step, between two checkpoints; many processes stop a few steps later."""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Gentle, so that other orders of summation stay rounding; long enough to be stopped on the way."""
+    gentle = ["loss.scale=8", "optimizer.name=sgd", "optimizer.learning_rate=0.0005"]
+    length = ["train.steps=40", "train.evaluate_every=20", "train.checkpoint_every=6"]
+    return with_overrides(tiny_config(tiny_corpus(tmp_path_factory.mktemp("corpus"))), gentle + length)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+def run(config: Config, workdir: Path, cell: Cell, *, stop: bool = False) -> Path:
+    """Train on a cell: to the end, or until the scheduler takes the machine away after ``STOP``."""
+    config = with_overrides(config, [f"mesh.model={cell.model}", f"data.num_workers={cell.workers}"])
+    if cell.processes == 1:
+        finished = _run_here(config, workdir, cell.devices, stop)
+    elif stop:
+        with start_job(config, workdir, processes=cell.processes, devices=cell.devices) as job:
+            wait_for_step(workdir, STOP, job)
+            job[-1].send_signal(signal.SIGTERM)
+            for process in job:
+                process.communicate(timeout=120)
+        finished = job[0].returncode == 0
+    else:
+        run_job(config, workdir, processes=cell.processes, devices=cell.devices)
+        finished = True
+    assert finished != stop
+    return workdir
+
+
+def _run_here(config: Config, workdir: Path, num_devices: int, stop: bool) -> bool:
+    mesh, batches = loop.parallel.device_mesh, loop.train_batches
+
+    def some_devices(options):
+        return mesh(options, jax.devices()[:num_devices])
+
+    def until_stop(*args, **kwargs):
+        for step, batch in enumerate(batches(*args, **kwargs), start=kwargs["first_step"] + 1):
+            if stop and step == STOP:
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.parallel, "device_mesh", some_devices)
+        patch.setattr(loop, "train_batches", until_stop)
+        return loop.train(config, workdir, progress=False).finished
+
+
+@pytest.fixture(scope="module")
+def reference(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One device, never disturbed."""
+    return run(config, tmp_path_factory.mktemp("reference") / "run", Cell(devices=1))
+
+
+def check(config: Config, reference: Path, root: Path, cell: Cell, other: Cell) -> None:
+    whole = run(config, root / "whole", cell)
+    assert_close(whole, reference)
+    run(config, root / "part", cell, stop=True)
+    shutil.copytree(root / "part", root / "moved")
+    assert_same_run(run(config, root / "part", cell), whole)
+    assert_close(run(config, root / "moved", other), reference)
+
+
+def test_resumed_on_the_same_machine_to_the_bit_and_on_another_to_rounding(
+    config: Config, reference: Path, tmp_path: Path
+) -> None:
+    check(config, reference, tmp_path, Cell(devices=8, model=2), Cell(devices=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_resumed_on_every_machine(config: Config, reference: Path, tmp_path: Path, cell: Cell) -> None:
+    others = [other for other in CELLS if other != cell]
+    check(config, reference, tmp_path, cell, random.Random(str(cell)).choice(others))
+
+
+@pytest.mark.slow
+def test_thirty_kills_leave_no_trace(config: Config, tmp_path: Path) -> None:
+    """SIGKILL to one or both of two processes at random moments, then the same command again, until it finishes."""
+    config = with_overrides(config, ["train.steps=400", "train.checkpoint_every=4", "train.evaluate_every=40"])
+    run_job(config, tmp_path / "undisturbed", processes=2)
+    workdir, draw = tmp_path / "killed", random.Random(30)
+    for _ in range(30):
+        with start_job(config, workdir, processes=2) as job:
+            if draw.random() < 0.3:  # between the start and the first steps: one alone would wait for the other to join
+                time.sleep(draw.uniform(0, 12))
+                victims = (0, 1)
+            else:
+                _wait_for_steps(workdir, draw.randrange(1, 10), job)
+                time.sleep(draw.uniform(0, 0.1))
+                victims = draw.choice([(0,), (1,), (0, 1)])
+            for victim in victims:
+                job[victim].kill()
+            for process in job:  # whoever was spared ends by itself
+                process.communicate(timeout=60)
+            assert all(process.returncode != 0 for process in job)
+    run_job(config, workdir, processes=2)
+    assert_same_run(workdir, tmp_path / "undisturbed")
+
+
+def _wait_for_steps(workdir: Path, number: int, job: list[subprocess.Popen[str]]) -> None:
+    """Until a job has done so many steps, not counting those of jobs before it."""
+    start = time.time()
+    while len([line for line in read_log(workdir) if line["kind"] == "train" and line["time"] > start]) < number:
+        assert all(process.poll() is None for process in job), "the job ended early"
+        assert time.time() < start + 120
+        time.sleep(0.01)

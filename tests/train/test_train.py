@@ -1,0 +1,219 @@
+"""The training loop on a tiny corpus: it learns, resumes exactly, and refuses what does not fit."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import to_dict, with_overrides
+from mqmha_jax.errors import UserError
+from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.workdir import claim
+from mqmha_jax.train.loop import train
+from tests.support.faulty_disk import NO_SPACE, build
+from tests.support.jobs import start_job
+from tests.support.runs import assert_same_run, everything
+from tests.support.tiny import tiny_config, tiny_corpus, write_tiny_shards
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return tiny_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def finished(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    result = train(tiny_config(data), workdir, progress=False)
+    assert result.finished
+    assert result.step == 12
+    return workdir
+
+
+def test_the_log_holds_training_and_dev_lines(finished: Path) -> None:
+    lines = read_log(finished)
+    train_lines = [line for line in lines if line["kind"] == "train"]
+    assert [line["step"] for line in train_lines] == list(range(1, 13))
+    assert [line["step"] for line in lines if line["kind"] == "dev"] == [0, 6, 12]
+    needed = {"loss", "accuracy", "target_cosine", "top_negative_cosine", "mean_negative_cosine", "margin", "penalty"}
+    needed |= {"learning_rate", "gradient_norm", "utterances_per_second", "data_wait", "device_wait", "host_memory_gb"}
+    assert needed <= train_lines[0].keys()
+    assert train_lines[0]["margin"] == 0
+    assert train_lines[-1]["margin"] == pytest.approx(0.2)
+    assert train_lines[-1]["penalty"] == pytest.approx(0.06)
+    assert list((finished / "tensorboard").iterdir())
+
+
+def test_training_raises_the_accuracy_and_lowers_the_dev_eer(data: dict[str, str], tmp_path: Path) -> None:
+    config = with_overrides(tiny_config(data), ["train.steps=150", "train.log_every=10", "train.evaluate_every=150"])
+    train(config, tmp_path, progress=False)
+    lines = read_log(tmp_path)
+    accuracies = [line["accuracy"] for line in lines if line["kind"] == "train"]
+    eers = [line["eer"] for line in lines if line["kind"] == "dev"]
+    assert np.mean(accuracies[-3:]) > max(0.8, accuracies[0] + 0.2)
+    assert eers[-1] < eers[0] - 0.05
+
+
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
+    data: dict[str, str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at step 5, between two checkpoints; the second call goes on from there."""
+    import mqmha_jax.train.loop as loop
+
+    real = loop.train_batches
+
+    def stop_after_five(*args, **kwargs):
+        for step, batch in enumerate(real(*args, **kwargs), start=kwargs["first_step"]):
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(loop, "train_batches", stop_after_five)
+    result = train(tiny_config(data), tmp_path, progress=False)
+    assert (result.step, result.finished) == (5, False)
+    monkeypatch.undo()
+    assert train(tiny_config(data), tmp_path, progress=False).finished
+    assert_same_run(finished, tmp_path)
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
+    data: dict[str, str], finished: Path, tmp_path: Path
+) -> None:
+    """SIGKILL to a real process, at a moment that nobody chose, then the same command again."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(to_dict(tiny_config(data))))
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "mqmha_jax", "train", str(path), "--workdir", str(workdir), "--quiet"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not [line for line in read_log(workdir) if line["step"] >= 5]:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert subprocess.run(command).returncode == 0
+    assert_same_run(finished, workdir)
+
+
+def test_a_finished_run_is_left_as_it_is(data: dict[str, str], finished: Path) -> None:
+    before = everything(finished)
+    assert train(tiny_config(data), finished, progress=False).finished
+    after = everything(finished)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_another_configuration_is_refused_with_the_differing_fields(data: dict[str, str], finished: Path) -> None:
+    other = with_overrides(tiny_config(data), ["loss.margin=0.3", "model.pooling.heads=1"])
+    with pytest.raises(UserError, match=r"loss\.margin: 0\.2 -> 0\.3; model\.pooling\.options\.heads: 2 -> 1"):
+        train(other, finished, progress=False)
+
+
+def test_what_changes_no_number_may_change_on_resume(data: dict[str, str], finished: Path) -> None:
+    assert train(with_overrides(tiny_config(data), ["train.log_every=5"]), finished, progress=False).finished
+    train(tiny_config(data), finished, progress=False)
+
+
+def test_other_data_is_refused_on_resume(data: dict[str, str], finished: Path, tmp_path: Path) -> None:
+    write_tiny_shards(tmp_path / "other", speakers=8, seed=5)
+    other = with_overrides(tiny_config(data), [f"data.train={tmp_path / 'other'}"])
+    with pytest.raises(UserError, match="was trained on other data"):
+        train(other, finished, progress=False)
+
+
+def test_two_processes_in_one_work_directory_are_refused(data: dict[str, str], tmp_path: Path) -> None:
+    config = tiny_config(data)
+    with (
+        claim(tmp_path, config, {}, []),
+        pytest.raises(UserError, match="Another process is training in"),
+    ):
+        claim(tmp_path, config, {}, [])
+
+
+def test_training_without_data_says_how_to_name_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.train is not set: give the training shards, data\.train=DIR"):
+        train(tiny_config({}), tmp_path, progress=False)
+
+
+def test_shards_with_other_features_are_refused(data: dict[str, str], tmp_path: Path) -> None:
+    config = with_overrides(tiny_config(data), ["fbank.window=povey"])
+    with pytest.raises(UserError, match=r"fbank\.window: povey -> hamming"):
+        train(config, tmp_path, progress=False)
+
+
+def test_speakers_shared_with_the_dev_list_are_reported(data: dict[str, str], tmp_path: Path) -> None:
+    write_tiny_shards(tmp_path / "dev", speakers=6, first=6, seed=1)
+    config = with_overrides(tiny_config(data), [f"data.dev={tmp_path / 'dev'}", "train.steps=1"])
+    with pytest.warns(UserWarning, match=r"2 speakers of the dev shards are trained on"):
+        train(config, tmp_path / "run", progress=False)
+
+
+def test_an_unknown_utterance_in_the_dev_list_stops_before_training(data: dict[str, str], tmp_path: Path) -> None:
+    trials = tmp_path / "list"
+    trials.write_text("1 s8/u0 s8/u1\n0 s8/u0 s9/u99\n")
+    config = with_overrides(tiny_config(data), [f"data.dev_trials={trials}"])
+    with pytest.raises(UserError, match=r"s9/u99"):
+        train(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_does_not_divide_by_the_devices_is_refused(data: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.batch_size=9 does not divide by the 8 devices"):
+        train(with_overrides(tiny_config(data), ["data.batch_size=9"]), tmp_path, progress=False)
+
+
+def test_top_k_at_the_number_of_speakers_is_refused(data: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"top_k must be below the number of speakers"):
+        train(with_overrides(tiny_config(data), ["loss.top_k=8"]), tmp_path, progress=False)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_by_name(
+    data: dict[str, str], finished: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "run")
+    other: Config = with_overrides(tiny_config(data), ["model.embedding_dim=7"])
+    (tmp_path / "run" / "config.json").write_text(json.dumps(to_dict(other)))
+    with pytest.raises(UserError, match=r"another architecture.*embedding/kernel: here \(64, 7\), saved \(64, 6\)"):
+        load_network(tmp_path / "run")
+    with pytest.raises(UserError, match=r"another architecture"):
+        train(other, tmp_path / "run", progress=False)
+
+
+def test_a_half_written_checkpoint_is_never_picked_up(data: dict[str, str], finished: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "run")
+    checkpoints = tmp_path / "run" / "checkpoints"
+    shutil.rmtree(checkpoints / "12")
+    unfinished = checkpoints / "12.orbax-checkpoint-tmp"
+    shutil.copytree(checkpoints / "8", unfinished)
+    with Checkpoints(tmp_path / "run") as opened:
+        assert opened.latest_step == 8
+    assert train(tiny_config(data), tmp_path / "run", progress=False).finished
+    assert_same_run(finished, tmp_path / "run")
+
+
+def test_a_full_disk_stops_with_the_last_good_checkpoint(data: dict[str, str], finished: Path, tmp_path: Path) -> None:
+    """The real command, on a disk that is full when the checkpoint of step 8 is written."""
+    full = {"LD_PRELOAD": str(build(tmp_path)), "FAULTS": f"{NO_SPACE} {tmp_path / 'run' / 'checkpoints' / '8'}"}
+    with start_job(tiny_config(data), tmp_path / "run", processes=1, variables=full) as [process]:
+        output = process.communicate(timeout=200)[0]
+    assert process.returncode == 1, output
+    assert re.search(r"No space left on device.*last good checkpoint is that of step 4.*Free some space", output)
+    assert "Traceback" not in output
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.steps == [4]
+    assert train(tiny_config(data), tmp_path / "run", progress=False).finished
+    assert_same_run(finished, tmp_path / "run")

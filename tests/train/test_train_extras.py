@@ -1,0 +1,154 @@
+"""What a real run does beside its steps: skipped steps, stalls, plateaus, the best checkpoint, the moving average."""
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mqmha_jax.train.loop as loop
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import with_overrides
+from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.errors import UserError
+from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.metrics_log import MetricsLog, read_log
+from mqmha_jax.train.watchdog import Watchdog
+from tests.support.runs import assert_same_run, compiled_once, everything
+from tests.support.tiny import tiny_config, tiny_corpus
+
+STEPS = 12
+
+# What the dev list is said to give after steps 0, 2, ..., 12: best after step 6.
+EERS = (0.5, 0.3, 0.4, 0.2, 0.25, 0.3, 0.28)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    data = tiny_corpus(tmp_path_factory.mktemp("corpus"))
+    options = ["optimizer.schedule=plateau", "optimizer.plateau_patience=0", "optimizer.ema=0.9", "optimizer.warmup=0"]
+    options += ["train.evaluate_every=2", "train.keep_checkpoints=1", "train.max_skipped_in_row=3"]
+    return with_overrides(tiny_config(data), options)
+
+
+class Scripted:
+    """A run whose dev EER and whose data are in the test's hands."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.speakers: dict[int, set[int]] = {}
+        self.poisoned: range = range(0)
+        self.eers = iter(EERS)
+        evaluate, batches = loop.DevList.evaluate, loop.train_batches
+
+        def scripted_eer(*args: Any) -> Any:
+            return evaluate(*args)._replace(eer=next(self.eers))
+
+        def watched(*args: Any, **kwargs: Any) -> Iterator[dict]:
+            for step, batch in enumerate(batches(*args, **kwargs), start=kwargs["first_step"] + 1):
+                self.speakers[step] = {int(speaker) for speaker in batch["speaker"]}
+                if step in self.poisoned:
+                    batch = {**batch, "fbank": np.full_like(batch["fbank"], np.nan)}
+                yield batch
+
+        patch.setattr(loop.DevList, "evaluate", scripted_eer)
+        patch.setattr(loop, "train_batches", watched)
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
+    return Scripted(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    with pytest.MonkeyPatch.context() as patch:
+        Scripted(patch)
+        loop.train(config, workdir, progress=False)
+    return workdir
+
+
+def test_a_plateau_lowers_the_rate_of_the_next_steps(config: Config, finished: Path) -> None:
+    rates = [line["learning_rate"] for line in read_log(finished) if line["kind"] == "train"]
+    peak, floor = config.optimizer.learning_rate, config.optimizer.final_learning_rate
+    # Worse after step 4, better after 6, worse after 8, from where a tenth would be below the final rate.
+    factors = [1] * 4 + [0.1] * 4 + [floor / peak] * 4
+    np.testing.assert_allclose(rates, [peak * factor for factor in factors], rtol=1e-5)
+
+
+def test_the_best_checkpoint_outlives_the_latest(finished: Path) -> None:
+    with Checkpoints(finished) as checkpoints:
+        assert checkpoints.steps == [6, STEPS]  # 6 was no multiple of train.checkpoint_every
+        assert checkpoints.best_step == 6
+    assert load_network(finished, 6).step == 6
+
+
+def test_the_average_is_what_is_used_and_the_latest_what_is_trained(finished: Path) -> None:
+    arrays = everything(finished)
+    kernel = "['params']['embedding']['kernel']"
+    average, latest = arrays[f"['network']{kernel}"], arrays[f"['training']['latest']{kernel}"]
+    assert np.abs(average - latest).max() > 1e-4
+    used = load_network(finished).variables["params"]["embedding"]["kernel"]
+    np.testing.assert_array_equal(used, average)
+
+
+def test_steps_that_are_not_finite_stop_the_run_and_leave_what_was(
+    config: Config, finished: Path, scripted: Scripted, tmp_path: Path
+) -> None:
+    """Three in a row are too many; the same command without the fault ends as if nothing had been."""
+    scripted.poisoned = range(9, 100)
+    with pytest.raises(UserError, match=r"not finite in 3 steps in a row, the last of them step 11.*checkpoint stays"):
+        loop.train(config, tmp_path, progress=False)
+    skipped = [line for line in read_log(tmp_path) if line["kind"] == "skipped"]
+    assert [(line["step"], line["in_row"]) for line in skipped] == [(9, 1), (10, 2), (11, 3)]
+    names = open_shards(config.data.train).speakers
+    for line in skipped:
+        speakers = {names[i] for i in scripted.speakers[line["step"]]}
+        assert {name.split("/")[0] for name in line["utterances"]} == speakers
+        assert line["loss"] == "nan"
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 8
+        assert checkpoints.best_step == 6
+    scripted.poisoned = range(0)
+    scripted.eers = iter(EERS[5:])
+    assert loop.train(config, tmp_path, progress=False).finished
+    assert_same_run(finished, tmp_path)
+
+
+def test_a_single_step_that_is_not_finite_changes_nothing_but_the_counters(
+    config: Config, scripted: Scripted, tmp_path: Path
+) -> None:
+    scripted.poisoned = range(STEPS, STEPS + 1)
+    loop.train(config, tmp_path / "poisoned", progress=False)
+    arrays = everything(tmp_path / "poisoned")
+    assert arrays["['training']['counters']['skipped']"] == 1
+    assert arrays["['training']['step']"] == STEPS
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+def test_a_wait_for_data_is_reported_while_it_lasts_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), MetricsLog(tmp_path, first_step=0) as log, Watchdog(0.05, log) as watchdog:
+        with watchdog.waiting(7):
+            deadline = time.monotonic() + 10
+            while not caplog.messages and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert "step 7 waits for data and the devices stand still" in caplog.messages[0]
+        assert "The batch of step 7 came after" in caplog.messages[1]
+        with watchdog.waiting(8):
+            pass
+    (line,) = read_log(tmp_path)
+    assert (line["step"], line["kind"]) == (7, "stall")
+    assert 0.05 < line["seconds"] < 10
+    assert len(caplog.messages) == 2
