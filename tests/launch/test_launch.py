@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.paths import ROOT
+
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 DOCKERFILES = sorted(LAUNCH.glob("Dockerfile.*"))
@@ -26,7 +28,6 @@ TRAINING = ("configs/laptop.py", "--workdir", "runs/a b", "data.train=$HOME/'x'"
 # so that nothing happens to a process before it is ready for it.
 STAND_IN = """
 import json, os, pathlib, signal, sys, time
-from tests.support.paths import ROOT
 name, here = pathlib.Path(sys.argv[1]).name, pathlib.Path({folder!r})
 jax = {{key: value for key, value in os.environ.items() if key.startswith("JAX_") and key != "JAX_PLATFORMS"}}
 stop = []

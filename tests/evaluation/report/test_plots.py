@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.detection import detection_curve
-from mqmha_jax.evaluation.report.tables import drawing, plots
+from mqmha_jax.evaluation.report import drawing, plots
 
 
 def scored(distance, num_targets=200, num_nontargets=2000, seed=0):

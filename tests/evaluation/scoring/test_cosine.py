@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.scoring.cosine import as_norm, cosine_scores, normalization, score_matrix, score_tiles
-from mqmha_jax.evaluation.scoring.cosine import cosine as scoring
+from mqmha_jax.evaluation.scoring import cosine as scoring
+from mqmha_jax.evaluation.scoring import normalization
+from mqmha_jax.evaluation.scoring.cosine import as_norm, cosine_scores, score_matrix, score_tiles
 from mqmha_jax.types import Embeddings, Trials
 from tests.support.paths import REFERENCE
 

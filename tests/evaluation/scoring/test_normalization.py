@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.scoring.cosine import normalization
+from mqmha_jax.evaluation.scoring import normalization
 from mqmha_jax.evaluation.scoring.normalization import CohortStatistics, cohort_statistics, normalize_scores
 from mqmha_jax.types import Embeddings
 

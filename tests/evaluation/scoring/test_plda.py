@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.scoring.cosine import plda
+from mqmha_jax.evaluation.scoring import plda
 from mqmha_jax.evaluation.scoring.plda import Plda, fit_plda, plda_scores
 from mqmha_jax.types import Embeddings, Trials
 
