@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import lax
 
 from mqmha_jax.models.encoders.resnet import ResNet
 from mqmha_jax.models.folding import Folded, convolve, fold_of
+from mqmha_jax.models.maps import Maps
 from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_positions
 
 
@@ -51,7 +53,7 @@ def test_a_folded_convolution_is_the_plain_one(size, kernel_size, stride):
     )
     for (fold_in, lead_in), (fold, lead) in itertools.product([(1, 0), (2, 0), (4, 0), (4, 1)], repeat=2):
         axis = Folded(size, fold_in, lead_in)
-        y, result = convolve(axis.wrap(x), kernel, axis, stride=stride, fold=fold, lead=lead)
+        y, result = convolve(axis.wrap(x), kernel, axis, stride=(stride, stride), fold=fold, lead=lead)
         assert result.fold >= fold
         assert result.lead == min(lead, result.fold - 1)
         np.testing.assert_array_equal(result.unwrap(y), plain)
@@ -60,7 +62,7 @@ def test_a_folded_convolution_is_the_plain_one(size, kernel_size, stride):
 def test_a_kernel_of_three_reads_two_groups_where_they_are_not_aligned():
     def taps(source: Folded, lead: int) -> int:
         x = jnp.zeros((1, 4, source.groups, source.fold * 32))
-        program = jax.make_jaxpr(lambda x, k: convolve(x, k, source, stride=1, fold=source.fold, lead=lead)[0])
+        program = jax.make_jaxpr(lambda x, k: convolve(x, k, source, stride=(1, 1), fold=source.fold, lead=lead)[0])
         jaxpr = program(x, jnp.zeros((3, 3, 32, 32)))
         (conv,) = (e for e in jaxpr.eqns if e.primitive.name == "conv_general_dilated")
         return conv.invars[1].aval.shape[1]
@@ -68,6 +70,10 @@ def test_a_kernel_of_three_reads_two_groups_where_they_are_not_aligned():
     for fold in (2, 4):
         assert taps(Folded(80, fold), 0) == 3
         assert taps(Folded(80, fold), 1) == taps(Folded(80, fold, 1), 0) == 2
+
+
+def _normalize(norm: MaskedBatchNorm, maps: Maps) -> Maps:
+    return maps.normalize(norm, train=True)
 
 
 @pytest.mark.parametrize("axis", [Folded(8, 4), Folded(7, 4, 1), Folded(6, 1)])
@@ -83,16 +89,24 @@ def test_normalisation_of_folded_positions_is_the_plain_one(axis, groups):
     norm = MaskedBatchNorm(groups=groups)
     # What fills the groups must not count, whatever it is.
     filled = jnp.where(axis.real(3)[None, None], axis.wrap(x), 1e3)
-    folded, its = norm.apply(variables, filled, mask, train=True, positions=axis, mutable=["batch_stats"])
+    folded, its = nn.apply(_normalize, norm, mutable=["batch_stats"])(variables, Maps(filled, mask, axis))
     plain, their = norm.apply(variables, x, mask, train=True, mutable=["batch_stats"])
-    np.testing.assert_allclose(axis.unwrap(folded), plain, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(folded.unfold(), plain, rtol=1e-5, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), its, their)
 
 
 def test_masking_sets_the_filling_to_zero():
     axis = Folded(7, 4)
-    masked = mask_positions(jnp.ones((2, 3, 2, 8)), jnp.asarray([[1, 1, 0], [1, 0, 0]], bool), axis)
-    assert float(masked.sum()) == 3 * 7 * 2
+    maps = Maps(jnp.ones((2, 3, 2, 8)), jnp.asarray([[1, 1, 0], [1, 0, 0]], bool), axis)
+    assert float(maps.masked().values.sum()) == 3 * 7 * 2
+
+
+def test_a_sum_of_differently_folded_maps_is_the_plain_sum():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 7, 3)).astype(np.float32))
+    mask = jnp.ones((1, 2), bool)
+    one, other = (Maps(bands.wrap(x), mask, bands) for bands in (Folded(7, 4, 1), Folded(7, 2)))
+    np.testing.assert_array_equal(one.plus(other).unfold(), x + x)
+    np.testing.assert_array_equal(one.plus(one).unfold(), x + x)
 
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])

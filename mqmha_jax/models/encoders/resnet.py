@@ -1,5 +1,6 @@
 """The ResNet family of speaker verification: no max-pooling, a 3x3 stem, four stages over time and frequency."""
 
+from functools import partial
 from typing import Literal
 
 import jax.numpy as jnp
@@ -9,56 +10,10 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.models.folding import Folded, convolve, fold_of
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_positions
-
-Maps = tuple[Float[Array, "B t groups_out fold_o"], Bool[Array, "B t"], Folded]
-"""Maps over time and folded frequency, which frames of them are real, and how they are folded."""
+from mqmha_jax.models.maps import ConvNorm, Maps
+from mqmha_jax.models.masked import Compute
 
 _BOTTLENECK_EXPANSION = 4  # a bottleneck block widens its result by this factor (He et al., arXiv 1512.03385)
-
-
-class _Conv(nn.Module):
-    """Convolution over (time, frequency), without bias.
-
-    Padding is written out because "SAME" aligns strides by the parity of the length: one more padded frame would then
-    shift every output. Here output frame ``i`` is always centred on input frame ``i * stride``.
-    """
-
-    channels: int
-    kernel_size: int
-    stride: int
-    fold: int
-    lead: int
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T groups fold_c"], axis: Folded
-    ) -> tuple[Float[Array, "B t groups_out fold_o"], Folded]:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1] // axis.fold, self.channels)
-        kernel = self.param("kernel", nn.initializers.kaiming_normal(), shape)
-        return convolve(x, kernel, axis, stride=self.stride, fold=self.fold, lead=self.lead)
-
-
-class _MaskedConv(nn.Module):
-    """Convolution that sees zeros in masked frames, then batch normalisation."""
-
-    channels: int
-    kernel_size: int
-    stride: int
-    fold: int
-    compute: Compute
-    lead: int = 0
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T groups fold_c"], mask: Bool[Array, "B T"], axis: Folded, *, train: bool
-    ) -> Maps:
-        conv = _Conv(self.channels, self.kernel_size, self.stride, self.fold, self.lead, name="conv")
-        x, axis = conv(mask_positions(x, mask, axis), axis)
-        mask = mask[:, :: self.stride]
-        norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
-        return norm(x, mask, train=train, positions=axis), mask, axis
 
 
 class _ResidualBlock(nn.Module):
@@ -70,25 +25,27 @@ class _ResidualBlock(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T groups fold_c"], mask: Bool[Array, "B T"], axis: Folded, train: bool
-    ) -> Maps:
-        channels_out = self.channels * (_BOTTLENECK_EXPANSION if self.bottleneck else 1)
+    def __call__(self, maps: Maps, train: bool) -> Maps:
+        conv = partial(ConvNorm, compute=self.compute)
         if self.bottleneck:
-            layers = [(self.channels, 1, 1), (self.channels, 3, self.stride), (channels_out, 1, 1)]
+            channels_out = self.channels * _BOTTLENECK_EXPANSION
+            layers = [
+                conv(self.channels, 1, 1, name="layer1"),
+                conv(self.channels, 3, self.stride, name="layer2"),
+                conv(channels_out, 1, 1, name="layer3"),
+            ]
         else:
-            layers = [(self.channels, 3, self.stride), (channels_out, 3, 1)]
-        fold = fold_of(self.channels, self.compute.lanes)
-        y, mask_out, axis_out = x, mask, axis
-        # Between two 3x3 convolutions the groups lie one place beside those of the shortcut; see ``convolve``.
-        leads = (0, 0, 0) if self.bottleneck else (1, 0)
-        for i, ((channels, kernel_size, stride), lead) in enumerate(zip(layers, leads, strict=True), start=1):
-            layer = _MaskedConv(channels, kernel_size, stride, fold, self.compute, lead, name=f"layer{i}")
-            y, mask_out, axis_out = layer(nn.relu(y) if i > 1 else y, mask_out, axis_out, train=train)
-        if self.stride > 1 or x.shape[-1] // axis.fold != channels_out:
-            shortcut = _MaskedConv(channels_out, 1, self.stride, axis_out.fold, self.compute, name="shortcut")
-            x, *_ = shortcut(x, mask, axis, train=train)
-        return nn.relu(x + y), mask_out, axis_out
+            channels_out = self.channels
+            layers = [
+                conv(self.channels, 3, self.stride, lead=1, name="layer1"),
+                conv(self.channels, 3, 1, name="layer2"),
+            ]
+        inner = layers[0](maps, train=train)
+        for layer in layers[1:]:
+            inner = layer(inner.apply(nn.relu), train=train)
+        if self.stride > 1 or maps.channels != channels_out:
+            maps = conv(channels_out, 1, self.stride, name="shortcut")(maps, train=train)
+        return inner.plus(maps).apply(nn.relu)
 
 
 class ResNet(nn.Module):
@@ -134,12 +91,9 @@ class ResNet(nn.Module):
                 f"Encoder 'resnet': stage_sizes has {len(self.stage_sizes)} entries and strides {len(self.strides)}; "
                 "each stage needs one of both."
             )
-        fold = fold_of(self.width, self.compute.lanes)
-        axis = Folded(fbank.shape[-1], fold)
-        x = axis.wrap(fbank[..., None].astype(self.compute.dtype))
-        x, mask, axis = _MaskedConv(self.width, 3, 1, fold, self.compute, name="stem")(x, mask, axis, train=train)
-        x = nn.relu(x)
-        block_class = nn.remat(_ResidualBlock, static_argnums=(3, 4)) if self.compute.rematerialize else _ResidualBlock
+        maps = Maps.from_fbank(fbank, mask, channels=self.width, compute=self.compute)
+        maps = ConvNorm(self.width, 3, 1, self.compute, name="stem")(maps, train=train).apply(nn.relu)
+        block_class = nn.remat(_ResidualBlock, static_argnums=(2,)) if self.compute.rematerialize else _ResidualBlock
         for stage, (size, stride) in enumerate(zip(self.stage_sizes, self.strides, strict=True), start=1):
             for i in range(1, size + 1):
                 block = block_class(
@@ -149,6 +103,5 @@ class ResNet(nn.Module):
                     self.compute,
                     name=f"stage{stage}_block{i}",
                 )
-                x, mask, axis = block(x, mask, axis, train)
-        frames = jnp.swapaxes(axis.unwrap(x), -1, -2).reshape(*x.shape[:2], -1)
-        return frames.astype(jnp.promote_types(self.compute.dtype, jnp.float32)), mask
+                maps = block(maps, train)
+        return maps.frames().astype(jnp.promote_types(self.compute.dtype, jnp.float32)), maps.mask

@@ -1,0 +1,148 @@
+"""Maps over time and frequency, and the layer that two-dimensional encoders are made of.
+
+A value of :class:`Maps` knows which frames are real and how its frequencies lie in memory, so a network composes layers
+and never sees masks or folding.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Bool, Float
+
+from mqmha_jax.models.folding import Folded, convolve, fold_of
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm, Moments, mask_positions
+
+
+class Maps(NamedTuple):
+    """Channels at each time and frequency of a batch.
+
+    Attributes:
+      values: frequencies folded into the channels. Frames outside the mask and the filling of groups are meaningless.
+      mask: which frames are real.
+      bands: how the frequencies are folded.
+    """
+
+    values: Float[Array, "B T groups fold_c"]
+    mask: Bool[Array, "B T"]
+    bands: Folded
+
+    @classmethod
+    def from_fbank(
+        cls, fbank: Float[Array, "B T F"], mask: Bool[Array, "B T"], *, channels: int, compute: Compute
+    ) -> "Maps":
+        """Features as maps of one channel, folded as the ``channels`` of the first layer need."""
+        bands = Folded(fbank.shape[-1], fold_of(channels, compute.lanes))
+        return cls(bands.wrap(fbank[..., None].astype(compute.dtype)), mask, bands)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels at each time and frequency."""
+        return self.values.shape[-1] // self.bands.fold
+
+    def unfold(self) -> Float[Array, "B T F c"]:
+        """One position per frequency, for what is no layer of this file."""
+        return self.bands.unwrap(self.values)
+
+    def frames(self) -> Float[Array, "B T D"]:
+        """Channels and frequencies of each frame, channel-major: all frequencies of the first channel come first."""
+        return jnp.swapaxes(self.unfold(), -1, -2).reshape(*self.mask.shape, -1)
+
+    def masked(self) -> "Maps":
+        """Zeros in masked frames and in the filling: what a convolution's own padding looks like."""
+        values = mask_positions(self.values, self.mask)
+        if not self.bands.is_full:
+            values = jnp.where(self.bands.real(self.channels)[None, None], values, 0)
+        return self._replace(values=values)
+
+    def convolve(
+        self, kernel: Float[Array, "kt kf i o"], *, stride: tuple[int, int] = (1, 1), lanes: int = 1, lead: int = 0
+    ) -> "Maps":
+        """Convolves; output ``i`` is centred on input ``i * stride``, and masked frames count as zero.
+
+        Args:
+          kernel: of odd sizes over time and frequency.
+          stride: over time and frequency.
+          lanes: channels that a vector of the hardware holds; the result is folded to fill it.
+          lead: of the result's folding; see ``folding.convolve``.
+        """
+        values, bands = convolve(
+            self.masked().values,
+            kernel,
+            self.bands,
+            stride=stride,
+            fold=fold_of(kernel.shape[-1], lanes),
+            lead=lead,
+        )
+        return Maps(values, self.mask[:, :: stride[0]], bands)
+
+    def normalize(self, norm: MaskedBatchNorm, *, train: bool) -> "Maps":
+        """Batch-normalises each channel over all real frames and all frequencies."""
+        values = norm(self.values, self.mask, train=train, moments=self._moments, repeats=self.bands.fold)
+        return self._replace(values=values)
+
+    def _moments(self, values: Float[Array, "B T groups fold_c"], mask: Bool[Array, "B T"]) -> Moments:
+        x = Maps(values, mask, self.bands).masked().values
+        count = jnp.maximum(mask.sum() * self.bands.size, 1).astype(x.dtype)
+        # A channel occurs ``fold`` times along the last axis.
+        mean, mean_square = (y.sum((0, 1, 2)).reshape(self.bands.fold, -1).sum(axis=0) / count for y in (x, x * x))
+        return Moments(mean, jnp.maximum(mean_square - mean * mean, 0), count)
+
+    def apply(self, function: Callable[[Array], Array]) -> "Maps":
+        """Applies an elementwise function, e.g. ``nn.relu``."""
+        return self._replace(values=function(self.values))
+
+    def plus(self, other: "Maps") -> "Maps":
+        """The sum of maps of the same shape."""
+        if self.bands == other.bands:
+            return self._replace(values=self.values + other.values)
+        return self._replace(values=self.values + self.bands.wrap(other.unfold()))
+
+
+class ConvNorm(nn.Module):
+    """Convolution over (time, frequency) without a bias, then batch normalisation.
+
+    Attributes:
+      channels: of the result.
+      kernel_size: over time and over frequency; odd.
+      stride: over both, or a pair.
+      compute: types, normalisation groups, width of the hardware's vectors.
+      lead: of the result's folding, 0 or 1: of two convolutions in a row the first one is faster with a 1
+        (``folding.convolve``). The numbers are the same.
+    """
+
+    channels: int
+    kernel_size: int
+    stride: int | tuple[int, int]
+    compute: Compute
+    lead: int = 0
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, train: bool) -> Maps:
+        """Convolves and normalises."""
+        stride = (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
+        maps = _Conv(self.channels, self.kernel_size, stride, self.compute.lanes, self.lead, name="conv")(maps)
+        norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
+        return maps.normalize(norm, train=train)
+
+
+class _Conv(nn.Module):
+    """The convolution alone.
+
+    Padding is explicit, because "SAME" aligns strides by the parity of the length: one more padded frame would shift
+    every output.
+    """
+
+    channels: int
+    kernel_size: int
+    stride: tuple[int, int]
+    lanes: int
+    lead: int
+
+    @nn.compact
+    def __call__(self, maps: Maps) -> Maps:
+        shape = (self.kernel_size, self.kernel_size, maps.channels, self.channels)
+        kernel = self.param("kernel", nn.initializers.kaiming_normal(), shape)
+        return maps.convolve(kernel, stride=self.stride, lanes=self.lanes, lead=self.lead)
