@@ -115,8 +115,13 @@ class ModelConfig:
     encoder: Part = field(default_factory=lambda: part("resnet34"), metadata={"help": "frames to frames"})
     pooling: Part = field(default_factory=lambda: part("mqmha"), metadata={"help": "frames to one vector"})
     embedding_dim: Positive = option(256, "size of the embedding, E")
-    normalize_pooled: bool = option(False, "batch normalisation between pooling and the embedding layer")
-    normalize_embedding: bool = option(False, "batch normalisation of the embedding, without scale or bias")
+    embedding_layers: Literal[1, 2] = option(
+        1, "1: a linear layer behind the pooling; 2: linear, ReLU, batch normalisation, linear"
+    )
+    embedding_bias: bool = option(True, "bias of the last linear layer")
+    normalize_pooled: bool = option(False, "batch normalisation between pooling and the embedding layers")
+    normalize_embedding: bool = option(False, "batch normalisation of the embedding")
+    affine_embedding_norm: bool = option(False, "a scale and a bias in the normalisation of the embedding")
     compute_dtype: Literal["float32", "bfloat16", "float64"] = option(
         "float32",
         "type of activations; parameters, statistics, cosines and losses stay float32 (float64, for comparisons, needs "

@@ -1,121 +1,128 @@
 """Reads the tensors of a PyTorch checkpoint without PyTorch, and without running what the file asks to run.
 
-A ``.pt`` file is a zip archive: ``<name>/data.pkl`` is a pickle that describes the tensors, ``<name>/data/<key>`` are
-their bytes. A pickle may name any function to call; this reader knows the few that describe tensors and refuses the
-rest before anything is called.
+Since PyTorch 1.6 a ``.pt`` file is a zip archive: ``<name>/data.pkl`` is a pickle that describes the tensors,
+``<name>/data/<key>`` are their bytes. Before, it was a stream: a magic number, a version, facts about the machine, the
+description, the list of storages, then each storage with its size.
 """
 
-import collections
 import io
-import math
-import pickle
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.interop.torch_pickle import Storage, TensorView, load_pickle
 
-_STORAGE_DTYPES = {
-    "HalfStorage": np.float16,
-    "FloatStorage": np.float32,
-    "DoubleStorage": np.float64,
-    "ByteStorage": np.uint8,
-    "CharStorage": np.int8,
-    "ShortStorage": np.int16,
-    "IntStorage": np.int32,
-    "LongStorage": np.int64,
-    "BoolStorage": np.bool_,
-}
+_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # first pickle of a stream (torch/serialization.py)
+_STREAM_VERSION = 1001
+
+_ReadStorage = Callable[[Storage], np.ndarray]
 
 
-class _StorageType(NamedTuple):
-    """Stands for a torch storage class; the pickle only passes it on to the storage's identity."""
-
-    dtype: type
-
-
-def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a state dictionary.
+def read_torch_file(path: str | Path) -> Any:
+    """Reads a checkpoint as plain data.
 
     Args:
-      path: a file written by ``torch.save(model.state_dict(), path)``, PyTorch 1.6 or later.
+      path: a file that ``torch.save`` wrote.
 
     Returns:
-      Name -> array, in the order of the file.
+      What was saved: a state dictionary, or dictionaries and lists around one; each tensor is a read-only array.
 
     Raises:
-      UserError: the file is missing, is no such archive, is damaged, or holds anything but tensors.
+      UserError: the file is missing, is no such file, is damaged, or asks for anything but tensors and plain data.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            (description,) = [
-                name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")
-            ]
-            root = description.removesuffix("data.pkl")
-            if root + "byteorder" in archive.namelist() and archive.read(root + "byteorder") != b"little":
-                raise UserError(f"{path} holds big-endian numbers; save it again on a little-endian machine.")
-            content = _TensorUnpickler(archive, root, path).load()
+        with open(path, "rb") as file:
+            if zipfile.is_zipfile(file):
+                with zipfile.ZipFile(file) as archive:
+                    return _read_archive(archive, str(path), os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            return _read_stream(file, str(path), os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
     except UserError:
         raise
     except Exception as error:  # whatever bytes can do to the zip and pickle readers, the user hears about the file
         raise UserError(
-            f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}: {error}). It must be the zip file "
-            "that torch.save(model.state_dict(), path) writes since PyTorch 1.6, and complete."
+            f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}: {error}). It must be a file that "
+            "torch.save(model.state_dict(), path) writes, and complete."
         ) from error
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a state dictionary; save model.state_dict().")
-    for name, value in content.items():
-        if not isinstance(value, np.ndarray):
-            raise UserError(
-                f"{path}: entry {name!r} is a {type(value).__name__}, not a tensor; save model.state_dict() alone."
-            )
-    return dict(content)
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    """Understands tensors, their storages and ordered dictionaries; refuses every other name."""
+def _read_archive(archive: zipfile.ZipFile, where: str, num_bytes: int) -> Any:
+    (description,) = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
+    root = description.removesuffix("data.pkl")
 
-    def __init__(self, archive: zipfile.ZipFile, root: str, path: str | Path) -> None:
-        super().__init__(io.BytesIO(archive.read(root + "data.pkl")))
-        self._archive = archive
-        self._root = root
-        self._path = path
+    def read(name: str) -> bytes:
+        # torch.save compresses nothing, so an entry that claims more bytes than the file has is not its work.
+        if archive.getinfo(name).file_size > num_bytes:
+            raise ValueError(f"{name} claims {archive.getinfo(name).file_size} bytes in a file of {num_bytes}")
+        return archive.read(name)
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _strided_array
-        if module == "torch" and name in _STORAGE_DTYPES:
-            return _StorageType(_STORAGE_DTYPES[name])
-        raise UserError(
-            f"{self._path} asks for {module}.{name}, which is no part of a plain state dictionary; nothing was "
-            "executed. Save the tensors alone with torch.save(model.state_dict(), path)."
-        )
+    if root + "byteorder" in archive.namelist() and read(root + "byteorder") != b"little":
+        raise UserError(f"{where} holds big-endian numbers; save it again on a little-endian machine.")
+    content = load_pickle(io.BytesIO(read(description)), where)
 
-    def persistent_load(self, identity: Any) -> np.ndarray:
-        kind, storage_type, key, _, size = identity
-        if kind != "storage" or not isinstance(storage_type, _StorageType):
-            raise ValueError(f"unknown kind of storage {kind!r}")
-        values: np.ndarray = np.frombuffer(self._archive.read(f"{self._root}data/{key}"), storage_type.dtype)
-        if values.size != size:
-            raise ValueError(f"storage {key} holds {values.size} values instead of {size}")
-        return values
+    def read_storage(storage: Storage) -> np.ndarray:
+        content = read(f"{root}data/{storage.key}")
+        if len(content) != storage.num_bytes:
+            raise ValueError(f"storage {storage.key} has {len(content)} bytes instead of {storage.num_bytes}")
+        return np.frombuffer(content, storage.dtype)
+
+    return _with_arrays(content, read_storage)
 
 
-def _strided_array(
-    storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *unused: Any
-) -> np.ndarray:
-    """A tensor as PyTorch describes it (strides count values, not bytes), copied out of its storage."""
-    if len(shape) != len(strides) or offset < 0 or min((*shape, *strides, 0)) < 0:
-        raise ValueError("a tensor with negative offset, size or stride")
-    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    if math.prod(shape) and last >= storage.size:
-        raise ValueError("a tensor reaches beyond its storage")
-    byte_strides = tuple(stride * storage.itemsize for stride in strides)
-    return np.lib.stride_tricks.as_strided(storage[offset:], shape, byte_strides).copy()
+def _read_stream(file: io.BufferedReader, where: str, num_bytes: int) -> Any:
+    if load_pickle(file, where) != _MAGIC_NUMBER:
+        raise ValueError("it is neither a zip archive nor a stream with PyTorch's magic number")
+    version, machine = load_pickle(file, where), load_pickle(file, where)
+    if version != _STREAM_VERSION or not machine.get("little_endian", False):
+        raise ValueError(f"stream version {version}, little endian: {machine.get('little_endian')}")
+    content = load_pickle(file, where)
+    keys = load_pickle(file, where)
+    declared = {view.storage.key: view.storage for view in _views(content)}
+    values: dict[str, np.ndarray] = {}
+    for key in map(str, keys):
+        size = int.from_bytes(_read_exactly(file, 8, num_bytes), "little", signed=True)
+        if key not in declared or size != declared[key].size:
+            raise ValueError(f"storage {key} has {size} values, not what the description says")
+        values[key] = np.frombuffer(_read_exactly(file, declared[key].num_bytes, num_bytes), declared[key].dtype)
+    return _with_arrays(content, lambda storage: values[storage.key])
+
+
+def _read_exactly(file: io.BufferedReader, wanted: int, num_bytes: int) -> bytes:
+    if wanted > num_bytes - file.tell():
+        raise ValueError(f"the file ends early: {wanted} bytes are announced and {num_bytes - file.tell()} are left")
+    return file.read(wanted)
+
+
+def _views(content: Any) -> Iterator[TensorView]:
+    if isinstance(content, TensorView):
+        yield content
+    elif isinstance(content, (Mapping, list, tuple)):
+        for value in content.values() if isinstance(content, Mapping) else content:
+            yield from _views(value)
+
+
+def _with_arrays(content: Any, read_storage: _ReadStorage) -> Any:
+    """The same dictionaries and lists with an array in place of each description; each storage is read once."""
+    values: dict[str, np.ndarray] = {}
+
+    def visit(node: Any) -> Any:
+        if isinstance(node, TensorView):
+            if node.storage.key not in values:
+                values[node.storage.key] = read_storage(node.storage)
+            if values[node.storage.key].dtype != node.storage.dtype:
+                raise ValueError(f"storage {node.storage.key} is said to have two types")
+            if values[node.storage.key].size != node.storage.size:
+                raise ValueError(f"storage {node.storage.key} is said to have two sizes")
+            return node.array(values[node.storage.key])
+        if isinstance(node, Mapping):
+            return {name: visit(value) for name, value in node.items()}
+        return [visit(value) for value in node] if isinstance(node, (list, tuple)) else node
+
+    return visit(content)

@@ -19,16 +19,22 @@ class SpeakerNet(nn.Module):
       encoder: ``(fbank, mask, *, train) -> (frames, mask)``.
       pooling: ``(frames, mask) -> [B, S]``.
       embedding_dim: E.
-      normalize_pooled: batch normalisation between pooling and the embedding layer.
-      normalize_embedding: batch normalisation of the embedding, without scale and bias.
-      batch_norm_groups: groups of a batch with statistics of their own, for these two.
+      embedding_layers: 1, linear; 2, linear, ReLU, batch normalisation without scale and bias, linear.
+      embedding_bias: the last linear layer has a bias.
+      normalize_pooled: batch normalisation between pooling and the embedding layers.
+      normalize_embedding: batch normalisation of the embedding.
+      affine_embedding_norm: this normalisation has a scale and a bias.
+      batch_norm_groups: groups of a batch with statistics of their own, for these normalisations.
     """
 
     encoder: nn.Module
     pooling: nn.Module
     embedding_dim: int
+    embedding_layers: int = 1
+    embedding_bias: bool = True
     normalize_pooled: bool = False
     normalize_embedding: bool = False
+    affine_embedding_norm: bool = False
     batch_norm_groups: int = 1
 
     @nn.compact
@@ -51,9 +57,15 @@ class SpeakerNet(nn.Module):
         if self.normalize_pooled:
             norm = MaskedBatchNorm(groups=self.batch_norm_groups, name="pooled_norm")
             pooled = norm(pooled, has_frames, train=train)
-        embedding = nn.Dense(self.embedding_dim, name="embedding")(pooled)
+        if self.embedding_layers == 2:
+            pooled = nn.relu(nn.Dense(self.embedding_dim, name="hidden")(pooled))
+            norm = MaskedBatchNorm(affine=False, groups=self.batch_norm_groups, name="hidden_norm")
+            pooled = norm(pooled, has_frames, train=train)
+        embedding = nn.Dense(self.embedding_dim, self.embedding_bias, name="embedding")(pooled)
         if self.normalize_embedding:
-            norm = MaskedBatchNorm(affine=False, groups=self.batch_norm_groups, name="embedding_norm")
+            norm = MaskedBatchNorm(
+                affine=self.affine_embedding_norm, groups=self.batch_norm_groups, name="embedding_norm"
+            )
             embedding = norm(embedding, has_frames, train=train)
         return embedding
 
@@ -81,7 +93,10 @@ def build_speaker_net(config: ModelConfig, *, lanes: int = 1) -> SpeakerNet:
         encoder=build_part("encoder", ENCODERS, config.encoder, compute=compute),
         pooling=build_part("pooling", POOLINGS, config.pooling),
         embedding_dim=config.embedding_dim,
+        embedding_layers=config.embedding_layers,
+        embedding_bias=config.embedding_bias,
         normalize_pooled=config.normalize_pooled,
         normalize_embedding=config.normalize_embedding,
+        affine_embedding_norm=config.affine_embedding_norm,
         batch_norm_groups=config.batch_norm_groups,
     )

@@ -34,6 +34,7 @@ class MQMHA(nn.Module):
       channel_wise: one weight per channel instead of one per head.
       use_bias: a bias in the first of two layers.
       context: the scorer sees, beside the frame, mean and standard deviation of all frames of the utterance.
+      unbiased_context: the standard deviation that the scorer sees divides by ``n - 1``, as in WeSpeaker's ECAPA.
       deviation: standard deviations beside the means; without, ``S = D Q``.
       variance_floor: smallest variance under the square root, which also bounds its gradient.
     """
@@ -45,6 +46,7 @@ class MQMHA(nn.Module):
     channel_wise: bool = False
     use_bias: bool = True
     context: bool = False
+    unbiased_context: bool = False
     deviation: bool = True
     variance_floor: PositiveFloat = 1e-7
 
@@ -97,7 +99,8 @@ class MQMHA(nn.Module):
     ) -> Float[Array, "B H t 3*d"]:
         """Frames, and beside each the utterance's mean and standard deviation."""
         mean = frames.sum(axis=2) / count[..., None]
-        std = jnp.sqrt(jnp.maximum((centred * centred).sum(axis=2) / count[..., None], self.variance_floor))
+        freedom = jnp.maximum(count - 1, 1) if self.unbiased_context else count
+        std = jnp.sqrt(jnp.maximum((centred * centred).sum(axis=2) / freedom[..., None], self.variance_floor))
         everywhere = [jnp.broadcast_to(x[:, :, None], frames.shape) for x in (mean, std)]
         return jnp.concatenate([frames, *everywhere], axis=-1)
 

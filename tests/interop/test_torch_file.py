@@ -1,4 +1,4 @@
-"""Foreign checkpoints: same embeddings, refusals by name, and no pickle that gets to act."""
+"""PyTorch files: views of storages, the old stream format, refusals by name, and no pickle that gets to act."""
 
 import io
 import os
@@ -8,13 +8,11 @@ import types
 import zipfile
 from collections import OrderedDict
 
-import jax
 import numpy as np
 import pytest
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.interop import import_wespeaker_resnet, read_torch_file
-from mqmha_jax.models import build_speaker_net
+from mqmha_jax.interop import network_tensors, read_torch_file
 
 
 def write_archive(path, pickled: bytes, storages: dict[str, np.ndarray]) -> None:
@@ -109,50 +107,65 @@ def test_broken_files_are_named(tmp_path):
     (tmp_path / "text.pt").write_text("hello")
     with pytest.raises(UserError, match=r"text.pt cannot be read .* complete"):
         read_torch_file(tmp_path / "text.pt")
-    for content, message in [([1], "holds a list"), ({"epoch": 3}, "entry 'epoch' is a int, not a tensor")]:
-        write_archive(tmp_path / "other.pt", pickle.dumps(content), {})
-        with pytest.raises(UserError, match=message):
-            read_torch_file(tmp_path / "other.pt")
-
-
-@pytest.mark.parametrize("name", ["resnet34_tstp", "resnet50_tstp", "resnet18_mqmha"])
-def test_embeddings_equal_wespeakers(name, reference_dir):
-    reference = np.load(reference_dir / "wespeaker_resnets.npz", allow_pickle=False)
-    model = import_wespeaker_resnet(read_torch_file(reference_dir / f"wespeaker_{name}.pt"))
-    net = build_speaker_net(model.config)
-    fbank = reference[f"{name}/fbank"]
-    embed = jax.jit(lambda fbank, mask: net.apply(model.variables, fbank, mask, train=False))
-    embedding = embed(fbank, np.ones(fbank.shape[:2], bool))
-    expected = reference[f"{name}/embedding"]
-    np.testing.assert_allclose(embedding, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-
-
-@pytest.fixture(scope="module")
-def mqmha_state(reference_dir):
-    return read_torch_file(reference_dir / "wespeaker_resnet18_mqmha.pt")
-
-
-def test_the_training_head_is_left_out(mqmha_state):
-    import_wespeaker_resnet({**mqmha_state, "projection.weight": np.zeros((9, 32), np.float32)})
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"conv1.weight": None}, "it lacks 'conv1.weight'"),
-        ({"layer2.0.bn1.running_var": None}, "it lacks 'layer2.0.bn1.running_var'"),
-        ({"pool.n_query.1.heads_att_trans.3.att_0.bias": None}, "it lacks 'pool.n_query.1.heads_att_trans.3.att_0"),
-        ({"seg_2.weight": np.zeros((32, 32))}, "have no place in a ResNet of .* with 'mqmha' pooling: seg_2.weight"),
-        ({"layer1.0.bn1.weight": np.zeros(9)}, r"encoder/stage1_block1/layer1/norm/scale has shape \(9,\).* \(8,\)"),
-    ],
+    ("content", "message"),
+    [([1], "holds a list"), ({"epoch": 3}, "entry 'epoch' is a int, not a tensor"), ({}, "holds no tensors")],
 )
-def test_what_does_not_fit_is_named(mqmha_state, change, message):
-    state = {name: value for name, value in {**mqmha_state, **change}.items() if value is not None}
+def test_files_without_a_state_dictionary_are_named(tmp_path, content, message):
+    write_archive(tmp_path / "other.pt", pickle.dumps(content), {})
     with pytest.raises(UserError, match=message):
-        import_wespeaker_resnet(state)
+        network_tensors(read_torch_file(tmp_path / "other.pt"), "other.pt")
 
 
-def test_a_wrong_number_of_features_is_noticed(reference_dir):
-    state = read_torch_file(reference_dir / "wespeaker_resnet34_tstp.pt")
-    with pytest.raises(UserError, match="Check num_features"):
-        import_wespeaker_resnet(state, num_features=40)
+def write_stream(path, tensors_pickle: bytes, storages: dict[str, np.ndarray], sizes: dict[str, int] | None = None):
+    """A file of PyTorch before 1.6."""
+    facts = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}]
+    with path.open("wb") as file:
+        for fact in facts:
+            pickle.dump(fact, file, protocol=2)
+        file.write(tensors_pickle)
+        pickle.dump(list(storages), file, protocol=2)
+        for key, values in storages.items():
+            file.write((sizes or {}).get(key, values.size).to_bytes(8, "little"))
+            file.write(values.tobytes())
+
+
+def test_reads_the_stream_format(tmp_path, pickle_like_torch):
+    values = np.arange(6, dtype=np.float32)
+    tensors = {"transposed": ("0", 0, (3, 2), (1, 3)), "other": ("1", 2, (2,), (1,))}
+    write_stream(tmp_path / "old.pt", pickle_like_torch(tensors, size=6), {"0": values, "1": values + 10})
+    read = read_torch_file(tmp_path / "old.pt")
+    np.testing.assert_array_equal(read["transposed"], values.reshape(2, 3).T)
+    np.testing.assert_array_equal(read["other"], [12, 13])
+
+
+def test_a_stream_that_ends_early_or_disagrees_is_refused(tmp_path, pickle_like_torch):
+    values = np.zeros(6, np.float32)
+    path = tmp_path / "old.pt"
+    write_stream(path, pickle_like_torch({"x": ("0", 0, (6,), (1,))}, size=6), {"0": values})
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UserError, match="the file ends early: 24 bytes are announced and 20 are left"):
+        read_torch_file(path)
+    write_stream(path, pickle_like_torch({"x": ("0", 0, (6,), (1,))}, size=6), {"0": values}, sizes={"0": 7})
+    with pytest.raises(UserError, match="storage 0 has 7 values, not what the description says"):
+        read_torch_file(path)
+
+
+def test_sizes_that_only_claim_memory_are_refused(tmp_path, pickle_like_torch):
+    path, huge = tmp_path / "model.pt", 1 << 30
+    write_stream(path, pickle_like_torch({"x": ("0", 0, (huge,), (1,))}, size=huge), {"0": np.zeros(1)}, {"0": huge})
+    with pytest.raises(UserError, match=f"the file ends early: {4 * huge} bytes are announced"):
+        read_torch_file(path)
+    write_archive(path, pickle_like_torch({"x": ("0", 0, (huge,), (0,))}, size=6), {"0": np.zeros(6, np.float32)})
+    with pytest.raises(UserError, match="reaches beyond its storage of 6 values"):
+        read_torch_file(path)
+    with zipfile.ZipFile(path, "w", compression=zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/data.pkl", pickle_like_torch({"x": ("0", 0, (1 << 20,), (1,))}, size=1 << 20))
+        archive.writestr("model/data/0", bytes(4 << 20))
+    with pytest.raises(UserError, match="model/data/0 claims 4194304 bytes in a file of"):
+        read_torch_file(path)
+    write_archive(path, b"\x80\x02}r\xff\xff\xff\x7f.", {})  # remembers an object under number 2^31
+    with pytest.raises(UserError, match="the pickle numbers an object 2147483647 but has only 9 bytes"):
+        read_torch_file(path)

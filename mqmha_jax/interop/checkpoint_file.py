@@ -1,0 +1,98 @@
+"""The tensors of the network in a foreign checkpoint, whatever file and wrapping it comes in."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.interop.torch_file import read_torch_file
+
+# Under such names training scripts store the network beside optimizer, epoch and the like.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "speaker_model", "embedding_model")
+
+# What data parallelism and composite models put before every name of the network.
+_PREFIXES = ("module.", "speaker_model.", "model.", "embedding_model.", "speaker_encoder.")
+
+# Training heads and PyTorch's counters of batches: no part of the network that embeds.
+_NOT_OF_THE_NETWORK = re.compile(r"(projection|classifier|head_module|loss)\.|.*\bnum_batches_tracked$")
+
+
+def read_checkpoint_file(path: Path) -> dict[str, np.ndarray]:
+    """Reads the tensors of a network.
+
+    Args:
+      path: a PyTorch file, or a safetensors file (by its ending).
+
+    Returns:
+      Foreign names without the prefixes of wrappers -> arrays, in the order of the file; training heads and counters
+      are left out.
+
+    Raises:
+      UserError: the file is missing, is damaged, or holds no network; a value is not finite.
+    """
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
+    return network_tensors(content, str(path))
+
+
+def network_tensors(content: Any, where: str) -> dict[str, np.ndarray]:
+    """The tensors of the network in what a file holds.
+
+    Args:
+      content: a state dictionary, or dictionaries around one.
+      where: names the file in messages.
+
+    Raises:
+      UserError: there is no state dictionary, or a value is not finite.
+    """
+    tensors = _without_prefixes(_state_dictionary(content, where))
+    tensors = {name: value for name, value in tensors.items() if not _NOT_OF_THE_NETWORK.match(name)}
+    for name, value in tensors.items():
+        # bfloat16 is no floating type to NumPy, and its own isfinite understands it.
+        if not np.issubdtype(value.dtype, np.integer) and not np.isfinite(value).all():
+            raise UserError(
+                f"{where}: the tensor {name!r} holds {np.count_nonzero(~np.isfinite(value))} values that are not "
+                "finite; a network with them embeds nothing. Use an earlier checkpoint of that training."
+            )
+    return tensors
+
+
+def _state_dictionary(content: Any, where: str) -> Mapping[str, np.ndarray]:
+    if not isinstance(content, Mapping):
+        raise UserError(f"{where} holds a {type(content).__name__}, not a state dictionary; save model.state_dict().")
+    for wrapper in _WRAPPERS:
+        if isinstance(inner := content.get(wrapper), Mapping):
+            return _state_dictionary(inner, where)
+    for name, value in content.items():
+        if not isinstance(value, np.ndarray):
+            raise UserError(
+                f"{where}: entry {name!r} is a {type(value).__name__}, not a tensor; save model.state_dict() alone."
+            )
+    if not content:
+        raise UserError(f"{where} holds no tensors.")
+    return {str(name): value for name, value in content.items()}
+
+
+def _without_prefixes(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Removes each prefix that stands before the network's names; what stands beside (heads) is left out."""
+    for prefix in _PREFIXES:
+        inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        beside = [name for name in tensors if not name.startswith(prefix)]
+        if inside and all(_NOT_OF_THE_NETWORK.match(name.removeprefix("module.")) for name in beside):
+            return _without_prefixes(inside)
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read as a safetensors file ({error}); it is damaged or incomplete."
+        ) from None

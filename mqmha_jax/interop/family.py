@@ -1,0 +1,37 @@
+"""What a family of foreign networks is: a name, a test, a configuration from shapes, and a map of variables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mqmha_jax.config import FbankSpec, ModelConfig
+from mqmha_jax.interop.tensors import Source, Tensors
+
+Shapes = Mapping[tuple[str, ...], tuple[int, ...]]
+"""Path of a variable of ours, without its collection -> shape."""
+
+
+def _none(config: ModelConfig, shapes: Shapes) -> Mapping[str, tuple[int, ...]]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A kind of foreign network; one file in ``interop/families/``.
+
+    Attributes:
+      title: what messages call it, e.g. ``"WeSpeaker ResNet"``.
+      recognize: whether these names of tensors are of this family; true for one family at most.
+      infer_model: the configuration that the shapes imply, given the number of features per frame, F.
+      source: where a variable of ours lies: its path without the collection, e.g. ``("encoder", "stem", "norm",
+        "scale")``, and the configuration.
+      constants: names and shapes of foreign tensors that change no embedding (such as biases that a softmax cancels),
+        given the configuration and the shapes of our variables; an import drops them, an export writes zeros.
+      fbank: the features that the toolkit trains this family on, where nothing says otherwise.
+    """
+
+    title: str
+    recognize: Callable[[Sequence[str]], bool]
+    infer_model: Callable[[Tensors, int], ModelConfig]
+    source: Callable[[tuple[str, ...], ModelConfig], Source]
+    constants: Callable[[ModelConfig, Shapes], Mapping[str, tuple[int, ...]]] = _none
+    fbank: FbankSpec = field(default_factory=FbankSpec)
