@@ -1,54 +1,58 @@
 """Files that appear whole or not at all, and stay once they are there."""
 
 import errno
+import fcntl
+import glob
 import json
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mqmha_jax.errors import UserError
 
-# What file systems say that can not sync a directory, such as some network mounts; there is nothing to mend then.
-_CAN_NOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
+# Some file systems, such as some network mounts, cannot sync a directory and say so with these.
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
+
+# What `check_writable` writes and removes again: a disk that takes it is not quite full.
+_TRIAL_BYTES = 2**20
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``; what is written there takes its place when all went well.
+    """Gives a temporary name beside ``path``; the file written there replaces ``path`` if no exception is raised.
 
-    Whoever reads ``path``, also after the machine lost its power, finds the old file or the new one. One process at a
-    time may write a file.
+    Whoever reads ``path``, even after a power failure, finds the old file or the new one. Every call has a temporary
+    name of its own, so that processes and threads may write the same file at once: the last one stays.
 
     Args:
-      path: of the file; its directory is made if it is not there.
+      path: of the file; its directory is made if it is missing. A link is followed.
 
     Yields:
       A path with the same ending, to be written and closed.
 
     Raises:
-      UserError: the disk is full, or the file can not be written there; an earlier version stays.
+      UserError: the disk is full, or the file cannot be written there; an earlier version stays.
     """
-    temporary = path.with_name(f".partial-{path.name}")
     try:
+        path = _require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with _temporary_beside(path) as temporary:
             yield temporary
             sync(temporary)
             os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
         sync(path.parent)
     except OSError as error:
         raise UserError(
-            f"{path}: can not be written ({error.strerror}); free some space or choose another directory. "
-            "An earlier version of the file is left as it was."
+            f"{path} cannot be written ({error.strerror or error}). Free some space or choose another directory. An "
+            "earlier version of the file is unchanged."
         ) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file, in UTF-8.
+    """Replaces a text file, in UTF-8.
 
     Raises:
       UserError: as ``replacing``.
@@ -58,7 +62,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file.
+    """Replaces a JSON file.
 
     Raises:
       UserError: as ``replacing``.
@@ -66,20 +70,114 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def check_writable(path: Path) -> None:
+    """Refuses an output file that cannot be written, before the work whose result it holds.
+
+    Makes the directory if it is missing; the file itself, if there is one, stays as it is.
+
+    Args:
+      path: where ``replacing`` will write later.
+
+    Raises:
+      UserError: it is a directory, a device or write-protected, its directory cannot be made or written, or the disk
+        is full.
+    """
+    try:
+        path = _require_replaceable(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_beside(path) as trial:
+            trial.write_bytes(bytes(_TRIAL_BYTES))
+            sync(trial)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}). Free some space or choose another output; no work "
+            "has been done yet."
+        ) from error
+
+
+def check_writable_directory(directory: Path) -> None:
+    """``check_writable`` for an output that is a directory of files.
+
+    Raises:
+      UserError: something else has this name, or the directory cannot be made or written.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is a file; the output is a directory. Give another name.")
+    check_writable(directory / "trial")
+
+
+def _require_replaceable(path: Path) -> Path:
+    """The path that a link leads to; refuses what must not be replaced by a file."""
+    real = Path(os.path.realpath(path))
+    if real.is_dir():
+        raise UserError(f"{path} is a directory; give the path of a file, such as {path / 'NAME'}.")
+    if real.exists() and not real.is_file():  # renaming over /dev/null or a pipe would destroy it
+        raise UserError(f"{path} is a device or a pipe; give the path of a file.")
+    if real.exists() and not os.access(real, os.W_OK):
+        raise UserError(f"{path} is write-protected. Choose another output, or allow writing (chmod u+w).")
+    return real
+
+
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """An empty file with a name that nobody else has, locked while in use and removed afterwards."""
+    for leftover in path.parent.glob(f".partial-*-{glob.escape(path.name)}"):
+        _remove_if_abandoned(leftover)
+    temporary, descriptor = _create_locked(path)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _create_locked(path: Path) -> tuple[Path, int]:
+    while True:
+        temporary = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name}")
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        # Between these two lines another writer may take the file for abandoned and remove it; then try again.
+        if _lock(descriptor) and temporary.exists():
+            return temporary, descriptor
+        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _remove_if_abandoned(temporary: Path) -> None:
+    """A temporary file that nobody locks belongs to a process that was killed."""
+    with suppress(OSError):
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            if _lock(descriptor, otherwise=False):
+                temporary.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, *, otherwise: bool = True) -> bool:
+    """Whether this process now has the lock; ``otherwise`` is the answer of a file system without locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return otherwise
+    return True
+
+
 def sync(path: Path) -> None:
-    """Wait until a file, or the list of names in a directory, is on the disk."""
+    """Waits until a file, or the list of names in a directory, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if not (path.is_dir() and error.errno in _CAN_NOT_SYNC):
+        if not (path.is_dir() and error.errno in _CANNOT_SYNC):
             raise
     finally:
         os.close(descriptor)
 
 
 def sync_tree(directory: Path) -> None:
-    """``sync`` for all files and directories below a directory, and itself."""
+    """``sync`` for a directory and all files and directories below it."""
     for parent, _, names in os.walk(directory):
         for name in names:
             sync(Path(parent, name))

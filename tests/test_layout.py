@@ -10,6 +10,7 @@ from tests.support.paths import ROOT
 FLOORS = (
     ("types", "errors", "config", "compilation_cache"),
     ("atomic", "python_file", "parallel"),
+    ("json_file", "npz_file"),
     ("config_io", "processes"),
     ("features",),
     ("augment",),

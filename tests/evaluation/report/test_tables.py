@@ -129,7 +129,7 @@ def test_full_disk_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "replace", no_space)
-    with pytest.raises(UserError, match=r"threshold.json: can not be written \(No space left on device\); free some"):
+    with pytest.raises(UserError, match=r"threshold.json cannot be written \(No space left on device\)\. Free some"):
         save_threshold(tmp_path, part, 2)
     assert (tmp_path / "threshold.json").read_text() == earlier
     assert [path.name for path in tmp_path.iterdir()] == ["threshold.json"]

@@ -144,7 +144,7 @@ def test_wrong_use_is_refused(tmp_path):
     with pytest.raises(UserError, match="can not be read"):
         Calibration.load(tmp_path / "none.json")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="can not be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         fitted.save(tmp_path / "file" / "c.json")
     for content in ("[1", "[]", '{"features": []}', json.dumps(vars(fitted) | {"coefficients": [1.0, 2.0]})):
         (tmp_path / "broken.json").write_text(content)

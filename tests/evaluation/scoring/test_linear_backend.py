@@ -96,7 +96,7 @@ def test_bad_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="values that are not finite"):
         AffineMap.load(path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="can not be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         fit_mean(VECTORS).save(tmp_path / "file" / "map.npz")
 
 

@@ -219,7 +219,7 @@ def test_what_can_not_be_reported_is_refused(tmp_path):
         write_html_report(path, [evaluation, evaluation], title="t", settings={})
     assert not path.exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="can not be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         write_html_report(tmp_path / "file" / "report.html", [evaluation], title="t", settings={})
 
 

@@ -1,0 +1,96 @@
+"""JSON files as we read them: what is wrong with one is a sentence, and a sealed one proves that it is unchanged."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mqmha_jax.atomic import write_json
+from mqmha_jax.errors import UserError
+
+Value = TypeVar("Value")
+
+_SEAL = "sha256"
+
+
+def read_json(path: Path, kind: type[Value], *, advice: str) -> Value:
+    """Reads a JSON file.
+
+    Args:
+      path: of the file.
+      kind: what it must hold: ``dict``, ``list``, ``str``, ``int`` or ``float``.
+      advice: a sentence on what to do where it is missing or damaged.
+
+    Raises:
+      UserError: the file is missing, cannot be read, is not JSON, is nested too deeply, or holds something else.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}). {advice}") from error
+    return parse_json(text, kind, where=str(path), advice=advice)
+
+
+def parse_json(text: str | bytes, kind: type[Value], *, where: str, advice: str) -> Value:
+    """Reads JSON from a text, such as one line of a file.
+
+    Args:
+      text: in UTF-8 where it is bytes.
+      kind, advice: as for ``read_json``.
+      where: names the text: a path, or a path and a line.
+
+    Raises:
+      UserError: as ``read_json``.
+    """
+    try:
+        value = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+    except RecursionError:
+        raise UserError(f"{where} is not valid: its JSON is nested too deeply. {advice}") from None
+    except ValueError as error:  # of JSON, of UTF-8, of a number with thousands of digits
+        raise UserError(f"{where} is not valid JSON ({error}). {advice}") from None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float)):
+        raise UserError(f"{where} holds {_describe(value)}, not {_WORDS[kind]}. {advice}")
+    return value
+
+
+def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes a JSON object together with the checksum of its content, for ``read_sealed_json``.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    write_json(path, value | {_SEAL: seal_of(value)})
+
+
+def read_sealed_json(path: Path, *, advice: str) -> dict[str, Any]:
+    """Reads what ``write_sealed_json`` wrote; any changed value is refused.
+
+    Args:
+      path: of the file.
+      advice: a sentence on what to do where it is missing or damaged.
+
+    Raises:
+      UserError: as ``read_json``, or the content differs from what was written.
+    """
+    value = read_json(path, dict, advice=advice)
+    if value.pop(_SEAL, None) != seal_of(value):
+        raise UserError(f"{path} differs from what was written: its checksum does not match. {advice}")
+    return value
+
+
+def seal_of(value: dict[str, Any]) -> str:
+    """SHA-256 of a JSON object, in hexadecimal: the same however the file is spaced and its keys are ordered."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+_WORDS: dict[type, str] = {
+    dict: "an object {...}",
+    list: "a list [...]",
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+}
+
+
+def _describe(value: Any) -> str:
+    return "nothing (null)" if value is None else _WORDS.get(type(value), f"a {type(value).__name__}")
