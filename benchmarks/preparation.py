@@ -29,11 +29,12 @@ import numpy as np
 import soundfile
 from record import keep
 
-from data_prep.build_shard import ShardOptions, build_shard
+from data_prep.build_shard import build_shard
 from data_prep.build_shards import build_shards
 from data_prep.manifest import Recording
 from data_prep.measures import waveform_measures
 from data_prep.ordered_map import num_cores
+from data_prep.shard_options import ShardOptions
 from data_prep.versions import VersionPlan
 from mqmha_jax.augment.waveform import change_speed
 from mqmha_jax.config import FbankSpec

@@ -1,9 +1,6 @@
-"""``python -m data_prep``."""
-
-import signal
+"""``python -m data_prep``, the same as ``mqmha prep``."""
 
 from data_prep.cli import main
 
 if __name__ == "__main__":  # worker processes import this file, too
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by a scheduler: workers are sent home, too
     main()

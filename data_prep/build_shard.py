@@ -1,7 +1,6 @@
 """One piece of a corpus becomes one file of shards. Local processes, array jobs and Beam all call this function."""
 
 import contextlib
-import dataclasses
 import json
 import signal
 import threading
@@ -16,10 +15,9 @@ from jaxtyping import Float, Float16
 from data_prep.manifest import Recording
 from data_prep.measures import waveform_measures
 from data_prep.ordered_map import now_at
-from data_prep.versions import VersionPlan, random_generator, versions
+from data_prep.shard_options import ShardOptions
+from data_prep.versions import random_generator, versions
 from mqmha_jax.atomic import replacing
-from mqmha_jax.config import FbankSpec
-from mqmha_jax.data.shard_coding import Coding
 from mqmha_jax.data.shard_file import ShardFileWriter, UtteranceFbank, naming_a_full_disk
 from mqmha_jax.data.shard_format import SPEED_MARK, ShardFile
 from mqmha_jax.data.shard_table import Table, load_table, save_table
@@ -35,23 +33,6 @@ class Rejection(NamedTuple):
     utterance: str
     path: str
     reason: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardOptions:
-    """What is made of every recording.
-
-    Attributes:
-      spec: the filterbank.
-      plan: versions of every recording, at the rate of ``spec``.
-      coding: how frames are stored.
-      timeout_seconds: a recording that takes longer, all versions together, is rejected.
-    """
-
-    spec: FbankSpec
-    plan: VersionPlan
-    coding: Coding
-    timeout_seconds: float
 
 
 class Part(NamedTuple):

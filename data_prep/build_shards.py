@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from data_prep.build_shard import Part, Rejection, ShardOptions, build_shard
+from data_prep.build_shard import Part, Rejection, build_shard
 from data_prep.completion import BuildReport, complete, is_made, too_many
 from data_prep.manifest import Recording
 from data_prep.ordered_map import ordered_map
 from data_prep.partial import Partial, describe_job
-from data_prep.pieces import SHARD_MEGABYTES, parse_range, piece
+from data_prep.pieces import parse_range, piece
+from data_prep.shard_options import SHARD_MEGABYTES, TIMEOUT_SECONDS, ShardOptions
 from data_prep.versions import VersionPlan
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.shard_coding import Coding
@@ -32,8 +33,6 @@ class Piece(NamedTuple):
 
 
 Run = Callable[[Callable[[Piece], None], Iterable[Piece]], Generator[None, None, None]]
-
-TIMEOUT_SECONDS = 1800.0
 
 
 def build_shards(

@@ -1,34 +1,79 @@
-"""The command line: one command per corpus, and those that look after shards."""
+"""The command line: one command per corpus, and commands that look after shards."""
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 import click
 
 import mqmha_jax
 from data_prep import shard_commands
-from data_prep.corpus_commands import COMMANDS
-from data_prep.rooms import room_table
+from data_prep.corpus_commands import CORPUS_COMMANDS, manifest
+from data_prep.room_command import room_table
+from mqmha_jax.command_line import SETTINGS, SectionedGroup
 from mqmha_jax.errors import UserError
+
+STOPPED = "Stopped. Finished parts stay; run the same command again to resume."
 
 
 def main() -> None:
     """Runs the command line; a mistake of the user ends it with a sentence and status 1."""
     try:
-        prepare(standalone_mode=False)
+        sys.exit(prepare(standalone_mode=False))
     except UserError as error:
         sys.exit(f"Error: {error}")
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit("Stopped. Finished parts stay; the same command goes on from there.")
 
 
-@click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+class _Preparation(SectionedGroup):
+    """A group whose commands stop cleanly: on Ctrl-C, and on the SIGTERM of a scheduler."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            with _interrupted_by_sigterm():
+                return super().invoke(ctx)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo(STOPPED, err=True)
+            raise click.exceptions.Exit(1) from None
+
+
+@click.group(
+    cls=_Preparation,
+    context_settings=SETTINGS,
+    sections={
+        "Corpora: mqmha prep CORPUS WHERE_IT_IS SHARDS": [str(command.name) for command in CORPUS_COMMANDS],
+        "Shards": ("inspect", "verify", "leaks"),
+        "Further": ("manifest", "room-table"),
+    },
+)
 @click.version_option(mqmha_jax.__version__)
 def prepare() -> None:
-    """Make fbank shards for training and evaluation from a corpus of audio."""
+    """Turn audio into shards of fbank features; inspect and verify shards."""
 
 
-for _command in (*COMMANDS, shard_commands.verify, shard_commands.inspect, shard_commands.leaks, room_table):
+for _command in (
+    *CORPUS_COMMANDS,
+    shard_commands.inspect,
+    shard_commands.verify,
+    shard_commands.leaks,
+    manifest,
+    room_table,
+):
     prepare.add_command(_command)
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, so that worker processes are ended; only the main thread gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

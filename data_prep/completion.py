@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from data_prep.build_shard import Rejection, ShardOptions
+from data_prep.build_shard import Rejection
 from data_prep.manifest import Recording
 from data_prep.partial import Job, Partial
+from data_prep.shard_options import ShardOptions
 from mqmha_jax.data import shard_format
 from mqmha_jax.data.shard_directory import complete_directory
 from mqmha_jax.data.shard_file import naming_a_full_disk

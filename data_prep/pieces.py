@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from data_prep.build_shard import ShardOptions
 from data_prep.manifest import Recording
+from data_prep.shard_options import ShardOptions
 from mqmha_jax.errors import UserError
-
-SHARD_MEGABYTES = 512
-"""Nine hours of audio as float16 of 80 bins: minutes of work that a kill can cost; 280 files for VoxCeleb2-dev."""
 
 SMALLEST_PIECE_BYTES = 4_000_000
 MANY_PIECES = 64

@@ -2,22 +2,18 @@
 
 from pathlib import Path
 
-import click
 import numpy as np
 from tqdm import tqdm
 
 from data_prep.corpora.musan import FIRST_CHANNEL, room_files
+from data_prep.room_command import MAX_ROOMS
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.room_table import write_rooms
-from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import read_audio
 
 DECAY_FRAMES = 100
 """Frames of decay in the file; training takes as many of them as its crops have context."""
-
-MAX_ROOMS = 2_000
-"""More would only fill the memory of the data workers: a decay is 16 kB."""
 
 ROOMS_AT_ONCE = 256
 
@@ -67,17 +63,3 @@ def make_rooms(
     names = [path.relative_to(directory).as_posix() for path in files]
     write_rooms(output, np.concatenate(decays), names, spec)
     return len(files)
-
-
-@click.command("room-table")
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.argument("output", metavar="OUTPUT.npz", type=click.Path(path_type=Path))
-@click.option("--like", type=click.Path(path_type=Path), help="Training shards, whose fbank options are taken.")
-@click.option("--max-rooms", type=click.IntRange(min=1), default=MAX_ROOMS, help="Of more responses so many are drawn.")
-@click.option("--seed", default=0, help="Seed of that choice.")
-@click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
-def room_table(directory: Path, output: Path, like: Path | None, max_rooms: int, seed: int, progress: bool) -> None:
-    """OUTPUT.npz: how the rooms decay whose impulse responses lie in DIRECTORY, for augment.rooms in training."""
-    spec = FbankSpec() if like is None else open_shards(like).spec
-    number = make_rooms(directory, output, spec=spec, max_rooms=max_rooms, seed=seed, progress=progress)
-    click.echo(f"{output}: {number} rooms.")

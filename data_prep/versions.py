@@ -17,7 +17,6 @@ from jaxtyping import Float
 from data_prep.corpora.musan import FIRST_CHANNEL, KINDS, NoiseKind, noise_files, room_files
 from data_prep.manifest import Recording
 from mqmha_jax.augment import waveform as augment
-from mqmha_jax.data.shard_format import SPEED_MARK
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.features.audio import WHOLE, Part, read_audio
 
@@ -119,6 +118,8 @@ def versions(recording: Recording, waveform: Float[np.ndarray, " n"], plan: Vers
     Raises:
       UserError: the recording already has an attribute ``speed`` or ``version``, or a noise or a room can not be read.
     """
+    from mqmha_jax.data.shard_format import SPEED_MARK  # here: it takes a while to load, and --help does without
+
     if taken := {"speed", "version"} & recording.attributes.keys():
         raise UserError(
             f"Recording {recording.utterance!r} has a column {taken.pop()!r}, a name that the preparation itself uses "

@@ -1,5 +1,6 @@
 """The ``mqmha`` command: one thin handler per task. Heavy imports happen inside, so that ``--help`` answers at once."""
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -7,26 +8,48 @@ from pathlib import Path
 import click
 
 from mqmha_jax import __version__, cli_evaluation, cli_study
-from mqmha_jax.errors import UserError
-
-_PATH = click.Path(path_type=Path)
-_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
+from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup
 
 
-class _Commands(click.Group):
-    """Prints a user's mistake as one sentence, without a traceback."""
+class _LazyPreparation(click.Group):
+    """The commands of ``data_prep``, loaded when they are asked for."""
+
+    @functools.cached_property
+    def _loaded(self) -> click.Group:
+        from data_prep.cli import prepare
+
+        return prepare
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._loaded.list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return self._loaded.get_command(ctx, name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self._loaded.format_commands(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            raise click.ClickException(str(error)) from error
+        return self._loaded.invoke(ctx)
 
 
-@click.group(cls=_Commands, context_settings=_SETTINGS)
+@click.group(
+    cls=SentenceGroup,
+    context_settings=SETTINGS,
+    sections={
+        "Start here": ("demo",),
+        "Data": ("prep", "make-trials", "import-trials"),
+        "Training": ("show", "plan", "train", "average", "study"),
+        "Evaluation": ("evaluate", "compare"),
+        "Use": ("embed", "verify"),
+    },
+)
 @click.version_option(__version__)
 def main() -> None:
-    """Train, evaluate and use speaker-verification models: MQMHA pooling and the inter-topK penalty in JAX."""
+    """Train, evaluate and use speaker-verification models in JAX.
+
+    MQMHA pooling and the inter-topK penalty (arXiv 2110.05042).
+    """
     # grain's worker processes read absl flags, and absl would otherwise parse our arguments.
     from absl import flags, logging
 
@@ -42,10 +65,10 @@ def _keep_compiled_programs() -> None:
 
 
 @main.command()
-@click.option("--workdir", type=_PATH, default=Path("runs/demo"), help="Where data, checkpoints and results go.")
+@click.option("--workdir", type=PATH, default=Path("runs/demo"), help="Where data, checkpoints and results go.")
 @click.option(
     "--audio",
-    type=_PATH,
+    type=PATH,
     help="Your own speech instead of synthetic voices: a folder speaker/**/* or a CSV path,speaker.",
 )
 @click.option("--seed", type=int, default=0, help="Seed of the voices, the split and the training.")
@@ -62,8 +85,8 @@ def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...
 
 
 @main.command()
-@click.argument("config", type=_PATH)
-@click.option("--workdir", type=_PATH, required=True, help="Directory of the run; an existing run in it is resumed.")
+@click.argument("config", type=PATH)
+@click.option("--workdir", type=PATH, required=True, help="Directory of the run; an existing run in it is resumed.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--multi-process", is_flag=True, help="This is one of many processes; see launch/README.md.")
 @click.option("--deterministic", is_flag=True, help="The same bits from the same run on GPUs as well, more slowly.")
@@ -98,9 +121,9 @@ def train(
 
 
 @main.command()
-@click.argument("workdir", type=_PATH)
+@click.argument("workdir", type=PATH)
 @click.option("--last", type=click.IntRange(1), default=10, help="How many of the latest checkpoints.")
-@click.option("--output", type=_PATH, required=True, help="New work directory for the result.")
+@click.option("--output", type=PATH, required=True, help="New work directory for the result.")
 def average(workdir: Path, last: int, output: Path) -> None:
     """Average the last checkpoints of the run in WORKDIR into one network, to evaluate or to start from."""
     from mqmha_jax.runs.average import average_checkpoints
@@ -110,9 +133,9 @@ def average(workdir: Path, last: int, output: Path) -> None:
 
 
 @main.command()
-@click.argument("workdir", type=_PATH)
-@click.argument("audio", type=_PATH, nargs=-1, required=True)
-@click.option("--output", type=_PATH, default=Path("embeddings.npz"), help="npz with ids [N] and vectors [N, E].")
+@click.argument("workdir", type=PATH)
+@click.argument("audio", type=PATH, nargs=-1, required=True)
+@click.option("--output", type=PATH, default=Path("embeddings.npz"), help="npz with ids [N] and vectors [N, E].")
 def embed(workdir: Path, audio: tuple[Path, ...], output: Path) -> None:
     """Embed AUDIO files with the network in WORKDIR; files that cannot be used are named and left out."""
     _keep_compiled_programs()
@@ -130,9 +153,9 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path) -> None:
 
 
 @main.command()
-@click.argument("workdir", type=_PATH)
-@click.argument("first", type=_PATH)
-@click.argument("second", type=_PATH)
+@click.argument("workdir", type=PATH)
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
 @click.option("--prior", type=float, default=0.5, help="Probability of the same speaker before listening.")
 @click.option("--confidence", type=float, default=0.9, help="Below this probability of the answer it is unsure.")
 def verify(workdir: Path, first: Path, second: Path, prior: float, confidence: float) -> None:
@@ -144,14 +167,14 @@ def verify(workdir: Path, first: Path, second: Path, prior: float, confidence: f
 
 
 @main.command()
-@click.argument("config", type=_PATH)
+@click.argument("config", type=PATH)
 @click.option(
     "--topology", required=True, help="TPU slice: v5e-256, v6e-8 (chips), v4-32, v5p-128 (TensorCores) or v5e:16x16."
 )
 @click.option("--speakers", type=int, help="Classes of the head.  [default: speakers of data.train, if it exists]")
 @click.option("--utterances", type=int, help="Of the corpus, to count epochs.  [default: those of data.train]")
 @click.option("--one-chip", is_flag=True, help="Compile for a single chip too, to compare.")
-@click.option("--json", "output", type=_PATH, help="Write the plan here as well.")
+@click.option("--json", "output", type=PATH, help="Write the plan here as well.")
 @click.argument("overrides", nargs=-1)
 def plan(
     config: Path,
@@ -192,7 +215,7 @@ def plan(
 
 
 @main.command()
-@click.argument("config", type=_PATH)
+@click.argument("config", type=PATH)
 @click.option("--speakers", type=int, help="Classes of the head.  [default: speakers of data.train, if it exists]")
 @click.argument("overrides", nargs=-1)
 def show(config: Path, speakers: int | None, overrides: tuple[str, ...]) -> None:
@@ -203,7 +226,10 @@ def show(config: Path, speakers: int | None, overrides: tuple[str, ...]) -> None
     click.echo(describe(load_config(config, overrides), speakers))
 
 
+prep = _LazyPreparation("prep", help="Turn audio into shards of fbank features; inspect and verify shards.")
+
 for command in (
+    prep,
     cli_evaluation.evaluate,
     cli_evaluation.compare,
     cli_evaluation.make_trials,

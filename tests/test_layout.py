@@ -12,6 +12,7 @@ FLOORS = (
     ("atomic", "python_file", "parallel"),
     ("json_file", "npz_file"),
     ("config_io", "processes"),
+    ("command_line",),
     ("features",),
     ("augment",),
     ("data",),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
 from data_prep.corpora.folder import audio_files
 from data_prep.corpora.layout import corpus_root, folders
@@ -10,7 +11,7 @@ from data_prep.manifest import Recording
 from mqmha_jax.data.lists import text_lines
 from mqmha_jax.errors import UserError, unknown_name
 
-SPLITS = ("all", "dev", "eval")
+Split = Literal["all", "dev", "eval"]
 _SPEAKER = re.compile(r"id\d{5}")
 _DOWNLOAD = (
     "Get cn-celeb_v2.tar.gz (CN-Celeb1) and cn-celeb2_v2.tar.gz (CN-Celeb2, in three parts, to be joined with cat) "
@@ -18,18 +19,17 @@ _DOWNLOAD = (
 )
 
 
-def cnceleb_recordings(directory: str | Path, *, split: str = "all") -> list[Recording]:
-    """The recordings of CN-Celeb1 or CN-Celeb2.
+def cnceleb_recordings(directory: str | Path, *, split: Split = "all") -> list[Recording]:
+    """CN-Celeb 1 or 2, with the ids of its trial lists.
 
-    Ids are those of the owners' lists, which end in ``.wav`` although the files are FLAC: ``enroll/id00800-enroll.wav``
-    and ``test/id00800-singing-01-001.wav`` as in ``trials.lst`` and ``enroll.lst``, and ``id00800/singing-01-001.wav``
-    for what lies in ``data/``, as in ``enroll.map``. Attributes are ``genre`` and ``session``, where a session is a
-    genre and a number.
+    Ids end in ``.wav``, as in the owners' lists, although the files are FLAC: ``enroll/id00800-enroll.wav`` and
+    ``test/id00800-singing-01-001.wav`` as in ``trials.lst`` and ``enroll.lst``, and ``id00800/singing-01-001.wav`` for
+    files in ``data/``, as in ``enroll.map``. Attributes are ``genre`` and ``session`` (a genre and a number).
 
     Args:
-      directory: ``CN-Celeb_flac`` or ``CN-Celeb2_flac``, or the folder either lies in.
-      split: "dev", the speakers of ``dev/dev.lst`` (all of CN-Celeb2); "eval", the files in ``eval/`` and those in
-        ``data/`` that ``eval/lists/enroll.map`` enrols several of at once; or "all".
+      directory: ``CN-Celeb_flac`` or ``CN-Celeb2_flac``, or the folder around it.
+      split: dev holds the speakers to train on (those in ``dev/dev.lst``, or all of CN-Celeb2); eval holds the files of
+        the trials, with the files in ``data/`` that ``eval/lists/enroll.map`` lists.
 
     Returns:
       Recordings: those of ``data/``, then of ``eval/``, each sorted by id.
@@ -37,8 +37,8 @@ def cnceleb_recordings(directory: str | Path, *, split: str = "all") -> list[Rec
     Raises:
       UserError: the corpus is not there, lacks a list that the split needs, or a name is not of its form.
     """
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
+    if split not in get_args(Split):
+        raise unknown_name("split", split, get_args(Split))
     root = corpus_root(directory, _is_root, expected="folder data/ with folders of speakers", download=_DOWNLOAD)
     recordings = list(_data(root))
     if split == "all":

@@ -16,14 +16,14 @@ _DOWNLOAD = (
 
 
 def common_voice_recordings(directory: str | Path, *, split: str = "validated") -> list[Recording]:
-    """The recordings of one language of Common Voice.
+    """One language of Common Voice.
 
-    An id is the name of the clip, ``common_voice_en_1.mp3``; a speaker is a ``client_id``. Attributes are gender, age,
-    accents and locale, as speakers gave them. There are no sessions.
+    The id is the name of the clip, ``common_voice_en_1.mp3``; the speaker is the ``client_id``. Attributes are gender,
+    age, accents and locale, as speakers gave them. There are no sessions.
 
     Args:
-      directory: the folder of the language, or the one around it if that holds one language.
-      split: which list: "validated", "train", "dev", "test", "other" or "invalidated".
+      directory: the folder of the language, or the folder around it if that holds one language only.
+      split: name of the list to read: validated, train, dev, test, other or invalidated.
 
     Returns:
       Recordings in the order of the list.

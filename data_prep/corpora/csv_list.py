@@ -11,7 +11,7 @@ REQUIRED = ("path", "speaker")
 
 
 def csv_recordings(list_path: str | Path, root: str | Path | None = None) -> list[Recording]:
-    """The recordings that a CSV file lists.
+    """A CSV list with the columns path and speaker.
 
     Args:
       list_path: UTF-8 with a header line; other columns than ``path`` and ``speaker`` become attributes.

@@ -12,7 +12,7 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".opus", ".ogg", ".mp3"}) | CONTAIN
 
 
 def folder_recordings(directory: str | Path) -> list[Recording]:
-    """The audio files below a folder whose direct sub-folders are speakers, as in VoxCeleb and LibriSpeech.
+    """A folder with one folder of audio files per speaker.
 
     Args:
       directory: the folder; links in it are followed, what is hidden is not looked at.

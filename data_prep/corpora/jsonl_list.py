@@ -20,7 +20,7 @@ _FIELDS = "valid: utterance, speaker, path, where they are needed start_s, end_s
 
 
 def jsonl_recordings(list_path: str | Path, root: str | Path | None = None) -> list[Recording]:
-    """The recordings that a manifest lists.
+    """A JSON-lines list, as the command manifest writes it.
 
     Args:
       list_path: UTF-8, lines such as ``{"utterance": "a-1", "speaker": "a", "path": "a.wav", "start_s": 0.5,

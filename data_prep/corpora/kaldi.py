@@ -19,13 +19,15 @@ _ARCHIVE = re.compile(r"(?P<path>.+\.ark):(?P<offset>\d+)")
 def kaldi_recordings(
     directory: str | Path, *, root: str | Path | None = None, allow_pipes: bool = False
 ) -> list[Recording]:
-    """The utterances of a Kaldi data directory.
+    """A Kaldi data directory: wav.scp, utt2spk, segments.
+
+    Where there are ``segments``, the recording becomes the attribute ``session``; where there is ``spk2gender``, it
+    gives the attribute ``gender``.
 
     Args:
-      directory: has ``wav.scp`` and ``utt2spk``; ``segments`` cuts recordings into utterances, ``spk2gender`` gives the
-        attribute ``gender``; of ``segments`` the recording is the attribute ``session``.
-      root: folder of the audio, that relative paths start from and no path leads out of; None: ``directory``.
-      allow_pipes: run the entries of ``wav.scp`` that end in ``|``, which are commands for the shell.
+      directory: the folder with ``wav.scp`` and ``utt2spk``.
+      root: folder of the audio; relative paths start here and no path may lead out of it; None: DIRECTORY.
+      allow_pipes: let the shell run entries of wav.scp that end in "|"; only if you trust them.
 
     Returns:
       Recordings in the order of ``utt2spk``.

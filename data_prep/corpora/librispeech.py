@@ -6,7 +6,7 @@ from pathlib import Path
 from data_prep.archives import extract
 from data_prep.corpora.folder import audio_files
 from data_prep.corpora.layout import corpus_root, folders
-from data_prep.download import download
+from data_prep.download import download as download_file
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError, unknown_name
 
@@ -32,17 +32,18 @@ _DOWNLOAD = (
 
 
 def librispeech_recordings(
-    directory: str | Path, *, subsets: Sequence[str] = (), download_subsets: Sequence[str] = ()
+    directory: str | Path, *, subset: Sequence[str] = (), download: Sequence[str] = ()
 ) -> list[Recording]:
-    """The recordings of LibriSpeech.
+    """LibriSpeech or mini LibriSpeech, downloaded on request.
 
-    An id is the owners', ``84-121123-0000``. The attribute ``session`` is the chapter; there is ``subset``, and
-    ``gender`` where ``SPEAKERS.TXT`` is there.
+    Ids are the owners', such as ``84-121123-0000``. The attribute ``session`` is the chapter; ``subset`` and, from
+    ``SPEAKERS.TXT``, ``gender`` are attributes too.
 
     Args:
-      directory: ``LibriSpeech``, with ``dev-clean/84/121123/84-121123-0000.flac``, or the folder it lies in.
-      subsets: names of those wanted; none: all that are there.
-      download_subsets: names of those to be downloaded into ``directory`` first, if they are not there.
+      directory: ``LibriSpeech``, or the folder around it.
+      subset: subset to read, such as dev-clean; may be repeated; None: all that are there.
+      download: subset to download from openslr.org first, unless it is there; may be repeated; dev-clean-2 is the
+        smallest (126 MB).
 
     Returns:
       Recordings sorted by subset and id.
@@ -50,15 +51,15 @@ def librispeech_recordings(
     Raises:
       UserError: the corpus or a subset is not there or can not be downloaded, or a file is not where it belongs.
     """
-    for name in download_subsets:
+    for name in download:
         fetch(name, Path(directory))
     root = corpus_root(directory, _is_root, expected="subset of LibriSpeech", download=_DOWNLOAD)
     there = [folder.name for folder in _subsets(root)]
-    for name in subsets:
+    for name in subset:
         if name not in there:
             raise UserError(f"{root} has no subset {name!r}; it has {', '.join(there)}. {_DOWNLOAD}")
     genders = _genders(root / "SPEAKERS.TXT")
-    return [recording for name in subsets or there for recording in _recordings(root / name, genders)]
+    return [recording for name in subset or there for recording in _recordings(root / name, genders)]
 
 
 def fetch(subset: str, directory: Path) -> None:
@@ -79,7 +80,7 @@ def fetch(subset: str, directory: Path) -> None:
     number, md5 = ARCHIVES[subset]
     archive = directory / f"{subset}.tar.gz"
     was_brought = archive.exists()
-    download(f"{OPENSLR}/{number}/{subset}.tar.gz", archive, md5=md5)
+    download_file(f"{OPENSLR}/{number}/{subset}.tar.gz", archive, md5=md5)
     extract(archive, directory)
     if not was_brought:
         archive.unlink()

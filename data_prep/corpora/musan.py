@@ -79,7 +79,12 @@ def room_files(root: str | Path) -> list[Path]:
 
 
 def noise_recordings(directory: str | Path) -> list[Recording]:
-    """``noise_files`` as a corpus, whose speakers are the kinds; an id is kind and path, ``noise/free-sound/a.wav``.
+    """Noise, music and speech for augmentation, such as MUSAN.
+
+    The speaker is the kind; an id is kind, source and name, such as ``noise/free-sound/a.wav``.
+
+    Args:
+      directory: MUSAN, RIRS_NOISES, or any folder of noises.
 
     Raises:
       UserError: as ``noise_files``.
@@ -92,7 +97,12 @@ def noise_recordings(directory: str | Path) -> list[Recording]:
 
 
 def room_recordings(directory: str | Path) -> list[Recording]:
-    """``room_files`` as a corpus, with the first channel of each, and one speaker, "room".
+    """Room impulse responses, such as RIRS_NOISES.
+
+    Of several channels, the first is read. All have one speaker, "room".
+
+    Args:
+      directory: RIRS_NOISES, or any folder of room impulse responses.
 
     Raises:
       UserError: as ``room_files``.

@@ -6,29 +6,30 @@ import numpy as np
 import soxr
 from jaxtyping import Float32
 
-from data_prep.corpora.synthetic import MINIMUM_SECONDS, synthesise
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError
 
 
 def synthetic_recordings(
     *,
-    num_speakers: int,
-    sessions_per_speaker: int,
-    utterances_per_session: int,
-    seconds: tuple[float, float],
+    num_speakers: int = 100,
+    sessions_per_speaker: int = 4,
+    utterances_per_session: int = 5,
+    seconds: tuple[float, float] = (2.0, 5.0),
     voice_seed: int = 0,
     first_speaker: int = 0,
 ) -> list[Recording]:
-    """A corpus of machine-made voices; an attribute ``session`` names the recording condition.
+    """Machine-made voices, to try things out.
+
+    They are not the voices of people. The attribute ``session`` names the recording condition.
 
     Args:
-      num_speakers: how many speakers.
-      sessions_per_speaker: recording conditions of each speaker.
-      utterances_per_session: recordings in each.
-      seconds: shortest and longest duration; uniform between.
-      voice_seed: another seed is another corpus.
-      first_speaker: index of the first speaker: disjoint ranges are disjoint speakers of one population.
+      num_speakers: number of speakers.
+      sessions_per_speaker: recording conditions per speaker.
+      utterances_per_session: recordings in each condition.
+      seconds: shortest and longest duration; uniform in between.
+      voice_seed: seed of the voices; another seed is another corpus.
+      first_speaker: index of the first speaker; disjoint ranges are disjoint speakers of one population.
 
     Returns:
       Recordings, speaker by speaker, with the names that ``synthesise`` gives.
@@ -36,6 +37,8 @@ def synthetic_recordings(
     Raises:
       UserError: a number is too small, or the durations do not rise.
     """
+    from data_prep.corpora.synthetic import MINIMUM_SECONDS  # here: brings SciPy, which --help does without
+
     for name, number in (
         ("num-speakers", num_speakers),
         ("sessions-per-speaker", sessions_per_speaker),
@@ -67,6 +70,8 @@ def synthetic_recordings(
 def _waveform(
     index: tuple[int, int, int], seed: int, seconds: tuple[float, float], sample_rate_hz: int
 ) -> Float32[np.ndarray, " n"]:
+    from data_prep.corpora.synthetic import synthesise
+
     made = synthesise(*index, seed=seed, seconds=seconds)
     if sample_rate_hz == made.sample_rate_hz:
         return made.waveform

@@ -80,20 +80,22 @@ def tfds_recordings(
     audio: str | None = None,
     speaker: str | None = None,
     utterance: str | None = None,
-    attributes: Sequence[str] = (),
+    attribute: Sequence[str] = (),
     audio_rate_hz: int | None = None,
 ) -> list[Recording]:
-    """The examples of a data set. To list them, every record is read once.
+    """A data set of TensorFlow Datasets in ArrayRecord files.
+
+    TensorFlow itself is not needed. Listing the data set reads every record once.
 
     Args:
-      data_set: a folder with ``dataset_info.json``; or a name such as "librispeech", which is a folder in ``data_dir``.
-      data_dir: where data sets are; None: ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
-      split: of the data set.
-      audio: the feature with the audio; None: the only audio feature.
-      speaker: the feature with the speaker; None: the first of ``SPEAKER_FEATURES`` that there is.
-      utterance: the feature with the id; None: the first of ``UTTERANCE_FEATURES``, or else the split and a number.
-      attributes: further features, to become attributes.
-      audio_rate_hz: rate of the samples, where the data set does not tell.
+      data_set: a folder with ``dataset_info.json``, or a name such as "librispeech", a folder in ``--data-dir``.
+      data_dir: folder of the data sets; None: $TFDS_DATA_DIR or ~/tensorflow_datasets.
+      split: split of the data set.
+      audio: feature with the audio; None: the only audio feature.
+      speaker: feature with the speaker; None: the first of speaker, speaker_id, client_id.
+      utterance: feature with the id; None: the first of utterance, id; or the split and a number.
+      attribute: further feature to keep as an attribute; may be repeated.
+      audio_rate_hz: sample rate, where the data set does not name it.
 
     Returns:
       Recordings in the order of the split.
@@ -109,8 +111,8 @@ def tfds_recordings(
     speaker = _choice(folder, "speaker", speaker, SPEAKER_FEATURES)
     if utterance is not None or any(name in folder.features for name in UTTERANCE_FEATURES):
         utterance = _choice(folder, "utterance", utterance, UTTERANCE_FEATURES)
-    attributes = [_choice(folder, "attribute", name, ()) for name in attributes]
-    names = sorted({speaker, *attributes, *([] if utterance is None else [utterance])})
+    kept = [_choice(folder, "attribute", name, ()) for name in attribute]
+    names = sorted({speaker, *kept, *([] if utterance is None else [utterance])})
     examples = folder.examples(split, names)
     recordings = []
     for index in range(len(examples)):
@@ -120,7 +122,7 @@ def tfds_recordings(
                 utterance=f"{split}-{index:07d}" if utterance is None else texts[utterance],
                 speaker=texts[speaker],
                 source=TfdsExample(str(folder.directory), split, index, sound),
-                attributes={name: texts[name] for name in attributes},
+                attributes={name: texts[name] for name in kept},
             )
         )
     return recordings

@@ -4,15 +4,16 @@ import csv
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal, get_args
 
 from data_prep.corpora.folder import audio_files
 from data_prep.corpora.layout import existing_folder, outside_of_speakers, speaker_trees
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError, unknown_name
 
-SPLITS = ("all", "dev", "test")
+Split = Literal["all", "dev", "test"]
 PAGE = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb"
 _ANY_SPEAKER = re.compile(r"id\d{5}")
 _SPLIT_FOLDER = re.compile(r"(?:vox[12]_)?(dev|test)(?:_(?:wav|aac|m4a|mp4))?")
@@ -59,29 +60,28 @@ VOXCELEB2 = Edition(
 
 
 def voxceleb_recordings(
-    edition: Edition, directory: str | Path, *, split: str = "all", metadata: str | Path | None = None
+    edition: Edition, directory: str | Path, *, split: Split = "all", metadata: str | Path | None = None
 ) -> list[Recording]:
-    """The recordings of VoxCeleb1 or VoxCeleb2.
+    """VoxCeleb1 or VoxCeleb2, with the ids of the official trial lists.
 
-    An id is what the trial lists have, ``id10270/5r0dWxy17C8/00001.wav``, ending in ``.wav`` also where the file is
-    an m4a. The attribute ``session`` is the video; ``gender`` and ``nationality`` stand in the metadata.
+    Ids look like ``id10270/5r0dWxy17C8/00001.wav``. They end in ``.wav`` even where the file is an m4a. The attribute
+    ``session`` is the video; ``gender`` and ``nationality`` come from the owners' table.
 
     Args:
       edition: ``VOXCELEB1`` or ``VOXCELEB2``.
-      directory: the folder of the speakers, or one at most three levels above.
-      split: "dev", "test" or "all".
-      metadata: the owners' table of speakers; None: ``vox1_meta.csv`` or ``vox2_meta.csv`` if it lies in
-        ``directory``, beside the speakers or in between.
+      directory: the folder of the speakers, or a folder at most three levels above it.
+      split: which speakers.
+      metadata: the owners' table of speakers; None: vox1_meta.csv or vox2_meta.csv in DIRECTORY or below.
 
     Returns:
       Recordings sorted by id.
 
     Raises:
-      UserError: nothing of the corpus is there, or of the other edition; files are where they do not belong; an id is
-        there twice; or the split of a speaker is not known.
+      UserError: the folder holds nothing of this edition, or files of the other one; a file is out of place; an id
+        appears twice; or the split of a speaker is unknown.
     """
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
+    if split not in get_args(Split):
+        raise unknown_name("split", split, get_args(Split))
     directory = existing_folder(directory, edition.download)
     around = outside_of_speakers(directory, _ANY_SPEAKER)
     if around is not None:
@@ -109,8 +109,16 @@ def voxceleb_recordings(
     return sorted(recordings, key=lambda recording: recording.utterance)
 
 
-voxceleb1_recordings = functools.partial(voxceleb_recordings, VOXCELEB1)
-voxceleb2_recordings = functools.partial(voxceleb_recordings, VOXCELEB2)
+def _recordings_of(edition: Edition) -> Callable[..., list[Recording]]:
+    recordings = functools.partial(voxceleb_recordings, edition)
+    text = voxceleb_recordings.__doc__ or ""
+    text = text.replace("VoxCeleb1 or VoxCeleb2", f"VoxCeleb{edition.number}")
+    recordings.__doc__ = text.replace("vox1_meta.csv or vox2_meta.csv", f"vox{edition.number}_meta.csv")
+    return recordings
+
+
+voxceleb1_recordings = _recordings_of(VOXCELEB1)
+voxceleb2_recordings = _recordings_of(VOXCELEB2)
 
 
 def _names(edition: Edition, tree: Path, path: Path) -> tuple[str, str, str]:
@@ -134,7 +142,7 @@ def _names(edition: Edition, tree: Path, path: Path) -> tuple[str, str, str]:
 def _split(edition: Edition, tree: Path, speaker: str, known: Mapping[str, str]) -> str:
     if edition.test_speaker is not None:
         return "test" if edition.test_speaker.fullmatch(speaker) else "dev"
-    if known.get("set") in SPLITS:
+    if known.get("set") in get_args(Split):
         return known["set"]
     for folder in (tree, *list(tree.resolve().parents)[:2]):
         if match := _SPLIT_FOLDER.fullmatch(folder.name):

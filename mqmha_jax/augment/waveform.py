@@ -7,7 +7,6 @@ float features.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.signal
 import soxr
 from jaxtyping import Float, Float32
 
@@ -148,8 +147,10 @@ def reverberate(waveform: Float[np.ndarray, " n"], room_response: Float[np.ndarr
     """
     if not np.any(room_response):
         raise UserError("The room response is empty or all zeros; leave the file out of the list of rooms.")
+    from scipy.signal import fftconvolve  # here and below: SciPy takes a while to load, and most commands do without
+
     direct = int(np.argmax(np.abs(room_response)))
-    wet = scipy.signal.fftconvolve(waveform, room_response)[direct : direct + len(waveform)]
+    wet = fftconvolve(waveform, room_response)[direct : direct + len(waveform)]
     wet_power = _power(wet)
     gain = np.sqrt(_power(waveform) / wet_power) if wet_power > 0 else 0.0
     return (gain * wet).astype(np.float32)
@@ -169,9 +170,11 @@ def telephone_band(
     Returns:
       The speech as it arrives, at the rate and with the length of the input.
     """
+    from scipy.signal import butter, sosfilt
+
     line = soxr.resample(waveform.astype(np.float32), sample_rate_hz, TELEPHONE_RATE_HZ)
     band = (rng.uniform(*TELEPHONE_LOW_HZ), rng.uniform(*TELEPHONE_HIGH_HZ))
-    line = scipy.signal.sosfilt(scipy.signal.butter(4, band, "bandpass", fs=TELEPHONE_RATE_HZ, output="sos"), line)
+    line = sosfilt(butter(4, band, "bandpass", fs=TELEPHONE_RATE_HZ, output="sos"), line)
     if mu_law:
         line = _through_mu_law(line)
     heard = soxr.resample(line.astype(np.float32), TELEPHONE_RATE_HZ, sample_rate_hz)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from data_prep.rooms import make_rooms, room_table
+from data_prep.room_command import room_table
+from data_prep.rooms import make_rooms
 from mqmha_jax.augment import waveform
 from mqmha_jax.augment.mel_power import add_noise, disturbed, reverberate
 from mqmha_jax.augment.room_decay import room_decays

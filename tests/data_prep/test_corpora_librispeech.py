@@ -46,7 +46,7 @@ def test_names_chapters_and_genders(corpus: Path) -> None:
     assert recordings[1].attributes == {"session": "212", "subset": "dev-clean-2", "gender": "f"}
     assert recordings[3].attributes == {"session": "198", "subset": "train-clean-5"}
     assert recordings[1].source == corpus / FILES[1]
-    assert CORPORA["librispeech"](corpus.parent, subsets=["dev-clean-2"]) == recordings[:3]
+    assert CORPORA["librispeech"](corpus.parent, subset=["dev-clean-2"]) == recordings[:3]
 
 
 def test_mistakes_are_named(corpus: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_mistakes_are_named(corpus: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"only a part of the corpus; give the folder around it, {right}"):
             CORPORA["librispeech"](corpus / inside)
     with pytest.raises(UserError, match=r"has no subset 'test-clean'; it has dev-clean-2, train-clean-5\. Get it with"):
-        CORPORA["librispeech"](corpus, subsets=["test-clean"])
+        CORPORA["librispeech"](corpus, subset=["test-clean"])
     with pytest.raises(UserError, match=r"--download NAME, or from https://www\.openslr\.org/12/"):
         CORPORA["librispeech"](tmp_path / "nowhere")
     write_all(corpus, ["dev-clean-2/14/208/stray.flac"])
@@ -174,13 +174,13 @@ def test_a_subset_is_fetched_once_and_joins_the_others(
     target = tmp_path / "target"
     write_all(target / "LibriSpeech", FILES[3:])
     for _ in range(2):
-        recordings = CORPORA["librispeech"](target, download_subsets=["dev-clean-2"])
+        recordings = CORPORA["librispeech"](target, download=["dev-clean-2"])
         assert [recording.utterance for recording in recordings] == [Path(name).stem for name in FILES]
         assert recordings[0].attributes["gender"] == "f"
     assert handler.asked == ["all"]
     assert [path.name for path in target.iterdir()] == ["LibriSpeech"]
     with pytest.raises(UserError, match=r"Unknown subset of LibriSpeech 'dev-clean-3'\. Did you mean 'dev-clean"):
-        CORPORA["librispeech"](target, download_subsets=["dev-clean-3"])
+        CORPORA["librispeech"](target, download=["dev-clean-3"])
 
 
 # ---- archives

@@ -68,7 +68,7 @@ def data_set(tmp_path: Path) -> Path:
 
 
 def test_examples_are_recordings(data_set: Path) -> None:
-    recordings = CORPORA["tfds"](data_set, attributes=["chapter_id", "text"])
+    recordings = CORPORA["tfds"](data_set, attribute=["chapter_id", "text"])
     assert [recording.utterance for recording in recordings] == ["u0", "u1", "u2", "u3"]
     assert [recording.speaker for recording in recordings] == ["ann", "bob", "ann", "bob"]
     assert recordings[2].attributes == {"chapter_id": "12", "text": "ëf"}

@@ -13,7 +13,7 @@ from data_prep import cli
 from data_prep.build_shards import BuildReport, build_shards
 from data_prep.corpora import CORPORA
 from data_prep.corpora.synthetic import synthesise
-from data_prep.corpus_commands import COMMANDS
+from data_prep.corpus_commands import CORPUS_COMMANDS
 from data_prep.manifest import Recording
 from data_prep.ordered_map import ordered_map
 from data_prep.versions import NOISE_SNR_DB, VersionPlan, versions
@@ -347,7 +347,7 @@ def test_folder_command(audio: Path, noise: Path, tmp_path: Path) -> None:
         *("--use-energy", "--versions", "clean,noise", "--noise", noise, "--speeds", "1.0,1.1", "--seed", 5),
     )
     assert "16 utterances of 4 speakers" in output
-    assert "from 4 recordings; 0 could not be used" in output
+    assert "from 4 recordings; 0 rejected" in output
     shards = open_shards(tmp_path / "shards")
     assert shards.spec == FbankSpec(num_mel_bins=40, use_energy=True)
     assert shards.provenance["corpus"] == "folder"
@@ -362,7 +362,7 @@ def test_csv_and_synthetic_commands(audio: Path, tmp_path: Path) -> None:
         *("csv", tmp_path / "list.csv", tmp_path / "shards", "--root", audio, "--num-workers", 0, "--no-progress")
     )
     assert "1 utterances of 1 speakers" in output
-    assert "rejected.jsonl for which and why" in output
+    assert "rejected.jsonl lists them with the reason" in output
     assert open_shards(tmp_path / "shards").attributes["session"].tolist() == ["one"]
 
     options = ("--num-speakers", 1, "--sessions-per-speaker", 1, "--utterances-per-session", 2, "--seconds", 0.5, 0.6)
@@ -375,7 +375,7 @@ def test_help_lists_every_option_with_meaning_and_default(command: str) -> None:
     for option in cli.prepare.commands[command].params:
         assert option.param_type_name == "argument" or option.help
     text = " ".join(run(command, "--help").split())
-    assert "mel bands" in text
+    assert "Mel bands" in text
     assert "[default: 80]" in text
     assert "[default: clean]" in text
 
@@ -411,5 +411,5 @@ def test_mistakes_end_with_a_sentence_and_no_traceback(
 
 
 def test_no_command_takes_the_place_of_another() -> None:
-    for command in COMMANDS:
+    for command in CORPUS_COMMANDS:
         assert cli.prepare.commands[command.name] is command

@@ -173,7 +173,7 @@ def test_a_dry_run_says_what_would_be_made(tmp_path: Path) -> None:
 
 def test_shares_and_coding_by_the_command_line(tmp_path: Path) -> None:
     command = ("synthetic", tmp_path / "out", *VOICES, "--num-workers", 0, "--no-progress", "--shard-megabytes", 0.1)
-    assert "1 of its files are still to be made" in run(*command, "--coding", "uint8", "--shard-range", "0/2")
+    assert "files still to make: 1" in run(*command, "--coding", "uint8", "--shard-range", "0/2")
     with pytest.raises(UserError, match=r"coding: uint8 -> float16"):
         run(*command)
     assert "4 utterances of 2 speakers" in run(*command, "--coding", "uint8", "--shard-range", "1/2")

@@ -1,0 +1,59 @@
+"""The features of a job: those of its options, or those of something that exists (``--like``)."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mqmha_jax.config import FbankSpec
+from mqmha_jax.errors import UserError
+
+
+def choose_features(arguments: dict[str, Any]) -> FbankSpec:
+    """Takes the features' options out of a command's arguments.
+
+    Args:
+      arguments: of the command; ``like`` and the names of FbankSpec's fields are removed.
+
+    Raises:
+      UserError: ``--like`` names nothing with features, or an option contradicts it.
+    """
+    like = arguments.pop("like")
+    given = {field.name: arguments.pop(field.name) for field in dataclasses.fields(FbankSpec)}
+    if like is None:
+        return FbankSpec(**given)
+    spec = read_features(like)
+    context = click.get_current_context()
+    for name, value in given.items():
+        typed = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if typed and value != getattr(spec, name):
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} {value} contradicts --like {like}, which has {getattr(spec, name)}. Drop one.")
+    return spec
+
+
+def read_features(path: Path) -> FbankSpec:
+    """The features of a configuration file, of a run or of shards.
+
+    Args:
+      path: a ``.py`` or ``.json`` configuration, a work directory, or a directory of shards.
+
+    Raises:
+      UserError: the path is none of these, or cannot be read.
+    """
+    from mqmha_jax.config_io import load_config  # here and below: libraries that --help does without
+    from mqmha_jax.data.shard_format import INFO_NAME
+    from mqmha_jax.data.shard_reader import open_shards
+    from mqmha_jax.runs.workdir import CONFIG_NAME, read_config
+
+    if path.is_file():
+        return load_config(path).fbank
+    if (path / INFO_NAME).is_file():
+        return open_shards(path).spec
+    if (path / CONFIG_NAME).is_file():
+        return read_config(path).fbank
+    raise UserError(
+        f"--like {path}: {'neither shards nor a run' if path.is_dir() else 'no such file or folder'}. Give a "
+        "configuration file, the work directory of a run, or a directory of shards."
+    )

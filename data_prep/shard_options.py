@@ -1,0 +1,32 @@
+"""What a job makes of every recording."""
+
+import dataclasses
+
+from data_prep.versions import VersionPlan
+from mqmha_jax.config import FbankSpec
+from mqmha_jax.data.shard_coding import Coding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """What is made of every recording.
+
+    Attributes:
+      spec: the filterbank.
+      plan: versions of every recording, at the rate of ``spec``.
+      coding: how frames are stored.
+      timeout_seconds: a recording that takes longer, all versions together, is rejected.
+    """
+
+    spec: FbankSpec
+    plan: VersionPlan
+    coding: Coding
+    timeout_seconds: float
+
+
+SHARD_MEGABYTES = 512.0
+"""Nine hours of audio as float16 of 80 bins: minutes of work that a kill can cost; 280 files for VoxCeleb2-dev."""
+
+TIMEOUT_SECONDS = 1800.0
+
+MAX_REJECTED = 100

@@ -1,0 +1,119 @@
+"""What both command lines share: help in sections, mistakes as sentences, and hints for misplaced options."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mqmha_jax.errors import UserError
+
+PATH = click.Path(path_type=Path)
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
+
+
+class SectionedCommand(click.Command):
+    """A command whose help explains its arguments and lists its options in sections.
+
+    Args:
+      arguments: meaning of each positional argument, by its name in the help.
+      sections: names of the parameters in each section, by the section's title; the rest follow as "Options".
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        arguments: Mapping[str, str] | None = None,
+        sections: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.arguments = dict(arguments or {})
+        self.sections = {title: tuple(names) for title, names in (sections or {}).items()}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the arguments and the sections of options."""
+        _write_rows(formatter, "Arguments", list(self.arguments.items()))
+        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in (*self.sections, "Options")}
+        section_of = {name: title for title, names in self.sections.items() for name in names}
+        for parameter in self.get_params(ctx):
+            # Of an argument, newer versions of click have a row, too; ours stand above.
+            if isinstance(parameter, click.Option) and (row := parameter.get_help_record(ctx)):
+                rows[section_of.get(parameter.name or "", "Options")].append(row)
+        for title, section in rows.items():
+            _write_rows(formatter, title, section)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses the words; an option of the configuration is answered with the way to write it."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if any(parameter.name == "overrides" for parameter in self.params):
+                _explain_override(error.option_name, given, ctx)
+            raise
+
+
+class SectionedGroup(click.Group):
+    """A group whose help lists its commands in sections.
+
+    Args:
+      sections: names of the commands in each section, by the section's title; the rest follow as "Commands".
+    """
+
+    command_class = SectionedCommand
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sections = {title: tuple(names) for title, names in (sections or {}).items()}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the sections of commands."""
+        names = self.list_commands(ctx)
+        rest = [name for name in names if not any(name in section for section in self.sections.values())]
+        limit = formatter.width - 6 - max(map(len, names))
+        for title, section in {**self.sections, "Commands": rest}.items():
+            commands = {name: self.get_command(ctx, name) for name in section}
+            rows = [(name, command.get_short_help_str(limit)) for name, command in commands.items() if command]
+            _write_rows(formatter, title, rows)
+
+
+class SentenceGroup(SectionedGroup):
+    """Prints a user's mistake as one sentence, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _write_rows(formatter: click.HelpFormatter, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    if rows:
+        with formatter.section(title):
+            formatter.write_dl(rows)
+
+
+def _explain_override(option: str, given: Sequence[str], ctx: click.Context) -> None:
+    """Raises the answer to ``--steps 5``, which is ``train.steps=5``, if the configuration has such an option."""
+    from mqmha_jax.config_io import options  # here: pydantic, which --help does without
+
+    wanted = option.lstrip("-").replace("-", "_")
+    names = [item.name for item in options() if wanted in (item.name, item.name.rpartition(".")[2])]
+    if not names:
+        return
+    value = "VALUE"
+    for place, word in enumerate(given):
+        if word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+        elif word == option and place + 1 < len(given) and not given[place + 1].startswith("-"):
+            value = given[place + 1]
+    written = " or ".join(f"{name}={value}" for name in names)
+    raise click.UsageError(f"No such option: {option}. Write options of the configuration as {written}.", ctx)
+
+
+def paragraph(text: str) -> str:
+    """A docstring's text as one line, without the marks around code."""
+    return " ".join(textwrap.dedent(text).replace("``", "").split())
