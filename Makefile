@@ -1,6 +1,8 @@
-# The two commands of the README, and what developers run. EXTRAS=cuda or EXTRAS=tpu installs an accelerator build of jax.
+# The two commands of the README, and the commands of developers. EXTRAS=cuda or EXTRAS=tpu installs an accelerator
+# build of jax.
 
-PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell $(name) -c "import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))" 2>/dev/null && echo $(name))) python3)
+# The newest supported Python that runs.
+PYTHON ?= $(firstword $(foreach name,python3.14 python3.13 python3.12 python3.11,$(shell $(name) -c "" 2>/dev/null && echo $(name))) python3)
 EXTRAS ?=
 ARGS ?=
 RUN := .venv/bin/python -m
@@ -38,5 +40,5 @@ format: environment
 	$(RUN) ruff format .
 
 requirements:
-	echo "# Compiled from pyproject.toml for Python 3.11 and 3.12; do not edit. To renew: make requirements" > requirements.txt
-	uv pip compile --quiet --universal --python-version 3.11 --extra test --extra dev --no-annotate --no-header --no-emit-index-url pyproject.toml >> requirements.txt
+	echo "# Compiled from pyproject.toml for Python 3.11 to 3.14; do not edit. To renew: make requirements" > requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --extra test --extra dev --extra docs --no-annotate --no-header --no-emit-index-url pyproject.toml >> requirements.txt

@@ -23,13 +23,12 @@ import numpy as np
 import scipy.stats
 from real_speech import eval_csv, eval_lists, prepared_shards
 
-from configs.laptop import CONFIG
 from data_prep.build_shards import build_shards
 from data_prep.corpora import CORPORA
 from data_prep.ordered_map import num_cores
 from data_prep.rooms import make_rooms
 from data_prep.versions import VersionPlan
-from mqmha_jax.config_io import with_overrides
+from mqmha_jax.config_io import load_config
 from mqmha_jax.evaluation.evaluate_run import evaluate_run
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.train.loop import train
@@ -64,14 +63,14 @@ def prepared(speech: Path, work: Path) -> dict[str, list[str]]:
     train_list = speech / "lists" / "train.csv"
     clean = prepared_shards(speech, work / "clean", train_list)
     offline, noise, rooms = work / "offline", work / "noise", work / "rooms.npz"
-    common = {"spec": CONFIG.fbank, "num_workers": num_cores(), "max_rejected": 0}
+    common = {"spec": load_config("laptop").fbank, "num_workers": num_cores(), "max_rejected": 0}
     if not offline.exists():
         plan = VersionPlan(names=("clean", "noise", "reverb"), noise=speech / "noise", room_responses=speech / "rir")
         build_shards(CORPORA["csv"](train_list, speech), offline, plan=plan, provenance={}, **common)
     if not noise.exists():
         build_shards(CORPORA["folder"](speech / "noise"), noise, provenance={}, **common)
     if not rooms.exists():
-        make_rooms(speech / "rir", rooms, spec=CONFIG.fbank)
+        make_rooms(speech / "rir", rooms, spec=load_config("laptop").fbank)
     third = round(1 / 3, 6)
     device = [f"data.train={clean}", f"augment.noise={noise}", f"augment.rooms={rooms}", *NO_MUSIC]
     return {
@@ -91,7 +90,7 @@ def cell(speech: Path, work: Path, arm: str, seed: int, steps: int, options: lis
     """One run and its error rates."""
     length = [f"train.steps={steps}", f"train.seed={seed}", f"train.checkpoint_every={max(1, steps // 4)}"]
     workdir = work / "runs" / f"{arm}-{seed}-{steps}"
-    outcome = train(with_overrides(CONFIG, [*options, *length, "train.keep_checkpoints=1"]), workdir)
+    outcome = train(load_config("laptop", [*options, *length, "train.keep_checkpoints=1"]), workdir)
     if not outcome.finished:
         raise click.Abort
     speeds = [line["utterances_per_second"] for line in read_log(workdir) if "utterances_per_second" in line]

@@ -17,10 +17,9 @@ from jax_operations import operation_seconds
 from train_step_size import LEARNING_RATE, StepSize, random_batch, size_options
 from turns import peak_process_bytes, take_turns
 
-from configs.voxceleb_resnet34_mqmha import CONFIG
 from mqmha_jax import parallel
 from mqmha_jax.config import Config
-from mqmha_jax.config_io import with_overrides
+from mqmha_jax.config_io import load_config
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.train.build import Training, build_training
 
@@ -90,7 +89,7 @@ def step_config(size: StepSize, encoder: str) -> Config:
     ]
     if encoder != "resnet34":
         overrides.append(f"model.encoder={encoder}")
-    return with_overrides(CONFIG, overrides)
+    return load_config("voxceleb_resnet34_mqmha", overrides)
 
 
 def flat_parameters(state: TrainState, classes: int) -> dict[str, np.ndarray]:

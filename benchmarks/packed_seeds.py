@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from record import keep
 
-from configs.laptop import CONFIG
 from mqmha_jax.config import Config
-from mqmha_jax.config_io import with_overrides
+from mqmha_jax.config_io import load_config
 from mqmha_jax.losses import build_loss
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs.state import initial_state
@@ -38,7 +37,7 @@ _WARM_UP = 1
 def main(seeds: int, steps: int, batch_size: int, channels: int) -> None:
     """Measure, print and record."""
     size = [f"data.batch_size={batch_size}", f"model.encoder.channels={channels}", "data.crop_frames=150"]
-    config = with_overrides(CONFIG, size)
+    config = load_config("laptop", size)
     states, step = _experiment(config, seeds)
     batches = [_batch(config, seed) for seed in range(seeds)]
     alone = jax.jit(step, donate_argnums=0)

@@ -20,13 +20,12 @@ import click
 import jax
 import numpy as np
 
-from configs.laptop import CONFIG
 from data_prep.build_shards import build_shards
 from data_prep.corpora import CORPORA
 from data_prep.ordered_map import num_cores
 from data_prep.trials import make_trials, write_trials
 from data_prep.versions import VersionPlan
-from mqmha_jax.config_io import with_overrides
+from mqmha_jax.config_io import load_config
 from mqmha_jax.evaluation.evaluate_run import evaluate_run
 from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
 from mqmha_jax.runs.metrics_log import read_log
@@ -57,7 +56,7 @@ def main(
         dev_shards = prepared_shards(speech, work / "dev", split["dev"], augmented=False)
         options += [f"data.dev={dev_shards}", f"data.dev_trials={split['dev_trials']}"]
     workdir = work / "runs" / name
-    train(with_overrides(CONFIG, options), workdir)
+    train(load_config("laptop", options), workdir)
     steps = [None] if at_minutes is None else [_step_at(workdir, at_minutes), None]
     for step in steps:
         shards = [work / "dev"] if hold_out else [prepared_shards(speech, work / n, eval_csv(speech, n)) for n in lists]
@@ -118,7 +117,7 @@ def prepared_shards(speech: Path, directory: Path, list_path: Path, *, augmented
         build_shards(
             CORPORA["csv"](list_path, speech),
             directory,
-            spec=CONFIG.fbank,
+            spec=load_config("laptop").fbank,
             plan=plan,
             provenance={"list": list_path.name},
             num_workers=num_cores(),

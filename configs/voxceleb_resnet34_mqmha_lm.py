@@ -16,13 +16,13 @@ Hardware: as the first stage; batch 256 of 600 frames. Five epochs, as in WeSpea
 
 import dataclasses
 
-from configs.voxceleb_resnet34_mqmha import CONFIG as BASE
 from mqmha_jax.config import Config, DataConfig, LossConfig, OptimizerConfig, StartConfig, TrainConfig
+from mqmha_jax.config_io import load_config
 
 _STEPS_PER_EPOCH = 1_092_009 // 256
 
 CONFIG: Config = dataclasses.replace(
-    BASE,
+    load_config("voxceleb_resnet34_mqmha"),
     start=StartConfig(run="runs/paper_average"),
     data=DataConfig(
         train="shards/vox2_train", original_speed_only=True, crop_frames=600, batch_size=256, num_workers=8

@@ -1,7 +1,7 @@
-"""Make the project's own Python environment in ``.venv``; standard library only, runs on any machine with Python 3.11+.
+"""Makes the project's own Python environment in ``.venv``; needs only Python 3.11 to 3.14 and its standard library.
 
-Without an accelerator build of jax on the machine, the pinned ``requirements.txt`` is installed. With one, the
-environment sees it and keeps it: everything else is resolved around that jax by the bounds in ``pyproject.toml``.
+Installs the pinned ``requirements.txt``, unless the machine has an accelerator build of jax: the environment then uses
+that one, and pip chooses everything else around it, within the bounds of ``pyproject.toml``.
 """
 
 import argparse
@@ -14,14 +14,14 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SUPPORTED = ((3, 11), (3, 12))
+OLDEST, NEWEST = (3, 11), (3, 14)  # as requires-python in pyproject.toml says
 
 # Distributions that make a jax installation an accelerator build.
 _ACCELERATORS = ("libtpu", "jax-cuda", "jax-rocm", "jax-metal")
 
 
 def accelerator_pins() -> list[str]:
-    """``name==version`` of an accelerator build of jax that this interpreter already has; empty if there is none."""
+    """``name==version`` of each package of this interpreter's accelerator build of jax; empty if it has none."""
     installed = {
         dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in importlib.metadata.distributions()
     }
@@ -35,9 +35,9 @@ def install_arguments(extras: list[str], pins: list[str], constraints: Path) -> 
     """The ``pip install`` calls that fill the environment.
 
     Args:
-      extras: of this project, e.g. ``["cuda"]``.
+      extras: extras of this project, e.g. ``["cuda"]``.
       pins: what ``accelerator_pins`` found.
-      constraints: file to which the pins were written.
+      constraints: the file that holds the pins.
     """
     project = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
     if pins:
@@ -54,15 +54,15 @@ def main() -> None:
     parser.add_argument("--extras", default="", help="comma-separated extras of the project: cuda, tpu")
     parser.add_argument("--directory", type=Path, default=ROOT / ".venv", help="where the environment goes")
     options = parser.parse_args()
-    if sys.version_info[:2] not in SUPPORTED:
-        sys.exit(f"Python 3.11 or 3.12 is needed, this is {sys.version.split()[0]}; try: make PYTHON=python3.12 ...")
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        sys.exit(f"Python 3.11 to 3.14 is needed, this is {sys.version.split()[0]}. Try: make PYTHON=python3.13 ...")
     extras = [name for name in options.extras.split(",") if name]
     pins = [] if extras else accelerator_pins()
     stamp, state = options.directory / "installed", _state(extras, pins)
     if stamp.exists() and stamp.read_text() == state:
         return
     if pins:
-        print(f"Keeping the accelerator build that is here: {', '.join(pins)}")
+        print(f"Keeping this machine's accelerator build: {', '.join(pins)}")
     print(f"Making {options.directory} (once; a few minutes)", flush=True)
     venv.create(options.directory, with_pip=True, clear=True, system_site_packages=bool(pins))
     constraints = options.directory / "constraints.txt"
@@ -73,7 +73,7 @@ def main() -> None:
         done = subprocess.run([python, "-m", "pip", "install", "--quiet", *arguments], env=environment)
         if done.returncode:
             sys.exit(
-                f"pip install {' '.join(arguments)} failed; its message is above. Mend it and run the command again."
+                f"pip install {' '.join(arguments)} failed; its message is above. Fix that and run the command again."
             )
     stamp.write_text(state)
 

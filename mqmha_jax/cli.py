@@ -76,7 +76,7 @@ def _keep_compiled_programs() -> None:
 def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...]) -> None:
     """The whole system in minutes: shards, training, EER, pictures.
 
-    OVERRIDES are section.option=value, e.g. train.steps=400; 'mqmha show configs/demo.py' lists them all.
+    OVERRIDES are section.option=value, e.g. train.steps=400; 'mqmha show demo' lists them all.
     """
     _keep_compiled_programs()
     from mqmha_jax.demo import run_demo

@@ -21,6 +21,7 @@ from mqmha_jax import config as schema
 from mqmha_jax.config import Config, FbankSpec, Part
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.python_file import run_python_file
+from mqmha_jax.ready_configs import find_file
 
 
 class Option(NamedTuple):
@@ -36,15 +37,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a Python or JSON file, with ``section.option=value`` overrides applied.
 
     Args:
-      path: a ``.py`` file that defines ``CONFIG``, or a ``.json`` file as a run writes it.
+      path: a ``.py`` file that defines ``CONFIG``, a ``.json`` file as a run writes it, or the name of a configuration
+        that comes with the project: ``"laptop"``.
       overrides: e.g. ``["train.steps=500", "model.encoder.channels=256"]``; values are JSON, or plain text.
 
     Raises:
       UserError: the file is missing or defines no configuration, or a name or value is not valid.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"No configuration file {path}. Give the path of a Python file such as configs/demo.py.")
+    path = find_file(Path(path), "configuration")
     values = _read_json(path) if path.suffix == ".json" else to_dict(_run_python(path))
     return with_overrides(values, overrides)
 

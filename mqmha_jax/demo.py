@@ -10,14 +10,13 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from configs.demo import CONFIG
 from data_prep.build_shards import build_shards
 from data_prep.corpora import CORPORA
 from data_prep.manifest import Recording
 from data_prep.ordered_map import num_cores
 from data_prep.trials import make_trials, write_trials
 from mqmha_jax.config import Config
-from mqmha_jax.config_io import with_overrides
+from mqmha_jax.config_io import load_config
 from mqmha_jax.data.metadata import shard_metadata
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
@@ -39,7 +38,6 @@ _SESSIONS, _UTTERANCES, _SECONDS = 3, 4, (2.0, 4.0)
 
 # Own audio: so many speakers, at least, are held out for each list, or a tenth of all.
 _HELD_OUT_AT_LEAST, _HELD_OUT_SHARE = 2, 0.1
-_TRAINED_AT_LEAST = CONFIG.loss.top_k + 1  # the penalty needs so many speakers
 
 
 def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequence[str], progress: bool = True) -> None:
@@ -61,7 +59,7 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
     kind = f"speech from {audio}" if audio else "synthetic voices (made by this program; nobody's real voice)"
     data = workdir / "data"
     where = [f"data.train={data / 'train'}", f"data.dev={data / 'dev'}", f"data.dev_trials={data / 'dev.trials'}"]
-    config = with_overrides(CONFIG, [f"train.seed={seed}", *where, *overrides])
+    config = load_config("demo", [f"train.seed={seed}", *where, *overrides])
 
     click.echo(f"1. Shards: {kind}")
     if not (data / "eval.trials").exists():
@@ -93,7 +91,7 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
 
 
 def _prepare(data: Path, config: Config, audio: Path | None, seed: int, progress: bool) -> None:
-    parts = _split(_own_recordings(audio), seed) if audio else _synthetic(seed)
+    parts = _split(_own_recordings(audio), seed, trained=config.loss.top_k + 1) if audio else _synthetic(seed)
     for name, recordings in parts.items():
         if not (data / name).exists():
             build_shards(
@@ -132,11 +130,11 @@ def _own_recordings(audio: Path) -> list[Recording]:
     return CORPORA["folder"](audio) if audio.is_dir() else CORPORA["csv"](audio)
 
 
-def _split(recordings: list[Recording], seed: int) -> dict[str, list[Recording]]:
-    """Hold out speakers for the two lists."""
+def _split(recordings: list[Recording], seed: int, *, trained: int) -> dict[str, list[Recording]]:
+    """Holds out speakers for the two lists and leaves at least ``trained`` to train on, as the penalty needs."""
     speakers = sorted({recording.speaker for recording in recordings})
     held_out = max(_HELD_OUT_AT_LEAST, round(_HELD_OUT_SHARE * len(speakers)))
-    needed = 2 * _HELD_OUT_AT_LEAST + _TRAINED_AT_LEAST
+    needed = 2 * _HELD_OUT_AT_LEAST + trained
     if len(speakers) < needed:
         raise UserError(
             f"The corpus has {len(speakers)} speakers; at least {needed} are needed, because some are "

@@ -1,32 +1,76 @@
-"""A Python file of the user's: a configuration, a study, a loss of their own."""
+"""Runs a Python file of the user's: a configuration, a study, a loss of their own."""
 
+import hashlib
 import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 from mqmha_jax.errors import UserError
 
+# Names of the modules that the latest file imported from its own folder.
+_siblings: set[str] = set()
+
 
 def run_python_file(path: Path, what: str) -> ModuleType:
-    """Runs a file and gives what it defined.
+    """Runs a file and returns the module that it defines.
+
+    The file can import the Python files beside it, as a script can. They are imported anew each time, so that a file
+    in another folder gets its own neighbours, and an edited neighbour takes effect.
 
     Args:
       path: a ``.py`` file.
-      what: what it should be, for messages: ``"configuration"``.
+      what: what the file should be, for messages: ``"configuration"``.
 
     Raises:
       UserError: the file is missing, is not Python, or fails; ``__cause__`` is then its own error.
     """
     if not path.is_file():
-        raise UserError(f"No {what} file {path.absolute()}; give the path of a Python (.py) file from where you are.")
-    spec = importlib.util.spec_from_file_location(f"{what.replace(' ', '_')}_{path.stem}", path)
+        raise UserError(f"No {what} file {path.absolute()}; give the path of a Python (.py) file.")
+    # dataclasses and typing look a class's module up by its name, so every file needs a name of its own.
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name = f"{what.replace(' ', '_')}_{path.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path} is no Python (.py) file, as a {what} has to be.")
+        raise UserError(f"{path} is not a Python (.py) file, as a {what} must be.")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with _imports_from(path.resolve().parent):
+            spec.loader.exec_module(module)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # it is the user's program
-        raise UserError(f"{path} can not be read as a {what}: {type(error).__name__}: {error}.") from error
+        raise UserError(f"{path} cannot be read as a {what}: {type(error).__name__}: {error}.") from error
     return module
+
+
+@contextmanager
+def _imports_from(folder: Path) -> Iterator[None]:
+    """Makes the files in ``folder`` importable, and forgets the neighbours of the file before."""
+    for name in _siblings & sys.modules.keys():
+        del sys.modules[name]
+    _siblings.clear()
+    if folder in {Path(entry).resolve() for entry in sys.path}:
+        yield  # its files are importable as it is, and belong to the whole program
+        return
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()  # the folder may have changed a moment ago
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        roots = {name.partition(".")[0] for name in sys.modules.keys() - before} - before
+        own = {root for root in roots if _lies_in(folder, sys.modules.get(root))}
+        _siblings.update(name for name in sys.modules if name.partition(".")[0] in own)
+
+
+def _lies_in(folder: Path, module: ModuleType | None) -> bool:
+    spec = module.__spec__ if module else None
+    if spec is None:
+        return False
+    places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.has_location and spec.origin else ())]
+    return bool(places) and Path(places[0]).resolve().parent == folder

@@ -12,7 +12,7 @@ from mqmha_jax.losses import build_loss
 from mqmha_jax.models.speaker_net import build_speaker_net
 from tests.support.paths import ROOT
 
-CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.py") if not path.stem.startswith("_"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -93,9 +93,25 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, name: str, t
         load_config(tmp_path / name)
 
 
-def test_a_missing_file_is_named() -> None:
-    with pytest.raises(UserError, match=r"No configuration file nowhere\.py"):
+def test_a_missing_file_is_named_with_the_names_that_are_known() -> None:
+    with pytest.raises(UserError, match=r"No configuration file nowhere\.py\. .* come with mqmha_jax: demo, laptop, "):
         load_config("nowhere.py")
+    with pytest.raises(UserError, match=r"No configuration file elsewhere/laptop\.py"):
+        load_config("elsewhere/laptop.py")
+    with pytest.raises(UserError, match=r"Unknown configuration 'labtop'\. Did you mean 'laptop'\?"):
+        load_config("labtop")
+
+
+def test_a_ready_configuration_is_known_by_name_unless_a_file_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "laptop").mkdir()  # a folder of that name is no configuration
+    by_name = load_config("laptop", ["train.steps=3"])
+    assert by_name == load_config(ROOT / "configs" / "laptop.py", ["train.steps=3"])
+    assert by_name == load_config("configs/laptop.py", ["train.steps=3"]), "as commands in the documentation say"
+    (tmp_path / "laptop.py").write_text("from mqmha_jax.config import Config\nCONFIG = Config()\n")
+    assert load_config("laptop.py") == Config()
 
 
 def test_differences_name_the_fields_and_nothing_else() -> None:

@@ -96,5 +96,5 @@ def test_a_list_of_own_audio_is_read_like_a_folder(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,speaker\n" + "".join(lines))
     from_list, from_folder = demo._own_recordings(tmp_path / "list.csv"), demo._own_recordings(audio)
     assert [r.speaker for r in from_list] == [r.speaker for r in from_folder]
-    parts = demo._split(from_list, seed=0)
+    parts = demo._split(from_list, seed=0, trained=6)
     assert {name: len({r.speaker for r in part}) for name, part in parts.items()} == {"train": 6, "dev": 2, "eval": 2}

@@ -9,7 +9,7 @@ from tests.support.paths import ROOT
 # From the bottom to the top; rooms of one line do not import each other.
 FLOORS = (
     ("types", "errors", "config", "compilation_cache"),
-    ("atomic", "python_file", "parallel"),
+    ("atomic", "python_file", "ready_configs", "parallel"),
     ("json_file", "npz_file"),
     ("config_io", "processes"),
     ("command_line",),

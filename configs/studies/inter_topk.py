@@ -9,7 +9,8 @@ and a grid of top_k and m' would have one run in each place.
     mqmha study configs/studies/inter_topk.py --scale small --workdir runs/inter_topk --data shards --data lists
 """
 
-from configs.studies.scales import full, small
+from _scales import full, small
+
 from mqmha_jax.study import Factor
 
 QUESTION = "Does the penalty on the nearest other speakers lower error rates, and does it do so for either margin?"

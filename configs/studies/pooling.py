@@ -10,7 +10,8 @@ they would cost seeds, which decide how small a difference can be shown.
     mqmha study configs/studies/pooling.py --scale small --workdir runs/pooling --data shards --data lists
 """
 
-from configs.studies.scales import full, small
+from _scales import full, small
+
 from mqmha_jax.study import Control, Factor
 
 QUESTION = (

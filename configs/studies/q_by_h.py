@@ -8,7 +8,8 @@ grid, two seeds; Q = 4 with one head and the control are left to the full scale.
     mqmha study configs/studies/q_by_h.py --scale small --workdir runs/q_by_h --data shards --data lists
 """
 
-from configs.studies.scales import full, small
+from _scales import full, small
+
 from mqmha_jax.study import Control, Factor
 
 QUESTION = "Do more queries or more heads lower error rates?"

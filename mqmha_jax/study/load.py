@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.python_file import run_python_file
+from mqmha_jax.ready_configs import find_file
 from mqmha_jax.study.spec import Study
 
 
@@ -12,13 +13,14 @@ def load_study(path: Path, scale: str | None = None) -> Study:
     """The study in a file.
 
     Args:
-      path: a Python file that defines ``STUDY = Study(...)`` or ``STUDY = {"small": Study(...), "full": ...}``.
+      path: a Python file that defines ``STUDY = Study(...)`` or ``STUDY = {"small": Study(...), "full": ...}``, or the
+        name of a study that comes with the project: ``pooling``.
       scale: which of several.
 
     Raises:
       UserError: the file is missing or defines no study, the scale is missing or unknown, or the study is not valid.
     """
-    found = _run(path)
+    found = _run(find_file(path, "study"))
     if isinstance(found, Study):
         if scale is not None:
             raise UserError(f"{path} has one scale only; leave out --scale {scale}.")

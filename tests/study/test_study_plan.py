@@ -14,9 +14,7 @@ from mqmha_jax.study.sizes import ALIKE, network_parameters, size_matched
 from tests.support.paths import ROOT
 from tests.support.tiny import tiny_config, tiny_corpus
 
-SHIPPED = sorted(
-    path for path in (ROOT / "configs" / "studies").glob("*.py") if path.stem not in ("__init__", "scales")
-)
+SHIPPED = sorted(path for path in (ROOT / "configs" / "studies").glob("*.py") if not path.stem.startswith("_"))
 RUNS_ON_A_LAPTOP, MINUTES_ON_A_LAPTOP = 40, 4  # all shipped studies together; each run
 
 
@@ -142,9 +140,9 @@ def test_lists_that_share_speakers_need_one_that_decides(tmp_path: Path) -> None
         ("STUDY = {}", r"must define STUDY = Study\(\.\.\.\)"),
         (
             "from mqmha_jax.study import Study\nSTUDY = Study(question='?')",
-            "can not be read as a study: Type.*Error: missing .*'base'",
+            "cannot be read as a study: Type.*Error: missing .*'base'",
         ),
-        ("STUDY = (", "can not be read as a study: SyntaxError"),
+        ("STUDY = (", "cannot be read as a study: SyntaxError"),
         ("from mqmha_jax.study import Factor\nSTUDY = Factor('k', {})", "study.py: Factor 'k' has no level"),
     ],
 )

@@ -6,12 +6,14 @@
 Kept: 0.002.
 """
 
-from configs.studies.scales import SMALL
+from pathlib import Path
+
 from mqmha_jax.study import Budget, Factor, Study, TrialList
+from mqmha_jax.study.load import load_study
 
 STUDY = Study(
     question="Which learning rate suits runs of this length, with the plainest and with the fullest system?",
-    base=SMALL,
+    base=load_study(Path("inter_topk"), "small").base,
     factors=(
         Factor("system", {"plain": ["model.pooling=tstp", "loss.top_k=0", "loss.penalty=0"], "full": []}),
         Factor("rate", {f"{r:g}": [f"optimizer.learning_rate={r}"] for r in (0.001, 0.002, 0.004)}),

@@ -8,13 +8,11 @@ rate was chosen on held-out training speakers (docs/studies/settings).
 
 from typing import Any
 
-from configs.laptop import CONFIG as LAPTOP
-from configs.voxceleb_resnet34_mqmha import CONFIG as VOXCELEB
-from mqmha_jax.config_io import with_overrides
+from mqmha_jax.config_io import load_config
 from mqmha_jax.study import Budget, Study, TrialList
 
-SMALL = with_overrides(
-    LAPTOP,
+SMALL = load_config(
+    "laptop",
     [
         "data.batch_size=64",
         "data.crop_frames=150",
@@ -24,7 +22,9 @@ SMALL = with_overrides(
         "train.keep_checkpoints=1",
     ],
 )
-FULL = with_overrides(VOXCELEB, ["train.steps=32000", "train.keep_checkpoints=2", "loss.diagnostics=true"])
+FULL = load_config(
+    "voxceleb_resnet34_mqmha", ["train.steps=32000", "train.keep_checkpoints=2", "loss.diagnostics=true"]
+)
 
 SMALL_LISTS = (
     TrialList("trials_libri10.txt", shards="libri10"),
