@@ -17,7 +17,7 @@ import numpy as np
 from record import keep
 
 from mqmha_jax.config import Config
-from mqmha_jax.config_io import load_config
+from mqmha_jax.config_io import load_config, with_overrides
 from mqmha_jax.losses import build_loss
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs.state import initial_state
