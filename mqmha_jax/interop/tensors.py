@@ -23,7 +23,7 @@ class Tensors:
           title: of the family, for messages.
         """
         self._tensors = dict(tensors)
-        self._title = title
+        self.title = title
 
     @property
     def names(self) -> list[str]:
@@ -40,7 +40,7 @@ class Tensors:
           UserError: there is none of this name.
         """
         if name not in self._tensors:
-            raise UserError(f"The checkpoint is no {self._title} that we know, or not complete: it lacks {name!r}.")
+            raise UserError(f"The checkpoint is no {self.title} that we know, or not complete: it lacks {name!r}.")
         return self._tensors[name]
 
     def shape(self, name: str, *, rank: int) -> tuple[int, ...]:
@@ -51,7 +51,7 @@ class Tensors:
         """
         shape = self.look(name).shape
         if len(shape) != rank:
-            raise UserError(f"The tensor {name!r} has the shape {shape}; in a {self._title} it has {rank} axes.")
+            raise UserError(f"The tensor {name!r} has the shape {shape}; in a {self.title} it has {rank} axes.")
         return shape
 
     def take(self, name: str) -> np.ndarray:
@@ -67,6 +67,24 @@ class Tensors:
     def count(self, pattern: str) -> int:
         """How many different numbers stand in place of the group of ``pattern``, matched at the start of names."""
         return len({match[1] for name in self._tensors if (match := re.match(pattern, name))})
+
+
+def require_features(tensors: Tensors, found: int, num_features: int) -> None:
+    """Checks the number of features per frame against what the first layer takes.
+
+    Args:
+      tensors: of the network.
+      found: inputs of the first layer.
+      num_features: what is configured.
+
+    Raises:
+      UserError: they differ.
+    """
+    if found != num_features:
+        raise UserError(
+            f"The first layer of this {tensors.title} takes {found} features per frame, not {num_features}; import it "
+            f"with --num-mel-bins {found}."
+        )
 
 
 class Source(NamedTuple):

@@ -4,9 +4,11 @@ A file defines ``FAMILY``, a :class:`mqmha_jax.interop.family.Family`. Its test 
 ``tests/interop/test_import_model.py``.
 """
 
-from mqmha_jax.interop.families import wespeaker_resnet
+from mqmha_jax.interop.families import wespeaker_ecapa, wespeaker_resnet, wespeaker_xvector
 from mqmha_jax.interop.family import Family
 
 FAMILIES: dict[str, Family] = {
     "wespeaker_resnet": wespeaker_resnet.FAMILY,
+    "wespeaker_ecapa": wespeaker_ecapa.FAMILY,
+    "wespeaker_xvector": wespeaker_xvector.FAMILY,
 }

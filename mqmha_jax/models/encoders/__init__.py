@@ -22,6 +22,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet221": partial(ResNet, stage_sizes=(6, 16, 48, 3), block="bottleneck"),
     "resnet293": partial(ResNet, stage_sizes=(10, 20, 64, 3), block="bottleneck"),
     "tdnn": TDNN,
+    "xvector": partial(TDNN, edges="dropped", affine_norm=False),
     "ecapa512": EcapaTdnn,
     "ecapa1024": partial(EcapaTdnn, channels=1024),
 }

@@ -65,7 +65,7 @@ class _SERes2Block(nn.Module):
 class EcapaTdnn(nn.Module):
     """ECAPA's frame layers; with the pooling ``ccasp`` and ``model.normalize_pooled`` the network of the paper.
 
-    The input of a block is the sum of the outputs of all layers before it; the outputs of all blocks meet in the last
+    The outputs of all blocks meet in the last
     layer. What lies outside the mask counts as zero, so padding is exact.
 
     Attributes:
@@ -74,6 +74,8 @@ class EcapaTdnn(nn.Module):
       dilations: of the blocks, one each.
       scale: parts of Res2Net's hierarchy; must divide the channels.
       bottleneck: of the squeeze and excitation.
+      summed_inputs: a block sees the sum of all outputs before it, as in the paper; False: the last one alone, as in
+        WeSpeaker.
       compute: types, normalisation groups, rematerialisation by block.
     """
 
@@ -82,6 +84,7 @@ class EcapaTdnn(nn.Module):
     dilations: tuple[PositiveInt, ...] = (2, 3, 4)
     scale: PositiveInt = 8
     bottleneck: PositiveInt = 128
+    summed_inputs: bool = True
     compute: Compute = Compute()
 
     @nn.compact
@@ -113,6 +116,6 @@ class EcapaTdnn(nn.Module):
         for i, dilation in enumerate(self.dilations, start=2):
             block = block_class(dilation, self.scale, self.bottleneck, self.compute, name=f"layer{i}")
             outputs.append(block(total, mask, train))
-            total = total + outputs[-1]
+            total = total + outputs[-1] if self.summed_inputs else outputs[-1]
         joined = nn.Dense(self.final_channels, dtype=self.compute.dtype, name="join")(jnp.concatenate(outputs, axis=-1))
         return nn.relu(joined).astype(jnp.promote_types(self.compute.dtype, jnp.float32)), mask

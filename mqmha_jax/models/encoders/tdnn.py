@@ -1,5 +1,7 @@
 """The frame layers of the x-vector: a time-delay network, small and quick enough for plain CPUs."""
 
+from typing import Literal
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -15,7 +17,8 @@ class TDNN(nn.Module):
     """Time-delay layers: affine over neighbouring frames, ReLU, batch normalisation (Snyder et al., X-vectors, 2018).
 
     What lies outside the utterance, or outside the mask, counts as zero, the mean of a normalised activation. So a
-    layer without a stride keeps the length, padding is exact, and one frame is long enough.
+    layer without a stride keeps the length, padding is exact, and one frame is long enough. The x-vector drops frames
+    near the edges instead.
 
     Attributes:
       channels: width of all layers but the last.
@@ -23,6 +26,9 @@ class TDNN(nn.Module):
       kernel_sizes: frames that each layer looks at; odd.
       dilations: distance between these frames.
       strides: each layer keeps one frame of so many (a 2 in the first layer halves the cost of the others); empty: all.
+      edges: ``"dropped"``: frames whose context reaches beyond the utterance are no frames of the result, unless the
+        utterance is too short to have any others; ``"zeros"``: they see zeros there.
+      affine_norm: the normalisations have a scale and a bias.
       compute: types, normalisation groups, rematerialisation by layer.
     """
 
@@ -31,6 +37,8 @@ class TDNN(nn.Module):
     kernel_sizes: tuple[PositiveInt, ...] = (5, 3, 3, 1, 1)
     dilations: tuple[PositiveInt, ...] = (1, 2, 3, 1, 1)
     strides: tuple[PositiveInt, ...] = ()
+    edges: Literal["zeros", "dropped"] = "zeros"
+    affine_norm: bool = True
     compute: Compute = Compute()
 
     @nn.compact
@@ -62,6 +70,8 @@ class TDNN(nn.Module):
                 dilation,
                 stride,
                 self.compute,
+                self.edges,
+                self.affine_norm,
                 name=f"layer{i}",
             )
             x, mask = layer(x, mask, train)

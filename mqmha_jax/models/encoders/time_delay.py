@@ -1,5 +1,8 @@
 """The layer that time-delay networks are made of."""
 
+from typing import Literal
+
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jaxtyping import Bool, Float
@@ -8,13 +11,26 @@ from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_positions
 
 
 class TimeDelayLayer(nn.Module):
-    """Affine over frames at a distance, ReLU, batch normalisation."""
+    """Affine over frames at a distance, ReLU, batch normalisation.
+
+    Attributes:
+      channels: width of the result.
+      kernel_size: frames that a frame of the result looks at.
+      dilation: distance between them.
+      stride: the layer keeps one frame of so many.
+      compute: types and normalisation groups.
+      edges: what happens where these frames lie outside the utterance: they are zeros, or the frame of the result is
+        dropped from the mask.
+      affine_norm: the normalisation has a scale and a bias.
+    """
 
     channels: int
     kernel_size: int
     dilation: int
     stride: int
     compute: Compute
+    edges: Literal["zeros", "dropped"] = "zeros"
+    affine_norm: bool = True
 
     @nn.compact
     def __call__(
@@ -31,6 +47,16 @@ class TimeDelayLayer(nn.Module):
             dtype=self.compute.dtype,
             name="affine",
         )(mask_positions(x, mask))
+        if self.edges == "dropped":
+            mask = _without_edges(mask, reach)
         mask = mask[:, :: self.stride]
-        norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
+        groups, dtype = self.compute.batch_norm_groups, self.compute.dtype
+        norm = MaskedBatchNorm(affine=self.affine_norm, groups=groups, dtype=dtype, name="norm")
         return norm(nn.relu(x), mask, train=train), mask
+
+
+def _without_edges(mask: Bool[Array, "B T"], reach: int) -> Bool[Array, "B T"]:
+    """Frames with ``reach`` real frames on both sides; all frames of an utterance that is too short to have any."""
+    first_and_last = jnp.pad(mask, ((0, 0), (reach, reach)))
+    inner = mask & first_and_last[:, : mask.shape[1]] & first_and_last[:, 2 * reach :]
+    return jnp.where(inner.any(axis=1, keepdims=True), inner, mask)
