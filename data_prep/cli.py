@@ -52,7 +52,10 @@ class _Preparation(SectionedGroup):
 )
 @click.version_option(mqmha_jax.__version__)
 def prepare() -> None:
-    """Turn audio into shards of fbank features; inspect and verify shards."""
+    """Turn audio into shards; inspect and verify shards.
+
+    Shards are files of fbank features, which training and evaluation read.
+    """
 
 
 for _command in (

@@ -64,19 +64,23 @@ def _keep_compiled_programs() -> None:
     use_compilation_cache()
 
 
-@main.command()
-@click.option("--workdir", type=PATH, default=Path("runs/demo"), help="Where data, checkpoints and results go.")
+_OVERRIDES = "Options of the configuration, section.option=value, such as train.steps=400."
+
+
+@main.command(arguments={"OVERRIDES": f"{_OVERRIDES} 'mqmha show demo' lists them."})
+@click.option("--workdir", type=PATH, default=Path("runs/demo"), help="Directory for data, checkpoints and results.")
 @click.option(
     "--audio",
     type=PATH,
-    help="Your own speech instead of synthetic voices: a folder speaker/**/* or a CSV path,speaker.",
+    show_default="synthetic voices",
+    help="Your own speech: a folder with one folder per speaker, or a CSV list with columns path and speaker.",
 )
 @click.option("--seed", type=int, default=0, help="Seed of the voices, the split and the training.")
 @click.argument("overrides", nargs=-1)
 def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...]) -> None:
-    """The whole system in minutes: shards, training, EER, pictures.
+    """Prepare data, train and evaluate, all in minutes.
 
-    OVERRIDES are section.option=value, e.g. train.steps=400; 'mqmha show demo' lists them all.
+    The same command resumes an interrupted demo.
     """
     _keep_compiled_programs()
     from mqmha_jax.demo import run_demo
@@ -84,19 +88,24 @@ def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...
     run_demo(workdir, audio=audio, seed=seed, overrides=overrides)
 
 
-@main.command()
+@main.command(
+    arguments={
+        "CONFIG": "Configuration: a Python file, or the JSON file of a run.",
+        "OVERRIDES": f"{_OVERRIDES} 'mqmha show CONFIG' lists them.",
+    }
+)
 @click.argument("config", type=PATH)
 @click.option("--workdir", type=PATH, required=True, help="Directory of the run; an existing run in it is resumed.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
-@click.option("--multi-process", is_flag=True, help="This is one of many processes; see launch/README.md.")
-@click.option("--deterministic", is_flag=True, help="The same bits from the same run on GPUs as well, more slowly.")
+@click.option("--quiet", is_flag=True, help="Show no progress bar.")
+@click.option("--multi-process", is_flag=True, help="Join the other processes of the job; see launch/README.md.")
+@click.option("--deterministic", is_flag=True, help="Repeat a run bit for bit on GPUs too; slower.")
 @click.argument("overrides", nargs=-1)
 def train(
     config: Path, workdir: Path, quiet: bool, multi_process: bool, deterministic: bool, overrides: tuple[str, ...]
 ) -> None:
-    """Train CONFIG (a Python or JSON file), or go on where an earlier call stopped.
+    """Train a configuration, or resume its run.
 
-    OVERRIDES are section.option=value, e.g. data.train=shards/train; 'mqmha show CONFIG' lists them all.
+    A run that was stopped or killed resumes bit for bit with the same command.
     """
     if deterministic:  # read when jax starts; nothing to do on CPU and TPU
         flags = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
@@ -116,28 +125,34 @@ def train(
     if result.finished:
         click.echo(f"Trained {result.step} steps; waited for data {result.data_wait:.1%} of the time.")
     else:
-        click.echo(f"Stopped after step {result.step}; the same command goes on from there.")
+        click.echo(f"Stopped after step {result.step}; run the same command again to resume.")
         sys.exit(128 + 15)
 
 
-@main.command()
+@main.command(arguments={"WORKDIR": "Work directory of the run."})
 @click.argument("workdir", type=PATH)
-@click.option("--last", type=click.IntRange(1), default=10, help="How many of the latest checkpoints.")
-@click.option("--output", type=PATH, required=True, help="New work directory for the result.")
+@click.option("--last", type=click.IntRange(1), default=10, help="Number of checkpoints, the latest ones.")
+@click.option("--output", type=PATH, required=True, help="New work directory for the average.")
 def average(workdir: Path, last: int, output: Path) -> None:
-    """Average the last checkpoints of the run in WORKDIR into one network, to evaluate or to start from."""
+    """Average the last checkpoints of a run into one network.
+
+    The new work directory can be evaluated, and training can start from it.
+    """
     from mqmha_jax.runs.average import average_checkpoints
 
     steps = average_checkpoints(workdir, last, output)
     click.echo(f"The average of the checkpoints of steps {', '.join(map(str, steps))} is in {output}")
 
 
-@main.command()
+@main.command(arguments={"WORKDIR": "Work directory of the run.", "AUDIO": "Audio files."})
 @click.argument("workdir", type=PATH)
 @click.argument("audio", type=PATH, nargs=-1, required=True)
-@click.option("--output", type=PATH, default=Path("embeddings.npz"), help="npz with ids [N] and vectors [N, E].")
+@click.option("--output", type=PATH, default=Path("embeddings.npz"), help="File with ids [N] and vectors [N, E].")
 def embed(workdir: Path, audio: tuple[Path, ...], output: Path) -> None:
-    """Embed AUDIO files with the network in WORKDIR; files that cannot be used are named and left out."""
+    """Embed audio files with the network of a run.
+
+    Files that cannot be used are named and left out; the command then exits with status 1.
+    """
     _keep_compiled_programs()
     import numpy as np
 
@@ -152,29 +167,38 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path) -> None:
         sys.exit(1)
 
 
-@main.command()
+@main.command(
+    arguments={
+        "WORKDIR": "Work directory of the run, evaluated before.",
+        "FIRST": "Audio file.",
+        "SECOND": "Audio file.",
+    }
+)
 @click.argument("workdir", type=PATH)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
 @click.option("--prior", type=float, default=0.5, help="Probability of the same speaker before listening.")
-@click.option("--confidence", type=float, default=0.9, help="Below this probability of the answer it is unsure.")
+@click.option("--confidence", type=float, default=0.9, help="Answer 'unsure' below this probability of the answer.")
 def verify(workdir: Path, first: Path, second: Path, prior: float, confidence: float) -> None:
-    """Do two recordings have the same speaker? Uses the network in WORKDIR and what its evaluation found."""
+    """Decide whether two recordings have the same speaker.
+
+    Uses the network of the run, and the threshold and calibration that 'mqmha evaluate' found for it.
+    """
     _keep_compiled_programs()
     from mqmha_jax.inference import SpeakerEncoder
 
     click.echo(SpeakerEncoder.load(workdir).verify(first, second, prior=prior, confidence=confidence).sentence(workdir))
 
 
-@main.command()
+@main.command(arguments={"CONFIG": "Configuration: a Python or JSON file.", "OVERRIDES": _OVERRIDES})
 @click.argument("config", type=PATH)
 @click.option(
     "--topology", required=True, help="TPU slice: v5e-256, v6e-8 (chips), v4-32, v5p-128 (TensorCores) or v5e:16x16."
 )
-@click.option("--speakers", type=int, help="Classes of the head.  [default: speakers of data.train, if it exists]")
-@click.option("--utterances", type=int, help="Of the corpus, to count epochs.  [default: those of data.train]")
+@click.option("--speakers", type=int, show_default="speakers of data.train", help="Number of speakers (classes).")
+@click.option("--utterances", type=int, show_default="those of data.train", help="Utterances, to count epochs.")
 @click.option("--one-chip", is_flag=True, help="Compile for a single chip too, to compare.")
-@click.option("--json", "output", type=PATH, help="Write the plan here as well.")
+@click.option("--json", "output", type=PATH, metavar="FILE", help="Also write the plan to a JSON file.")
 @click.argument("overrides", nargs=-1)
 def plan(
     config: Path,
@@ -185,9 +209,9 @@ def plan(
     output: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Does CONFIG fit on a TPU slice, and how fast is it? Needs no TPU, only its compiler (the extra 'plan').
+    """Predict memory and speed on a TPU slice, without a TPU.
 
-    Exits with 1 where it does not fit. OVERRIDES are section.option=value.
+    Needs the TPU compiler (the extra 'plan'). Exits with status 1 if the configuration does not fit.
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing runs; a TPU or GPU of this machine stays free
     import json
@@ -214,19 +238,22 @@ def plan(
     sys.exit(0 if result.fits else 1)
 
 
-@main.command()
+@main.command(arguments={"CONFIG": "Configuration: a Python or JSON file.", "OVERRIDES": _OVERRIDES})
 @click.argument("config", type=PATH)
-@click.option("--speakers", type=int, help="Classes of the head.  [default: speakers of data.train, if it exists]")
+@click.option("--speakers", type=int, show_default="speakers of data.train", help="Number of speakers (classes).")
 @click.argument("overrides", nargs=-1)
 def show(config: Path, speakers: int | None, overrides: tuple[str, ...]) -> None:
-    """What CONFIG resolves to: every option, the parameters, the shapes on the way, FLOPs."""
+    """Show every option, parameter and shape of a configuration.
+
+    Also counts the floating-point operations. Nothing is trained.
+    """
     from mqmha_jax.config_io import load_config
     from mqmha_jax.show import describe
 
     click.echo(describe(load_config(config, overrides), speakers))
 
 
-prep = _LazyPreparation("prep", help="Turn audio into shards of fbank features; inspect and verify shards.")
+prep = _LazyPreparation("prep", help="Turn audio into shards; inspect and verify shards.")
 
 for command in (
     prep,

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import click
 
-_PATH = click.Path(path_type=Path)
+from mqmha_jax.command_line import PATH as _PATH
+from mqmha_jax.command_line import SectionedCommand
+
 _COST = click.FloatRange(min=0, min_open=True)
 
 
@@ -26,25 +28,25 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
             "--backend",
             "fitted_on",
             type=_PATH,
-            help="Shards to fit --whiten, --lda, --plda on, such as those of the training; with --embeddings: a file.",
+            help="Shards to fit --whiten, --lda and --plda on, such as the training shards; with --embeddings, a file.",
         ),
         click.option(
-            "--whiten", type=click.Choice(["zca", "pca", "none"]), default="none", help="Back-end: whitening."
+            "--whiten", type=click.Choice(["zca", "pca", "none"]), default="none", help="Whiten the embeddings."
         ),
-        click.option("--lda", type=click.IntRange(1), help="Back-end: size to which LDA reduces the embeddings."),
-        click.option("--plda", is_flag=True, help="Back-end: score by PLDA as well."),
+        click.option("--lda", type=click.IntRange(1), help="Reduce the embeddings to this size by LDA."),
+        click.option("--plda", is_flag=True, help="Also score by PLDA."),
         click.option(
             "--backend-utterances",
             "per_speaker",
             type=click.IntRange(2),
             default=20,
-            help="At most so many utterances of each speaker, evenly spaced, are fitted on.",
+            help="Maximum number of utterances per speaker to fit on, evenly spaced.",
         ),
         click.option(
             "--shrinkage",
             type=click.FloatRange(0, 1),
             default=0.0,
-            help="Move the covariances of whitening and LDA so far towards the identity; for few utterances.",
+            help="Move the covariances of whitening and LDA this far towards the identity; for few utterances.",
         ),
     ]
     for option in reversed(options):
@@ -52,64 +54,83 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command()
+@click.command(
+    cls=SectionedCommand,
+    arguments={"WORKDIR": "Work directory of the run; leave it out with --embeddings or --scores."},
+    sections={
+        "Data": ("data", "lists", "embeddings", "scores", "llr", "metadata", "step", "strict"),
+        "Scoring": ("cohort", "top_n", "no_mean", "enrol_map", "average"),
+        "Calibration": ("calibrate", "calibrate_data", "quality"),
+        "Back-end": ("fitted_on", "whiten", "lda", "plda", "per_speaker", "shrinkage"),
+        "Measures": ("p_target", "costs", "replicates", "seed"),
+        "Output": ("output",),
+    },
+)
 @click.argument("workdir", type=_PATH, required=False)
 @click.option(
     "--data",
     type=_PATH,
     multiple=True,
-    help="Shards with the utterances of the lists; may be repeated.  [default: the run's dev shards]",
+    show_default="the run's dev shards",
+    help="Shards with the utterances of the lists; may be repeated.",
 )
 @click.option(
-    "--trials", "lists", type=_PATH, multiple=True, help="Trial list; may be repeated.  [default: the run's dev list]"
+    "--trials",
+    "lists",
+    type=_PATH,
+    multiple=True,
+    show_default="the run's dev list",
+    help="Trial list; may be repeated.",
 )
 @click.option(
     "--embeddings",
     type=_PATH,
     multiple=True,
-    help="Instead of WORKDIR: embeddings from an .npz of 'mqmha embed', a Kaldi .ark or .scp, or a folder of .npy.",
+    help="Embeddings to score: an .npz of 'mqmha embed', a Kaldi .ark or .scp, or a folder of .npy files.",
 )
 @click.option(
     "--scores",
     type=_PATH,
     multiple=True,
-    help="File of scores, 'enrol test score' or 'score' a line, as a further system; may be repeated.",
+    help="Scores of a further system, a line 'enrol test score' or 'score' per trial; may be repeated.",
 )
-@click.option("--llr", is_flag=True, help="The files of scores hold natural-log likelihood ratios.")
-@click.option("--metadata", type=_PATH, help="CSV with columns utterance, speaker and others, or utt2spk.")
+@click.option("--llr", is_flag=True, help="The scores are log likelihood ratios (natural logarithm).")
+@click.option("--metadata", type=_PATH, help="CSV with the columns utterance, speaker and others, or utt2spk.")
 @click.option(
     "--as-norm",
     "cohort",
     type=_PATH,
-    help="Shards for adaptive score normalisation, e.g. those of the training; with --embeddings, such a file.",
+    help="Cohort for AS-norm: shards, such as the training shards; with --embeddings, a file.",
 )
-@click.option("--top-n", type=int, default=300, help="Cohort members that normalise a score, the nearest ones.")
-@click.option("--calibrate", type=_PATH, help="Trial list to calibrate on, of speakers that are in no other list.")
-@click.option("--calibrate-data", type=_PATH, help="Shards (or embeddings) of its utterances, if not among the others.")
-@click.option("--quality", is_flag=True, help="Calibrate on durations, norms and cohort scores as well (QMF).")
-@click.option("--enrol-map", type=_PATH, help="File 'model utterance ...': what the enrolment sides of the lists name.")
+@click.option("--top-n", type=int, default=300, help="Number of nearest cohort members that normalise a score.")
+@click.option("--calibrate", type=_PATH, help="Trial list to calibrate on; its speakers must be in no other list.")
+@click.option(
+    "--calibrate-data", type=_PATH, help="Shards (or embeddings) with its utterances, unless --data has them."
+)
+@click.option("--quality", is_flag=True, help="Also calibrate on durations, norms and cohort scores (QMF).")
+@click.option("--enrol-map", type=_PATH, help="File with lines 'model utterance ...', for lists that enrol models.")
 @click.option(
     "--average",
     type=click.Choice(["embeddings", "scores"]),
     default="embeddings",
-    help="What is averaged over the utterances of a model.",
+    help="What to average over the utterances of a model.",
 )
 @_backend_options
-@click.option("--no-mean", is_flag=True, help="Do not subtract the mean embedding of the training set (or cohort).")
+@click.option("--no-mean", is_flag=True, help="Do not subtract the training set's (or cohort's) mean embedding.")
 @click.option(
     "--p-target",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     multiple=True,
-    help="Further prior probability of a target for minDCF; may be repeated.",
+    help="Further target prior for minDCF; may be repeated.",
 )
-@click.option("--costs", nargs=2, type=_COST, default=(1.0, 1.0), help="Costs of a miss and a false alarm there.")
+@click.option("--costs", nargs=2, type=_COST, default=(1.0, 1.0), help="Costs of a miss and a false alarm.")
 @click.option(
-    "--replicates", type=click.IntRange(0), default=1000, help="Resamples of the speakers for intervals; 0: none."
+    "--replicates", type=click.IntRange(0), default=1000, help="Bootstrap resamples for intervals; 0: no intervals."
 )
-@click.option("--seed", type=int, default=0, help="Of the resamples.")
-@click.option("--step", type=_Step(), help="Which checkpoint: a step, or best.  [default: the newest]")
-@click.option("--strict", is_flag=True, help="Refuse lists with speakers that were trained on, or repeated trials.")
-@click.option("--output", type=_PATH, help="Where the results go.  [default: WORKDIR/evaluation]")
+@click.option("--seed", type=int, default=0, help="Seed of the resamples.")
+@click.option("--step", type=_Step(), show_default="the newest", help="Checkpoint: a step, or best.")
+@click.option("--strict", is_flag=True, help="Refuse lists with training speakers or repeated trials.")
+@click.option("--output", type=_PATH, show_default="WORKDIR/evaluation", help="Directory for the results.")
 def evaluate(
     workdir: Path | None,
     data: tuple[Path, ...],
@@ -135,9 +156,10 @@ def evaluate(
     output: Path | None,
     **backend: Any,
 ) -> None:
-    """Error rates with intervals, a report to look at, a threshold and a calibration for 'verify'.
+    """Evaluate a run, embeddings or scores on trial lists.
 
-    Of the run in WORKDIR, of --embeddings, or of --scores alone.
+    Evaluates the run in WORKDIR, --embeddings, or --scores alone. Writes error rates with intervals, a report, and the
+    threshold and calibration that 'mqmha verify' uses.
     """
     from mqmha_jax.compilation_cache import use_compilation_cache
 
@@ -182,15 +204,21 @@ def evaluate(
     click.echo(f"\nReport, tables and scores are in {output}; to look at: {output / 'report.html'}")
 
 
-@click.command()
+@click.command(
+    cls=SectionedCommand,
+    arguments={
+        "FIRST": "Evaluation of system A: its directory, or the metrics.json in it.",
+        "OTHERS": "Evaluations of the systems to compare with A.",
+    },
+)
 @click.argument("first", type=_PATH, required=False)
 @click.argument("others", type=_PATH, nargs=-1)
-@click.option("--a", "a_files", type=_PATH, multiple=True, help="Another seed of system A, or the first; repeatable.")
-@click.option("--b", "b_files", type=_PATH, multiple=True, help="Another seed of system B, or the first; repeatable.")
-@click.option("--system", help="Which system of the evaluations, e.g. as-norm.  [default: the first]")
-@click.option("--system-b", help="Which system of B's.  [default: as --system]")
-@click.option("--replicates", type=click.IntRange(1), default=1000, help="Resamples of the speakers.")
-@click.option("--seed", type=int, default=0, help="Of the resamples.")
+@click.option("--a", "a_files", type=_PATH, multiple=True, help="Evaluation of one seed of system A; may be repeated.")
+@click.option("--b", "b_files", type=_PATH, multiple=True, help="Evaluation of one seed of system B; may be repeated.")
+@click.option("--system", show_default="the first", help="System of the evaluations, such as as-norm.")
+@click.option("--system-b", show_default="as --system", help="System of B's evaluations.")
+@click.option("--replicates", type=click.IntRange(1), default=1000, help="Bootstrap resamples of the speakers.")
+@click.option("--seed", type=int, default=0, help="Seed of the resamples.")
 def compare(
     first: Path | None,
     others: tuple[Path, ...],
@@ -201,10 +229,9 @@ def compare(
     replicates: int,
     seed: int,
 ) -> None:
-    """Is system B better than system A, and how sure is that?
+    """Test whether system B is better than system A.
 
-    FIRST is the evaluation of A (metrics.json of 'mqmha evaluate', or its directory), OTHERS those of the systems that
-    are held against it, one after the other. Systems trained with several seeds: --a A1 --a A2 --b B1 --b B2.
+    Each of OTHERS is compared with FIRST. For systems with several seeds: --a A1 --a A2 --b B1 --b B2.
     """
     from mqmha_jax.errors import UserError
     from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, comparison_text
@@ -223,18 +250,24 @@ def compare(
         click.echo(comparison_text(comparisons, _called(a, system), _called(b, system_b or system)) + "\n")
 
 
-@click.command("make-trials")
+@click.command(
+    "make-trials",
+    cls=SectionedCommand,
+    arguments={"DATA": "Shards, or a CSV with the columns utterance and speaker.", "OUTPUT": "The trial list."},
+)
 @click.argument("data", type=_PATH)
 @click.argument("output", type=_PATH)
-@click.option("--session", default="session", help="Column with the session; targets pair different ones.")
-@click.option("--gender", default="gender", help="Column with the gender; nontargets pair equal ones.")
-@click.option("--per-speaker", type=click.IntRange(1), default=200, help="At most so many trials of each kind.")
-@click.option("--seed", type=int, default=0, help="Of the draw.")
-@click.option("--not-in", type=_PATH, help="Work directory or shards of the training; shared speakers are refused.")
+@click.option("--session", default="session", help="Column with the session; target trials pair different sessions.")
+@click.option("--gender", default="gender", help="Column with the gender; nontarget trials pair equal genders.")
+@click.option(
+    "--per-speaker", type=click.IntRange(1), default=200, help="Maximum number of trials of each kind per speaker."
+)
+@click.option("--seed", type=int, default=0, help="Seed of the draw.")
+@click.option("--not-in", type=_PATH, help="Training shards or run; refuse speakers that it shares.")
 def make_trials(
     data: Path, output: Path, session: str, gender: str, per_speaker: int, seed: int, not_in: Path | None
 ) -> None:
-    """Draw a trial list for your own DATA (shards, or a CSV with columns utterance and speaker) into OUTPUT."""
+    """Draw a trial list for your own data."""
     from data_prep.trials import own_trials, write_trials
 
     trials, said = own_trials(data, session=session, gender=gender, per_speaker=per_speaker, seed=seed, not_in=not_in)
@@ -242,19 +275,27 @@ def make_trials(
     click.echo(f"{output}: {said}")
 
 
-@click.command("import-trials")
-@click.argument("form", type=click.Choice(["voxceleb", "cnceleb", "voxsrc"]))
+@click.command(
+    "import-trials",
+    cls=SectionedCommand,
+    arguments={
+        "FORM": "Whose list it is: voxceleb, cnceleb or voxsrc.",
+        "OFFICIAL": "The list as downloaded.",
+        "OUTPUT": "The list for 'mqmha evaluate --trials'.",
+    },
+)
+@click.argument("form", metavar="FORM", type=click.Choice(["voxceleb", "cnceleb", "voxsrc"]))
 @click.argument("official", type=_PATH)
 @click.argument("output", type=_PATH)
-@click.option("--enrol-list", type=_PATH, help="CN-Celeb: its enroll.lst.  [default: beside the list]")
-@click.option("--enrol-map", type=_PATH, help="CN-Celeb: its enroll.map.  [default: beside the list, if it is there]")
-@click.option("--suffix", help="Ending of your audio files where it is another than the list's, e.g. .flac.")
+@click.option("--enrol-list", type=_PATH, show_default="beside OFFICIAL", help="enroll.lst of CN-Celeb.")
+@click.option("--enrol-map", type=_PATH, show_default="beside OFFICIAL", help="enroll.map of CN-Celeb.")
+@click.option("--suffix", help="Ending of your audio files, such as .flac, if it differs from the list's.")
 def import_trials(
     form: str, official: Path, output: Path, enrol_list: Path | None, enrol_map: Path | None, suffix: str | None
 ) -> None:
-    """Check an OFFICIAL trial list and write it to OUTPUT with ids of utterances.
+    """Check an official trial list and write it with our ids.
 
-    Of CN-Celeb also OUTPUT.map: the utterances of each enrolment, for 'mqmha evaluate --enrol-map'.
+    For CN-Celeb, also writes OUTPUT.map: the utterances of each enrolment, for 'mqmha evaluate --enrol-map'.
     """
     from data_prep.official_lists import import_official, write_models
     from data_prep.trials import write_trials

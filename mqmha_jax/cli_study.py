@@ -5,19 +5,17 @@ from pathlib import Path
 
 import click
 
-_PATH = click.Path(path_type=Path)
+from mqmha_jax.command_line import PATH, SectionedCommand
 
 
-@click.command()
-@click.argument("study", type=_PATH)
-@click.option("--workdir", type=_PATH, required=True, help="Directory of the study; what is there already is kept.")
-@click.option("--scale", help="Which scale of the study, e.g. small or full, where the file has several.")
-@click.option(
-    "--data", type=_PATH, multiple=True, help="Directory in which shards and lists are looked for; may be repeated."
-)
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Per run, instead of the study's budget.")
-@click.option("--replicates", type=click.IntRange(1), default=1000, help="Resamples of speakers and seeds.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.command(cls=SectionedCommand, arguments={"STUDY": "Python file with the factors, levels and seeds."})
+@click.argument("study", type=PATH)
+@click.option("--workdir", type=PATH, required=True, help="Directory of the study; finished runs in it are kept.")
+@click.option("--scale", help="Scale of the study, such as small or full, if the file defines several.")
+@click.option("--data", type=PATH, multiple=True, help="Directory to search for shards and lists; may be repeated.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Minutes per run; overrides the study.")
+@click.option("--replicates", type=click.IntRange(1), default=1000, help="Bootstrap resamples of speakers and seeds.")
+@click.option("--quiet", is_flag=True, help="Show no progress bars.")
 def study(
     study: Path,
     workdir: Path,
@@ -27,9 +25,9 @@ def study(
     replicates: int,
     quiet: bool,
 ) -> None:
-    """Train and compare what the file STUDY names: factors, levels, seeds.
+    """Train and compare the variants that a study file names.
 
-    Runs that are finished stay; the same command goes on where an earlier one stopped. Exits with 1 where runs failed.
+    The same command resumes an interrupted study. Exits with status 1 if a run failed.
     """
     from mqmha_jax.compilation_cache import use_compilation_cache
 
@@ -53,11 +51,11 @@ def study(
     )
     if outcome.findings:
         click.echo("\n" + "\n".join(readings(outcome.findings)))
-        click.echo(f"\nThe report is in {workdir / 'report' / 'report.md'}; to look at: report.html beside it.")
+        click.echo(f"\nThe report is in {workdir / 'report' / 'report.md'}, with pictures in report.html beside it.")
     for name, why in outcome.ended.failed.items():
         click.echo(f"Failed: {name}: {why}", err=True)
     if outcome.ended.stopped:
-        click.echo("Stopped; the same command goes on from there.")
+        click.echo("Stopped. Run the same command again to resume.")
         sys.exit(128 + 15)
     if outcome.ended.failed:
         sys.exit(1)

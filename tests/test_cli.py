@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
 
 from data_prep.build_shards import build_shards
+from data_prep.cli import prepare
 from data_prep.manifest import Recording
 from data_prep.trials import make_trials, write_trials
 from mqmha_jax.cli import main
@@ -18,7 +20,7 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.config_io import to_dict
 from tests.support.tiny import tiny_config
 
-COMMANDS = ("demo", "train", "evaluate", "compare", "embed", "verify", "make-trials", "import-trials", "show", "study")
+COMMANDS = [name for name in main.commands if name != "prep"]
 
 
 def invoke(*arguments: object) -> tuple[int, str]:
@@ -36,6 +38,52 @@ def test_help_explains_every_option_with_its_default(command: str) -> None:
             assert parameter.help.split()[0] in text
             if isinstance(parameter.default, (int, str, Path)) and not isinstance(parameter.default, bool):
                 assert f"[default: {parameter.default}" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("group", [main, prepare], ids=["mqmha", "prep"])
+def test_every_short_help_fits_its_line_and_has_a_section(group: click.Group) -> None:
+    text = CliRunner(env={"COLUMNS": "80"}).invoke(group, ["--help"]).output
+    assert "..." not in text.partition("Commands")[0].partition("Options")[2].replace("ARGS]...", "")
+    assert "\nCommands:" not in text, "a command in no section"
+    listed = [name for names in group.sections.values() for name in names]
+    assert sorted(listed) == sorted(group.commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_argument_is_explained_and_every_section_names_options(command: str) -> None:
+    parameters = main.commands[command].params
+    shown = [p.make_metavar(click.Context(main)).strip("[].") for p in parameters if isinstance(p, click.Argument)]
+    assert list(main.commands[command].arguments) == shown
+    names = [name for section in main.commands[command].sections.values() for name in section]
+    assert len(set(names)) == len(names)
+    assert set(names) <= {parameter.name for parameter in parameters}
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--steps", "5"], "train.steps=5"),
+        (["--steps=5"], "train.steps=5"),
+        (["--train.steps", "5"], "train.steps=5"),
+        (["--crop-frames", "--quiet"], "data.crop_frames=VALUE"),
+        (["--encoder", "ecapa512"], "model.encoder=ecapa512"),
+        (["--learning_rate", "0.1"], "optimizer.learning_rate=0.1"),
+    ],
+)
+def test_an_option_of_the_configuration_is_answered_with_its_form(words: list[str], answer: str) -> None:
+    code, text = invoke("train", "configs/demo.py", "--workdir", "x", *words)
+    assert code == 2
+    assert f"Write options of the configuration as {answer}." in text
+
+
+def test_an_option_of_several_sections_names_them_all() -> None:
+    code, text = invoke("show", "configs/demo.py", "--dev", "d")
+    assert code == 2
+    assert "as data.dev=d." in text
+    code, text = invoke("show", "configs/demo.py", "--noise", "d")
+    assert "as augment.noise=d." in text
+    code, text = invoke("show", "configs/demo.py", "--name", "x")
+    assert " or ".join(["loss.name=x", "optimizer.name=x"]) in text
 
 
 def test_help_loads_no_heavy_library() -> None:

@@ -285,7 +285,7 @@ def test_a_study_goes_on_after_its_process_ended(
             job.kill()
     if number == signal.SIGTERM:
         assert job.returncode == 143, output
-        assert "Stopped; the same command goes on from there." in output
+        assert "Stopped. Run the same command again to resume." in output
     assert not (workdir / "runs" / "tap" / "seed0" / "finished.json").exists()
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
