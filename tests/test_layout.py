@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import mqmha_jax
 from tests.support.paths import ROOT
 
 # From the bottom to the top; rooms of one line do not import each other.
@@ -70,3 +71,16 @@ def test_every_room_has_a_floor() -> None:
     modules = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES)
     rooms = {room_of(module) for module in modules} - {"__init__", "mqmha_jax"}
     assert rooms == set(FLOOR)
+
+
+def test_the_public_face_names_what_the_modules_define() -> None:
+    """Read from the source, so that the answer costs no import of JAX."""
+    for name, module in mqmha_jax._MODULES.items():
+        path = ROOT.joinpath("mqmha_jax", *module.split("."))
+        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+        defined = {
+            getattr(node, "name", None) or ast.unparse(getattr(node, "target", None) or node.targets[0])
+            for node in ast.parse(text).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign)
+        }
+        assert name in defined, f"mqmha_jax/__init__.py says that {name} is in mqmha_jax.{module}"

@@ -1,0 +1,61 @@
+"""The package as a library: its public face, and the documentation's programs run from outside the project."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+import mqmha_jax
+from tests.support.paths import ROOT
+
+FACE = ROOT / "mqmha_jax" / "__init__.py"
+
+
+def test_importing_the_package_is_quick_and_loads_no_library() -> None:
+    program = (
+        "import sys, time; start = time.perf_counter(); import mqmha_jax; seconds = time.perf_counter() - start\n"
+        "heavy = {'jax', 'flax', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "print(seconds)\n"
+    )
+    seconds = []
+    for _ in range(3):  # other work on the machine may hold up one of them
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        seconds.append(float(done.stdout))
+    assert min(seconds) < 0.3
+
+
+def test_every_public_name_is_there_and_says_what_it_is() -> None:
+    for name in mqmha_jax._MODULES:
+        value = getattr(mqmha_jax, name)
+        assert callable(value) or isinstance(value, dict), name
+        assert value.__doc__, name
+    assert set(mqmha_jax._MODULES) <= set(dir(mqmha_jax))
+    assert mqmha_jax.equal_error_rate is mqmha_jax.equal_error_rate
+
+
+def test_the_function_that_trains_is_in_its_package() -> None:
+    from mqmha_jax.train import loop
+
+    assert mqmha_jax.train.train is loop.train
+    assert mqmha_jax.train.TrainResult is loop.TrainResult
+
+
+def test_type_checkers_see_the_names_that_python_sees() -> None:
+    (block,) = (node for node in ast.parse(FACE.read_text()).body if isinstance(node, ast.If))
+    seen = {
+        alias.asname: f"{node.module}.{alias.name}".removeprefix("mqmha_jax.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == {"train": "train"} | {name: f"{module}.{name}" for name, module in mqmha_jax._MODULES.items()}
+    assert (FACE.parent / "py.typed").exists()
+
+
+@pytest.mark.parametrize("name", ["equal_eror_rate", "numpy", "losses_"])
+def test_an_unknown_name_is_an_attribute_error(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"module 'mqmha_jax' has no attribute '{name}'"):
+        getattr(mqmha_jax, name)
