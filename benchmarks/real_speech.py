@@ -26,7 +26,7 @@ from data_prep.ordered_map import num_cores
 from data_prep.trials import make_trials, write_trials
 from data_prep.versions import VersionPlan
 from mqmha_jax.config_io import load_config
-from mqmha_jax.evaluation.evaluate_run import evaluate_run
+from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.train.loop import train

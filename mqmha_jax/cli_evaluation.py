@@ -167,8 +167,7 @@ def evaluate(
     from mqmha_jax.data.metadata import NOTHING_KNOWN, read_metadata
     from mqmha_jax.errors import UserError
     from mqmha_jax.evaluation.embeddings.file_source import FileSource
-    from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists
-    from mqmha_jax.evaluation.evaluate_run import evaluate_run
+    from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists, evaluate_run
     from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint
     from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
     from mqmha_jax.evaluation.scoring.backend import BackendPlan

@@ -21,12 +21,13 @@ from mqmha_jax.data.metadata import shard_metadata
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
-from mqmha_jax.evaluation.embeddings.selection import named
+from mqmha_jax.evaluation.embeddings.selection import select_utterances
 from mqmha_jax.evaluation.embeddings.training_mean import training_mean
-from mqmha_jax.evaluation.evaluate_run import evaluate_run
+from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.metrics.measure_list import Scores, evaluate_list
 from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
+from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs.state import initial_network
 from mqmha_jax.train.loop import train
@@ -166,8 +167,8 @@ def _untrained_scores(config: Config, shards: dict[str, FbankShards], trials: Tr
     net = build_speaker_net(config.model)
     embedder = Embedder(net, initial_network(config, net))
     mean = training_mean(embedder, shards["train"])
-    source = named(shards["eval"], [*trials.enrol, *trials.test])
-    return cosine_scores(embed(embedder, source), trials, mean=mean)
+    source = select_utterances(shards["eval"], [*trials.enrol, *trials.test])
+    return cosine_scores(centre(embed(embedder, source), mean), trials)
 
 
 def _say_what_next(workdir: Path, kind: str, seconds: float) -> None:

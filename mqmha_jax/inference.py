@@ -16,7 +16,8 @@ from mqmha_jax.evaluation.scoring.calibration import Calibration, decision
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.evaluation.scoring.decisions import load_calibration, load_threshold
 from mqmha_jax.evaluation.scoring.quality import Features, trial_features, utterance_measures
-from mqmha_jax.evaluation.scoring.systems import chosen
+from mqmha_jax.evaluation.scoring.systems import select_features
+from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.fbank import extract_fbank
 from mqmha_jax.models.speaker_net import build_speaker_net
@@ -157,9 +158,9 @@ class SpeakerEncoder:
         """
         fbanks = tuple(fbank for _, fbank in self._utterances([first, second], None))
         part = _Part(("first", "second"), fbanks)
-        pair = embed(self._embedder, part, frames_per_batch=1)
+        pair = centre(embed(self._embedder, part, frames_per_batch=1), self.mean)
         trial = Trials(("first",), ("second",), np.ones(1, np.bool_))  # the label is not looked at
-        scores = cosine_scores(pair, trial, mean=self.mean)
+        scores = cosine_scores(pair, trial)
         score = float(scores[0])
         if self.calibration is not None:
             llr = self.calibration.llr(self._features(self.calibration, scores, pair, trial, part.num_frames))
@@ -179,8 +180,8 @@ class SpeakerEncoder:
     ) -> Features:
         """What the calibration looks at: the score, and maybe lengths of embeddings and of recordings."""
         seconds = num_frames * (self.config.fbank.frame_shift_ms / 1000)
-        measures = utterance_measures(pair, duration_s=seconds, mean=self.mean)
-        return chosen(trial_features(scores, trial, pair.ids, measures), calibration.features)
+        measures = utterance_measures(pair, duration_s=seconds)
+        return select_features(trial_features(scores, trial, pair.ids, measures), calibration.features)
 
     def _utterances(
         self, recordings: Sequence[Audio], on_error: Callable[[UserError], object] | None

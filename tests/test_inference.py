@@ -159,7 +159,7 @@ def test_verify_measures_quality_as_the_evaluation_did(variables):
     found = SpeakerEncoder(CONFIG, variables, calibration=calibration).verify(low, high)
     assert found.probability == pytest.approx(1 / (1 + np.exp(-llr)), abs=1e-4)
     other = Calibration(("score", "cohort_mean_min"), (1.0, 1.0), 0.0, 0.05)
-    with pytest.raises(UserError, match="looks at cohort_mean_min, which is not known here"):
+    with pytest.raises(UserError, match="needs cohort_mean_min, which is not known here"):
         SpeakerEncoder(CONFIG, variables, calibration=other).verify(low, high)
 
 

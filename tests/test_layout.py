@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import mqmha_jax
 from tests.support.paths import ROOT
 
@@ -32,7 +34,24 @@ FLOORS = (
     ("__main__",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+# The same inside a room that has rooms of its own.
+INNER_FLOORS = {
+    "evaluation": (
+        ("leaks",),
+        ("metrics", "embeddings"),
+        ("scoring",),
+        ("results",),
+        ("report",),
+        ("list_checks",),
+        ("evaluate_lists", "dev_list"),
+    ),
+}
 FILES = sorted(path for folder in ("mqmha_jax", "data_prep", "configs") for path in (ROOT / folder).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def room_of(module: str) -> str:
@@ -56,7 +75,7 @@ def is_ours(module: str) -> bool:
 def test_every_file_imports_only_from_below() -> None:
     wrong = []
     for path in FILES:
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        module = module_of(path)
         room = room_of(module)
         if room == "mqmha_jax":  # the face of the package re-exports from every room
             continue
@@ -84,3 +103,25 @@ def test_the_public_face_names_what_the_modules_define() -> None:
             if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign)
         }
         assert name in defined, f"mqmha_jax/__init__.py says that {name} is in mqmha_jax.{module}"
+
+
+@pytest.mark.parametrize("room", INNER_FLOORS)
+def test_rooms_inside_a_room_import_only_from_below(room: str) -> None:
+    prefix = f"mqmha_jax.{room}."
+    floor = {name: i for i, names in enumerate(INNER_FLOORS[room]) for name in names}
+    modules = {module_of(path): path for path in FILES}
+    ours = {module: path for module, path in modules.items() if module.startswith(prefix)}
+    assert {inner_room(module, prefix) for module in ours} == set(floor)
+    wrong = []
+    for module, path in ours.items():
+        own = inner_room(module, prefix)
+        for other in imported_modules(path):
+            if other.startswith(prefix):
+                target = inner_room(other, prefix)
+                if target != own and floor[target] >= floor[own]:
+                    wrong.append(f"{module} imports {other}")
+    assert not wrong, "\n".join(wrong)
+
+
+def inner_room(module: str, prefix: str) -> str:
+    return module.removeprefix(prefix).split(".")[0]

@@ -13,11 +13,12 @@ from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
-from mqmha_jax.evaluation.embeddings.selection import named
+from mqmha_jax.evaluation.embeddings.selection import select_utterances
 from mqmha_jax.evaluation.embeddings.training_mean import training_mean
 from mqmha_jax.evaluation.metrics.detection import detection_curve
 from mqmha_jax.evaluation.metrics.measure_list import P_TARGETS
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
+from mqmha_jax.evaluation.scoring.units import centre
 
 
 class DevResult(NamedTuple):
@@ -33,10 +34,10 @@ class DevResult(NamedTuple):
 
 
 class DevList:
-    """Trials of speakers that are not trained on; scored as ``mqmha evaluate`` scores."""
+    """Trials of speakers that are not in the training set, scored as ``mqmha evaluate`` scores them."""
 
     def __init__(self, data: DataConfig, training: FbankShards) -> None:
-        """Open and check the list, so that mistakes show before the first step.
+        """Opens and checks the list, so that mistakes show before the first step.
 
         Args:
           data: ``dev`` and ``dev_trials`` name shards and list.
@@ -59,7 +60,7 @@ class DevList:
         self._trials = read_trials(data.dev_trials)
         for note in check_trials(self._trials, shards.utterances, name=data.dev_trials):
             warnings.warn(note, stacklevel=2)
-        self._source = named(shards, [*self._trials.enrol, *self._trials.test])
+        self._source = select_utterances(shards, [*self._trials.enrol, *self._trials.test])
         self._training = training
 
     def evaluate(self, net: nn.Module, variables: Mapping[str, Any], mesh: Mesh) -> DevResult:
@@ -68,10 +69,10 @@ class DevList:
         Args:
           net: a ``SpeakerNet``.
           variables: its ``params`` and ``batch_stats``.
-          mesh: over which they lie; all its devices embed.
+          mesh: of the devices that hold them; all of these embed.
         """
         embedder = Embedder(net, variables, mesh)
         mean = training_mean(embedder, self._training)
-        scores = cosine_scores(embed(embedder, self._source), self._trials, mean=mean)
+        scores = cosine_scores(centre(embed(embedder, self._source), mean), self._trials)
         curve = detection_curve(scores, self._trials.target)
         return DevResult(curve.equal_error_rate(), {p_target: curve.min_dcf(p_target) for p_target in P_TARGETS})

@@ -1,30 +1,32 @@
-"""Trial lists from beginning to end: read, checked, scored in every way asked for, measured."""
+"""The evaluation of trial lists, from beginning to end: read, check, score, measure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mqmha_jax.data.lists import check_trials, read_models, read_trials
+from mqmha_jax.data.lists import read_models, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, joined, model_metadata
 from mqmha_jax.data.score_files import read_scores
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings.run_source import RunSource, Step
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
-from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
+from mqmha_jax.evaluation.list_checks import Lists, check_lists, check_score_lists, utterances_of
 from mqmha_jax.evaluation.metrics.measure_list import USUAL_MEASURING, Measuring, Scores, evaluate_list
-from mqmha_jax.evaluation.metrics.results import Evaluation
+from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.backend import fit_backend
 from mqmha_jax.evaluation.scoring.calibration import Calibration
+from mqmha_jax.evaluation.scoring.decisions import save_calibration, save_threshold
 from mqmha_jax.evaluation.scoring.method import COSINE_ONLY, Method
-from mqmha_jax.evaluation.scoring.systems import Models, Scoring
+from mqmha_jax.evaluation.scoring.systems import COSINE, Systems
 from mqmha_jax.types import Embeddings, Trials
 
 
 class ScoreFiles(NamedTuple):
-    """Scores that something else made, a further system each.
+    """Scores of other systems; each file adds one system.
 
     Attributes:
       paths: see ``read_scores``; a system is called by the name of its file.
-      are_llr: they are natural-log likelihood ratios.
+      are_llr: the scores are natural-log likelihood ratios.
     """
 
     paths: Sequence[Path] = ()
@@ -32,6 +34,61 @@ class ScoreFiles(NamedTuple):
 
 
 NO_SCORE_FILES = ScoreFiles()
+
+
+def evaluate_run(
+    workdir: Path,
+    *,
+    data: Sequence[Path] = (),
+    calibrate_data: Sequence[Path] = (),
+    lists: Sequence[Path] = (),
+    method: Method = COSINE_ONLY,
+    step: Step = None,
+    known: Metadata = NOTHING_KNOWN,
+    score_files: ScoreFiles = NO_SCORE_FILES,
+    measuring: Measuring = USUAL_MEASURING,
+    strict: bool = False,
+    progress: bool = True,
+) -> Evaluation:
+    """Scores trial lists with the network of a run, and measures them.
+
+    The newest network's threshold (of the first list) and calibration are kept in the work directory, if it was
+    scored as ``verify`` scores: by the cosine of two utterances, after subtracting the mean.
+
+    Args:
+      workdir: of the run.
+      data: shards with the utterances of the lists; none: the run's dev shards.
+      calibrate_data: shards with those of the calibration list, if they are not among these.
+      lists: trial lists; none: the run's dev list.
+      method: how embeddings become scores.
+      step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
+      known: facts about the utterances, in addition to those in the shards.
+      score_files: further systems.
+      measuring: costs and resamples.
+      strict: refuse what is otherwise noted, such as speakers that the network was trained on.
+      progress: show progress bars.
+
+    Raises:
+      UserError: run, data or lists are missing or do not fit together.
+    """
+    method.check()  # before the network is loaded
+    source = RunSource(workdir, data, calibrate_data, step=step, progress=progress)
+    if not lists and not source.config.data.dev_trials:
+        raise UserError(f"The run in {workdir} has no dev list; give a list with --data DIR --trials FILE.")
+    evaluation = evaluate_lists(
+        source,
+        lists or [Path(source.config.data.dev_trials)],
+        method,
+        known=known,
+        score_files=score_files,
+        measuring=measuring,
+        strict=strict,
+    )
+    if source.is_newest and method.use_mean and method.enrol_map is None:
+        save_threshold(workdir, evaluation.lists[0], source.step)
+        if COSINE in evaluation.calibrations:
+            save_calibration(workdir, evaluation.calibrations[COSINE], source.step)
+    return evaluation
 
 
 def evaluate_lists(
@@ -44,171 +101,116 @@ def evaluate_lists(
     measuring: Measuring = USUAL_MEASURING,
     strict: bool = False,
 ) -> Evaluation:
-    """Scores and measures trial lists.
+    """Scores trial lists with embeddings from any source, and measures them.
 
     Args:
       source: of the embeddings; None: there are only files of scores.
       lists: at least one; a list is called by the name of its file.
       method: how embeddings become scores.
-      known: about the utterances, beside what the source knows.
+      known: facts about the utterances, in addition to those that the source knows.
       score_files: further systems.
       measuring: costs and resamples.
-      strict: refuse what would be noted, such as speakers that were trained on.
+      strict: refuse what is otherwise noted, such as speakers that the network was trained on.
 
     Raises:
-      UserError: something can not be read or does not fit together; with ``strict``, the first note.
+      UserError: something cannot be read or does not fit together; with ``strict``, the first note.
     """
     method.check()
-    trials = _read_lists(lists)
-    models = read_models(method.enrol_map) if method.enrol_map else None
+    read = _read(source, lists, method, known)
     if source is None:
-        _check_without_embeddings(method, score_files)
-        notes = [note for name, part in trials.items() for note in _check_alone(name, part)]
-        _refuse(notes, strict)
-        scored = _Scored({name: {} for name in trials}, {}, None, {"systems": "files of scores"})
+        notes = check_score_lists(read, method, any_scores=bool(score_files.paths))
     else:
-        known = joined([source.known, known])
-        calibration = (
-            {f"calibration list {method.calibrate}": read_trials(method.calibrate)} if method.calibrate else {}
-        )
-        speakers = {
-            name: {known.utt2spk[u] for u in _utterances(part, models) if u in known.utt2spk}
-            for name, part in {**trials, **calibration}.items()
-        }
-        notes = _list_notes(source, trials | calibration, models)
-        notes += _speaker_notes(speakers, source.training_speakers, [*calibration])
-        _refuse(notes, strict)
-        background = source.background(method.cohort, use_mean=method.use_mean)
-        plan = method.backend
-        labelled = None if plan.fitted_on is None else source.labelled(plan.fitted_on, per_speaker=plan.per_speaker)
-        for name, own in speakers.items():
-            notes += shared_speakers(
-                name, own, background.cohort_speakers, "are in the cohort, too: take other speakers"
-            )
-            if labelled is not None:
-                consequence = "were fitted on by the back-end, too: its numbers look better than they are"
-                notes += shared_speakers(name, own, labelled.speaker, consequence)
-        _refuse(notes, strict)
-        backend = None if labelled is None else fit_backend(plan, labelled)
-        scoring = Scoring(background, method.top_n, models, method.average, method.quality, backend)
-        scored = _score(source, trials, next(iter(calibration.values()), None), scoring, known, method)
-    of_models = None if models is None else model_metadata(known, models)
-    evaluations = []
-    for name, part in trials.items():
-        systems = scored.systems[name] | _from_files(score_files, part, taken=scored.systems[name])
-        evaluations.append(evaluate_list(name, part, systems, known=known, models=of_models, measuring=measuring))
-    resamples = f"{measuring.replicates:,} resamples of the speakers, seed {measuring.seed}"
-    return Evaluation(
-        lists=tuple(evaluations),
-        settings=scored.settings | {"intervals": f"95 %, {resamples}" if measuring.replicates else "none"},
-        notes=tuple(notes),
-        calibrations=scored.calibrations,
-        embeddings=scored.embeddings,
-        utt2spk={**known.utt2spk, **(of_models.utt2spk if of_models else {})},
-    )
+        notes = check_lists(source, read, method)
+    if strict and notes:
+        raise UserError(f"{notes[0]} Correct the list, or evaluate without --strict, which only notes it.")
+    scored = _NOTHING_SCORED if source is None else _score(source, read, method)
+    return _measure(read, scored, score_files, measuring, notes)
 
 
 class _Scored(NamedTuple):
-    systems: dict[str, dict[str, Scores]]
-    calibrations: dict[str, Calibration]
+    systems: Mapping[str, Mapping[str, Scores]]  # of each list
+    calibrations: Mapping[str, Calibration]
     embeddings: Embeddings | None
-    settings: dict[str, str]
+    settings: Mapping[str, str]
 
 
-def _score(
-    source: EmbeddingSource,
-    trials: Mapping[str, Trials],
-    dev: Trials | None,
-    scoring: Scoring,
-    known: Metadata,
-    method: Method,
-) -> _Scored:
-    """Every list by every system that embeddings allow."""
-    everything = [*trials.values(), *([dev] if dev else [])]
-    wanted = {utterance for part in everything for utterance in _utterances(part, scoring.models)}
-    embeddings = source.embeddings(wanted)
-    calibrations = scoring.fit(embeddings, dev, known) if dev else {}
-    settings = {"embeddings": source.name, "mean": "subtracted" if scoring.background.mean is not None else "kept"}
-    if scoring.background.cohort is not None:
-        size = len(scoring.background.cohort)
-        settings["as-norm"] = f"{method.cohort}, {size} members, the {scoring.top_n} nearest count"
-    if scoring.backend is not None:
-        settings["back-end"] = scoring.backend.description
-    if dev:
-        features = ", ".join(next(iter(calibrations.values())).features)
-        settings["calibration"] = f"on {method.calibrate}, {len(dev.target):,} trials, by {features}"
-    if scoring.models is not None:
-        settings["enrolment"] = f"{method.enrol_map}, mean of the {scoring.average}"
-    systems = {name: scoring.systems(embeddings, part, known, calibrations) for name, part in trials.items()}
-    return _Scored(systems, calibrations, embeddings, settings)
+_NOTHING_SCORED = _Scored({}, {}, None, {"systems": "files of scores"})
 
 
-def _list_notes(source: EmbeddingSource, lists: Mapping[str, Trials], models: Models | None) -> list[str]:
-    """What looks unintended in lists, after refusing those that can not be evaluated."""
-    trained = set(source.training_utterances())
-    notes = []
-    for name, part in lists.items():
-        notes += check_trials(part, source.utterances, known_models=models, name=name)
-        notes += shared_utterances(name, _utterances(part, models), trained, "were trained on")
-    return notes
-
-
-def _speaker_notes(
-    speakers: Mapping[str, set[str]], trained: Sequence[str], calibration_lists: Sequence[str]
-) -> list[str]:
-    """Speakers that flatter the numbers: of the training, or of the list that calibrates."""
-    notes = []
-    for name, own in speakers.items():
-        flattered = (
-            "its calibration is too sure" if name in calibration_lists else "the numbers look better than they are"
-        )
-        notes += shared_speakers(name, own, trained, f"were trained on: {flattered}")
-        for other in calibration_lists:
-            if name != other:
-                shared = "are in the calibration list as well: calibrated numbers look better than they are"
-                notes += shared_speakers(name, own, speakers[other], shared)
-    return notes
-
-
-def _refuse(notes: Sequence[str], strict: bool) -> None:
-    if strict and notes:
-        raise UserError(f"{notes[0]} Mend the list, or evaluate without --strict to have it noted only.")
-
-
-def _check_without_embeddings(method: Method, score_files: ScoreFiles) -> None:
-    if not score_files.paths:
-        raise UserError("Nothing to evaluate: give a work directory, --embeddings or --scores.")
-    for option, given in (
-        ("--as-norm", method.cohort),
-        ("--calibrate", method.calibrate),
-        ("--backend", method.backend.fitted_on),
-    ):
-        if given:
-            raise UserError(f"{option} needs embeddings: give a work directory or --embeddings beside --scores.")
-
-
-def _utterances(trials: Trials, models: Models | None) -> set[str]:
-    """All utterances that a list needs."""
-    if models is None:
-        return {*trials.enrol, *trials.test}
-    return {*trials.test}.union(*(models[model] for model in {*trials.enrol} if model in models))
-
-
-def _read_lists(lists: Sequence[Path]) -> dict[str, Trials]:
+def _read(source: EmbeddingSource | None, lists: Sequence[Path], method: Method, known: Metadata) -> Lists:
     if not lists:
         raise UserError("There is no trial list; give one with --trials FILE.")
     trials = {path.stem: read_trials(path) for path in lists}
     if len(trials) < len(lists):
-        raise UserError("Two trial lists have the same file name, by which results are called; rename one of them.")
-    return trials
+        raise UserError("Two trial lists have the same file name, which names the results; rename one of them.")
+    return Lists(
+        trials=trials,
+        calibration={f"calibration list {method.calibrate}": read_trials(method.calibrate)} if method.calibrate else {},
+        models=read_models(method.enrol_map) if method.enrol_map else None,
+        known=known if source is None else joined([source.known, known]),
+    )
 
 
-def _check_alone(name: str, trials: Trials) -> Iterable[str]:
-    """The checks of a list that do not need embeddings."""
-    return check_trials(trials, {*trials.test}, known_models={*trials.enrol}, name=name)
+def _score(source: EmbeddingSource, read: Lists, method: Method) -> _Scored:
+    """Scores every list by every system that the method and the source allow."""
+    background = source.background(method.cohort, use_mean=method.use_mean)
+    plan = method.backend
+    labelled = None if plan.fitted_on is None else source.labelled(plan.fitted_on, per_speaker=plan.per_speaker)
+    backend = None if labelled is None else fit_backend(plan, labelled)
+    systems = Systems(method, background, read.models, backend)
+    everything = [*read.trials.values(), *read.calibration.values()]
+    embeddings = source.embeddings({name for part in everything for name in utterances_of(part, read.models)})
+    dev = next(iter(read.calibration.values()), None)
+    calibrations = systems.fit_calibrations(embeddings, dev, read.known) if dev else {}
+    return _Scored(
+        systems={
+            name: systems.score_and_calibrate(embeddings, part, read.known, calibrations)
+            for name, part in read.trials.items()
+        },
+        calibrations=calibrations,
+        embeddings=embeddings,
+        settings={"embeddings": source.name} | _settings(systems, dev, calibrations),
+    )
 
 
-def _from_files(files: ScoreFiles, trials: Trials, *, taken: Mapping[str, Scores]) -> dict[str, Scores]:
+def _settings(systems: Systems, dev: Trials | None, calibrations: Mapping[str, Calibration]) -> dict[str, str]:
+    """What was done, in words."""
+    method, (mean, cohort) = systems.method, systems.background
+    settings = {"mean": "kept" if mean is None else "subtracted"}
+    if cohort is not None:
+        settings["as-norm"] = f"{method.cohort}, {len(cohort)} members, the {method.top_n} nearest count"
+    if systems.backend is not None:
+        settings["back-end"] = systems.backend.description
+    if dev:
+        features = ", ".join(next(iter(calibrations.values())).features)
+        settings["calibration"] = f"on {method.calibrate}, {len(dev.target):,} trials, by {features}"
+    if method.enrol_map is not None:
+        settings["enrolment"] = f"{method.enrol_map}, mean of the {method.average}"
+    return settings
+
+
+def _measure(
+    read: Lists, scored: _Scored, score_files: ScoreFiles, measuring: Measuring, notes: Sequence[str]
+) -> Evaluation:
+    """Error rates of every list, for the systems that were scored here and those in files."""
+    of_models = None if read.models is None else model_metadata(read.known, read.models)
+    evaluations = []
+    for name, part in read.trials.items():
+        ours = scored.systems.get(name, {})
+        systems = {**ours, **_read_scores(score_files, part, taken=ours)}
+        evaluations.append(evaluate_list(name, part, systems, known=read.known, models=of_models, measuring=measuring))
+    resamples = f"{measuring.replicates:,} resamples of the speakers, seed {measuring.seed}"
+    return Evaluation(
+        lists=tuple(evaluations),
+        settings={**scored.settings, "intervals": f"95 %, {resamples}" if measuring.replicates else "none"},
+        notes=tuple(notes),
+        calibrations=scored.calibrations,
+        embeddings=scored.embeddings,
+        utt2spk={**read.known.utt2spk, **(of_models.utt2spk if of_models else {})},
+    )
+
+
+def _read_scores(files: ScoreFiles, trials: Trials, *, taken: Mapping[str, Scores]) -> dict[str, Scores]:
     systems: dict[str, Scores] = {}
     for path in files.paths:
         if path.stem in systems or path.stem in taken:

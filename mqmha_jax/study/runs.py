@@ -12,7 +12,7 @@ from mqmha_jax.atomic import write_json, write_text
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.evaluate_run import evaluate_run
+from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.metrics.measure_list import Measuring
 from mqmha_jax.evaluation.report.tables import METRICS_FILE, write_numbers
 from mqmha_jax.runs.workdir import CONFIG_NAME, read_config

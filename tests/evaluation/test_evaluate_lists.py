@@ -18,6 +18,7 @@ from mqmha_jax.evaluation.scoring.calibration import fit_calibration
 from mqmha_jax.evaluation.scoring.cosine import as_norm, cosine_scores
 from mqmha_jax.evaluation.scoring.method import Method
 from mqmha_jax.evaluation.scoring.quality import score_feature
+from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.types import Embeddings, Trials
 from tests.support.clouds import all_pairs, cloud, speakers_of
 
@@ -50,16 +51,17 @@ def test_every_way_of_scoring_is_what_its_functions_say(files: Path, source: Fil
     method = Method(files / "cohort.npz", top_n=20, calibrate=files / "dev.trials")
     evaluation = evaluate_lists(source, [files / "own.trials"], method, measuring=FEW)
     mean = COHORT.vectors.mean(axis=0)
-    dev = all_pairs(DEV.ids)
+    spoken, dev_list, cohort = centre(SPOKEN, mean), all_pairs(DEV.ids), COHORT.vectors - mean
+    dev = centre(DEV, mean)
     expected = {
-        "cosine": cosine_scores(SPOKEN, TRIALS, mean=mean),
-        "as-norm": as_norm(SPOKEN, TRIALS, COHORT.vectors, top_n=20, mean=mean),
+        "cosine": cosine_scores(spoken, TRIALS),
+        "as-norm": as_norm(spoken, TRIALS, cohort, top_n=20),
     }
     for name, scored in (
-        ("cosine", cosine_scores(DEV, dev, mean=mean)),
-        ("as-norm", as_norm(DEV, dev, COHORT.vectors, top_n=20, mean=mean)),
+        ("cosine", cosine_scores(dev, dev_list)),
+        ("as-norm", as_norm(dev, dev_list, cohort, top_n=20)),
     ):
-        fitted = fit_calibration(score_feature(scored), dev.target)
+        fitted = fit_calibration(score_feature(scored), dev_list.target)
         expected[f"{name} calibrated"] = fitted.llr(score_feature(expected[name]))
     (found,) = evaluation.lists
     assert [system.name for system in found.systems] == list(expected)
@@ -150,7 +152,7 @@ def test_shared_speakers_and_repeated_trials_are_noted_or_refused(files: Path, s
     )
     assert notes[3].endswith("were trained on: its calibration is too sure.")
     assert notes[4].endswith("('s0') are in the cohort, too: take other speakers.")
-    with pytest.raises(UserError, match=r"repeat an earlier one.*Mend the list, or evaluate without --strict"):
+    with pytest.raises(UserError, match=r"repeat an earlier one.*Correct the list, or evaluate without --strict"):
         evaluate_lists(source, [files / "own.trials"], method, measuring=FEW, strict=True)
 
 

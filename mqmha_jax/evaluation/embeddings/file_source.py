@@ -1,4 +1,4 @@
-"""Embeddings from files."""
+"""Embeddings that any system wrote to files."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -8,13 +8,13 @@ import numpy as np
 from mqmha_jax.data.embedding_files import read_embeddings
 from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embeddings.selection import spread
 from mqmha_jax.evaluation.embeddings.sources import Background, Labelled
+from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker
 from mqmha_jax.types import Embeddings
 
 
 class FileSource:
-    """Embeddings that something else made."""
+    """Embeddings from files."""
 
     training_speakers: Sequence[str] = ()
 
@@ -26,7 +26,7 @@ class FileSource:
           known: about their utterances.
 
         Raises:
-          UserError: they can not be read, differ in size, or two hold one utterance.
+          UserError: they cannot be read, differ in size, or two hold one utterance.
         """
         parts = [read_embeddings(path) for path in dict.fromkeys(paths)]
         self.name = ", ".join(path.name for path in dict.fromkeys(paths))
@@ -45,44 +45,58 @@ class FileSource:
         return ()
 
     def background(self, cohort: Path | None, *, use_mean: bool) -> Background:
-        """Every embedding of a file is a member of the cohort, whose mean stands for that of the training set.
+        """Every embedding of a file is a member of the cohort; their mean replaces that of the training set.
 
         Raises:
-          UserError: the file can not be read, or its embeddings have another size.
+          UserError: the file cannot be read, or its embeddings have another size.
         """
         if cohort is None:
-            return Background(None, None, ())
-        ids, vectors = read_embeddings(cohort)
-        _require_size(cohort, vectors, len(next(iter(self._vectors.values()))))
-        speakers = tuple(dict.fromkeys(self.known.utt2spk.get(utterance, utterance) for utterance in ids))
-        return Background(vectors.mean(axis=0) if use_mean else None, vectors, speakers)
+            return Background(None, None)
+        vectors = self._read(cohort).vectors
+        if not use_mean:
+            return Background(None, vectors)
+        mean = vectors.mean(axis=0)
+        return Background(mean, vectors - mean[None])
 
-    def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
-        """Some of the embeddings of a file; the metadata know their speakers.
+    def speakers_at(self, path: Path) -> tuple[str, ...]:
+        """The speaker of each embedding of a file; where it is unknown, the utterance's id.
 
         Raises:
-          UserError: the file can not be read, its embeddings have another size, or a speaker is not known.
+          UserError: the file cannot be read, or its embeddings have another size.
         """
-        ids, vectors = read_embeddings(path)
-        _require_size(path, vectors, len(next(iter(self._vectors.values()))))
+        return tuple(self.known.utt2spk.get(utterance, utterance) for utterance in self._read(path).ids)
+
+    def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
+        """Some of the embeddings of a file; their speakers come from the metadata.
+
+        Raises:
+          UserError: the file cannot be read, its embeddings have another size, or a speaker is not known.
+        """
+        ids, vectors = self._read(path)
         unknown = [utterance for utterance in ids if utterance not in self.known.utt2spk]
         if unknown:
             raise UserError(
                 f"{path}: the speakers of {len(unknown)} of {len(ids)} utterances are not known, first that of "
                 f"{unknown[0]!r}; a back-end is fitted on known speakers: add them to --metadata."
             )
-        rows = spread(np.array([self.known.utt2spk[utterance] for utterance in ids]), per_speaker)
+        rows = sample_per_speaker(np.array([self.known.utt2spk[utterance] for utterance in ids]), per_speaker)
         chosen = tuple(ids[row] for row in rows)
         return Labelled(Embeddings(chosen, vectors[rows]), tuple(self.known.utt2spk[one] for one in chosen))
 
     def embeddings(self, utterances: Collection[str]) -> Embeddings:
-        """Those of these utterances."""
-        chosen = [utterance for utterance in self._vectors if utterance in set(utterances)]
+        """The embeddings of these utterances."""
+        wanted = set(utterances)
+        chosen = [utterance for utterance in self._vectors if utterance in wanted]
         return Embeddings(tuple(chosen), np.stack([self._vectors[utterance] for utterance in chosen]))
+
+    def _read(self, path: Path) -> Embeddings:
+        embeddings = read_embeddings(path)
+        _require_size(path, embeddings.vectors, len(next(iter(self._vectors.values()))))
+        return embeddings
 
 
 def _require_size(path: Path, vectors: np.ndarray, size: int) -> None:
     if vectors.shape[1] != size:
         raise UserError(
-            f"{path}: embeddings of size {vectors.shape[1]}, the others have {size}; valid: all of one network."
+            f"{path}: embeddings of size {vectors.shape[1]}, the others have {size}; valid: all from one network."
         )

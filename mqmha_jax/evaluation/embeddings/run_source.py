@@ -14,19 +14,20 @@ from mqmha_jax.data.metadata import joined, shard_metadata
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
-from mqmha_jax.evaluation.embeddings.selection import Selection, named, spread
+from mqmha_jax.evaluation.embeddings.selection import Selection, select_utterances
 from mqmha_jax.evaluation.embeddings.sources import Background, Labelled
+from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker, sum_per_speaker
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean, save_mean, training_mean
-from mqmha_jax.evaluation.scoring.linear_backend import speaker_sums
 from mqmha_jax.models.head import unit_length
 from mqmha_jax.runs.checkpoint import Checkpoints, load_network
 from mqmha_jax.runs.workdir import SPEAKERS_NAME, read_speakers
 from mqmha_jax.types import Embeddings
 
-# Per cohort speaker so many utterances of three seconds make the mean embedding.
+# The mean embedding of a cohort speaker: number of utterances, and frames of each (three seconds).
 _COHORT_UTTERANCES, _COHORT_FRAMES = 20, 300
 
-# What varies within a speaker should vary as in the trials, whose utterances are whole; mostly they are no longer.
+# A back-end learns how embeddings of one speaker vary, and longer utterances vary less. The trials use whole
+# utterances, most of which are at most this long.
 _BACKEND_FRAMES = 1_000
 
 Step = int | Literal["best"] | None
@@ -95,11 +96,16 @@ class RunSource:
           UserError: the shards are missing or of another kind.
         """
         mean = self._mean() if use_mean else None
-        if cohort is None:
-            return Background(mean, None, ())
-        shards = self._open(cohort)
-        vectors, speakers = self._speaker_means(shards, mean)
-        return Background(mean, vectors, speakers)
+        return Background(mean, None if cohort is None else self._speaker_means(self._open(cohort), mean))
+
+    def speakers_at(self, path: Path) -> tuple[str, ...]:
+        """The speakers of shards, those at other speeds included.
+
+        Raises:
+          UserError: the shards are missing or of another kind.
+        """
+        shards = self._open(path)
+        return tuple(shards.speakers[i] for i in np.unique(shards.speaker))
 
     def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
         """Embeds some utterances of shards, up to ten seconds of each; copies at another speed are left out.
@@ -108,13 +114,13 @@ class RunSource:
           UserError: the shards are missing or of another kind.
         """
         shards = self._open(path, original_speed_only=True)
-        rows = spread(shards.speaker, per_speaker)
+        rows = sample_per_speaker(shards.speaker, per_speaker)
         found = embed(self._embedder, Selection(shards, rows, max_frames=_BACKEND_FRAMES), progress=self._progress)
         return Labelled(found, tuple(shards.speakers[i] for i in shards.speaker[rows]))
 
     def embeddings(self, utterances: Collection[str]) -> Embeddings:
         """Embeds these utterances, those of one directory after the other."""
-        selections = [named(shards, utterances) for shards in self._shards]
+        selections = [select_utterances(shards, utterances) for shards in self._shards]
         parts = [embed(self._embedder, chosen, progress=self._progress) for chosen in selections if chosen.utterances]
         return Embeddings(tuple(u for part in parts for u in part.ids), np.concatenate([p.vectors for p in parts]))
 
@@ -137,21 +143,16 @@ class RunSource:
                 save_mean(self._workdir, mean, self.step)
         return mean
 
-    def _speaker_means(
-        self, shards: FbankShards, mean: Float32[np.ndarray, " E"] | None
-    ) -> tuple[Float32[np.ndarray, "n E"], tuple[str, ...]]:
-        """The mean of unit embeddings of each speaker, shifted back because scoring subtracts the mean."""
+    def _speaker_means(self, shards: FbankShards, mean: Float32[np.ndarray, " E"] | None) -> Float32[np.ndarray, "n E"]:
+        """The mean of each speaker's unit-length embeddings, in the order of ``speakers_at``."""
         order = np.argsort(shards.speaker, kind="stable")
         rank = np.arange(len(order)) - np.searchsorted(shards.speaker[order], shards.speaker[order])
         chosen = order[rank < _COHORT_UTTERANCES]
         source = Selection(shards, chosen, max_frames=_COHORT_FRAMES)
         vectors = embed(self._embedder, source, progress=self._progress).vectors
-        offset = np.zeros_like(vectors[0]) if mean is None else mean
-        units = np.asarray(unit_length(jnp.asarray(vectors - offset[None])))
-        present, index, counts = np.unique(shards.speaker[chosen], return_inverse=True, return_counts=True)
-        sums = speaker_sums(units.astype(np.float64), index)
-        means = (sums / counts[:, None] + offset[None]).astype(np.float32)
-        return means, tuple(shards.speakers[i] for i in present)
+        units = np.asarray(unit_length(jnp.asarray(vectors if mean is None else vectors - mean[None])))
+        _, index, counts = np.unique(shards.speaker[chosen], return_inverse=True, return_counts=True)
+        return (sum_per_speaker(units.astype(np.float64), index) / counts[:, None]).astype(np.float32)
 
 
 def _best_step(workdir: Path) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from jaxtyping import Float16, Int64, Shaped
+from jaxtyping import Float16
 
 from mqmha_jax.data.shard_reader import FbankShards
 
@@ -24,7 +24,7 @@ class Selection:
         Args:
           shards: where they lie.
           indices: which ones.
-          max_frames: leave out what comes after so many frames; None keeps whole utterances.
+          max_frames: cut utterances to this many frames; None keeps whole utterances.
         """
         self._shards = shards
         self._indices = [int(i) for i in indices]
@@ -37,24 +37,7 @@ class Selection:
         return self._shards.crop(self._indices[i], 0, int(self.num_frames[i]))
 
 
-def named(shards: FbankShards, utterances: Collection[str]) -> Selection:
+def select_utterances(shards: FbankShards, utterances: Collection[str]) -> Selection:
     """The utterances with these ids, each once, in the order of the shards."""
     wanted = set(utterances)
     return Selection(shards, [i for i, name in enumerate(shards.utterances) if name in wanted])
-
-
-def spread(speaker: Shaped[np.ndarray, " N"], per_speaker: int) -> Int64[np.ndarray, " n"]:
-    """Rows of at most so many utterances of each speaker, evenly spaced over all of the speaker's: over all sessions.
-
-    Args:
-      speaker: ``[N]`` speaker of each utterance, as numbers or names.
-      per_speaker: how many at most.
-
-    Returns:
-      ``[n]`` rows, ascending.
-    """
-    order = np.argsort(speaker, kind="stable")
-    starts = np.unique(speaker[order], return_index=True)[1]
-    of_speakers = np.split(order, starts[1:])
-    kept = [own[np.linspace(0, len(own) - 1, min(len(own), per_speaker)).round().astype(int)] for own in of_speakers]
-    return np.sort(np.concatenate(kept))

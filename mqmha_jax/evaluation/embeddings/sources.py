@@ -1,4 +1,4 @@
-"""What an evaluation needs of embeddings, wherever they come from: ``run_source.py`` or ``file_source.py``."""
+"""What an evaluation needs from a source of embeddings: ``run_source.py`` and ``file_source.py`` provide it."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -12,17 +12,15 @@ from mqmha_jax.types import Embeddings
 
 
 class Background(NamedTuple):
-    """Against what scores are taken.
+    """What scores are taken against.
 
     Attributes:
-      mean: ``[E]``, subtracted from every embedding; None: nothing is.
-      cohort: ``[n, E]`` embeddings that normalise scores; None: scores stay as they are.
-      cohort_speakers: their speakers, where known.
+      mean: ``[E]``, subtracted from every embedding; None subtracts nothing.
+      cohort: ``[n, E]`` embeddings that normalise scores, with the mean subtracted; None: no normalisation.
     """
 
     mean: Float32[np.ndarray, " E"] | None
     cohort: Float32[np.ndarray, "n E"] | None
-    cohort_speakers: tuple[str, ...]
 
 
 class Labelled(NamedTuple):
@@ -39,7 +37,7 @@ class Labelled(NamedTuple):
 
 @runtime_checkable
 class EmbeddingSource(Protocol):
-    """Something that has, or makes, the embeddings of utterances."""
+    """Holds, or computes, the embeddings of utterances."""
 
     @property
     def name(self) -> str:
@@ -51,7 +49,7 @@ class EmbeddingSource(Protocol):
 
     @property
     def utterances(self) -> Collection[str]:
-        """Ids of the utterances at hand."""
+        """Ids of the available utterances."""
 
     @property
     def training_speakers(self) -> Sequence[str]:
@@ -61,10 +59,13 @@ class EmbeddingSource(Protocol):
         """Utterances that it was trained on, where known."""
 
     def background(self, cohort: Path | None, *, use_mean: bool) -> Background:
-        """Mean and cohort, in the same space as the embeddings."""
+        """The mean embedding, and the cohort that lies at a path."""
+
+    def speakers_at(self, path: Path) -> tuple[str, ...]:
+        """The speaker of each vector that a cohort from this path has; embeds nothing."""
 
     def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
-        """At most so many utterances of each speaker of what lies at a path, in the same space as the embeddings."""
+        """Embeddings of what lies at a path, at most ``per_speaker`` utterances of each speaker."""
 
     def embeddings(self, utterances: Collection[str]) -> Embeddings:
         """Embeddings of these utterances."""

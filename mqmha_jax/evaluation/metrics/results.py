@@ -1,4 +1,4 @@
-"""What an evaluation found: lists, the ways they were scored, and the metrics of each with their intervals."""
+"""What is measured on a trial list: each system's metrics with their intervals."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mqmha_jax.data.metadata import Column
-from mqmha_jax.evaluation.scoring.calibration import Calibration
-from mqmha_jax.types import Embeddings, Trials
+from mqmha_jax.types import Trials
 
 
 class Measured(NamedTuple):
@@ -67,23 +66,3 @@ class ListEvaluation(NamedTuple):
     systems: tuple[SystemScores, ...]
     num_speakers: int | None
     reliable: bool
-
-
-class Evaluation(NamedTuple):
-    """All lists of one evaluation, and how they were scored.
-
-    Attributes:
-      lists: in the order given.
-      settings: what was evaluated and how, in words.
-      notes: what makes the numbers doubtful, a sentence each, e.g. speakers that were trained on.
-      calibrations: how scores became log-likelihood ratios, by system.
-      embeddings: of all utterances of the lists; None where only scores were given.
-      utt2spk: speaker of each utterance and model; empty where unknown.
-    """
-
-    lists: tuple[ListEvaluation, ...]
-    settings: Mapping[str, str]
-    notes: tuple[str, ...]
-    calibrations: Mapping[str, Calibration]
-    embeddings: Embeddings | None
-    utt2spk: Mapping[str, str]

@@ -1,10 +1,9 @@
-"""Pictures of detection as files: DET curves and score histograms."""
+"""The picture of an evaluation: DET curves and score histograms."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from mqmha_jax.evaluation.metrics.detection import detection_curve
 from mqmha_jax.evaluation.report.drawing import (
@@ -15,45 +14,6 @@ from mqmha_jax.evaluation.report.drawing import (
     plain_text,
     score_bins,
 )
-
-
-@plain_text()
-def detection_plot(results: Mapping[str, ScoredTrials], path: str | Path) -> None:
-    """Draws DET curves of several systems over each other.
-
-    Args:
-      results: name of each system to its scores ``[M]`` and targets ``[M]``.
-      path: image file to write; its ending says the format.
-
-    Raises:
-      UserError: scores that ``detection_curve`` refuses.
-    """
-    figure = new_figure(5.6, 5.8 + 0.2 * len(results))
-    draw_detection(figure.subplots(), results)
-    figure.savefig(path)
-
-
-@plain_text()
-def score_histogram(
-    scores: Float[np.ndarray, " M"], target: Bool[np.ndarray, " M"], path: str | Path, *, title: str = ""
-) -> None:
-    """Draws how the scores of target and of nontarget trials are distributed.
-
-    Args:
-      scores: ``[M]`` cosines or other scores.
-      target: ``[M]`` which trials are of one speaker.
-      path: image file to write; its ending says the format.
-      title: line above the picture.
-
-    Raises:
-      UserError: scores that ``detection_curve`` refuses.
-    """
-    figure = new_figure(6.4, 3.4)
-    axes = figure.subplots()
-    draw_histogram(axes, scores, target, score_bins(scores), _threshold(scores, target))
-    axes.set_title(title, loc="left", fontsize="medium")
-    axes.set_xlabel("score")
-    figure.savefig(path)
 
 
 @plain_text()

@@ -11,8 +11,9 @@ from mqmha_jax.atomic import replacing, write_json, write_text
 from mqmha_jax.data.score_files import write_scores
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
-from mqmha_jax.evaluation.metrics.results import Evaluation, ListEvaluation, Measured
+from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
 from mqmha_jax.evaluation.report.plots import result_picture
+from mqmha_jax.evaluation.results import Evaluation
 
 METRICS_FILE, SPEAKERS_FILE = "metrics.json", "utt2spk.txt"
 FORMAT_VERSION = 1

@@ -23,11 +23,11 @@ class BackendPlan(NamedTuple):
     """What is fitted on labelled embeddings, in this order.
 
     Attributes:
-      fitted_on: shards, or embeddings where the source is a file; None: there is no back-end.
+      fitted_on: shards, or embeddings where the source is a file; None: no back-end.
       whiten: kind of whitening, see ``fit_whitening``.
       lda: size to which LDA reduces the embeddings; None: no LDA.
       plda: score by PLDA as well.
-      per_speaker: at most so many utterances of each speaker, evenly spaced, are fitted on.
+      per_speaker: maximum number of utterances of each speaker to fit on, evenly spaced.
       shrinkage: of the covariances of whitening and LDA, see ``fit_whitening``.
     """
 
@@ -69,10 +69,10 @@ class Backend(NamedTuple):
     """A fitted back-end.
 
     Attributes:
-      maps: applied one after the other; each result is scaled to unit length, without which LDA would undo whitening.
-      cosine: name of the system that takes the cosine afterwards; None: there is none, because only the mean went.
-      plda: fitted on the result; None: no PLDA.
-      description: what it is and on what it was fitted, for reports.
+      maps: applied one after the other; each result is scaled to unit length (without it LDA would undo whitening).
+      cosine: name of the system that takes the cosine afterwards; None: no such system, the maps only centre.
+      plda: fitted on the result of the maps; None: no PLDA.
+      description: its parts and the data that it was fitted on, for reports.
     """
 
     maps: tuple[AffineMap, ...]

@@ -120,6 +120,9 @@ def fit_calibration(
       UserError: lengths differ, one class is missing, a feature is not finite or the same for all trials, a prior
         outside (0, 1).
     """
+    # Imported here because it takes more than a second, and ``verify`` never fits.
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+
     target = _checked(features, target, prior)
     centre, deviation = features.values.mean(axis=0), features.values.std(axis=0)
     constant = np.flatnonzero(deviation <= 1e-12 * np.maximum(np.abs(centre), 1))
@@ -128,28 +131,19 @@ def fit_calibration(
             f"The feature {features.names[constant[0]]} is the same for all {len(target)} trials, so nothing can be "
             "learned from it; leave it out."
         )
-    design = np.column_stack([(features.values - centre) / deviation, np.ones(len(target))])
-    sign = np.where(target, 1.0, -1.0)
+    scaled = (features.values - centre) / deviation
     num_targets = np.count_nonzero(target)
     weight = np.where(target, prior / num_targets, (1 - prior) / (len(target) - num_targets))
-    penalty = np.append(np.full(design.shape[1] - 1, ridge), 0.0)
-
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (design @ parameters + scipy.special.logit(prior))
-        gradient = -(weight * sign * scipy.special.expit(-margin)) @ design + 2 * penalty * parameters
-        return float(-weight @ scipy.special.log_expit(margin) + penalty @ parameters**2), gradient
-
-    def curvature(parameters: np.ndarray) -> np.ndarray:
-        posterior = scipy.special.expit(design @ parameters + scipy.special.logit(prior))
-        return (design * (weight * posterior * (1 - posterior))[:, None]).T @ design + 2 * np.diag(penalty)
-
-    start = np.zeros(design.shape[1])
-    best = scipy.optimize.minimize(loss, start, jac=True, hess=curvature, method="trust-exact", tol=1e-10).x
-    coefficients = best[:-1] / deviation
+    # Newton's method: the default solver leaves the scale up to a fifth off on a list that a threshold separates.
+    regression = LogisticRegression(C=1 / (2 * ridge), solver="newton-cholesky", tol=1e-10)
+    regression.fit(scaled, target, sample_weight=weight)
+    coefficients = regression.coef_[0] / deviation
+    # The intercept holds the prior's log odds, which a likelihood ratio leaves out.
+    offset = regression.intercept_[0] - scipy.special.logit(prior) - coefficients @ centre
     return Calibration(
         features=features.names,
         coefficients=tuple(float(value) for value in coefficients),
-        offset=float(best[-1] - coefficients @ centre),
+        offset=float(offset),
         prior=float(prior),
     )
 

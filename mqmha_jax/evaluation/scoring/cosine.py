@@ -10,13 +10,8 @@ from jaxtyping import Array, Float, Float32, Int32
 
 from mqmha_jax.data.lists import trial_positions
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.finite import require_finite
-from mqmha_jax.evaluation.scoring.normalization import (
-    CohortStatistics,
-    centred_units,
-    cohort_statistics,
-    normalize_scores,
-)
+from mqmha_jax.evaluation.scoring.normalization import CohortStatistics, cohort_statistics, normalize_scores
+from mqmha_jax.evaluation.scoring.units import require_finite, scale_to_units
 from mqmha_jax.types import Embeddings, Trials
 
 TRIALS_PER_TILE = 1 << 12  # what a tile gathers (8 MiB at E=256) stays in a CPU's cache; larger was slower
@@ -31,7 +26,6 @@ def cosine_scores(
     embeddings: Embeddings,
     trials: Trials,
     *,
-    mean: Float[np.ndarray, " E"] | None = None,
     models: Embeddings | None = None,
 ) -> Float32[np.ndarray, " M"]:
     """Cosine between the embeddings of each trial, in bounded memory.
@@ -39,7 +33,6 @@ def cosine_scores(
     Args:
       embeddings: N utterances, vectors ``[N, E]`` of any length.
       trials: M trials over their ids.
-      mean: ``[E]``, subtracted from every embedding first (usually the mean of the training set).
       models: what the enrolment sides of the trials name, e.g. of ``enrol_models``; None: utterances as well.
 
     Returns:
@@ -49,7 +42,7 @@ def cosine_scores(
       UserError: a trial names an utterance without embedding, an id comes twice, or an embedding is not finite.
     """
     enrol, test = _positions(embeddings, trials, models)
-    return _pair_cosines(embeddings, mean, models, enrol, test)
+    return _pair_cosines(embeddings, models, enrol, test)
 
 
 def as_norm(
@@ -58,7 +51,6 @@ def as_norm(
     cohort: Float[np.ndarray, "n E"],
     *,
     top_n: int,
-    mean: Float[np.ndarray, " E"] | None = None,
     models: Embeddings | None = None,
 ) -> Float32[np.ndarray, " M"]:
     """Cosine scores after adaptive s-norm (Matějka et al., 2017): the mean of the two sides' z-scores.
@@ -71,7 +63,6 @@ def as_norm(
       trials: M trials over their ids.
       cohort: ``[n, E]`` embeddings of speakers that are in no trial, e.g. one mean per training speaker.
       top_n: how many of the nearest cohort members count, 2 to n (usually 300 to 400).
-      mean: ``[E]``, subtracted from every embedding and from the cohort first.
       models: as in ``cosine_scores``.
 
     Returns:
@@ -81,9 +72,9 @@ def as_norm(
       UserError: as ``cosine_scores`` and ``cohort_statistics``.
     """
     enrol, test = _positions(embeddings, trials, models)
-    of_tests = cohort_statistics(embeddings, cohort, top_n=top_n, mean=mean)
-    of_models = of_tests if models is None else cohort_statistics(models, cohort, top_n=top_n, mean=mean)
-    scores = _pair_cosines(embeddings, mean, models, enrol, test)
+    of_tests = cohort_statistics(embeddings, cohort, top_n=top_n)
+    of_models = of_tests if models is None else cohort_statistics(models, cohort, top_n=top_n)
+    scores = _pair_cosines(embeddings, models, enrol, test)
     return normalize_scores(scores, enrol=of_models.of(enrol), test=of_tests.of(test))
 
 
@@ -91,7 +82,6 @@ def score_tiles(
     enrol: Float[np.ndarray, "R E"],
     test: Float[np.ndarray, "C E"],
     *,
-    mean: Float[np.ndarray, " E"] | None = None,
     enrol_statistics: CohortStatistics | None = None,
     test_statistics: CohortStatistics | None = None,
 ) -> Iterator[tuple[slice, Float32[np.ndarray, "_ C"]]]:
@@ -100,7 +90,6 @@ def score_tiles(
     Args:
       enrol: ``[R, E]`` embeddings of any length.
       test: ``[C, E]``.
-      mean: ``[E]``, subtracted from every embedding first.
       enrol_statistics: ``[R]``, of ``cohort_statistics``; with them the scores are normalised, see
         ``normalize_scores`` for which norm results.
       test_statistics: ``[C]``.
@@ -108,7 +97,7 @@ def score_tiles(
     Yields:
       Which rows, and their scores with all columns, about 32 MiB at a time.
     """
-    rows, columns = centred_units(enrol, mean), centred_units(test, mean)
+    rows, columns = scale_to_units(enrol), scale_to_units(test)
     by_column = test_statistics and CohortStatistics(*(values[None, :] for values in test_statistics))
     step = max(1, MATRIX_SCORES_PER_TILE // max(1, len(test)))
     pending: tuple[slice, Array] | None = None
@@ -127,15 +116,12 @@ def score_matrix(
     enrol: Float[np.ndarray, "R E"],
     test: Float[np.ndarray, "C E"],
     *,
-    mean: Float[np.ndarray, " E"] | None = None,
     enrol_statistics: CohortStatistics | None = None,
     test_statistics: CohortStatistics | None = None,
 ) -> Float32[np.ndarray, "R C"]:
     """The tiles of ``score_tiles`` as one matrix ``[R, C]``; same arguments."""
     scores = np.empty((len(enrol), len(test)), np.float32)
-    for rows, tile in score_tiles(
-        enrol, test, mean=mean, enrol_statistics=enrol_statistics, test_statistics=test_statistics
-    ):
+    for rows, tile in score_tiles(enrol, test, enrol_statistics=enrol_statistics, test_statistics=test_statistics):
         scores[rows] = tile
     return scores
 
@@ -203,13 +189,12 @@ def _products_of_gathered(
 
 def _pair_cosines(
     embeddings: Embeddings,
-    mean: Float[np.ndarray, " E"] | None,
     models: Embeddings | None,
     enrol: Int32[np.ndarray, " M"],
     test: Int32[np.ndarray, " M"],
 ) -> Float32[np.ndarray, " M"]:
-    test_units = centred_units(embeddings.vectors, mean)
-    enrol_units = test_units if models is None else centred_units(models.vectors, mean)
+    test_units = scale_to_units(embeddings.vectors)
+    enrol_units = test_units if models is None else scale_to_units(models.vectors)
     return pair_products(enrol_units, test_units, enrol, test)
 
 

@@ -10,31 +10,27 @@ from jaxtyping import Float, Float32, Int64
 from mqmha_jax.data.lists import trial_positions
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores, pair_products
-from mqmha_jax.evaluation.scoring.normalization import centred_units
+from mqmha_jax.evaluation.scoring.units import scale_to_units
 from mqmha_jax.types import Embeddings, Trials
 
 
-def enrol_models(
-    embeddings: Embeddings, models: Mapping[str, Sequence[str]], *, mean: Float[np.ndarray, " E"] | None = None
-) -> Embeddings:
+def enrol_models(embeddings: Embeddings, models: Mapping[str, Sequence[str]]) -> Embeddings:
     """One embedding for each model: the mean of the unit-length embeddings of its utterances.
 
-    It serves as ``models`` of ``cosine_scores`` and ``as_norm``, with the same ``mean``.
+    It serves as ``models`` of ``cosine_scores`` and ``as_norm``.
 
     Args:
       embeddings: N utterances, vectors ``[N, E]``.
       models: the utterances of each model.
-      mean: ``[E]``, subtracted from every embedding before it is scaled; added again afterwards, because scoring
-        subtracts it.
 
     Returns:
-      The models, float32.
+      The models, float32; a model's length is at most 1.
 
     Raises:
       UserError: a model names an utterance without embedding, or has none.
     """
-    means, _ = model_means(np.asarray(centred_units(embeddings.vectors, mean)), embeddings.ids, models)
-    return Embeddings(tuple(models), (means if mean is None else means + mean[None]).astype(np.float32))
+    means, _ = model_means(np.asarray(scale_to_units(embeddings.vectors)), embeddings.ids, models)
+    return Embeddings(tuple(models), means.astype(np.float32))
 
 
 def enrolment_scores(
@@ -42,7 +38,6 @@ def enrolment_scores(
     trials: Trials,
     models: Mapping[str, Sequence[str]],
     *,
-    mean: Float[np.ndarray, " E"] | None = None,
     average: Literal["embeddings", "scores"] = "embeddings",
 ) -> Float32[np.ndarray, " M"]:
     """Cosine scores of trials between models and utterances.
@@ -51,9 +46,8 @@ def enrolment_scores(
       embeddings: N utterances, vectors ``[N, E]``.
       trials: M trials; their enrolment sides name models.
       models: the utterances of each model.
-      mean: ``[E]``, subtracted from every embedding first.
-      average: "embeddings": the cosine with the mean of the unit-length embeddings of the model; "scores": the mean of
-        the cosines with each of them.
+      average: "embeddings": the cosine with the mean of the model's unit-length embeddings; "scores": the mean of the
+        cosines with each of them.
 
     Returns:
       ``[M]`` scores.
@@ -61,14 +55,13 @@ def enrolment_scores(
     Raises:
       UserError: as ``enrol_models`` and ``cosine_scores``.
     """
-    enrolled = enrol_models(embeddings, models, mean=mean)
+    enrolled = enrol_models(embeddings, models)
     if average == "embeddings":
-        return cosine_scores(embeddings, trials, mean=mean, models=enrolled)
+        return cosine_scores(embeddings, trials, models=enrolled)
     # The mean of inner products with unit vectors is the product with their mean, left at its length.
     rows, _ = trial_positions(trials._replace(test=trials.enrol), enrolled.ids, name="enrolment side of the trials")
     _, columns = trial_positions(trials._replace(enrol=trials.test), embeddings.ids, name="test side of the trials")
-    centred = enrolled.vectors if mean is None else enrolled.vectors - mean[None]
-    return pair_products(jnp.asarray(centred, jnp.float32), centred_units(embeddings.vectors, mean), rows, columns)
+    return pair_products(jnp.asarray(enrolled.vectors), scale_to_units(embeddings.vectors), rows, columns)
 
 
 def model_means(

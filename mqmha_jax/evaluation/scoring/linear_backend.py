@@ -1,17 +1,15 @@
 """Linear back-ends of embeddings: centring, whitening and LDA, each an affine map fitted on training embeddings."""
 
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import scipy  # its parts load when they are first used
 from jaxtyping import Float, Float64, Int, Shaped
 
-from mqmha_jax.atomic import replacing
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.finite import require_finite
+from mqmha_jax.evaluation.embeddings.speakers import sum_per_speaker
+from mqmha_jax.evaluation.scoring.units import require_finite
 
 
 @dataclass(frozen=True)
@@ -38,32 +36,6 @@ class AffineMap:
                 "fit it again with the network that made them."
             )
         return (vectors - self.mean[None]) @ self.matrix
-
-    def then(self, other: "AffineMap") -> "AffineMap":
-        """This map followed by another one, as one map."""
-        # The inverse images of the second mean: exact where the first matrix has full column rank.
-        shift = np.linalg.lstsq(self.matrix.T, other.mean, rcond=None)[0]
-        return AffineMap(self.mean + shift, self.matrix @ other.matrix)
-
-    def save(self, path: str | Path) -> None:
-        """Writes an npz; the file appears whole or not at all.
-
-        Raises:
-          UserError: the file can not be written.
-        """
-        save_arrays(path, mean=self.mean, matrix=self.matrix)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "AffineMap":
-        """Reads what ``save`` wrote.
-
-        Raises:
-          UserError: the file can not be read or holds no affine map.
-        """
-        mean, matrix = load_arrays(path, ("mean", "matrix"), "back-end")
-        if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean):
-            raise UserError(f"{path}: no back-end: mean {mean.shape} and matrix {matrix.shape}; fit and save it again.")
-        return cls(mean, matrix)
 
 
 def fit_mean(vectors: Float[np.ndarray, "N E"]) -> AffineMap:
@@ -135,7 +107,7 @@ def fit_lda(
             f"valid: 1 to {largest}."
         )
     mean = vectors.mean(axis=0)
-    speaker_means = speaker_sums(vectors, index) / counts[:, None]
+    speaker_means = sum_per_speaker(vectors, index) / counts[:, None]
     residual = vectors - speaker_means[index]
     offsets = speaker_means - mean[None]
     within = _shrunk(residual.T @ residual / len(vectors), shrinkage)
@@ -159,37 +131,12 @@ def speaker_index(speaker: Shaped[np.ndarray, " _"], num_vectors: int) -> Int[np
     return index
 
 
-def speaker_sums(vectors: Float64[np.ndarray, "N E"], index: Int[np.ndarray, " N"]) -> Float64[np.ndarray, "C E"]:
-    """Sum of the embeddings of each speaker."""
-    order = np.argsort(index, kind="stable")
-    starts = np.searchsorted(index[order], np.arange(index.max() + 1))
-    return np.add.reduceat(vectors[order], starts, axis=0)
-
-
 def checked_vectors(vectors: Float[np.ndarray, "N E"], *, at_least: int) -> Float64[np.ndarray, "N E"]:
     """Embeddings in double precision, or the reason why nothing can be fitted on them."""
     if len(vectors) < at_least:
         raise UserError(f"There are {len(vectors)} embeddings to fit a back-end on; valid: at least {at_least}.")
     require_finite(vectors)
     return vectors.astype(np.float64)
-
-
-def save_arrays(path: str | Path, **arrays: np.ndarray) -> None:
-    """Writes an npz that appears whole or not at all, or raises a UserError."""
-    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-
-
-def load_arrays(path: str | Path, names: tuple[str, ...], what: str) -> list[Float64[np.ndarray, "..."]]:
-    """Reads finite arrays in double precision from an npz, or raises a UserError; never unpickles."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = [np.asarray(archive[name], np.float64) for name in names]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: no {what} can be read ({error}); fit and save it again.") from error
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise UserError(f"{path}: the {what} has values that are not finite; fit and save it again.")
-    return arrays
 
 
 def _shrunk(covariance: Float64[np.ndarray, "E E"], shrinkage: float) -> Float64[np.ndarray, "E E"]:

@@ -1,10 +1,13 @@
-"""How embeddings become scores: what a user can ask for, and what of it goes together."""
+"""How embeddings become scores: the choices that a user has, and which of them exclude each other."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring.backend import BackendPlan
+
+Models = Mapping[str, Sequence[str]]  # the utterances of each enrolled model
 
 
 class Method(NamedTuple):

@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.finite import require_finite
-from mqmha_jax.models.head import unit_length
+from mqmha_jax.evaluation.scoring.units import require_finite, scale_to_units
 from mqmha_jax.types import Embeddings
 
 COHORT_SCORES_PER_TILE = 1 << 22  # 16 MiB of float32; larger tiles were no faster
@@ -46,16 +45,14 @@ def cohort_statistics(
     cohort: Float[np.ndarray, "n E"],
     *,
     top_n: int | None = None,
-    mean: Float[np.ndarray, " E"] | None = None,
 ) -> CohortStatistics:
     """Mean and deviation of each utterance's cosines to a cohort, in tiles of bounded memory.
 
     Args:
       embeddings: N utterances, vectors ``[N, E]`` of any length.
       cohort: ``[n, E]`` embeddings of speakers that are in no trial, e.g. one mean per training speaker.
-      top_n: only so many of the highest cosines of each utterance count, 2 to n (adaptive normalisation; usually 300
-        to 400); None: all.
-      mean: ``[E]``, subtracted from every embedding and from the cohort first.
+      top_n: how many of each utterance's highest cosines count, 2 to n (adaptive normalisation; usually 300 to 400);
+        None: all.
 
     Returns:
       Statistics in the order of the embeddings, ``[N]`` each, float32.
@@ -71,7 +68,7 @@ def cohort_statistics(
             "Lower top_n or give a larger cohort."
         )
     require_finite(cohort, what="cohort embeddings")
-    tiles = _tile_statistics(centred_units(embeddings.vectors, mean), centred_units(cohort, mean), top_n)
+    tiles = _tile_statistics(scale_to_units(embeddings.vectors), scale_to_units(cohort), top_n)
     statistics = CohortStatistics(*map(np.concatenate, zip(*tiles, strict=True)))
     alike = np.flatnonzero(~(statistics.deviation >= MIN_COHORT_DEVIATION))
     if alike.size:
@@ -102,14 +99,6 @@ def normalize_scores(
     if not sides:
         return scores
     return sides[0] if len(sides) == 1 else (sides[0] + sides[1]) / 2
-
-
-_units = jax.jit(unit_length)  # one program; bare, each of its operations would be one
-
-
-def centred_units(vectors: Float[np.ndarray, "N E"], mean: Float[np.ndarray, " E"] | None) -> Float32[Array, "N E"]:
-    """Embeddings at unit length, on the device, after subtracting the mean ``[E]`` if there is one."""
-    return _units(np.asarray(vectors if mean is None else vectors - mean[None], np.float32))
 
 
 def _tile_statistics(

@@ -7,7 +7,6 @@ which ``within`` is the identity and ``between`` diagonal, so that every posteri
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import scipy  # its parts load when they are first used
@@ -15,14 +14,9 @@ from jaxtyping import Float, Float64, Int, Shaped
 
 from mqmha_jax.data.lists import trial_positions
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings.speakers import sum_per_speaker
 from mqmha_jax.evaluation.scoring.enrolment import model_means
-from mqmha_jax.evaluation.scoring.linear_backend import (
-    checked_vectors,
-    load_arrays,
-    save_arrays,
-    speaker_index,
-    speaker_sums,
-)
+from mqmha_jax.evaluation.scoring.linear_backend import checked_vectors, speaker_index
 from mqmha_jax.types import Embeddings, Trials
 
 _TRIALS_PER_TILE = 1 << 14
@@ -91,29 +85,6 @@ class Plda:
             scores[tile] = (alone[other] - same) / 2
         return scores
 
-    def save(self, path: str | Path) -> None:
-        """Writes an npz; the file appears whole or not at all.
-
-        Raises:
-          UserError: the file can not be written.
-        """
-        save_arrays(path, mean=self.mean, between=self.between, within=self.within)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Plda":
-        """Reads what ``save`` wrote.
-
-        Raises:
-          UserError: the file can not be read or holds no model.
-        """
-        mean, between, within = load_arrays(path, ("mean", "between", "within"), "PLDA model")
-        if mean.ndim != 1 or {between.shape, within.shape} != {(mean.size, mean.size)}:
-            raise UserError(
-                f"{path}: no PLDA model: mean {mean.shape}, between {between.shape}, within {within.shape}; "
-                "fit and save it again."
-            )
-        return cls(mean, between, within)
-
 
 def fit_plda(
     vectors: Float[np.ndarray, "N E"],
@@ -146,7 +117,7 @@ def fit_plda(
             f"{len(vectors)} embeddings of {len(counts)} speakers do not determine a covariance within speakers of "
             f"size {size}; valid: at least {len(counts) + size} embeddings. Lower the size first, e.g. by LDA."
         )
-    means = speaker_sums(vectors, index) / counts[:, None]
+    means = sum_per_speaker(vectors, index) / counts[:, None]
     residual = vectors - means[index]
     scatter = residual.T @ residual
     if np.linalg.eigvalsh(scatter)[0] <= 1e-10 * np.trace(scatter) / size:

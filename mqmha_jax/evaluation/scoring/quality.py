@@ -33,15 +33,13 @@ def utterance_measures(
     *,
     duration_s: Float[np.ndarray, " N"] | None = None,
     cohort_mean: Float[np.ndarray, " N"] | None = None,
-    mean: Float[np.ndarray, " E"] | None = None,
 ) -> dict[str, Float64[np.ndarray, " N"]]:
     """Measures of each utterance: ``log_norm`` and, where given, ``log_duration`` and ``cohort_mean``.
 
     Args:
-      embeddings: N utterances, vectors ``[N, E]`` as the network made them.
+      embeddings: N utterances, vectors ``[N, E]`` after ``centre``, not scaled.
       duration_s: ``[N]`` seconds of speech.
       cohort_mean: ``[N]`` mean of the highest cohort scores, of ``cohort_statistics(...).mean``.
-      mean: ``[E]``, subtracted before the norm is taken.
 
     Returns:
       ``[N]`` for each measure.
@@ -49,7 +47,7 @@ def utterance_measures(
     Raises:
       UserError: a duration or an embedding's norm is not positive.
     """
-    norms = np.linalg.norm(embeddings.vectors if mean is None else embeddings.vectors - mean[None], axis=1)
+    norms = np.linalg.norm(embeddings.vectors, axis=1)
     measures = {"log_norm": _log(norms, embeddings.ids, "norm of the embedding")}
     if duration_s is not None:
         measures["log_duration"] = _log(duration_s, embeddings.ids, "duration")

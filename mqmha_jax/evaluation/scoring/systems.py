@@ -1,7 +1,7 @@
-"""The ways in which embeddings are scored: cosine, normalised by a cohort, behind a back-end, and all calibrated."""
+"""The systems that score embeddings: cosine, normalised by a cohort, behind a back-end, and each of them calibrated."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -14,107 +14,105 @@ from mqmha_jax.evaluation.scoring.backend import Backend
 from mqmha_jax.evaluation.scoring.calibration import Calibration, fit_calibration
 from mqmha_jax.evaluation.scoring.cosine import as_norm, cosine_scores
 from mqmha_jax.evaluation.scoring.enrolment import enrol_models, enrolment_scores
+from mqmha_jax.evaluation.scoring.method import Method, Models
 from mqmha_jax.evaluation.scoring.normalization import cohort_statistics
 from mqmha_jax.evaluation.scoring.quality import Features, score_feature, trial_features, utterance_measures
+from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.types import Embeddings, Trials
 
 COSINE, AS_NORM = "cosine", "as-norm"
-Models = Mapping[str, Sequence[str]]
 
 
-class Scoring(NamedTuple):
-    """How embeddings are scored.
+class Systems(NamedTuple):
+    """A method of scoring together with the data that it names.
 
     Attributes:
+      method: what the user asked for.
       background: mean and cohort.
-      top_n: how many of the nearest cohort members normalise a score.
-      models: utterances of each model that the enrolment sides name; None: they name utterances.
-      average: of a model's utterances, the mean of the embeddings or of the scores.
-      quality: calibration looks at durations, norms and cohort scores as well, not at the score alone.
-      backend: further systems, of whitened or LDA-reduced embeddings and by PLDA.
+      models: utterances of each model that the enrolment sides name; None: the sides name utterances.
+      backend: fitted; None: no back-end.
     """
 
+    method: Method
     background: Background
-    top_n: int = 300
     models: Models | None = None
-    average: Literal["embeddings", "scores"] = "embeddings"
-    quality: bool = False
     backend: Backend | None = None
 
-    def scores(self, embeddings: Embeddings, trials: Trials) -> dict[str, Float[np.ndarray, " M"]]:
-        """Scores ``[M]`` by name: cosine, with a cohort as-norm, and what the back-end adds."""
-        mean, cohort, _ = self.background
-        systems: dict[str, Float[np.ndarray, " M"]]
+    def score(self, embeddings: Embeddings, trials: Trials) -> dict[str, Float[np.ndarray, " M"]]:
+        """Scores ``[M]`` by system: cosine, with a cohort as-norm, and those of the back-end."""
+        centred, cohort = centre(embeddings, self.background.mean), self.background.cohort
+        scores: dict[str, Float[np.ndarray, " M"]]
         if self.models is None:
-            named = models = None
-            systems = {COSINE: cosine_scores(embeddings, trials, mean=mean)}
+            own = enrolled = None
+            scores = {COSINE: cosine_scores(centred, trials)}
         else:
-            named = {model: self.models[model] for model in dict.fromkeys(trials.enrol)}
-            models = enrol_models(embeddings, named, mean=mean)
-            systems = {COSINE: enrolment_scores(embeddings, trials, named, mean=mean, average=self.average)}
+            own = {model: self.models[model] for model in dict.fromkeys(trials.enrol)}
+            enrolled = enrol_models(centred, own)
+            scores = {COSINE: enrolment_scores(centred, trials, own, average=self.method.average)}
         if cohort is not None:
-            systems[AS_NORM] = as_norm(embeddings, trials, cohort, top_n=self.top_n, mean=mean, models=models)
+            scores[AS_NORM] = as_norm(centred, trials, cohort, top_n=self.method.top_n, models=enrolled)
         if self.backend is not None:
-            systems |= self.backend.scores(embeddings, trials, named, self.average)
-        return systems
+            scores |= self.backend.scores(embeddings, trials, own, self.method.average)
+        return scores
 
-    def features(
-        self, system: str, scores: Float[np.ndarray, " M"], embeddings: Embeddings, trials: Trials, known: Metadata
-    ) -> Features:
-        """What the calibration of a system looks at."""
-        if not self.quality:
-            return score_feature(scores)
-        mean, cohort, _ = self.background
-        duration_s, cohort_mean = _durations(known, embeddings.ids), None
-        if system == AS_NORM and cohort is not None:
-            cohort_mean = np.asarray(cohort_statistics(embeddings, cohort, top_n=self.top_n, mean=mean).mean)
-        measures = utterance_measures(embeddings, duration_s=duration_s, cohort_mean=cohort_mean, mean=mean)
-        return trial_features(scores, trials, embeddings.ids, measures)
-
-    def fit(self, embeddings: Embeddings, trials: Trials, known: Metadata) -> dict[str, Calibration]:
-        """The calibration of each system on a list; of quality measures, those that differ within the list.
+    def fit_calibrations(self, embeddings: Embeddings, trials: Trials, known: Metadata) -> dict[str, Calibration]:
+        """Fits the calibration of each system on a list, by the quality measures that differ within the list.
 
         Raises:
           UserError: see ``fit_calibration``.
         """
         calibrations = {}
-        for system, scores in self.scores(embeddings, trials).items():
-            features = self.features(system, scores, embeddings, trials, known)
+        for system, scores in self.score(embeddings, trials).items():
+            features = self._features(system, scores, embeddings, trials, known)
             differing = [name for name, values in zip(features.names, features.values.T, strict=True) if np.ptp(values)]
-            calibrations[system] = fit_calibration(chosen(features, ("score", *differing[1:])), trials.target)
+            calibrations[system] = fit_calibration(select_features(features, ("score", *differing[1:])), trials.target)
         return calibrations
 
-    def systems(
+    def score_and_calibrate(
         self, embeddings: Embeddings, trials: Trials, known: Metadata, calibrations: Mapping[str, Calibration]
     ) -> dict[str, Scores]:
-        """All systems on a list: the scores, and after them their log-likelihood ratios where calibrated."""
-        scores = self.scores(embeddings, trials)
+        """Scores of all systems on a list, followed by the log-likelihood ratios of the calibrated ones."""
+        scores = self.score(embeddings, trials)
         systems = {name: Scores(values) for name, values in scores.items()}
         for name, calibration in calibrations.items():
-            features = self.features(name, scores[name], embeddings, trials, known)
-            ratios = calibration.llr(chosen(features, calibration.features))
+            features = self._features(name, scores[name], embeddings, trials, known)
+            ratios = calibration.llr(select_features(features, calibration.features))
             systems[f"{name} calibrated"] = Scores(ratios, calibrated=True)
         return systems
 
+    def _features(
+        self, system: str, scores: Float[np.ndarray, " M"], embeddings: Embeddings, trials: Trials, known: Metadata
+    ) -> Features:
+        """What the calibration of a system looks at."""
+        if not self.method.quality:
+            return score_feature(scores)
+        centred, cohort_mean = centre(embeddings, self.background.mean), None
+        if system == AS_NORM and self.background.cohort is not None:
+            statistics = cohort_statistics(centred, self.background.cohort, top_n=self.method.top_n)
+            cohort_mean = np.asarray(statistics.mean)
+        durations_s = _durations(known, embeddings.ids)
+        measures = utterance_measures(centred, duration_s=durations_s, cohort_mean=cohort_mean)
+        return trial_features(scores, trials, embeddings.ids, measures)
 
-def chosen(features: Features, names: Sequence[str]) -> Features:
+
+def select_features(features: Features, names: Sequence[str]) -> Features:
     """Some of the features, in the order of the names.
 
     Raises:
-      UserError: one is not there.
+      UserError: a feature is missing.
     """
     missing = [name for name in names if name not in features.names]
     if missing:
         raise UserError(
-            f"The calibration looks at {missing[0]}, which is not known here; valid: "
-            f"{', '.join(features.names)}. Evaluate with --calibrate again."
+            f"The calibration needs {missing[0]}, which is not known here; known: {', '.join(features.names)}. "
+            "Evaluate with --calibrate again."
         )
     columns = [features.names.index(name) for name in names]
     return Features(tuple(names), features.values[:, columns])
 
 
 def _durations(known: Metadata, utterances: Sequence[str]) -> Float[np.ndarray, " N"] | None:
-    """Seconds of each utterance, ``[N]``; None where they are not known of all."""
+    """Seconds of each utterance, ``[N]``; None unless they are known for all."""
     seconds = known.columns.get(SECONDS, {})
     if not all(utterance in seconds for utterance in utterances):
         return None

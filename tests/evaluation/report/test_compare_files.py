@@ -11,9 +11,9 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.metrics.compare import Comparison, compare_systems
 from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
-from mqmha_jax.evaluation.metrics.results import Evaluation
 from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, comparison_text, verdict
 from mqmha_jax.evaluation.report.tables import write_numbers
+from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.types import Trials
 from tests.support.clouds import all_pairs, cloud, speakers_of

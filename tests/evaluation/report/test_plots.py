@@ -29,15 +29,12 @@ def draw_detection():
     return draw
 
 
-def test_pictures_are_written(tmp_path):
+def test_the_picture_is_written(tmp_path):
     results = {"untrained": scored(0.3), "trained": scored(3.0)}
-    plots.detection_plot(results, tmp_path / "det.png")
-    plots.score_histogram(*results["trained"], tmp_path / "histogram.png", title="dev")
     plots.result_picture(results, tmp_path / "result.png", "Unseen speakers")
-    for name in ("det.png", "histogram.png", "result.png"):
-        pixels = matplotlib.image.imread(tmp_path / name)
-        assert pixels.shape[0] > 400
-        assert pixels[..., :3].std() > 0.05  # not blank
+    pixels = matplotlib.image.imread(tmp_path / "result.png")
+    assert pixels.shape[0] > 400
+    assert pixels[..., :3].std() > 0.05  # not blank
 
 
 def test_names_are_drawn_as_they_stand(tmp_path, monkeypatch):
@@ -50,8 +47,6 @@ def test_names_are_drawn_as_they_stand(tmp_path, monkeypatch):
 
     monkeypatch.setattr(plots, "new_figure", figure)
     name = r"a$\frac{b$_c 说话人"
-    plots.detection_plot({name: scored(1.0)}, tmp_path / "det.png")
-    plots.score_histogram(*scored(1.0), tmp_path / "histogram.png", title=name)
     plots.result_picture({name: scored(1.0)}, tmp_path / "result.png", name)
     texts = [text for text in drawn["figure"].findobj(matplotlib.text.Text) if name in text.get_text()]
     assert len(texts) == 3  # heading, legend and histogram
@@ -86,10 +81,9 @@ def test_perfect_and_constant_scores_draw(tmp_path):
     target = np.array([True, True, False, False])
     results = {"perfect": (np.array([2.0, 3.0, 0.0, 1.0]), target), "constant": (np.zeros(4), target)}
     plots.result_picture(results, tmp_path / "result.png")
-    plots.score_histogram(np.zeros(4), target, tmp_path / "constant.png")
 
 
 def test_one_class_is_refused(tmp_path):
     with pytest.raises(UserError, match="only target trials"):
-        plots.detection_plot({"a": (np.ones(3), np.ones(3, bool))}, tmp_path / "det.png")
-    assert not (tmp_path / "det.png").exists()
+        plots.result_picture({"a": (np.ones(3), np.ones(3, bool))}, tmp_path / "result.png")
+    assert not (tmp_path / "result.png").exists()

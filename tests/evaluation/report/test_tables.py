@@ -11,8 +11,9 @@ from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.data.score_files import read_scored_trials
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
-from mqmha_jax.evaluation.metrics.results import Evaluation, ListEvaluation
+from mqmha_jax.evaluation.metrics.results import ListEvaluation
 from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
+from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.evaluation.scoring.decisions import load_threshold, save_threshold
 from tests.support.clouds import all_pairs, cloud, speakers_of

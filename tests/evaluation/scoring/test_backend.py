@@ -10,8 +10,8 @@ from data_prep.trials import write_trials
 from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.file_source import FileSource
-from mqmha_jax.evaluation.embeddings.selection import spread
 from mqmha_jax.evaluation.embeddings.sources import Labelled
+from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker
 from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists
 from mqmha_jax.evaluation.metrics.detection import equal_error_rate
 from mqmha_jax.evaluation.metrics.measure_list import Measuring
@@ -88,9 +88,9 @@ def test_they_find_the_speakers_behind_the_noise_and_whitening_is_not_undone() -
 
 def test_a_sample_is_evenly_spaced_over_each_speaker() -> None:
     speaker = np.array(["b"] * 3 + ["a"] * 9 + ["c"] + ["b"] * 4)
-    assert spread(speaker, 3).tolist() == [0, 3, 7, 11, 12, 13, 16]  # b has 0, 1, 2, 13, 14, 15, 16
-    assert spread(speaker, 20).tolist() == list(range(17))
-    many = spread(np.random.default_rng(0).integers(0, 50, 10_000), 7)
+    assert sample_per_speaker(speaker, 3).tolist() == [0, 3, 7, 11, 12, 13, 16]  # b has 0, 1, 2, 13, 14, 15, 16
+    assert sample_per_speaker(speaker, 20).tolist() == list(range(17))
+    many = sample_per_speaker(np.random.default_rng(0).integers(0, 50, 10_000), 7)
     assert len(many) == 350
     assert all(one < other for one, other in pairwise(many))
 

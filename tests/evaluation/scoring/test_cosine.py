@@ -7,6 +7,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring import cosine as scoring
 from mqmha_jax.evaluation.scoring import normalization
 from mqmha_jax.evaluation.scoring.cosine import as_norm, cosine_scores, score_matrix, score_tiles
+from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.types import Embeddings, Trials
 from tests.support.paths import REFERENCE
 
@@ -34,14 +35,15 @@ def read_worked(path):
 
 def test_cosine_equals_worked_numbers(worked):
     embeddings, trials, cohort, archive = worked
-    scores = cosine_scores(embeddings, trials, mean=cohort.mean(axis=0))
+    scores = cosine_scores(centre(embeddings, cohort.mean(axis=0)), trials)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, archive["as_norm/cosine"], atol=1e-6)
 
 
 def test_as_norm_equals_worked_numbers(worked):
     embeddings, trials, cohort, archive = worked
-    scores = as_norm(embeddings, trials, cohort, top_n=int(archive["as_norm/top_n"]), mean=cohort.mean(axis=0))
+    mean = cohort.mean(axis=0)
+    scores = as_norm(centre(embeddings, mean), trials, cohort - mean, top_n=int(archive["as_norm/top_n"]))
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, archive["as_norm/normalised"], atol=2e-5)
 
@@ -49,8 +51,9 @@ def test_as_norm_equals_worked_numbers(worked):
 def test_all_worked_numbers(reference_dir):
     embeddings, trials, cohort, archive = read_worked(reference_dir / "scoring.npz")
     mean = cohort.mean(axis=0)
-    np.testing.assert_allclose(cosine_scores(embeddings, trials, mean=mean), archive["as_norm/cosine"], atol=1e-6)
-    scores = as_norm(embeddings, trials, cohort, top_n=int(archive["as_norm/top_n"]), mean=mean)
+    embeddings, cohort = centre(embeddings, mean), cohort - mean
+    np.testing.assert_allclose(cosine_scores(embeddings, trials), archive["as_norm/cosine"], atol=1e-6)
+    scores = as_norm(embeddings, trials, cohort, top_n=int(archive["as_norm/top_n"]))
     np.testing.assert_allclose(scores, archive["as_norm/normalised"], atol=2e-5)
 
 
@@ -81,18 +84,17 @@ def angle(a, b):
 def test_matrix_and_listed_pairs_agree(worked, monkeypatch):
     embeddings, trials, cohort, _ = worked
     monkeypatch.setattr(scoring, "MATRIX_SCORES_PER_TILE", 7 * 60)  # 7 rows a tile; 40 rows
-    enrol, test = embeddings.vectors[:40], embeddings.vectors[40:]
     mean = cohort.mean(axis=0)
-    statistics = normalization.cohort_statistics(embeddings, cohort, top_n=30, mean=mean)
+    embeddings, cohort = centre(embeddings, mean), cohort - mean
+    enrol, test = embeddings.vectors[:40], embeddings.vectors[40:]
+    statistics = normalization.cohort_statistics(embeddings, cohort, top_n=30)
     parts = {"enrol_statistics": statistics.of(np.arange(40)), "test_statistics": statistics.of(np.arange(40, 100))}
     assert [rows.stop - rows.start for rows, _ in score_tiles(enrol, test)] == [7, 7, 7, 7, 7, 5]
     rows = np.array([int(name.removeprefix("enrol")) for name in trials.enrol])
     columns = np.array([int(name.removeprefix("test")) for name in trials.test])
-    plain, normalised = score_matrix(enrol, test, mean=mean), score_matrix(enrol, test, mean=mean, **parts)
-    np.testing.assert_allclose(plain[rows, columns], cosine_scores(embeddings, trials, mean=mean), atol=1e-6)
-    np.testing.assert_allclose(
-        normalised[rows, columns], as_norm(embeddings, trials, cohort, top_n=30, mean=mean), atol=2e-5
-    )
+    plain, normalised = score_matrix(enrol, test), score_matrix(enrol, test, **parts)
+    np.testing.assert_allclose(plain[rows, columns], cosine_scores(embeddings, trials), atol=1e-6)
+    np.testing.assert_allclose(normalised[rows, columns], as_norm(embeddings, trials, cohort, top_n=30), atol=2e-5)
 
 
 def test_enrolment_sides_may_have_embeddings_of_their_own(worked):

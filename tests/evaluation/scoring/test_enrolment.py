@@ -7,6 +7,7 @@ from mqmha_jax.data.lists import read_models
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring.cosine import as_norm, cosine_scores
 from mqmha_jax.evaluation.scoring.enrolment import enrol_models, enrolment_scores
+from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.types import Embeddings, Trials
 
 RNG = np.random.default_rng(0)
@@ -14,6 +15,7 @@ UTTERANCES = Embeddings(tuple("abcdef"), RNG.standard_normal((6, 5)).astype(np.f
 MODELS = {"m": ("a", "b", "c"), "f": ("d",)}  # one is called like an utterance
 TRIALS = Trials(("m", "f", "m"), ("e", "e", "f"), np.array([True, False, False]))
 MEAN = np.full(5, 0.2, np.float32)
+CENTRED = centre(UTTERANCES, MEAN)
 
 
 def unit(name):
@@ -27,9 +29,9 @@ def test_both_averages_are_their_definitions():
         of_scores.append(np.mean([unit(own) @ unit(test) for own in MODELS[model]]))
         mean = np.mean([unit(own) for own in MODELS[model]], axis=0)
         of_embeddings.append(mean @ unit(test) / np.linalg.norm(mean))
-    scores = enrolment_scores(UTTERANCES, TRIALS, MODELS, mean=MEAN, average="scores")
+    scores = enrolment_scores(CENTRED, TRIALS, MODELS, average="scores")
     np.testing.assert_allclose(scores, of_scores, atol=1e-6)
-    embeddings = enrolment_scores(UTTERANCES, TRIALS, MODELS, mean=MEAN, average="embeddings")
+    embeddings = enrolment_scores(CENTRED, TRIALS, MODELS, average="embeddings")
     np.testing.assert_allclose(embeddings, of_embeddings, atol=1e-6)
     assert abs(of_scores[0] - of_embeddings[0]) > 0.01  # they do differ
 
@@ -47,18 +49,14 @@ def test_loud_utterances_weigh_no_more():
 
 def test_a_model_of_one_utterance_is_that_utterance_with_any_normalisation():
     single = {f"model {name}": (name,) for name in UTTERANCES.ids}
-    models = enrol_models(UTTERANCES, single, mean=MEAN)
+    models = enrol_models(CENTRED, single)
     cohort = RNG.standard_normal((30, 5)).astype(np.float32)
     trials = Trials(("model a", "model b"), ("c", "f"), np.array([True, False]))
     plain = Trials(("a", "b"), ("c", "f"), trials.target)
+    np.testing.assert_allclose(cosine_scores(CENTRED, trials, models=models), cosine_scores(CENTRED, plain), atol=1e-6)
     np.testing.assert_allclose(
-        cosine_scores(UTTERANCES, trials, mean=MEAN, models=models),
-        cosine_scores(UTTERANCES, plain, mean=MEAN),
-        atol=1e-6,
-    )
-    np.testing.assert_allclose(
-        as_norm(UTTERANCES, trials, cohort, top_n=9, mean=MEAN, models=models),
-        as_norm(UTTERANCES, plain, cohort, top_n=9, mean=MEAN),
+        as_norm(CENTRED, trials, cohort - MEAN, top_n=9, models=models),
+        as_norm(CENTRED, plain, cohort - MEAN, top_n=9),
         atol=1e-4,
     )
 

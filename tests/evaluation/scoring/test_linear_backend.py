@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.scoring.linear_backend import AffineMap, fit_lda, fit_mean, fit_whitening
+from mqmha_jax.evaluation.scoring.linear_backend import fit_lda, fit_mean, fit_whitening
 
 RNG = np.random.default_rng(0)
 SPEAKER = np.repeat(np.arange(40), 12)
@@ -60,44 +60,6 @@ def test_lda_finds_the_directions_in_which_speakers_differ():
     best = ratio(lda.matrix[:, 0])
     assert best == pytest.approx(covariance(mapped)[0, 0], rel=1e-4)
     assert all(ratio(direction) <= best * (1 + 1e-6) for direction in RNG.normal(size=(500, 6)))
-
-
-def test_maps_compose():
-    whitening, lda = fit_whitening(VECTORS), fit_lda(fit_whitening(VECTORS)(VECTORS) + 1, SPEAKER, 3)
-    joined = whitening.then(lda).then(fit_mean(np.ones((1, 3))))
-    np.testing.assert_allclose(joined(VECTORS), lda(whitening(VECTORS)) - 1, atol=1e-9)
-
-
-def test_survives_the_disk(tmp_path):
-    lda = fit_lda(VECTORS, SPEAKER, 2)
-    lda.save(tmp_path / "lda.npz")
-    loaded = AffineMap.load(tmp_path / "lda.npz")
-    np.testing.assert_array_equal(loaded(VECTORS), lda(VECTORS))
-    assert [path.name for path in tmp_path.iterdir()] == ["lda.npz"]
-
-
-def test_bad_files_are_refused(tmp_path):
-    path = tmp_path / "map.npz"
-    with pytest.raises(UserError, match=r"map\.npz: no back-end can be read .*fit and save it again"):
-        AffineMap.load(path)
-    np.savez(path, mean=np.zeros(3))
-    with pytest.raises(UserError, match="no back-end can be read"):
-        AffineMap.load(path)
-    np.savez(path, mean=np.array([{}], dtype=object), matrix=np.eye(1))  # a pickle, which is not opened
-    with pytest.raises(UserError, match="no back-end can be read"):
-        AffineMap.load(path)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match="no back-end can be read"):
-        AffineMap.load(path)
-    np.savez(path, mean=np.zeros(3), matrix=np.eye(4))
-    with pytest.raises(UserError, match=r"mean \(3,\) and matrix \(4, 4\)"):
-        AffineMap.load(path)
-    np.savez(path, mean=np.zeros(3), matrix=np.eye(3) * np.nan)
-    with pytest.raises(UserError, match="values that are not finite"):
-        AffineMap.load(path)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        fit_mean(VECTORS).save(tmp_path / "file" / "map.npz")
 
 
 def test_data_that_teach_nothing_are_refused():

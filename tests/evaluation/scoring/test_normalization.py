@@ -7,6 +7,7 @@ import pytest
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring import normalization
 from mqmha_jax.evaluation.scoring.normalization import CohortStatistics, cohort_statistics, normalize_scores
+from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.types import Embeddings
 
 RNG = np.random.default_rng(0)
@@ -30,7 +31,7 @@ def test_statistics_are_of_the_highest_cosines(top_n, backend, monkeypatch):
     monkeypatch.setattr(normalization, "COHORT_SCORES_PER_TILE", 4 * len(COHORT))
     monkeypatch.setattr(normalization.jax, "default_backend", lambda: backend)
     offset = np.full(8, 0.3, np.float32)
-    statistics = cohort_statistics(UTTERANCES, COHORT, top_n=top_n, mean=offset)
+    statistics = cohort_statistics(centre(UTTERANCES, offset), COHORT - offset, top_n=top_n)
     expected = np.array([slow_statistics(v - offset, COHORT - offset, top_n or 50) for v in VECTORS])
     np.testing.assert_allclose(np.stack(statistics, axis=1), expected, atol=1e-6)
 

@@ -94,18 +94,6 @@ def test_fit_finds_the_generating_model(model):
     np.testing.assert_allclose(fitted.between, fitted.between.T, atol=1e-9)
 
 
-def test_survives_the_disk(model, tmp_path):
-    model.save(tmp_path / "plda.npz")
-    loaded = Plda.load(tmp_path / "plda.npz")
-    for name in ("mean", "between", "within"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
-    np.savez(tmp_path / "plda.npz", mean=np.zeros(2), between=np.eye(3), within=np.eye(2))
-    with pytest.raises(UserError, match=r"no PLDA model: mean \(2,\), between \(3, 3\)"):
-        Plda.load(tmp_path / "plda.npz")
-    with pytest.raises(UserError, match="no PLDA model can be read"):
-        Plda.load(tmp_path / "none.npz")
-
-
 def test_data_that_teach_nothing_are_refused():
     vectors = np.random.default_rng(5).normal(size=(8, 3))
     with pytest.raises(UserError, match=r"8 embeddings of 6 speakers .* size 3; valid: at least 9 embeddings"):

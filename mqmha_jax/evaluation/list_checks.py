@@ -1,0 +1,112 @@
+"""Checks of trial lists before anything is scored: what cannot be evaluated, and what flatters the numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from mqmha_jax.data.lists import check_trials
+from mqmha_jax.data.metadata import Metadata
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
+from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
+from mqmha_jax.evaluation.scoring.method import Method, Models
+from mqmha_jax.types import Trials
+
+
+class Lists(NamedTuple):
+    """The lists of an evaluation.
+
+    Attributes:
+      trials: lists to measure, by name.
+      calibration: the list to calibrate on, by the name that messages use; empty: no calibration.
+      models: utterances of each model that the enrolment sides name; None: the sides name utterances.
+      known: facts about the utterances.
+    """
+
+    trials: Mapping[str, Trials]
+    calibration: Mapping[str, Trials]
+    models: Models | None
+    known: Metadata
+
+
+def check_score_lists(lists: Lists, method: Method, *, any_scores: bool) -> list[str]:
+    """Checks lists that only files of scores are measured on.
+
+    Returns:
+      Notes, a sentence each.
+
+    Raises:
+      UserError: there are no scores, a list cannot be evaluated, or the method needs embeddings.
+    """
+    if not any_scores:
+        raise UserError("Nothing to evaluate: give a work directory, --embeddings or --scores.")
+    for option, given in (
+        ("--as-norm", method.cohort),
+        ("--calibrate", method.calibrate),
+        ("--backend", method.backend.fitted_on),
+    ):
+        if given:
+            raise UserError(f"{option} needs embeddings: give a work directory or --embeddings beside --scores.")
+    notes = []
+    for name, part in lists.trials.items():
+        notes += check_trials(part, {*part.test}, known_models={*part.enrol}, name=name)
+    return notes
+
+
+def check_lists(source: EmbeddingSource, lists: Lists, method: Method) -> list[str]:
+    """Checks lists against the source of their embeddings and against each other.
+
+    Returns:
+      Notes on what makes the numbers doubtful, a sentence each.
+
+    Raises:
+      UserError: a list cannot be evaluated, e.g. because it names an utterance that the source does not have.
+    """
+    everything = {**lists.trials, **lists.calibration}
+    speaker_of = lists.known.utt2spk
+    speakers = {
+        name: {speaker_of[utterance] for utterance in utterances_of(part, lists.models) if utterance in speaker_of}
+        for name, part in everything.items()
+    }
+    trained = set(source.training_utterances())
+    notes = []
+    for name, part in everything.items():
+        notes += check_trials(part, source.utterances, known_models=lists.models, name=name)
+        notes += shared_utterances(name, utterances_of(part, lists.models), trained, "were trained on")
+    notes += _note_training_speakers(speakers, source.training_speakers, [*lists.calibration])
+    return notes + _note_fitted_speakers(speakers, source, method)
+
+
+def utterances_of(trials: Trials, models: Models | None) -> set[str]:
+    """All utterances that the scores of a list need."""
+    if models is None:
+        return {*trials.enrol, *trials.test}
+    return {*trials.test}.union(*(models[model] for model in {*trials.enrol} if model in models))
+
+
+def _note_training_speakers(
+    speakers: Mapping[str, set[str]], trained: Sequence[str], calibration_lists: Sequence[str]
+) -> list[str]:
+    """Speakers that flatter the numbers because the network or the calibration has seen them."""
+    notes = []
+    for name, own in speakers.items():
+        flattered = (
+            "its calibration is too sure" if name in calibration_lists else "the numbers look better than they are"
+        )
+        notes += shared_speakers(name, own, trained, f"were trained on: {flattered}")
+        for other in calibration_lists:
+            if name != other:
+                shared = "are in the calibration list as well: calibrated numbers look better than they are"
+                notes += shared_speakers(name, own, speakers[other], shared)
+    return notes
+
+
+def _note_fitted_speakers(speakers: Mapping[str, set[str]], source: EmbeddingSource, method: Method) -> list[str]:
+    """Speakers that the cohort or the back-end has seen."""
+    cohort = () if method.cohort is None else source.speakers_at(method.cohort)
+    fitted = () if method.backend.fitted_on is None else source.speakers_at(method.backend.fitted_on)
+    notes = []
+    for name, own in speakers.items():
+        notes += shared_speakers(name, own, cohort, "are in the cohort, too: take other speakers")
+        consequence = "were fitted on by the back-end, too: its numbers look better than they are"
+        notes += shared_speakers(name, own, fitted, consequence)
+    return notes
