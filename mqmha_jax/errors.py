@@ -1,7 +1,9 @@
-"""The one exception that means "the user can mend this"; the command line prints it without a traceback."""
+"""The one exception that means "the user can fix this"; the command line prints it without a traceback."""
 
 import difflib
 from collections.abc import Iterable
+
+from mqmha_jax.field_names import names_here
 
 
 class UserError(ValueError):
@@ -9,17 +11,21 @@ class UserError(ValueError):
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
-    """The error for a misspelt name.
+    """The error for a misspelt name, or for a name that another toolkit uses.
 
     Args:
-      kind: what the name should have named, e.g. ``"option"`` or ``"encoder"``.
-      name: what was given.
-      valid: every name that would have been accepted.
+      kind: what the name should name, e.g. ``"option"`` or ``"encoder"``.
+      name: what the user wrote.
+      valid: every name that is accepted.
 
     Returns:
-      An error (to be raised by the caller) that offers the nearest valid name and lists all of them.
+      An error for the caller to raise. It offers our name for the field's (``arcface`` is ``aam``) or else the nearest
+      valid name, and lists all of them.
     """
     names = sorted(valid)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    if here := names_here(name, names):
+        hint = f" It is called {' or '.join(map(repr, here))} here."
+    else:
+        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return UserError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.")
