@@ -1,9 +1,10 @@
-"""Losses over speakers: what happens to a cosine, the inter-topK penalty, how classes are reduced, and pairs."""
+"""Losses over speakers: margins, the inter-topK penalty, layouts of the classes, and losses over pairs."""
 
 from mqmha_jax.losses.build import Loss, LossInputs, build_loss
 from mqmha_jax.losses.chunked_classes import ChunkedClasses
 from mqmha_jax.losses.class_layout import ClassLayout
 from mqmha_jax.losses.class_reducer import ClassReducer, ClassSlice, DenseClasses
+from mqmha_jax.losses.inter_topk import inter_topk_softmax, inter_topk_softmax_with_prototypes
 from mqmha_jax.losses.margin_softmax import margin_softmax
 from mqmha_jax.losses.margins import MARGINS, Example, MarginPair
 from mqmha_jax.losses.pairs import PAIRS, Batch, PairLoss

@@ -13,19 +13,19 @@ from mqmha_jax.config import LossConfig, Part
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses.class_layout import ClassLayout
 from mqmha_jax.losses.class_reducer import ClassReducer, Similarity
-from mqmha_jax.losses.diagnostics import diagnose, nothing_yet
-from mqmha_jax.losses.inter_topk import check_top_k
+from mqmha_jax.losses.diagnostics import diagnose, initialize_memory
+from mqmha_jax.losses.inter_topk import check_top_k, penalise_nearest
 from mqmha_jax.losses.margin_softmax import Metrics, margin_softmax
 from mqmha_jax.losses.margins import MARGINS, Example, MarginPair
-from mqmha_jax.losses.margins.pair import Scalar
+from mqmha_jax.losses.negative_shifts import NegativeShift, Scalar, penalise_above, raise_hard_negatives
 from mqmha_jax.losses.pairs import PAIRS, Batch
 from mqmha_jax.models.head import blended_cosines, init_prototypes, nearest_cosines
 from mqmha_jax.models.registry import build_part
 from mqmha_jax.parallel import PROTOTYPES
 
 _THRESHOLD = "penalised_above"
-"""State of a loss whose penalty is for all that are nearer than the nearest were on the mean of the batch before."""
-_NOBODY = 1e30
+"""State of ``loss.penalised=above_mean``: the previous batch's mean top-k cosine."""
+_PENALISE_NOBODY = 1e30
 """Its first value: above every cosine."""
 
 
@@ -92,7 +92,7 @@ def build_loss(
         term.name: (term.weight, build_part("loss over pairs", PAIRS, Part(name=term.name, options=term.options)))
         for term in config.pairs
     }
-    check_top_k(config.top_k, num_speakers)
+    check_top_k(config.top_k, num_speakers, name="loss.top_k")
     _check(config, pair)
     layout = ClassLayout(num_speakers, mesh, class_chunk, _similarity(config, pair))
 
@@ -112,10 +112,8 @@ def build_loss(
             margin_pair=pair,
             scale=config.scale,
             margin=shared["margin"],
-            top_k=config.top_k,
-            penalty=shared["penalty"],
-            penalised_above=shared["penalised_above"],
-            hard_negatives=config.hard_negatives,
+            shifts=_list_shifts(config, pair, shared["penalty"], shared["threshold"]),
+            num_nearest=max(config.top_k, 1),
             label_smoothing=config.label_smoothing,
         )
 
@@ -126,7 +124,7 @@ def build_loss(
         shared = {
             "margin": jnp.asarray(margin),
             "penalty": jnp.asarray(penalty),
-            "penalised_above": state.get(_THRESHOLD),
+            "threshold": state.get(_THRESHOLD),
             "params": params.get(config.name, {}),
             "state": remembered,
         }
@@ -146,10 +144,26 @@ def build_loss(
             loss += weight * metrics[name]
         return loss, metrics, state
 
-    threshold = {_THRESHOLD: _NOBODY} if config.penalised == "above_mean" else {}
-    memory = nothing_yet(layout.num_rows, max(config.top_k, 1), config.sub_centres)
+    threshold = {_THRESHOLD: _PENALISE_NOBODY} if config.penalised == "above_mean" else {}
+    memory = initialize_memory(layout.num_rows, max(config.top_k, 1), config.sub_centres)
     initial_state = _arrays({**pair.init_state, **threshold}) | ({"memory": memory} if config.diagnostics else {})
     return Loss(init=init, initial_state=initial_state, apply=apply)
+
+
+def _list_shifts(
+    config: LossConfig, pair: MarginPair, penalty: Scalar, threshold: Scalar | None
+) -> list[NegativeShift]:
+    """What happens to negatives, in this order; the penalty comes last and moves what the others have made of them."""
+    shifts: list[NegativeShift] = []
+    if config.hard_negatives:
+        shifts.append(raise_hard_negatives(config.hard_negatives))
+    if config.top_k:
+        shifts.append(
+            penalise_nearest(pair.penalise, penalty)
+            if threshold is None
+            else penalise_above(threshold, pair.penalise, penalty)
+        )
+    return shifts
 
 
 def _similarity(config: LossConfig, pair: MarginPair) -> Similarity:

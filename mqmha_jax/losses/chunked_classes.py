@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from mqmha_jax.losses.class_reducer import NEVER, ClassSlice, DenseClasses, LogitFunction, Similarity
-from mqmha_jax.losses.inter_topk import TopNegatives
+from mqmha_jax.losses.class_reducer import ClassSlice, DenseClasses, LogitFunction, Similarity
+from mqmha_jax.losses.top_negatives import NEVER, TopNegatives, merge_chunks, start_without_negatives
 from mqmha_jax.models.head import nearest_cosines
 
 Carry = TypeVar("Carry")
@@ -51,22 +51,11 @@ class ChunkedClasses(NamedTuple):
         num_examples = len(self.part.speaker)
         k = min(k, len(self.part.prototypes))
 
-        def nearer(best: TopNegatives, chunk: DenseClasses) -> TopNegatives:
-            found = chunk.top_negatives(k)
-            # Earlier chunks come first, so that a tie still goes to the lower class.
-            cosine, position = lax.top_k(jnp.concatenate([best.cosine, found.cosine], axis=1), k)
-            speaker = jnp.concatenate([best.speaker, found.speaker], axis=1)
-            return TopNegatives(
-                cosine, jnp.take_along_axis(speaker, position, axis=1), best.sum_of_all + found.sum_of_all
-            )
+        def merge(before: TopNegatives, chunk: DenseClasses) -> TopNegatives:
+            return merge_chunks(before, chunk.top_negatives(k), k)
 
-        dtype = self.part.embedding.dtype
-        nothing = TopNegatives(
-            cosine=jnp.full((num_examples, k), NEVER, dtype),
-            speaker=jnp.zeros((num_examples, k), jnp.int32),
-            sum_of_all=jnp.zeros(num_examples, dtype),
-        )
-        return self._fold(lax.stop_gradient(self.part), nearer, nothing)
+        start = start_without_negatives(num_examples, k, self.part.embedding.dtype)
+        return self._fold(lax.stop_gradient(self.part), merge, start)
 
     def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:
         """See ``ClassReducer``."""

@@ -10,18 +10,14 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
-from jaxtyping import Float, Int, Int32
+from jax import Array
+from jaxtyping import Bool, Float, Int, Int32
 
-from mqmha_jax.losses.inter_topk import TopNegatives
+from mqmha_jax.losses.top_negatives import NEVER, TopNegatives, find_top_negatives
 from mqmha_jax.models.head import nearest_cosines
 
 LogitFunction = Callable[[Float[Array, "B c"], Int[Array, " c"]], Float[Array, "B c"]]
 Similarity = Callable[[Float[Array, "B E"], Float[Array, "c K E"]], Float[Array, "B c"]]
-
-# What stands for the cosine or logit of a class that is no negative. Finite, because a slice may hold no other class,
-# and the gradient of a log-sum-exp over nothing but minus infinity is not a number.
-NEVER = -1e30
 
 
 class ClassSlice(NamedTuple):
@@ -95,12 +91,7 @@ class DenseClasses(NamedTuple):
 
     def top_negatives(self, k: int) -> TopNegatives:
         """See :class:`ClassReducer`; of a slice with fewer than ``k`` classes, all of them."""
-        cosine = lax.stop_gradient(self.cosine)
-        negatives = self._negatives(cosine, NEVER)
-        # Without a barrier XLA:CPU merges later slices into the top-k and then sorts all classes, 30 times slower; with
-        # one for both results it can not compile float64.
-        nearest, position = map(lax.optimization_barrier, lax.top_k(negatives, min(k, negatives.shape[1])))
-        return TopNegatives(nearest, self.first + position, jnp.where(negatives > NEVER, cosine, 0).sum(axis=1))
+        return find_top_negatives(self.cosine, self._is_negative(), k, self.first)
 
     def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:
         """See :class:`ClassReducer`."""
@@ -111,9 +102,11 @@ class DenseClasses(NamedTuple):
         return self._negatives(values(self.cosine, self._classes()), 0.0).sum(axis=1)
 
     def _negatives(self, values: Float[Array, "B c"], otherwise: float) -> Float[Array, "B c"]:
+        return jnp.where(self._is_negative(), values, otherwise)
+
+    def _is_negative(self) -> Bool[Array, "B c"]:
         classes = self._classes()
-        others = (classes[None, :] != self.speaker[:, None]) & (classes < self.num_classes)[None, :]
-        return jnp.where(others, values, otherwise)
+        return (classes[None, :] != self.speaker[:, None]) & (classes < self.num_classes)[None, :]
 
     def _classes(self) -> Int32[Array, " c"]:
         return self.first + jnp.arange(self.cosine.shape[1], dtype=jnp.int32)

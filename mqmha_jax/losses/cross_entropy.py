@@ -1,4 +1,4 @@
-"""How a target and its negatives become a loss: one decision among all classes, or one decision for each class."""
+"""Turns a target and its negatives into a loss: one decision among all classes, or one decision for each class."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,6 +7,7 @@ from jax import Array
 from jaxtyping import Float
 
 from mqmha_jax.losses.class_reducer import ClassReducer, LogitFunction
+from mqmha_jax.losses.negative_shifts import Scalar
 
 
 @runtime_checkable
@@ -14,20 +15,20 @@ class Classification(Protocol):
     """``(classes, target logit [B], logits of the others, scale s, label smoothing) -> loss [B]``."""
 
     def __call__(
-        self, classes: ClassReducer, target: Float[Array, " B"], logits: LogitFunction, scale: float, smoothing: float
+        self, classes: ClassReducer, target: Float[Array, " B"], logits: LogitFunction, scale: Scalar, smoothing: float
     ) -> Float[Array, " B"]: ...
 
 
 def cross_entropy(
-    classes: ClassReducer, target: Float[Array, " B"], logits: LogitFunction, scale: float, smoothing: float
+    classes: ClassReducer, target: Float[Array, " B"], logits: LogitFunction, scale: Scalar, smoothing: float
 ) -> Float[Array, " B"]:
     """``-log(e^{z_y} / (e^{z_y} + sum_j e^{z_j}))``, against labels that are smoothed over all classes.
 
     Args:
-      classes: of a batch, in any layout.
+      classes: cosines of a batch, in any layout.
       target: z_y.
-      logits: from the cosines of other speakers to z_j.
-      scale: s, which is in the logits already.
+      logits: maps the cosines of other speakers to z_j.
+      scale: s; the logits contain it already.
       smoothing: share of the label that all C classes have in equal parts (Szegedy et al., arXiv 1512.00567).
     """
     # -log(e^z / (e^z + e^n)) = softplus(n - z), which keeps its digits when the loss is small.
@@ -38,7 +39,7 @@ def cross_entropy(
 
 
 def binary_cross_entropy(positive_share: float) -> Classification:
-    """A decision for each class, whether the example is of it (Wen et al., SphereFace2, arXiv 2108.01513, eq. 6).
+    """Decides for each class whether the example belongs to it (Wen et al., SphereFace2, arXiv 2108.01513, eq. 6).
 
     Args:
       positive_share: lambda, weight of the target; all negatives together have the rest.
@@ -49,7 +50,7 @@ def binary_cross_entropy(positive_share: float) -> Classification:
     """
 
     def loss(
-        classes: ClassReducer, target: Float[Array, " B"], logits: LogitFunction, scale: float, smoothing: float
+        classes: ClassReducer, target: Float[Array, " B"], logits: LogitFunction, scale: Scalar, smoothing: float
     ) -> Float[Array, " B"]:
         # softplus(z) - y z is the cross-entropy with label y.
         positive = jax.nn.softplus(target) - (1 - smoothing / 2) * target

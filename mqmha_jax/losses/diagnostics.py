@@ -1,4 +1,4 @@
-"""What a loss does to its speakers, measured along the way where ``loss.diagnostics`` asks for it."""
+"""Measures what a loss does to its speakers during training; ``loss.diagnostics`` switches it on."""
 
 from typing import NamedTuple
 
@@ -15,19 +15,19 @@ _NOBODY = -1
 
 
 class Memory(NamedTuple):
-    """What is remembered of each class.
+    """What the diagnostics remember of each class.
 
     Attributes:
-      confused: its nearest other speakers when it was last met; -1 where it was not met yet.
-      wins: how often each of its sub-centres was the nearest to an example of it.
+      confused: the nearest other speakers of its latest example; -1 before its first example.
+      wins: how often each of its sub-centres was the nearest to one of its examples.
     """
 
     confused: Int32[Array, "rows k"]
     wins: Int32[Array, "rows K"]
 
 
-def nothing_yet(num_rows: int, top_k: int, sub_centres: int) -> Memory:
-    """The memory before the first step."""
+def initialize_memory(num_rows: int, top_k: int, sub_centres: int) -> Memory:
+    """Returns the memory before the first step."""
     return Memory(jnp.full((num_rows, top_k), _NOBODY, jnp.int32), jnp.zeros((num_rows, sub_centres), jnp.int32))
 
 
@@ -42,16 +42,19 @@ def diagnose(
     """Measures a batch and remembers it.
 
     Args:
-      memory: of the steps before.
-      prototypes: of all classes.
+      memory: memory of the steps before.
+      prototypes: prototypes of all classes.
       embedding, speaker, example: the batch.
       nearest: the ``k`` nearest other speakers of each example.
 
     Returns:
-      Per example: ``confusions_returned``, the share of its nearest speakers that were among those of its speaker at
-      the last meeting (of examples whose speaker was met before; scaled so that the mean over the batch is theirs),
-      ``dominant_sub_centre``, the share of its speaker's most frequent sub-centre among all wins, 1 / K at least, and
-      ``embedding_norm_p5`` to ``p95``, quantiles of the length over the batch, the same for all; and the new memory.
+      The new memory, and per example:
+
+      - ``confusions_returned``: the share of its nearest speakers that were also near to its speaker's previous
+        example. Examples whose speaker has no previous one count 0, and the rest is scaled up, so that the mean over
+        the batch is the mean over the others.
+      - ``dominant_sub_centre``: the share of its speaker's most frequent sub-centre among all wins, at least 1 / K.
+      - ``embedding_norm_p5`` to ``p95``: quantiles of the length over the batch, the same for all examples.
     """
     embedding, prototypes = lax.stop_gradient((embedding, prototypes))
     before = memory.confused[speaker]
@@ -69,7 +72,8 @@ def diagnose(
         "dominant_sub_centre": dominant,
         **{f"embedding_norm_p{q}": jnp.full(len(speaker), norms[i]) for i, q in enumerate(_NORM_QUANTILES)},
     }
-    # Of a speaker's examples the one with the highest number is remembered, in whatever order rows lie.
+    # A speaker may have several examples in a batch, and a scatter to one row keeps an arbitrary one. The example with
+    # the highest number is kept, so that the order of the rows, which depends on the number of hosts, does not matter.
     last = jnp.where(same_speaker(speaker), example[None, :], 0).max(axis=1) == example
     row = jnp.where(last, speaker, len(memory.confused))
     return metrics, Memory(memory.confused.at[row].set(nearest, mode="drop"), wins)

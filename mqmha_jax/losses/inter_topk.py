@@ -1,49 +1,253 @@
-"""The inter-topK penalty: which other speakers are near enough to be pushed further (arXiv 2110.05042)."""
+"""The paper's second half: the softmax with a margin and the inter-topK penalty, whole.
 
-from typing import NamedTuple
+Zhao, Ma, Ding, Zheng, Liu, Xu, *Multi-query multi-head attention pooling and Inter-topK penalty for speaker
+verification*, ICASSP 2022, arXiv 2110.05042, section 2.
 
+``theta_j`` is the angle between an embedding and speaker j, over K sub-centres the smallest of K angles; y is the
+example's own speaker, s the scale, m the margin, m' the penalty. The loss of one example is::
+
+    L = -log( exp(s t_y) / (exp(s t_y) + sum over j != y of exp(s phi_j)) )
+
+    form    t_y                  phi_j for j in P        phi_j for all other j
+    am      cos(theta_y) - m     cos(theta_j) + m'       cos(theta_j)
+    aam     cos(theta_y + m)     cos(theta_j - m')       cos(theta_j)
+
+P holds the ``top_k`` speakers other than y with the largest cosine. Each step chooses it afresh for each example, and
+no gradient passes through the choice. So the margin moves the own speaker away, and the penalty moves the speakers that
+are most easily confused with it closer: an example has to be nearer to its own speaker than to any other by m, and than
+to one in P by m + m'. Usual values: ``top_k`` = 5 and m' = 0.06, beside m = 0.2, s = 30 to 36 and 3 sub-centres.
+
+The functions at the end are the loss for a training loop of one's own. Training here composes the same pieces in
+``margin_softmax.py``, over classes in any layout; ``top_negatives.py`` finds P over chunks and devices.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Float, Int
 
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.losses.angles import turn, widen
+from mqmha_jax.losses.class_reducer import DenseClasses
+from mqmha_jax.losses.cross_entropy import cross_entropy
+from mqmha_jax.losses.negative_shifts import Negatives, NegativeShift, Penalise, Scalar
+from mqmha_jax.models.head import nearest_cosines
+
+FormName = Literal["am", "aam"]
 
 
-class TopNegatives(NamedTuple):
-    """The ``k`` other speakers with the largest cosine, nearest first; ties go to the lower class. No gradient.
+def subtract_margin(cosine: Float[Array, "..."], margin: Scalar) -> Float[Array, "..."]:
+    """``cos(theta_y) - m``: the margin on the cosine."""
+    return cosine - margin
 
-    Attributes:
-      cosine: of these speakers.
-      speaker: their classes.
-      sum_of_all: the sum of the cosines of all other speakers, which the search meets on its way.
+
+def penalise_cosine(cosine: Float[Array, "..."], penalty: Scalar) -> Float[Array, "..."]:
+    """``cos(theta_j) + m'``: the penalty on the cosine, beside an additive margin."""
+    return cosine + penalty
+
+
+def penalise_angle(cosine: Float[Array, "..."], penalty: Scalar) -> Float[Array, "..."]:
+    """``cos(theta_j - m')``: the penalty on the angle, beside an additive angular margin."""
+    return turn(cosine, -penalty)
+
+
+def penalise_nearest(penalise: Penalise, penalty: Scalar) -> NegativeShift:
+    """Penalises the speakers in P and leaves all others as they are.
+
+    Args:
+      penalise: :func:`penalise_cosine` or :func:`penalise_angle`.
+      penalty: m'; may be traced, so a schedule can let it grow.
     """
 
-    cosine: Float[Array, "B k"]
-    speaker: Int[Array, "B k"]
-    sum_of_all: Float[Array, " B"]
+    def shift(negative: Float[Array, "B c"], given: Negatives) -> Float[Array, "B c"]:
+        in_p = given.nearest.contain(given.cosine, given.speaker)
+        return jnp.where(in_p, penalise(negative, penalty), negative)
 
-    def contain(self, cosine: Float[Array, "B c"], speaker: Int[Array, " c"]) -> Bool[Array, "B c"]:
-        """Whether a class is among them, told by its cosine alone: no scatter and no list of members.
-
-        The last of them is told by its number, because a cosine that is computed again may differ in its last digit.
-
-        Args:
-          cosine: of a slice of the classes. The target's own entry must be ignored by the caller.
-          speaker: their class numbers.
-
-        Returns:
-          True for exactly ``k`` of the classes other than the target.
-        """
-        last_cosine, last_speaker = self.cosine[:, -1:], self.speaker[:, -1:]
-        tied_before = (cosine == last_cosine) & (speaker[None, :] < last_speaker)
-        return (cosine > last_cosine) | tied_before | (speaker[None, :] == last_speaker)
+    return shift
 
 
-def check_top_k(top_k: int, num_speakers: int) -> None:
-    """Raises UserError unless ``0 <= top_k < num_speakers``."""
+class Form(NamedTuple):
+    """One line of the table above.
+
+    Attributes:
+      target: ``(cos(theta_y), m) -> t_y``.
+      penalise: ``(cos(theta_j), m') -> phi_j`` for j in P.
+    """
+
+    target: Callable[[Float[Array, "..."], Scalar], Float[Array, "..."]]
+    penalise: Penalise
+
+
+FORMS: dict[FormName, Form] = {
+    "am": Form(subtract_margin, penalise_cosine),
+    "aam": Form(widen, penalise_angle),
+}
+
+
+def inter_topk_softmax(
+    cosines: Float[Array | np.ndarray, "B C"],
+    speaker: Int[Array | np.ndarray, " B"],
+    *,
+    scale: Scalar,
+    margin: Scalar,
+    penalty: Scalar,
+    top_k: int,
+    form: FormName = "am",
+) -> Float[Array, " B"]:
+    """Softmax cross-entropy with a margin and the inter-topK penalty.
+
+    The ``top_k`` other speakers nearest to an example count as if they were nearer by ``penalty``, so that training
+    separates the speakers that are most easily confused. Without margin and penalty this is
+    ``optax.softmax_cross_entropy_with_integer_labels(scale * cosines, speaker)``.
+
+    Args:
+      cosines: ``[B,C]``, cosine of each example to each speaker; with sub-centres, to the nearest one.
+      speaker: ``[B]``, integers, the own speaker of each example, 0 to C - 1.
+      scale: s, which multiplies all cosines, e.g. 32. May be traced, as margin and penalty may.
+      margin: m, e.g. 0.2; a cosine for ``"am"``, radians for ``"aam"``.
+      penalty: m', e.g. 0.06, in the same unit.
+      top_k: how many other speakers are penalised, e.g. 5; 0 to C - 1, where 0 switches the penalty off.
+      form: ``"am"`` moves cosines (AM-softmax, CosFace), ``"aam"`` moves angles (AAM-softmax, ArcFace).
+
+    Returns:
+      ``[B]``, the loss of each example, not averaged; float32 (float64 for float64 cosines). NaN for a ``speaker``
+      that is not 0 to C - 1.
+
+    Raises:
+      UserError: shapes that do not fit, speakers that are no integers, ``top_k`` out of range, an unknown form.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from mqmha_jax.losses import inter_topk_softmax
+      >>> cosines = jnp.array([[0.8, 0.3, 0.1], [0.4, 0.5, 0.2]])
+      >>> speaker = jnp.array([0, 1])
+      >>> loss = inter_topk_softmax(cosines, speaker, scale=10.0, margin=0.2, penalty=0.06, top_k=1)
+      >>> [f"{one:.2f}" for one in loss]
+      ['0.09', '1.84']
+
+    References:
+      Zhao et al., `Multi-query multi-head attention pooling and Inter-topK penalty for speaker verification
+      <https://arxiv.org/abs/2110.05042>`_, 2022
+    """
+    if form not in FORMS:
+        raise unknown_name("form of the inter-topK loss", form, get_args(FormName))
+    cosines, speaker = _check_examples("cosines [B,C]", 2, cosines, speaker)
+    check_top_k(top_k, cosines.shape[1], name="top_k")
+    move = FORMS[form]
+    classes = DenseClasses(cosines, speaker, cosines.shape[1])
+    nearest = classes.top_negatives(max(top_k, 1))
+    target = move.target(classes.target_cosine(), margin)
+    penalise = penalise_nearest(move.penalise, penalty)
+
+    def logits(cosine: Float[Array, "B c"], speaker: Int[Array, " c"]) -> Float[Array, "B c"]:
+        negative = penalise(cosine, Negatives(cosine, speaker, target[:, None], nearest)) if top_k else cosine
+        return scale * negative
+
+    loss = cross_entropy(classes, scale * target, logits, scale, smoothing=0.0)
+    # A class number that does not exist would otherwise give a plausible loss without a target.
+    return jnp.where((speaker >= 0) & (speaker < cosines.shape[1]), loss, jnp.nan)
+
+
+def inter_topk_softmax_with_prototypes(
+    embeddings: Float[Array | np.ndarray, "B E"],
+    prototypes: Float[Array | np.ndarray, "C K E"],
+    speaker: Int[Array | np.ndarray, " B"],
+    *,
+    scale: Scalar,
+    margin: Scalar,
+    penalty: Scalar,
+    top_k: int,
+    form: FormName = "am",
+) -> Float[Array, " B"]:
+    """:func:`inter_topk_softmax` of embeddings and the sub-centre prototypes of every speaker.
+
+    It holds all cosines ``[B,C]`` at once. For more speakers than that allows, ``build_loss`` computes the same loss
+    with classes in chunks or over a mesh.
+
+    Args:
+      embeddings: ``[B,E]``, of any length.
+      prototypes: ``[C,K,E]``, K sub-centres per speaker, of any length; the weights that training learns.
+      speaker: ``[B]``, integers, the own speaker of each example, 0 to C - 1.
+      scale: s.
+      margin: m.
+      penalty: m'.
+      top_k: how many other speakers are penalised.
+      form: ``"am"`` or ``"aam"``.
+
+    Returns:
+      ``[B]``, the loss of each example, not averaged. The gradient of a class goes to its nearest sub-centre only.
+
+    Raises:
+      UserError: as :func:`inter_topk_softmax`.
+
+    Examples:
+      >>> import jax, numpy as np
+      >>> from mqmha_jax.losses import inter_topk_softmax_with_prototypes
+      >>> rng = np.random.default_rng(0)
+      >>> embeddings = rng.normal(size=(4, 16)).astype(np.float32)
+      >>> prototypes = rng.normal(size=(10, 3, 16)).astype(np.float32)  # 10 speakers, 3 sub-centres
+      >>> speaker = np.array([0, 1, 2, 9])
+      >>> def mean_loss(prototypes):
+      ...     return inter_topk_softmax_with_prototypes(
+      ...         embeddings, prototypes, speaker, scale=32.0, margin=0.2, penalty=0.06, top_k=5, form="aam"
+      ...     ).mean()
+      >>> jax.jit(jax.grad(mean_loss))(prototypes).shape
+      (10, 3, 16)
+
+    References:
+      Zhao et al., `Multi-query multi-head attention pooling and Inter-topK penalty for speaker verification
+      <https://arxiv.org/abs/2110.05042>`_, 2022; Deng et al., `Sub-center ArcFace
+      <https://doi.org/10.1007/978-3-030-58621-8_43>`_, 2020
+    """
+    embeddings, speaker = _check_examples("embeddings [B,E]", 2, embeddings, speaker)
+    prototypes = _as_float("prototypes [C,K,E]", 3, prototypes)
+    if embeddings.shape[1] != prototypes.shape[2]:
+        raise UserError(
+            f"embeddings [B,E] have E = {embeddings.shape[1]}, but prototypes [C,K,E] have E = {prototypes.shape[2]}. "
+            "Both need the same E."
+        )
+    cosines = nearest_cosines(embeddings, prototypes)
+    return inter_topk_softmax(cosines, speaker, scale=scale, margin=margin, penalty=penalty, top_k=top_k, form=form)
+
+
+def check_top_k(top_k: int, num_speakers: int, *, name: str) -> None:
+    """Raises UserError unless ``0 <= top_k < num_speakers``.
+
+    Args:
+      top_k: number of penalised speakers.
+      num_speakers: C.
+      name: what the user calls ``top_k``.
+    """
     if num_speakers < 2:
         raise UserError(f"The loss tells speakers apart and needs at least 2 of them; the data has {num_speakers}.")
     if not 0 <= top_k < num_speakers:
         raise UserError(
-            f"loss.top_k must be below the number of speakers ({num_speakers}), because it counts the other speakers "
+            f"{name} must be below the number of speakers ({num_speakers}), because it counts the other speakers "
             f"that are penalised, but it is {top_k}. Use 0 (no penalty) to {num_speakers - 1}."
         )
+
+
+def _check_examples(name: str, rank: int, values: ArrayLike, speaker: ArrayLike) -> tuple[Array, Array]:
+    values, speaker = _as_float(name, rank, values), jnp.asarray(speaker)
+    if not jnp.issubdtype(speaker.dtype, jnp.integer):
+        raise UserError(f"speaker [B] must hold integers, the class of each example, but its type is {speaker.dtype}.")
+    if speaker.shape != values.shape[:1]:
+        raise UserError(
+            f"speaker [B] has shape {speaker.shape}, but {name} has shape {values.shape}. Give one speaker per row."
+        )
+    return values, speaker.astype(jnp.int32)
+
+
+def _as_float(name: str, rank: int, values: ArrayLike) -> Array:
+    """Returns them in float32 at least: in bfloat16 a margin of 0.2 has three digits."""
+    values = jnp.asarray(values)
+    if values.ndim != rank or not jnp.issubdtype(values.dtype, jnp.floating):
+        raise UserError(
+            f"{name} must be floating point numbers in {rank} dimensions, but they are {values.dtype} of shape "
+            f"{values.shape}."
+        )
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))

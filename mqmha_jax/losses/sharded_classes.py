@@ -7,7 +7,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from mqmha_jax.losses.class_reducer import ClassReducer, LogitFunction
-from mqmha_jax.losses.inter_topk import TopNegatives
+from mqmha_jax.losses.top_negatives import TopNegatives, merge_shards
 
 
 class ShardedClasses(NamedTuple):
@@ -34,16 +34,8 @@ class ShardedClasses(NamedTuple):
         return lax.psum(self.local.target_cosine(), self.axis)
 
     def top_negatives(self, k: int) -> TopNegatives:
-        """See ``ClassReducer``. The gathered candidates lie in order of their slices: a tie goes to the lower class."""
-        found = self.local.top_negatives(k)
-        candidates = lax.all_gather(found.cosine, self.axis, axis=1, tiled=True)
-        speakers = lax.all_gather(found.speaker, self.axis, axis=1, tiled=True)
-        cosine, position = lax.top_k(candidates, k)
-        speaker = jnp.take_along_axis(speakers, position, axis=1)
-        # Every device has found the same; the maximum only tells shard_map so.
-        return TopNegatives(
-            lax.pmax(cosine, self.axis), lax.pmax(speaker, self.axis), lax.psum(found.sum_of_all, self.axis)
-        )
+        """See ``ClassReducer``."""
+        return merge_shards(self.local.top_negatives(k), k, self.axis)
 
     def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:
         """See ``ClassReducer``."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from mqmha_jax.config import LossConfig, MeshConfig
 from mqmha_jax.losses import LossInputs, build_loss
-from mqmha_jax.losses.diagnostics import diagnose, nothing_yet
+from mqmha_jax.losses.diagnostics import diagnose, initialize_memory
 from mqmha_jax.parallel import device_mesh
 
 ROWS, K, TOP = 6, 2, 3
@@ -27,7 +27,7 @@ def batches(number: int) -> list[dict[str, np.ndarray]]:
 
 def test_equals_dictionaries_over_several_steps() -> None:
     prototypes = np.random.default_rng(1).normal(size=(ROWS, K, 4)).astype(np.float32)
-    memory = nothing_yet(ROWS, TOP, K)
+    memory = initialize_memory(ROWS, TOP, K)
     confused: dict[int, set[int]] = {}
     wins = np.zeros((ROWS, K), int)
     for batch in batches(6):

@@ -11,7 +11,8 @@ import pytest
 from mqmha_jax.config import LossConfig
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import MARGINS, DenseClasses, Example, LossInputs, build_loss, margin_softmax
-from mqmha_jax.losses.margins.angular import aam_target
+from mqmha_jax.losses.angles import widen
+from mqmha_jax.losses.inter_topk import penalise_nearest
 from mqmha_jax.models.head import nearest_cosines
 from tests.support.paths import REFERENCE as REFERENCE_DIR
 from tests.support.paths import ROOT
@@ -239,8 +240,9 @@ def test_renaming_speakers_changes_nothing(name, small_case):
 def test_metrics_speak_of_plain_cosines():
     cosine = jnp.array([[0.5, 0.4, 0.3, -0.2], [0.1, 0.4, 0.3, 0.2]])
     classes = DenseClasses(cosine, jnp.array([0, 2], jnp.int32), 4)
+    pair, shifts = MARGINS["am"](), [penalise_nearest(MARGINS["am"]().penalise, 0.1)]
     _, metrics, nearest = margin_softmax(
-        classes, Example(jnp.ones(2), {}, {}), margin_pair=MARGINS["am"](), scale=30.0, margin=0.4, top_k=2, penalty=0.1
+        classes, Example(jnp.ones(2), {}, {}), margin_pair=pair, scale=30.0, margin=0.4, shifts=shifts, num_nearest=2
     )  # with a margin of 0.4 the first example would count as wrong
     np.testing.assert_array_equal(metrics["accuracy"], [1, 0])
     np.testing.assert_allclose(metrics["target_cosine"], [0.5, 0.3])
@@ -276,7 +278,7 @@ def test_gradient_is_finite_where_the_angle_has_none(name, cosine):
         pair = MARGINS[name]()
         params, state = (jax.tree.map(jnp.float32, kept.get(name, {})) for kept in (LEARNED, REMEMBERED))
         example = Example(jnp.ones(1), params, state)
-        options = {"scale": 32.0, "margin": 0.2, "top_k": 1, "penalty": 0.06}
+        options = {"scale": 32.0, "margin": 0.2, "shifts": [penalise_nearest(pair.penalise, 0.06)]}
         return margin_softmax(classes, example, margin_pair=pair, **options)[0].sum()
 
     assert np.isfinite(gradient(jnp.array([[cosine, cosine, 0.0]]))).all()
@@ -286,7 +288,7 @@ def test_gradient_is_finite_where_the_angle_has_none(name, cosine):
 def test_the_angular_margin_falls_without_a_jump_to_the_end_of_the_half_circle(margin):
     with jax.enable_x64(True):
         theta = np.linspace(0, np.pi, 20_001)
-        target = np.asarray(aam_target(jnp.cos(theta), margin))
+        target = np.asarray(widen(jnp.cos(theta), margin))
     steps = np.diff(target)
     assert (steps[1:-1] < 0).all()
     assert np.abs(steps).max() < 2 * np.pi / 20_000  # no faster than the cosine itself

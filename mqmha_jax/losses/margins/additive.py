@@ -3,6 +3,7 @@
 from jax import Array
 from jaxtyping import Float
 
+from mqmha_jax.losses.inter_topk import subtract_margin
 from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
 from mqmha_jax.models.head import largest_products
 
@@ -12,23 +13,22 @@ def softmax() -> MarginPair:
 
     Cosines in the measurements are these inner products.
     """
-    return MarginPair(_no_margin, similarity=largest_products)
+    return MarginPair(_keep_cosine, similarity=largest_products)
 
 
 def normface() -> MarginPair:
     """``s cos(theta)``, no margin (Wang et al., NormFace, arXiv 1704.06369)."""
-    return MarginPair(_no_margin)
+    return MarginPair(_keep_cosine)
 
 
 def am() -> MarginPair:
     """``s (cos(theta) - m)``: additive margin (Wang et al., arXiv 1801.05599: m = .35, s = 30; speakers: m = .2)."""
-    return MarginPair(am_target)
+    return MarginPair(_am_target)
 
 
-def am_target(cosine: Float[Array, "*shape"], margin: Scalar, example: Example) -> Float[Array, "*shape"]:
-    """``cos(theta) - m``."""
-    return cosine - margin
+def _am_target(cosine: Float[Array, "*shape"], margin: Scalar, example: Example) -> Float[Array, "*shape"]:
+    return subtract_margin(cosine, margin)
 
 
-def _no_margin(cosine: Float[Array, "*shape"], margin: Scalar, example: Example) -> Float[Array, "*shape"]:
+def _keep_cosine(cosine: Float[Array, "*shape"], margin: Scalar, example: Example) -> Float[Array, "*shape"]:
     return cosine

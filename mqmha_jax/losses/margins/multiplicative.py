@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from mqmha_jax.losses.margins.angular import angle
+from mqmha_jax.losses.angles import angle
 from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
 
 

@@ -17,16 +17,16 @@ def sphereface2(positive_share: float = 0.7, power: float = 3.0) -> MarginPair:
       power: t, stretches the range of the cosines of negatives.
     """
 
-    def spread(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
+    def stretch(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
         return 2 * ((cosine + 1) / 2) ** power - 1
 
     def target(cosine: Float[Array, "..."], margin: Scalar, example: Example) -> Float[Array, "..."]:
-        return spread(cosine) - margin
+        return stretch(cosine) - margin
 
     def negative(
         cosine: Float[Array, "..."], target: Float[Array, "..."], margin: Scalar, example: Example
     ) -> Float[Array, "..."]:
-        return spread(cosine) + margin
+        return stretch(cosine) + margin
 
     def logit(value: Float[Array, "..."], scale: Scalar, example: Example) -> Float[Array, "..."]:
         return scale * value + example.params["bias"]
