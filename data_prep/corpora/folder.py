@@ -5,10 +5,7 @@ from pathlib import Path
 
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError
-from mqmha_jax.features.container_audio import CONTAINER_FORMATS
-
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".opus", ".ogg", ".mp3"}) | CONTAINER_FORMATS.keys()
-"""Upper case counts as well."""
+from mqmha_jax.features.audio_kinds import AUDIO_SUFFIXES
 
 
 def folder_recordings(directory: str | Path) -> list[Recording]:
