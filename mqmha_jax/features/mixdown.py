@@ -100,7 +100,7 @@ class Mixdown:
                 self._first_broken = self._num_kept + int(finite.argmin())
             self._num_broken += int(np.count_nonzero(~finite))
         else:
-            self._largest = max(self._largest, float(np.abs(mono).max()))
+            self._largest = max(self._largest, float(mono.max()), -float(mono.min()))
         self._num_kept += len(mono)
         self._kept.append(mono if self._resampler is None else self._resampler.resample_chunk(mono))
 

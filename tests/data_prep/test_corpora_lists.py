@@ -179,7 +179,7 @@ def test_the_manifest_of_a_corpus_builds_the_same(tmp_path: Path) -> None:
     ]
     result = CliRunner().invoke(cli.prepare, arguments, catch_exceptions=False)
     assert "list.jsonl: 1 recordings. Build their shards with: mqmha prep jsonl" in result.output
-    _, _, _, _, path, _, _, root = shlex.split(result.output.split("with: ")[1])
+    _, _, _, path, _, _, root = shlex.split(result.output.split("with: ")[1])
     assert jsonl_recordings(path, root) == CORPORA["voxceleb1"](tmp_path / "my corpus")
 
 
