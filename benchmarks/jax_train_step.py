@@ -34,7 +34,8 @@ def main(encoder: str, parameters: str | None, **size: Any) -> None:
     config = step_config(step_size, encoder)
     mesh = parallel.device_mesh(config.mesh, jax.devices()[:1])
     training = build_training(config, num_speakers=step_size.classes, mesh=mesh)
-    state = training.init()
+    seed = parallel.place_seed(config.train.seed, mesh)
+    state = training.init(seed)
     arrays = flat_parameters(state, step_size.classes)
     if parameters:
         np.savez(parameters, **arrays)
@@ -47,7 +48,7 @@ def main(encoder: str, parameters: str | None, **size: Any) -> None:
         start = time.perf_counter()
         losses = []
         for _ in range(count):
-            state, metrics = training.step(state, batch)
+            state, metrics = training.step(state, batch, seed)
             losses.append(metrics["loss"])
         jax.block_until_ready((state, losses))
         seconds = (time.perf_counter() - start) / count
@@ -101,7 +102,7 @@ def flat_parameters(state: TrainState, classes: int) -> dict[str, np.ndarray]:
 
 def _flops(training: Training) -> float:
     """Of one step, as XLA counts them; in the form for TPUs, which has no loops, whose passes it would count as one."""
-    traced = training.step.trace(training.state, training.batch)
+    traced = training.step.trace(training.state, training.batch, training.seed)
     return traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
 
 

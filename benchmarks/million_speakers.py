@@ -97,7 +97,8 @@ def ask_the_compiler() -> None:
 def do_one_step() -> None:
     """Prints what a step took and the largest memory of the process."""
     run = training(arguments.chunk)
-    state = run.init()
+    seed = parallel.place_seed(0, run.mesh)
+    state = run.init(seed)
     rng = np.random.default_rng(0)
     batch = {
         "fbank": rng.normal(size=run.batch["fbank"].shape).astype(np.float16),
@@ -107,7 +108,7 @@ def do_one_step() -> None:
     }
     placed = parallel.place_batch(batch, run.mesh)
     start = time.perf_counter()
-    state, metrics = jax.block_until_ready(run.step(state, placed))
+    state, metrics = jax.block_until_ready(run.step(state, placed, seed))
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(f"one step, compiled and done in {seconds:.0f} s: loss {metrics['loss']:.3f}; peak memory {peak:.2f} GB")

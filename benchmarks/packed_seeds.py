@@ -42,15 +42,16 @@ def main(seeds: int, steps: int, batch_size: int, channels: int) -> None:
     batches = [_batch(config, seed) for seed in range(seeds)]
     alone = jax.jit(step, donate_argnums=0)
     packed = jax.jit(jax.vmap(step), donate_argnums=0)
+    numbers = jnp.arange(seeds, dtype=jnp.uint32)
     stacked = [jax.tree.map(lambda *x: jnp.stack(x), *trees) for trees in (states, batches)]
 
     def one_after_another() -> None:
         for i in range(seeds):
-            states[i], _ = alone(states[i], batches[i])
+            states[i], _ = alone(states[i], batches[i], numbers[i])
         jax.block_until_ready(states)
 
     def together() -> None:
-        stacked[0], _ = packed(*stacked)
+        stacked[0], _ = packed(*stacked, numbers)
         jax.block_until_ready(stacked[0])
 
     seconds: dict[str, list[float]] = {"one_after_another": [], "packed": []}
@@ -77,7 +78,7 @@ def _experiment(config: Config, seeds: int) -> tuple[list[Any], Callable[..., An
     net = build_speaker_net(config.model)
     loss = build_loss(config.loss, num_speakers=SPEAKERS, embedding_dim=config.model.embedding_dim)
     rate = schedules.learning_rate(config.optimizer, config.train.steps)
-    optimizer = build_optimizer(config.optimizer, rate)
+    optimizer = build_optimizer(config.optimizer)
     step = build_train_step(
         config,
         net=net,

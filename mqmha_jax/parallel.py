@@ -122,6 +122,11 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     return {name: place_part(np.asarray(value), over_all_devices(mesh)) for name, value in batch.items()}
 
 
+def place_seed(seed: int, mesh: Mesh) -> jax.Array:
+    """The seed of a run on every device, uint32: a key takes no more bits than these."""
+    return place_part(np.asarray(seed % 2**32, np.uint32), replicated(mesh))
+
+
 def place_part(part: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """This process's rows of one global array, as an explicit transfer.
 

@@ -115,11 +115,12 @@ def _step_seconds(training: Training, config: Config, num_speakers: int) -> floa
         "speaker": rng.integers(0, num_speakers, rows, dtype=np.int32),
         "example": np.arange(rows, dtype=np.uint32),
     }
-    state, placed = training.init(), parallel.place_batch(batch, training.mesh)
+    seed = parallel.place_seed(config.train.seed, training.mesh)
+    state, placed = training.init(seed), parallel.place_batch(batch, training.mesh)
     seconds = []
     for _ in range(_WARM_UP + _TIMED):
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(training.step(state, placed))
+        state, _ = jax.block_until_ready(training.step(state, placed, seed))
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds[_WARM_UP:]))
 

@@ -1,7 +1,6 @@
 """Everything of a run but its data: network, loss, optimizer and the compiled step, on a mesh."""
 
 import functools
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -20,54 +19,18 @@ from mqmha_jax.train.optim import build_optimizer
 from mqmha_jax.train.step import TrainStep, build_train_step
 
 
-@dataclass(frozen=True)
-class Seeded:
-    """A jitted function without its last argument, the seed of the run.
-
-    Because the seed is no constant of the program, runs that differ in it alone share the compiled one.
-
-    Attributes:
-      program: jitted.
-      seed: of the run.
-      mesh: where the program runs.
-    """
-
-    program: Any
-    seed: int
-    mesh: Mesh
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Runs the program."""
-        return self.program(*arguments, self._array)
-
-    def lower(self, *arguments: Any) -> jax.stages.Lowered:
-        """As of ``jax.jit``; the devices need not be at hand."""
-        return self.program.lower(*arguments, self._abstract)
-
-    def trace(self, *arguments: Any) -> jax.stages.Traced:
-        """As of ``jax.jit``."""
-        return self.program.trace(*arguments, self._abstract)
-
-    @functools.cached_property
-    def _array(self) -> jax.Array:
-        seed = np.asarray(self.seed % 2**32, np.uint32)  # all that a key takes of it
-        return parallel.place_part(seed, parallel.replicated(self.mesh))
-
-    @property
-    def _abstract(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((), np.uint32, sharding=parallel.replicated(self.mesh))
-
-
 class Training(NamedTuple):
-    """A run's computation, without a number of it.
+    """A run's computation, before it holds any numbers.
 
     Attributes:
       net: the speaker network.
-      mesh: where everything lies.
-      init: ``() -> TrainState``, jitted: the state before the first step, laid over the mesh.
-      step: ``(state, batch) -> (state, metrics)``, jitted; takes the old state's memory.
+      mesh: the devices.
+      init: ``(seed) -> TrainState``, jitted: the state before the first step, on the mesh. The seed is of
+        ``parallel.place_seed``. As it is an argument, runs that differ only in it share their compiled programs.
+      step: ``(state, batch, seed) -> (state, metrics)``, jitted; takes the old state's memory.
       state: shapes, types and shardings of the state.
       batch: shapes, types and shardings of a global batch.
+      seed: shape, type and sharding of the seed.
     """
 
     net: nn.Module
@@ -76,10 +39,11 @@ class Training(NamedTuple):
     step: Any
     state: TrainState
     batch: dict[str, jax.ShapeDtypeStruct]
+    seed: jax.ShapeDtypeStruct
 
     def lower(self) -> jax.stages.Lowered:
         """The step, ready to be compiled for the mesh, whose devices need not be at hand."""
-        return self.step.lower(self.state, self.batch)
+        return self.step.lower(self.state, self.batch, self.seed)
 
 
 def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training:
@@ -105,37 +69,38 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
         mesh=mesh,
         class_chunk=config.mesh.class_chunk,
     )
-    learning_rate = schedules.learning_rate(config.optimizer, config.train.steps)
-    optimizer = build_optimizer(config.optimizer, learning_rate)
-    step: TrainStep = build_train_step(
+    optimizer = build_optimizer(config.optimizer)
+    step = build_train_step(
         config,
         net=net,
         loss=loss,
         optimizer=optimizer,
-        learning_rate=learning_rate,
+        learning_rate=schedules.learning_rate(config.optimizer, config.train.steps),
         margin_progress=schedules.margin_progress(config.loss, config.train.steps),
         unroll=mesh.devices.flat[0].platform == "cpu",
     )
     init = functools.partial(initial_state, config, net, loss, optimizer)
-    shapes = jax.eval_shape(init)
-    lies = parallel.state_sharding(mesh, shapes)
+    seed = jax.ShapeDtypeStruct((), np.uint32, sharding=parallel.replicated(mesh))
+    shapes = jax.eval_shape(init, seed)
+    shardings = parallel.state_sharding(mesh, shapes)
     return Training(
         net=net,
         mesh=mesh,
-        init=Seeded(jax.jit(init, out_shardings=lies), config.train.seed, mesh),
-        step=Seeded(_jitted(step, mesh, lies), config.train.seed, mesh),
-        state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, lies),
+        init=jax.jit(init, out_shardings=shardings),
+        step=_jit(step, mesh, shardings),
+        state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings),
         batch=_abstract_batch(config, mesh),
+        seed=seed,
     )
 
 
-def _jitted(step: TrainStep, mesh: Mesh, lies: TrainState) -> Any:
-    """``(state, batch, seed) -> (state, metrics)``; the old state's memory is given to the new one."""
+def _jit(step: TrainStep, mesh: Mesh, shardings: TrainState) -> Any:
+    """``(state, batch, seed) -> (state, metrics)``; the new state takes the old one's memory."""
     everywhere = parallel.replicated(mesh)
     return jax.jit(
         step,
-        in_shardings=(lies, parallel.over_all_devices(mesh), everywhere),
-        out_shardings=(lies, everywhere),
+        in_shardings=(shardings, parallel.over_all_devices(mesh), everywhere),
+        out_shardings=(shardings, everywhere),
         donate_argnums=(0,),
     )
 

@@ -84,6 +84,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     # ---- model
     mesh = parallel.device_mesh(config.mesh)
     training = build_training(config, num_speakers=len(shards.speakers), mesh=mesh)
+    seed = parallel.place_seed(config.train.seed, mesh)
     first = is_first_process()
 
     with (
@@ -97,7 +98,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(training.state)
         else:
-            state = started(training.init(), config.start, shards.speakers)
+            state = started(training.init(seed), config.start, shards.speakers)
         step = first_step = int(state.step)
 
         # ---- steps
@@ -124,7 +125,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
                     batch = next(batches)
                 # A request to stop travels with the step, so that all processes stop after the same one.
                 stop = any_process(stop_requested(), mesh)
-                state, metrics = training.step(state, parallel.place_batch(batch, mesh))
+                state, metrics = training.step(state, parallel.place_batch(batch, mesh), seed)
                 step += 1
                 running.append(_Running(step, metrics, stop))
                 due = _due(config.train, step)

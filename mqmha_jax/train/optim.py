@@ -5,11 +5,10 @@ import optax
 from jaxtyping import PyTree
 
 from mqmha_jax.config import OptimizerConfig
-from mqmha_jax.train.schedules import Schedule
 
 
-def decayed(params: PyTree) -> PyTree:
-    """Which parameters weight decay applies to: kernels and prototypes, not biases, scales or offsets.
+def select_decayed(params: PyTree) -> PyTree:
+    """Selects the parameters that weight decay applies to: kernels and prototypes, not biases, scales or offsets.
 
     Args:
       params: the parameter tree.
@@ -20,20 +19,18 @@ def decayed(params: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def build_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
-    """SGD with Nesterov momentum and coupled decay, as the field trains, or AdamW.
+def build_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """SGD with Nesterov momentum and coupled decay, as the field trains, or AdamW (Loshchilov & Hutter, 2019).
 
     Args:
       config: the update rule and its constants.
-      schedule: step -> learning rate.
+
+    Returns:
+      Gradients -> directions. The training step subtracts a direction times the learning rate; both decays are part of
+      the direction, so the rate scales them too.
     """
     clip = optax.clip_by_global_norm(config.max_gradient_norm) if config.max_gradient_norm else optax.identity()
+    decay = optax.add_decayed_weights(config.weight_decay, mask=select_decayed)
     if config.name == "adamw":
-        return optax.chain(
-            clip, optax.adamw(schedule, b1=config.momentum, weight_decay=config.weight_decay, mask=decayed)
-        )
-    return optax.chain(
-        clip,
-        optax.add_decayed_weights(config.weight_decay, mask=decayed),
-        optax.sgd(schedule, momentum=config.momentum, nesterov=config.momentum > 0),
-    )
+        return optax.chain(clip, optax.scale_by_adam(b1=config.momentum), decay)
+    return optax.chain(clip, decay, optax.trace(decay=config.momentum, nesterov=config.momentum > 0))

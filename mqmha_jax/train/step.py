@@ -19,7 +19,7 @@ from mqmha_jax.runs.state import STEP_STREAM, TrainState, stream_key
 from mqmha_jax.train.schedules import Schedule
 
 Metrics = dict[str, Float[Array, ""]]
-TrainStep = Callable[[TrainState, dict[str, Array]], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, dict[str, Array], Array], tuple[TrainState, Metrics]]
 
 
 def build_train_step(
@@ -38,16 +38,16 @@ def build_train_step(
       config: the experiment.
       net: fbank -> embedding.
       loss: embedding and speaker -> loss per example.
-      optimizer: gradients -> updates.
-      learning_rate: step -> learning rate, for the log; the optimizer holds the same schedule.
+      optimizer: gradients -> directions, which the step multiplies by the learning rate.
+      learning_rate: step -> learning rate.
       margin_progress: step -> share of the final margin and penalty.
       unroll: write accumulated parts of a batch one after another rather than as a loop, in which XLA:CPU convolves
         fifty times slower.
 
     Returns:
-      ``(state, batch) -> (new state, metrics)``. The batch is a ``Batch`` of device arrays; the metrics are scalars. A
-      step whose loss or gradient is not finite leaves everything but the step number and the counters as it was. A
-      third argument takes the place of the configuration's seed.
+      ``(state, batch, seed) -> (new state, metrics)``. The batch is a ``Batch`` of device arrays, the seed is the run's
+      as uint32, the metrics are scalars. A step whose loss or gradient is not finite changes only the step number and
+      the counters.
     """
 
     def mean_loss(
@@ -75,10 +75,9 @@ def build_train_step(
         metrics |= {"loss": jnp.mean(example_loss), "margin": margin, "penalty": penalty}
         return metrics["loss"], (metrics, new_variables.get("batch_stats", {}), loss_state)
 
-    def step(state: TrainState, batch: dict[str, Array], seed: Array | None = None) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: dict[str, Array], seed: Array) -> tuple[TrainState, Metrics]:
         num_parts = config.optimizer.accumulate
-        seed_now = config.train.seed if seed is None else seed
-        step_key = jax.random.fold_in(stream_key(seed_now, STEP_STREAM), state.step)
+        step_key = jax.random.fold_in(stream_key(seed, STEP_STREAM), state.step)
 
         def add_part(carry: tuple[Any, Any, Any], part: dict[str, Array]) -> tuple[tuple[Any, Any, Any], Metrics]:
             batch_stats, loss_state, total = carry
@@ -94,11 +93,11 @@ def build_train_step(
         gradients = jax.tree.map(lambda x: x / num_parts, total)
         metrics = {name: value.mean() for name, value in metrics.items()}
         gradient_norm = optax.tree.norm(gradients)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        # The rate is the last factor of every update, so that a plateau can lower it from outside.
-        updates = jax.tree.map(lambda u: u * state.counters["rate_factor"], updates)
+        directions, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        # A function of ``state.step``, which counts skipped steps too; a plateau lowers the factor from outside.
+        rate = jnp.asarray(learning_rate(state.step), jnp.float32) * state.counters["rate_factor"]
         updated = state.replace(
-            params=optax.apply_updates(state.params, updates),
+            params=optax.apply_updates(state.params, jax.tree.map(lambda d: -rate * d, directions)),
             batch_stats=batch_stats,
             opt_state=opt_state,
             loss_state=loss_state,
@@ -111,7 +110,6 @@ def build_train_step(
             "skipped": state.counters["skipped"] + skipped,
             "skipped_in_row": (state.counters["skipped_in_row"] + 1) * skipped,
         }
-        rate = jnp.asarray(learning_rate(state.step), jnp.float32) * state.counters["rate_factor"]
         metrics |= {"gradient_norm": gradient_norm, "learning_rate": rate}
         metrics |= {name: counters[name].astype(jnp.float32) for name in ("skipped", "skipped_in_row")}
         return kept.replace(step=state.step + 1, counters=counters), metrics

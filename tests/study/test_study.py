@@ -21,7 +21,7 @@ from mqmha_jax.config_io import to_dict, with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files
 from mqmha_jax.models.speaker_net import build_speaker_net
-from mqmha_jax.parallel import device_mesh
+from mqmha_jax.parallel import device_mesh, place_seed
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.runs.state import initial_network
 from mqmha_jax.study import Budget, Control, Factor, Study, TrialList
@@ -224,11 +224,11 @@ def test_seeds_share_their_programs_and_differ_in_their_numbers() -> None:
     trainings = [build(with_overrides(BASE, [f"train.seed={seed}"])) for seed in (3, 4)]
     for program in ("step", "init"):
         texts = [
-            getattr(one, program).lower(*([one.state, one.batch] if program == "step" else [])).as_text()
+            getattr(one, program).lower(*([one.state, one.batch] if program == "step" else []), one.seed).as_text()
             for one in trainings
         ]
         assert texts[0] == texts[1]
-    first, second = (one.init() for one in trainings)
+    first, second = (one.init(place_seed(seed, one.mesh)) for one, seed in zip(trainings, (3, 4), strict=True))
     assert not np.array_equal(first.params["head"]["prototypes"], second.params["head"]["prototypes"])
     config = with_overrides(BASE, ["train.seed=3"])
     network = initial_network(config, build_speaker_net(config.model))

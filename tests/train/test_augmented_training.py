@@ -258,10 +258,11 @@ def built(config: Config, devices: int) -> Training:
 
 
 def after(training: Training, parts: list[Any], order: np.ndarray | slice = slice(None)) -> TrainState:
-    state = training.init()
+    seed = parallel.place_seed(0, training.mesh)
+    state = training.init(seed)
     for batch in parts:
         placed = parallel.place_batch({name: value[order] for name, value in batch.items()}, training.mesh)
-        state, metrics = training.step(state, placed)
+        state, metrics = training.step(state, placed, seed)
         assert np.isfinite(metrics["loss"])
         assert int(metrics["skipped"]) == 0
     return state
@@ -298,7 +299,7 @@ def test_without_augmentation_the_step_is_the_one_it_was(directory: Path, monkey
     def program() -> str:
         training = built(settings, 1)
         assert sorted(training.batch) == ["example", "fbank", "num_frames", "speaker"]
-        return str(training.step.trace(training.state, training.batch).jaxpr)
+        return str(training.step.trace(training.state, training.batch, training.seed).jaxpr)
 
     ours = program()
     monkeypatch.setattr(step_module, "disturbed", lambda batch: batch["fbank"])

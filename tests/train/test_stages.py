@@ -16,7 +16,7 @@ from mqmha_jax.data.shard_format import SPEED_MARK
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.data.shard_writer import UtteranceFbank, shard_writer
 from mqmha_jax.errors import UserError
-from mqmha_jax.parallel import device_mesh
+from mqmha_jax.parallel import device_mesh, place_seed
 from mqmha_jax.runs.average import average_checkpoints
 from mqmha_jax.runs.checkpoint import Checkpoints, load_network
 from mqmha_jax.runs.state import TrainState
@@ -72,7 +72,7 @@ def folded(config: Config, base: Path) -> Config:
 @pytest.fixture(scope="module")
 def fresh(folded: Config) -> tuple[Training, TrainState]:
     training = build_training(folded, num_speakers=SPEAKERS, mesh=device_mesh(folded.mesh))
-    return training, training.init()
+    return training, training.init(place_seed(0, training.mesh))
 
 
 def start(config: Config, fresh: tuple[Training, TrainState], **changes: object) -> TrainState:
@@ -135,7 +135,8 @@ def test_a_start_that_does_not_fit_is_refused(
         ("model.embedding_dim=7", r"another architecture.*embedding/kernel: here \(64, 7\), saved \(64, 6\)"),
     ]:
         other = with_overrides(folded, [option])
-        state = build_training(other, num_speakers=SPEAKERS, mesh=device_mesh(other.mesh)).init()
+        training = build_training(other, num_speakers=SPEAKERS, mesh=device_mesh(other.mesh))
+        state = training.init(place_seed(0, training.mesh))
         with pytest.raises(UserError, match=message):
             started(state, other.start, tuple(f"s{i}" for i in range(SPEAKERS)))
     (base / "speakers.txt").rename(tmp_path / "speakers.txt")

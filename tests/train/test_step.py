@@ -41,10 +41,19 @@ def some_batch(step: int, rows: slice | np.ndarray = slice(None)) -> dict[str, n
     return {name: value[rows] for name, value in batch.items()}
 
 
+def first_state(training: Training) -> TrainState:
+    return training.init(parallel.place_seed(0, training.mesh))
+
+
+def one_step(training: Training, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[TrainState, dict[str, Any]]:
+    seed = parallel.place_seed(0, training.mesh)
+    return training.step(state, parallel.place_batch(batch, training.mesh), seed)
+
+
 def run(training: Training, steps: int = 5, order: np.ndarray | slice = slice(None)) -> TrainState:
-    state = training.init()
+    state = first_state(training)
     for number in range(steps):
-        state, _ = training.step(state, parallel.place_batch(some_batch(number, order), training.mesh))
+        state, _ = one_step(training, state, some_batch(number, order))
     return state
 
 
@@ -86,9 +95,9 @@ def test_in_float64_fifty_steps_agree_to_ten_digits(layout: str) -> None:
 
 
 def run_double(training: Training, steps: int, order: np.ndarray | slice = slice(None)) -> TrainState:
-    state = in_float64(training.init())
+    state = in_float64(first_state(training))
     for number in range(steps):
-        state, _ = training.step(state, parallel.place_batch(in_double(some_batch(number, order)), training.mesh))
+        state, _ = one_step(training, state, in_double(some_batch(number, order)))
     return state
 
 
@@ -157,14 +166,13 @@ def test_accumulated_parts_average_their_gradients_and_share_one_update() -> Non
     plain = ["optimizer.momentum=0", "optimizer.warmup=0", "spec_augment.num_time_masks=0", *DOUBLE]
     with jax.enable_x64(True):
         halves = built(gentle(*plain, "data.batch_size=4"), devices=4)
-        start = jax.tree.map(np.asarray, in_float64(halves.init()).params)
+        start = jax.tree.map(np.asarray, in_float64(first_state(halves)).params)
         moves = []
         for part in parts_of(in_double(some_batch(0)), 2):
-            after, _ = halves.step(in_float64(halves.init()), parallel.place_batch(part, halves.mesh))
+            after, _ = one_step(halves, in_float64(first_state(halves)), part)
             moves.append(jax.tree.map(lambda new, old: np.asarray(new) - old, after.params, start))
         whole = built(gentle(*plain, "optimizer.accumulate=2"), devices=4)
-        batch = parallel.place_batch(in_double(some_batch(0)), whole.mesh)
-        after, metrics = whole.step(in_float64(whole.init()), batch)
+        after, metrics = one_step(whole, in_float64(first_state(whole)), in_double(some_batch(0)))
         expected = jax.tree.map(lambda old, one, other: old + (one + other) / 2, start, *moves)
         for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
@@ -176,16 +184,16 @@ def test_the_loop_over_parts_equals_the_unrolled_one() -> None:
     config = gentle("optimizer.accumulate=4", "data.batch_size=8")
     training = built(config, devices=1)
     looped = build_looped(config)
-    unrolled_state, looped_state = training.init(), training.init()
-    batch = parallel.place_batch(some_batch(0), training.mesh)
-    assert_close(training.step(unrolled_state, batch)[0], looped(looped_state, batch)[0])
+    unrolled_state, looped_state = first_state(training), first_state(training)
+    batch, seed = parallel.place_batch(some_batch(0), training.mesh), parallel.place_seed(0, training.mesh)
+    assert_close(training.step(unrolled_state, batch, seed)[0], looped(looped_state, batch, seed)[0])
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_on_a_cpu_no_convolution_is_in_a_loop(accumulate: int) -> None:
     """XLA:CPU convolves fifty times slower there, and ``lax.scan(unroll=True)`` still is a loop."""
     training = built(gentle(f"optimizer.accumulate={accumulate}"), devices=1)
-    assert "scan[" not in str(training.step.trace(training.state, training.batch).jaxpr)
+    assert "scan[" not in str(training.step.trace(training.state, training.batch, training.seed).jaxpr)
 
 
 def build_looped(config: Config) -> Any:
@@ -195,14 +203,13 @@ def build_looped(config: Config) -> Any:
     from mqmha_jax.train.optim import build_optimizer
     from mqmha_jax.train.step import build_train_step
 
-    rate = schedules.learning_rate(config.optimizer, config.train.steps)
     return jax.jit(
         build_train_step(
             config,
             net=build_speaker_net(config.model),
             loss=build_loss(config.loss, num_speakers=SPEAKERS, embedding_dim=config.model.embedding_dim),
-            optimizer=build_optimizer(config.optimizer, rate),
-            learning_rate=rate,
+            optimizer=build_optimizer(config.optimizer),
+            learning_rate=schedules.learning_rate(config.optimizer, config.train.steps),
             margin_progress=schedules.margin_progress(config.loss, config.train.steps),
         )
     )
@@ -210,12 +217,12 @@ def build_looped(config: Config) -> Any:
 
 def test_the_average_follows_the_network_and_warms_up() -> None:
     training = built(gentle("optimizer.ema=0.9"), devices=1)
-    expected, state = None, training.init()
+    expected, state = None, first_state(training)
     for number in range(4):
-        state, _ = training.step(state, parallel.place_batch(some_batch(number), training.mesh))
+        state, _ = one_step(training, state, some_batch(number))
         latest = jax.tree.map(np.asarray, {"params": state.params["net"], "batch_stats": state.batch_stats})
         decay = min(0.9, (1 + number) / (10 + number))
-        before = expected or jax.tree.map(np.asarray, training.init().average)
+        before = expected or jax.tree.map(np.asarray, first_state(training).average)
         expected = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, before, latest)
     for a, b in zip(jax.tree.leaves(state.network()), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -229,8 +236,8 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters() -> None:
     training = built(gentle("optimizer.ema=0.9"), devices=1)
     batch = some_batch(0)
     batch["fbank"][3, 5, 2] = np.nan
-    state = jax.tree.map(np.asarray, training.init())
-    after, metrics = training.step(training.init(), parallel.place_batch(batch, training.mesh))
+    state = jax.tree.map(np.asarray, first_state(training))
+    after, metrics = one_step(training, first_state(training), batch)
     assert int(after.step) == int(state.step) + 1
     assert int(after.counters["skipped"]) == int(after.counters["skipped_in_row"]) == 1
     assert metrics["skipped_in_row"] == 1
@@ -239,8 +246,35 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters() -> None:
         old, new = jax.tree.leaves(getattr(state, part)), jax.tree.leaves(getattr(after, part))
         for a, b in zip(old, new, strict=True):
             np.testing.assert_array_equal(a, b)
-    good, _ = training.step(after, parallel.place_batch(some_batch(1), training.mesh))
+    good, _ = one_step(training, after, some_batch(1))
     assert (int(good.counters["skipped"]), int(good.counters["skipped_in_row"])) == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_logged_rate_is_the_applied_one_after_a_skipped_step(name: str) -> None:
+    """From the same state the same batch moves the parameters along one direction; the rate says how far."""
+    constant = [
+        "optimizer.momentum=0",
+        "optimizer.weight_decay=0",
+        "loss.margin_end=0",
+        "spec_augment.num_time_masks=0",
+    ]
+    rising = ["optimizer.learning_rate=0.9", "optimizer.warmup=0.5"]
+    training = built(gentle(f"optimizer.name={name}", *constant, *rising), devices=1)
+    start = jax.tree.map(np.asarray, first_state(training)).params
+
+    def move_by_rate(state: TrainState, expected_rate: float) -> list[np.ndarray]:
+        state, metrics = one_step(training, state, some_batch(1))
+        assert float(metrics["learning_rate"]) == pytest.approx(expected_rate)
+        moves = jax.tree.map(lambda new, old: (np.asarray(new) - old) / metrics["learning_rate"], state.params, start)
+        return jax.tree.leaves(moves)
+
+    bad = some_batch(0)
+    bad["fbank"][:] = np.nan
+    at_once = move_by_rate(first_state(training), 0.9 / 30)
+    after_skipped = move_by_rate(one_step(training, first_state(training), bad)[0], 2 * 0.9 / 30)
+    for ours, theirs in zip(after_skipped, at_once, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * max(1e-2, np.abs(theirs).max()))
 
 
 @pytest.mark.parametrize(
