@@ -4,16 +4,16 @@
 #   launch/local_processes.sh [--processes N] [--restarts R] [--grace S] [--dry-run] \
 #       CONFIG --workdir W [section.option=value ...]
 #
-#   --processes N  how many (default 2); process i drives GPU i
-#   --restarts R   after a failure start all of them again, up to R times (default 0); they resume from the checkpoint
+#   --processes N  number of processes (default 2); process i drives GPU i
+#   --restarts R   after a failure, start all of them again, at most R times (default 0); they resume from the checkpoint
 #   --grace S      seconds between asking a process to end and killing it (default 120)
 #   --dry-run      print the commands, start nothing
 #
-# Prerequisites: bash 4.4, an environment made by launch/environment.py. MQMHA names another program to
-# start than .venv/bin/mqmha. One process already uses every GPU of a machine: that needs no script, only `mqmha train`.
+# Prerequisites: bash 4.4, an environment made by launch/environment.py. The variable MQMHA names another program than
+# .venv/bin/mqmha. One process can use every GPU of a machine and needs no script, only `mqmha train`.
 #
-# SIGTERM and Ctrl-C go on to every process; they save and end with 143. When a process fails, the others are ended.
-# The status is that of the first process that failed.
+# The script passes SIGTERM and Ctrl-C on to every process; they save and end with 143. When a process fails, it ends
+# the others. Its status is that of the first process that failed.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -63,7 +63,7 @@ signal_all() {
   for pid in "${pids[@]}"; do kill "-$1" "$pid" 2>/dev/null || true; done
 }
 
-collect() { # take the processes that ended out of pids, note the first bad status
+collect() { # removes processes that have ended from pids, notes the first bad status
   local running=() code
   for pid in "${pids[@]}"; do
     if kill -0 "$pid" 2>/dev/null; then
@@ -82,7 +82,7 @@ run_all() {
   port=$(free_port)
   pids=() status=0 deadline=''
   for ((rank = 0; rank < processes; rank++)); do
-    # JAX_LOCAL_DEVICE_IDS, which jax reads itself, keeps it from another choice where this runs inside a Slurm step.
+    # jax reads JAX_LOCAL_DEVICE_IDS itself; without it, jax chooses another device inside a Slurm step.
     command=(env "JAX_COORDINATOR_ADDRESS=127.0.0.1:$port" "JAX_NUM_PROCESSES=$processes" "JAX_PROCESS_ID=$rank"
       "JAX_LOCAL_DEVICE_IDS=$rank" "$mqmha" train --multi-process "$@")
     if [[ $dry_run ]]; then
@@ -94,7 +94,7 @@ run_all() {
     fi
   done
   while ((${#pids[@]})); do
-    # Polling, because an interrupted `wait` cannot be told from a process that ended with the same status.
+    # Polling, because an interrupted `wait` looks like a process that ended with the same status.
     sleep 0.2 || true
     collect
     if [[ $deadline ]]; then
@@ -106,7 +106,7 @@ run_all() {
   done
 }
 
-trap 'stopped=1' TERM INT HUP # the loop of run_all acts on it, when all have been started
+trap 'stopped=1' TERM INT HUP # the loop of run_all acts on it, once all processes run
 for ((attempt = 1; ; attempt++)); do
   run_all "$@"
   if ((status == 0 || attempt > restarts)) || [[ $stopped ]]; then exit "$status"; fi

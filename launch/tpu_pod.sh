@@ -3,7 +3,8 @@
 #
 #   export TPU_NAME=mqmha ZONE=us-west4-a ACCELERATOR=v5litepod-64
 #   launch/tpu_pod.sh create                     # get the slice (SPOT=1: cheap, may be taken away)
-#   launch/tpu_pod.sh setup                      # copy the committed files, make the environment, on every host
+#   launch/tpu_pod.sh setup                      # copy the committed files, make the environment, on every host;
+#                                                # runs and data below the checkout stay
 #   launch/tpu_pod.sh run CONFIG --workdir W [section.option=value ...]      # start; the connection may end
 #   launch/tpu_pod.sh log                        # follow the output of host WORKER (default 0)
 #   launch/tpu_pod.sh stop                       # save and end; the same `run` resumes
@@ -16,8 +17,8 @@
 # that gcloud may use. Optional variables: RUNTIME (software version of the TPU's hosts; the default fits ACCELERATOR),
 # NFS=host:/share (a Filestore share, mounted at /mnt/mqmha on every host; W belongs there, as all hosts must see it).
 #
-# On every host the training is the systemd unit `mqmha`: it outlives the ssh connection, is started again when it
-# fails (also when a peer is lost), and gets SIGTERM and three minutes to save on `stop` and on shutdown.
+# On every host the training is the systemd unit `mqmha`. It outlives the ssh connection, and systemd starts it again
+# when it fails (also when a peer is lost). On `stop` and on shutdown it gets SIGTERM and three minutes to save.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -27,13 +28,15 @@ fail() {
   exit 2
 }
 
-# These two run on the hosts, which get their text.
+# The hosts get the text of these two functions and run it.
 # shellcheck disable=SC2329
 setup_host() ( # NFS share or nothing
   set -eu
   mkdir -p mqmha_jax
-  find mqmha_jax -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
+  # Only files that an earlier setup copied are removed: runs and data may lie beside them.
+  if [ -f mqmha_jax/.copied ]; then (cd mqmha_jax && grep -v '/$' .copied | tr '\n' '\0' | xargs -0 rm -f --); fi
   tar -xzf mqmha_jax.tar.gz -C mqmha_jax
+  tar -tzf mqmha_jax.tar.gz >mqmha_jax/.copied
   # jax asks for huge pages on v5e and later: the TPU runtime starts and ends faster.
   echo always | sudo tee /sys/kernel/mm/transparent_hugepage/enabled >/dev/null
   # The hosts' own Python is 3.10; uv brings 3.11.
@@ -50,8 +53,8 @@ setup_host() ( # NFS share or nothing
 
 # shellcheck disable=SC2329
 start_on_host() { # arguments of mqmha train
-  # 143 is an orderly stop. A process that is back before the others have noticed its loss fails a few times: hence
-  # 20 attempts, and not more, so that a mistake does not go on for ever.
+  # 143 is an orderly stop. A process that is back before the others notice its loss fails a few times: hence 20
+  # attempts, but no more, so that a mistake does not repeat for ever.
   cd ~/mqmha_jax && sudo systemd-run --unit=mqmha --collect --uid="$(id -u)" --gid="$(id -g)" \
     --working-directory="$PWD" --property=Restart=on-failure --property=RestartSec=30 \
     --property=StartLimitIntervalSec=3600 --property=StartLimitBurst=20 --property=SuccessExitStatus=143 \
@@ -104,7 +107,7 @@ v6e-*); set RUNTIME to one that this lists: gcloud compute tpus versions list --
 setup() {
   local folder
   if [[ $(git -C "$root" status --porcelain) ]]; then
-    echo "tpu_pod.sh: this tree has changes that are not committed; they are not copied" >&2
+    echo "tpu_pod.sh: this tree has uncommitted changes, which are not copied" >&2
   fi
   folder=$(mktemp -d)
   # shellcheck disable=SC2064 # the folder of now

@@ -1,5 +1,6 @@
 """The launchers: linted, dry-run, and run with stand-ins for the trainer, Slurm and gcloud."""
 
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import string
 import subprocess
 import sys
+import tarfile
 import time
 import tomllib
 from collections.abc import Callable
@@ -305,6 +307,45 @@ def test_pod_setup_copies_the_committed_files_to_all_hosts(pod: Callable, progra
     shellcheck("--shell=bash", "-", text=on_host)
     assert "launch/environment.py --extras tpu" in on_host
     assert on_host.endswith("setup_host 10.0.0.2:/a\\ b")
+
+
+def test_pod_setup_keeps_runs_and_replaces_only_what_it_copied(
+    pod: Callable, programs: Programs, tmp_path: Path
+) -> None:
+    """What the hosts execute is executed here twice, in a home of its own, with the second copy lacking a file."""
+    on_host = pod("setup")[-1][-1].removeprefix("--command=")
+    for name in ("sudo", "python3"):
+        programs.add(name, "sys.stdin.isatty() or sys.stdin.read()" if name == "sudo" else "")
+    uv = tmp_path / ".local" / "bin" / "uv"
+    uv.parent.mkdir(parents=True)
+    uv.write_text("#!/bin/sh\necho true\n")  # `uv python find` prints a program that succeeds
+    uv.chmod(0o755)
+    checkout = tmp_path / "mqmha_jax"
+    (checkout / "runs" / "a").mkdir(parents=True)
+    (checkout / "runs" / "a" / "weights").write_text("weeks of training")
+
+    def setup(**files: str) -> None:
+        with tarfile.open(tmp_path / "mqmha_jax.tar.gz", "w:gz") as archive:
+            for name, text in files.items():
+                entry = tarfile.TarInfo(f"package/{name} file.py")
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text.encode()))
+        done = subprocess.run(
+            ["bash", "-c", on_host],
+            cwd=tmp_path,
+            env={**programs.environment, "HOME": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+
+    setup(kept="1", gone="1")
+    (checkout / "package" / "notes.txt").write_text("mine")
+    setup(kept="2")
+    assert (checkout / "runs" / "a" / "weights").read_text() == "weeks of training"
+    package = {path.name: path.read_text() for path in (checkout / "package").iterdir()}
+    assert package == {"kept file.py": "2", "notes.txt": "mine"}
 
 
 def test_pod_run_survives_the_connection_and_keeps_every_argument(pod: Callable, programs: Programs) -> None:
