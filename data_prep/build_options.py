@@ -24,7 +24,7 @@ def fbank_options() -> list[click.Option]:
             ["--like"],
             type=PATH,
             metavar="CONFIG|RUN|SHARDS",
-            help="Take the features from a configuration file, a run or shards.",
+            help="Take the features from a configuration, a run or shards.",
         )
     ]
     types = typing.get_type_hints(FbankSpec)

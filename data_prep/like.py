@@ -37,7 +37,7 @@ def read_features(path: Path) -> FbankSpec:
     """The features of a configuration file, of a run or of shards.
 
     Args:
-      path: a ``.py`` or ``.json`` configuration, a work directory, or a directory of shards.
+      path: a configuration as ``load_config`` takes it, a work directory, or a directory of shards.
 
     Raises:
       UserError: the path is none of these, or cannot be read.
@@ -47,13 +47,13 @@ def read_features(path: Path) -> FbankSpec:
     from mqmha_jax.data.shard_reader import open_shards
     from mqmha_jax.runs.workdir import CONFIG_NAME, read_config
 
-    if path.is_file():
-        return load_config(path).fbank
     if (path / INFO_NAME).is_file():
         return open_shards(path).spec
     if (path / CONFIG_NAME).is_file():
         return read_config(path).fbank
-    raise UserError(
-        f"--like {path}: {'neither shards nor a run' if path.is_dir() else 'no such file or folder'}. Give a "
-        "configuration file, the work directory of a run, or a directory of shards."
-    )
+    if path.is_dir():
+        raise UserError(
+            f"--like {path}: the folder holds neither shards nor a run. Give a configuration, the work directory of a "
+            "run, or a directory of shards."
+        )
+    return load_config(path).fbank

@@ -24,7 +24,7 @@ MAX_ROOMS = 2_000
     type=PATH,
     metavar="CONFIG|RUN|SHARDS",
     show_default="default features",
-    help="Features of the training: a configuration file, a run or shards.",
+    help="Features of the training: a configuration, a run or shards.",
 )
 @click.option("--max-rooms", type=click.IntRange(min=1), default=MAX_ROOMS, help="Draw this many if there are more.")
 @click.option("--seed", default=0, help="Seed of the draw.")

@@ -176,6 +176,9 @@ def test_features_are_those_of_another_thing(like: Path, tmp_path: Path) -> None
 
 
 def test_nothing_to_be_like_is_named(tmp_path: Path) -> None:
-    for path, message in ((tmp_path, "neither shards nor a run"), (tmp_path / "none", "no such file or folder")):
-        with pytest.raises(UserError, match=rf"--like {path}: {message}\. Give a configuration file"):
+    for path, message in (
+        (tmp_path, rf"--like {tmp_path}: the folder holds neither shards nor a run\. Give a configuration"),
+        ("none", "Unknown configuration 'none'"),
+    ):
+        with pytest.raises(UserError, match=message):
             run(cli.prepare, "synthetic", tmp_path / "out", *VOICES, "--like", path)
