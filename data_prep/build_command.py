@@ -38,6 +38,8 @@ def build_corpus(
     max_rejected: int,
     retry_rejected: bool,
     timeout: float,
+    min_speech: float,
+    max_clipped: float,
     dry_run: bool,
     progress: bool,
     **arguments: Any,
@@ -88,6 +90,8 @@ def build_corpus(
         shard_range=shard_range,
         retry_rejected=retry_rejected,
         timeout_seconds=timeout,
+        min_speech_seconds=min_speech,
+        max_clipped_share=max_clipped,
         run=None if beam is None else _beam(beam),
     )
     click.echo(_summary(report, output, report.num_frames * spec.frame_shift_ms / 3.6e6))
@@ -120,18 +124,25 @@ def _outlook(output: Path, recordings: Sequence["Recording"], options: "ShardOpt
 
 
 def _summary(report: "BuildReport", output: Path, hours: float) -> str:
-    from data_prep.completion import REJECTED_NAME
+    from data_prep.findings import DOUBTFUL_NAME, REJECTED_NAME
 
     if report.num_missing:
         return (
             f"{output}: {report.num_utterances:,} utterances, {hours:,.1f} hours so far; files still to "
             f"make: {report.num_missing}. The process that makes the last one completes the directory."
         )
-    made = (
+    lines = [
         f"{output}: {report.num_utterances} utterances of {report.num_speakers} speakers, {hours:.1f} hours, "
         f"from {report.num_recordings} recordings; {len(report.rejected)} rejected."
-    )
-    return f"{made}\n{output / REJECTED_NAME} lists them with the reason." if report.rejected else made
+    ]
+    if report.rejected:
+        lines.append(f"{output / REJECTED_NAME} lists them with the reason.")
+    if report.doubtful:
+        lines.append(
+            f"{len(report.doubtful)} recordings hold little speech or are clipped; --min-speech and --max-clipped "
+            f"would reject them. {output / DOUBTFUL_NAME} lists them."
+        )
+    return "\n".join(lines)
 
 
 def _beam(options: str) -> "Run":

@@ -62,6 +62,20 @@ def output_options() -> list[click.Option]:
         click.Option(["--retry-rejected"], is_flag=True, help="Redo finished files that lack recordings."),
         click.Option(["--timeout"], default=TIMEOUT_SECONDS, help="Reject a recording that takes more seconds."),
         click.Option(
+            ["--min-speech"],
+            type=click.FloatRange(min=0),
+            default=0.0,
+            metavar="SECONDS",
+            help="Reject a recording with less speech.",
+        ),
+        click.Option(
+            ["--max-clipped"],
+            type=click.FloatRange(0, 1),
+            default=1.0,
+            metavar="SHARE",
+            help="Reject a recording with a larger share of clipped samples.",
+        ),
+        click.Option(
             ["--not-in"],
             type=PATH,
             multiple=True,

@@ -6,12 +6,12 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pydantic
 from jaxtyping import Float, Float16
 
+from data_prep.findings import Finding, parse_finding
 from data_prep.manifest import Recording
 from data_prep.measures import waveform_measures
 from data_prep.ordered_map import now_at
@@ -22,17 +22,11 @@ from mqmha_jax.data.shard_file import ShardFileWriter, UtteranceFbank, naming_a_
 from mqmha_jax.data.shard_format import SPEED_MARK, ShardFile
 from mqmha_jax.data.shard_table import Table, load_table, save_table
 from mqmha_jax.errors import UserError
+from mqmha_jax.features.speech_evidence import SpeechEvidence, measure_speech
+from mqmha_jax.json_file import parse_json
 
 GRACE_SECONDS = 60.0
 """A worker that is still at a recording so long after the limit ends itself: it hangs where no signal reaches it."""
-
-
-class Rejection(NamedTuple):
-    """A recording that is not in the shards, and why."""
-
-    utterance: str
-    path: str
-    reason: str
 
 
 class Part(NamedTuple):
@@ -42,11 +36,13 @@ class Part(NamedTuple):
       file: what to note about it.
       table: its utterances.
       rejected: recordings of the piece that are not in it.
+      doubtful: recordings that are in it, with little speech or many clipped samples.
     """
 
     file: ShardFile
     table: Table
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[Finding, ...]
+    doubtful: tuple[Finding, ...]
 
 
 def build_shard(recordings: Sequence[Recording], path: Path, part_path: Path, *, options: ShardOptions) -> Part:
@@ -64,22 +60,24 @@ def build_shard(recordings: Sequence[Recording], path: Path, part_path: Path, *,
     Raises:
       UserError: the disk is full, an id appears twice, or a noise or a room of the plan can not be read.
     """
-    rejected = []
+    rejected, doubtful = list[Finding](), list[Finding]()
     with naming_a_full_disk(path, "The parts that are finished stay, and the same command goes on from there."):
         with replacing(path) as temporary:
             writer = ShardFileWriter(temporary, options.spec, options.coding)
             try:
                 for recording in recordings:
-                    made = _utterances(recording, options)
-                    if isinstance(made, Rejection):
+                    made = _make_utterances(recording, options)
+                    if isinstance(made, Finding):
                         rejected.append(made)
                         continue
-                    for utterance in made:
+                    for utterance in made.utterances:
                         writer.add(utterance)
+                    if made.concerns:
+                        doubtful.append(Finding(recording.utterance, recording.origin, "; ".join(made.concerns)))
                 file, table = writer.close()
             finally:
                 writer.abandon()
-        part = Part(file, table, tuple(rejected))
+        part = Part(file, table, tuple(rejected), tuple(doubtful))
         with replacing(part_path) as temporary:
             _save(temporary, part)
     return part
@@ -92,31 +90,47 @@ def load_part(part_path: Path) -> Part:
       UserError: the file is damaged.
     """
     table = load_table(part_path)
+    advice = "Remove the file and run the same command again."
     try:
-        noted = json.loads(table.pop("part").tobytes())
-        rejected = tuple(Rejection(**rejection) for rejection in noted["rejected"])
-        return Part(ShardFile.model_validate(noted["file"]), table, rejected)
-    except (KeyError, TypeError, ValueError, pydantic.ValidationError) as error:
-        raise UserError(f"{part_path} is damaged ({error}); remove it and run the same command again.") from error
+        noted = parse_json(table.pop("part").tobytes(), dict, where=str(part_path), advice=advice)
+        rejected, doubtful = (_parse_findings(noted[name], part_path) for name in ("rejected", "doubtful"))
+        return Part(ShardFile.model_validate(noted["file"]), table, rejected, doubtful)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:  # pydantic's is a ValueError
+        raise UserError(f"{part_path} is damaged ({error}). {advice}") from error
+
+
+def _parse_findings(values: Any, part_path: Path) -> tuple[Finding, ...]:
+    return tuple(parse_finding(value, str(part_path)) for value in values)
 
 
 def _save(path: Path, part: Part) -> None:
-    noted = {"file": part.file.model_dump(), "rejected": [rejection._asdict() for rejection in part.rejected]}
+    findings = {"rejected": part.rejected, "doubtful": part.doubtful}
+    listed = {name: [finding._asdict() for finding in members] for name, members in findings.items()}
+    noted = {"file": part.file.model_dump(), **listed}
     save_table(path, {**part.table, "part": np.frombuffer(json.dumps(noted).encode(), np.uint8)})
 
 
-def _utterances(recording: Recording, options: ShardOptions) -> list[UtteranceFbank] | Rejection:
+class _Made(NamedTuple):
+    """The versions of a recording, and what makes it doubtful."""
+
+    utterances: list[UtteranceFbank]
+    concerns: list[str]
+
+
+def _make_utterances(recording: Recording, options: ShardOptions) -> _Made | Finding:
     now_at(recording.origin, options.timeout_seconds + GRACE_SECONDS)
     try:
         with _time_limit(options.timeout_seconds):
             return _versions_as_fbank(recording, options)
     except _Unusable as error:
-        return Rejection(recording.utterance, recording.origin, str(error))
+        return Finding(recording.utterance, recording.origin, str(error))
     finally:
         now_at("", 0)
 
 
-def _versions_as_fbank(recording: Recording, options: ShardOptions) -> list[UtteranceFbank]:
+def _versions_as_fbank(recording: Recording, options: ShardOptions) -> _Made:
     """Raises _Unusable for what is the recording's fault, and UserError for what is not, such as a noise."""
     from mqmha_jax.features.fbank import extract_fbank  # here: the worker limits XLA's threads first
 
@@ -132,13 +146,18 @@ def _versions_as_fbank(recording: Recording, options: ShardOptions) -> list[Utte
     with _blaming_the_recording():
         _check_names(recording)
         waveform = recording.waveform(spec.sample_rate_hz)
+        speech = measure_speech(waveform, spec.sample_rate_hz) if recording.is_speech else None
+        if speech is not None:
+            _check_speech(speech, options)
     made = []
     for version in versions(recording, waveform, plan):
         with _blaming_the_recording():
             frames = fbank(version.utterance, version.waveform)
         measures = waveform_measures(version.waveform, spec.sample_rate_hz)
+        if speech is not None:  # measured once: speech stays speech under noise, and changes its length with the speed
+            measures["speech_seconds"] = speech.speech_s / plan.speeds[version.speed_index]
         made.append(UtteranceFbank(version.utterance, version.speaker, frames, version.attributes, measures))
-    return made
+    return _Made(made, [] if speech is None else speech.concerns())
 
 
 class _Unusable(Exception):  # noqa: N818 - it names a recording's state
@@ -166,6 +185,14 @@ def _check_names(recording: Recording) -> None:
         raise UserError("its name is not valid UTF-8; rename the file.") from None
     if SPEED_MARK in recording.speaker:
         raise UserError(f"its speaker {recording.speaker!r} holds {SPEED_MARK!r}, which marks copies at other speeds.")
+
+
+def _check_speech(speech: SpeechEvidence, options: ShardOptions) -> None:
+    least, most = options.min_speech_seconds, options.max_clipped_share
+    if speech.speech_s < least:
+        raise UserError(f"holds {speech.shortfall(least)}; --min-speech {least:g} rejects it.")
+    if speech.clipped_share > most:
+        raise UserError(f"{speech.clipped_share:.1%} of its samples are clipped; --max-clipped {most:g} rejects it.")
 
 
 @contextlib.contextmanager

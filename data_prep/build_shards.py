@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from data_prep.build_shard import Part, Rejection, build_shard
+from data_prep.build_shard import Part, build_shard
 from data_prep.completion import BuildReport, complete, is_made, too_many
+from data_prep.findings import Finding
 from data_prep.manifest import Recording
 from data_prep.ordered_map import ordered_map
 from data_prep.partial import Partial, describe_job
@@ -50,6 +51,8 @@ def build_shards(
     shard_range: str | None = None,
     retry_rejected: bool = False,
     timeout_seconds: float = TIMEOUT_SECONDS,
+    min_speech_seconds: float = 0.0,
+    max_clipped_share: float = 1.0,
     run: Run | None = None,
 ) -> BuildReport:
     """Reads every recording, makes its versions, computes their filterbanks and writes them in order.
@@ -72,7 +75,9 @@ def build_shards(
       shard_range: pieces to make here, as ``parse_range`` takes it; None: all. Whoever makes the last one completes the
         directory.
       retry_rejected: make finished pieces again that lack recordings, for instance because files have been mended.
-      timeout_seconds: a recording that takes longer is left out.
+      timeout_seconds: a recording that takes longer is rejected.
+      min_speech_seconds: a recording with less speech is rejected.
+      max_clipped_share: a recording with a larger share of clipped samples is rejected.
       run: calls a function of a module for every item, anywhere that sees the same disk, and yields as often, in order;
         None: ``num_workers`` processes of this machine.
 
@@ -85,7 +90,14 @@ def build_shards(
         raise UserError("There are no recordings.")
     _refuse_duplicates(recordings)
     plan = plan or VersionPlan(sample_rate_hz=spec.sample_rate_hz)
-    options = ShardOptions(spec=spec, plan=plan, coding=coding, timeout_seconds=timeout_seconds)
+    options = ShardOptions(
+        spec=spec,
+        plan=plan,
+        coding=coding,
+        timeout_seconds=timeout_seconds,
+        min_speech_seconds=min_speech_seconds,
+        max_clipped_share=max_clipped_share,
+    )
     job = describe_job(recordings, options, shard_megabytes)
     target = Path(os.path.abspath(directory))  # of ".", too, there are neighbours
     if not is_made(target, job):
@@ -112,7 +124,7 @@ def _make(
     progress: bool,
 ) -> None:
     """The pieces that are not finished."""
-    todo, rejected, num_utterances = [], list[Rejection](), 0
+    todo, rejected, num_utterances = [], list[Finding](), 0
 
     def count_in(part: Part) -> None:
         nonlocal num_utterances

@@ -1,14 +1,13 @@
 """Finished parts become a directory of shards."""
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
 
-from data_prep.build_shard import Rejection
+from data_prep.findings import DOUBTFUL_NAME, REJECTED_NAME, Finding, read_findings, write_findings
 from data_prep.manifest import Recording
 from data_prep.partial import Job, Partial
 from data_prep.shard_options import ShardOptions
@@ -18,8 +17,6 @@ from mqmha_jax.data.shard_file import naming_a_full_disk
 from mqmha_jax.data.shard_format import SPEED_MARK
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
-
-REJECTED_NAME = "rejected.jsonl"
 
 
 class BuildReport(NamedTuple):
@@ -31,6 +28,7 @@ class BuildReport(NamedTuple):
       num_speakers: speakers written, those of other speeds included.
       num_frames: frames written.
       rejected: recordings left out.
+      doubtful: recordings written although they hold little speech or are clipped.
       num_missing: pieces that other processes have yet to make; the output appears when there are none.
     """
 
@@ -38,7 +36,8 @@ class BuildReport(NamedTuple):
     num_utterances: int
     num_speakers: int
     num_frames: int
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[Finding, ...]
+    doubtful: tuple[Finding, ...] = ()
     num_missing: int = 0
 
 
@@ -77,6 +76,7 @@ def complete(
         parts = [partial.part(index, count) for index in range(count)]
         present = [part for part in parts if part is not None]
         rejected = [rejection for part in present for rejection in part.rejected]
+        doubtful = [finding for part in present for finding in part.doubtful]
         tables = [part.table for part in present]
         num_utterances = sum(len(table["num_frames"]) for table in tables)
         num_frames = sum(int(table["num_frames"].sum()) for table in tables)
@@ -84,11 +84,10 @@ def complete(
             raise UserError(too_many(rejected, max_rejected, num_utterances, partial.directory))
         if not alone or len(present) < count:
             missing = count - len(present)
-            return BuildReport(len(recordings), num_utterances, 0, num_frames, tuple(rejected), missing)
-        lines = [json.dumps(rejection._asdict(), ensure_ascii=False) + "\n" for rejection in rejected]
-        # A byte that is no UTF-8 becomes JSON's escape of it, from which Python makes the name again.
-        text = "".join(lines).encode(errors="backslashreplace")
-        (partial.shards / REJECTED_NAME).write_bytes(text)
+            found = tuple(rejected), tuple(doubtful)
+            return BuildReport(len(recordings), num_utterances, 0, num_frames, *found, num_missing=missing)
+        write_findings(partial.shards / REJECTED_NAME, rejected)
+        write_findings(partial.shards / DOUBTFUL_NAME, doubtful)
         speeds = [f"{speed:g}" for speed in options.plan.speeds]
         info = complete_directory(
             partial.shards,
@@ -101,25 +100,31 @@ def complete(
             job=job.name,
         )
         partial.publish()
-    return BuildReport(len(recordings), num_utterances, len(info.speakers), num_frames, tuple(rejected))
+    num_speakers = len(info.speakers)
+    return BuildReport(len(recordings), num_utterances, num_speakers, num_frames, tuple(rejected), tuple(doubtful))
 
 
-def too_many(rejected: Sequence[Rejection], max_rejected: int, num_accepted: int, directory: Path) -> str:
+def too_many(rejected: Sequence[Finding], max_rejected: int, num_accepted: int, directory: Path) -> str:
     """The summary with which a job stops.
 
     Args:
-      rejected: recordings that could not be used.
+      rejected: recordings that were rejected.
       max_rejected: how many may be.
       num_accepted: utterances made so far.
       directory: where the finished parts are.
     """
-    shown = "\n".join(f"  {rejection.path}: {rejection.reason}" for rejection in rejected[:5])
+    shown = "\n".join(f"  {_with_path(finding)}" for finding in rejected[:5])
     more = f"\n  and {len(rejected) - 5} more" if len(rejected) > 5 else ""
     return (
-        f"{len(rejected)} recordings could not be used ({num_accepted} utterances could so far); at most "
-        f"{max_rejected} may be left out:\n{shown}{more}\nMend them and go on with --retry-rejected, or allow more "
-        f"with --max-rejected. Finished parts stay in {directory}."
+        f"{len(rejected)} recordings were rejected ({num_accepted} utterances made so far); --max-rejected allows "
+        f"{max_rejected}:\n{shown}{more}\nRepair the files and resume with --retry-rejected, or allow more with "
+        f"--max-rejected. Finished parts stay in {directory}."
     )
+
+
+def _with_path(finding: Finding) -> str:
+    """The reason, which often starts with the path."""
+    return finding.reason if finding.reason.startswith(finding.path) else f"{finding.path}: {finding.reason}"
 
 
 def _class_key(speaker: str, speeds: Sequence[str]) -> tuple[int, str]:
@@ -130,6 +135,5 @@ def _class_key(speaker: str, speeds: Sequence[str]) -> tuple[int, str]:
 
 def _report_of(target: Path, num_recordings: int) -> BuildReport:
     shards = open_shards(target)
-    lines = (target / REJECTED_NAME).read_text(encoding="utf-8").splitlines()
-    rejected = tuple(Rejection(**json.loads(line)) for line in lines)
-    return BuildReport(num_recordings, len(shards), len(shards.speakers), int(shards.num_frames.sum()), rejected)
+    found = read_findings(target / REJECTED_NAME), read_findings(target / DOUBTFUL_NAME)
+    return BuildReport(num_recordings, len(shards), len(shards.speakers), int(shards.num_frames.sum()), *found)

@@ -19,12 +19,14 @@ class Recording(NamedTuple):
       source: an audio file, or a function from a sample rate in Hz to samples ``[n]`` (it is sent to worker processes,
         so it must pickle: a function of a module, or a ``functools.partial`` of one).
       attributes: further string columns of the shards.
+      is_speech: whether speech is expected; False for noises and room responses, whose speech nobody measures.
     """
 
     utterance: str
     speaker: str
     source: Path | Callable[[int], Float[np.ndarray, " n"]]
     attributes: Mapping[str, str] = {}
+    is_speech: bool = True
 
     @property
     def origin(self) -> str:

@@ -63,6 +63,8 @@ def describe_job(recordings: Sequence[Recording], options: ShardOptions, shard_m
         **plan,
         **listings,
         "coding": options.coding,
+        "min_speech": options.min_speech_seconds,
+        "max_clipped": options.max_clipped_share,
         "shard_megabytes": shard_megabytes,
     }
     count = num_pieces(estimated_bytes(recordings, options), len(recordings), shard_megabytes)

@@ -16,12 +16,16 @@ class ShardOptions:
       plan: versions of every recording, at the rate of ``spec``.
       coding: how frames are stored.
       timeout_seconds: a recording that takes longer, all versions together, is rejected.
+      min_speech_seconds: a recording with less speech is rejected.
+      max_clipped_share: a recording with a larger share of clipped samples is rejected.
     """
 
     spec: FbankSpec
     plan: VersionPlan
     coding: Coding
     timeout_seconds: float
+    min_speech_seconds: float = 0.0
+    max_clipped_share: float = 1.0
 
 
 SHARD_MEGABYTES = 512.0

@@ -92,7 +92,7 @@ def noise_recordings(directory: str | Path) -> list[Recording]:
     recordings = []
     for kind, files in noise_files(directory).items():
         for path in files:
-            recordings.append(Recording(f"{kind}/{path.parent.name}/{path.name}", kind, path))
+            recordings.append(Recording(f"{kind}/{path.parent.name}/{path.name}", kind, path, is_speech=False))
     return recordings
 
 
@@ -108,7 +108,7 @@ def room_recordings(directory: str | Path) -> list[Recording]:
       UserError: as ``room_files``.
     """
     return [
-        Recording(f"{path.parent.name}/{path.name}", "room", FilePart(path, FIRST_CHANNEL))
+        Recording(f"{path.parent.name}/{path.name}", "room", FilePart(path, FIRST_CHANNEL), is_speech=False)
         for path in room_files(directory)
     ]
 

@@ -6,6 +6,7 @@
     utterances.npz                            the table, see shard_table.py
     shards.json                               ShardInfo; written last
     rejected.jsonl                            recordings that a preparation left out, with reasons
+    doubtful.jsonl                            recordings in the shards with little speech or many clipped samples
 
 An utterance of T frames is ``ceil(T / SEGMENT_FRAMES)`` consecutive records, so the place of every frame follows from
 the lengths in the table alone.

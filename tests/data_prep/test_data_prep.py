@@ -170,7 +170,8 @@ def test_shards_hold_the_filterbank_of_every_file(audio: Path, tmp_path: Path) -
     for index, recording in enumerate(recordings):
         reference = extract_fbank(read_audio(recording.source, RATE), SPEC).astype(np.float16)
         np.testing.assert_array_equal(shards.fbank(index), reference)
-    assert report == BuildReport(4, 4, 2, int(shards.num_frames.sum()), ())
+    assert report._replace(doubtful=()) == BuildReport(4, 4, 2, int(shards.num_frames.sum()), ())
+    assert [finding.utterance for finding in report.doubtful] == [r.utterance for r in recordings], "it is noise"
 
 
 def with_bad_files(audio: Path, directory: Path) -> list[Recording]:
@@ -194,9 +195,11 @@ def test_bad_files_are_left_out_and_listed(audio: Path, tmp_path: Path) -> None:
 
 def test_too_many_bad_files_end_the_job_with_a_summary(audio: Path, tmp_path: Path) -> None:
     recordings = with_bad_files(audio, tmp_path)
-    with pytest.raises(UserError, match=r"(?s)3 recordings could not.*at most 1 .*text.wav.*20 ms.*--retry-rejected"):
+    with pytest.raises(
+        UserError, match=r"(?s)3 recordings were rejected .*--max-rejected allows 1:.*text.wav.*20 ms.*--retry-rejected"
+    ):
         build(recordings, tmp_path / "shards", max_rejected=1)
-    with pytest.raises(UserError, match=r"(?s)1 recordings could not be used \(0 utterances could.*no such file"):
+    with pytest.raises(UserError, match=r"(?s)1 recordings were rejected \(0 utterances made.*no such file"):
         build([recordings[4]], tmp_path / "other", max_rejected=9)
     with pytest.raises(UserError, match="There are no recordings"):
         build([], tmp_path / "third")

@@ -180,10 +180,10 @@ def test_what_another_job_began_and_did_not_finish_is_cleared_away(tmp_path: Pat
 def test_a_job_that_fails_at_once_leaves_nothing_that_binds(tmp_path: Path) -> None:
     (tmp_path / "broken.wav").write_text("no audio")
     broken = [Recording("u", "s", tmp_path / "broken.wav")]
-    with pytest.raises(UserError, match="1 recordings could not be used"):
+    with pytest.raises(UserError, match="1 recordings were rejected"):
         build(broken, tmp_path / "out")
     soundfile.write(tmp_path / "broken.wav", np.zeros(8000), 16_000)
-    with pytest.raises(UserError, match="1 recordings could not be used"):
+    with pytest.raises(UserError, match="1 recordings were rejected"):
         build(broken, tmp_path / "out")  # the part was finished, without the recording
     assert build(broken, tmp_path / "out", retry_rejected=True).num_utterances == 1
 
