@@ -20,7 +20,7 @@ class Family:
 
     Attributes:
       title: what messages call it, e.g. ``"WeSpeaker ResNet"``.
-      recognize: whether these names of tensors are of this family; true for one family at most.
+      recognize: whether these names of tensors are of this family.
       infer_model: the configuration that the shapes imply, given the number of features per frame, F.
       source: where a variable of ours lies: its path without the collection, e.g. ``("encoder", "stem", "norm",
         "scale")``, and the configuration.

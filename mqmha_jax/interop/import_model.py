@@ -33,23 +33,24 @@ class ImportedModel(NamedTuple):
     variables: dict[str, Any]
 
 
-def recognize_family(names: Sequence[str], title: str = "checkpoint") -> str:
-    """The family whose tensors have these names.
+def recognize_families(names: Sequence[str]) -> list[str]:
+    """The families whose tensors have these names, the likeliest first.
+
+    More than one where toolkits store the same network under the same names.
 
     Args:
       names: of the tensors.
-      title: of what holds them, for the message.
 
     Raises:
-      UserError: they are of none that we know.
+      UserError: they are of no family that we know.
     """
     found = [name for name, family in FAMILIES.items() if family.recognize(names)]
     if not found:
         raise UserError(
-            f"The {title} is of no family that we know ({', '.join(FAMILIES)}): its tensors are "
-            f"{_some(names)}. If it should be one of them, name it with --family to learn what it lacks."
+            f"The checkpoint is of no family that we know ({', '.join(FAMILIES)}): its tensors are {_some(names)}. If "
+            "it should be one of them, name it with --family to learn what it lacks."
         )
-    return found[0]
+    return found
 
 
 def import_model(
@@ -59,7 +60,7 @@ def import_model(
 
     Args:
       state: foreign names -> arrays, as ``read_checkpoint_file`` gives them.
-      family: name in ``FAMILIES``; None: recognised from the tensors' names.
+      family: name in ``FAMILIES``; None: the likeliest by the tensors' names.
       num_features: values per frame that the model was trained on, F; None: as the family's toolkit has it.
 
     Returns:
@@ -69,7 +70,7 @@ def import_model(
       UserError: the family is unknown; or tensors are missing, left over, or of another shape than the rest implies,
         and the message names them.
     """
-    family = family or recognize_family(list(state))
+    family = family or recognize_families(list(state))[0]
     if family not in FAMILIES:
         raise unknown_name("family", family, FAMILIES)
     kind = FAMILIES[family]

@@ -23,6 +23,15 @@ SMALL_ENCODERS = {
     "resnet50": SMALL_RESNET,
     "tdnn": {"channels": 8, "final_channels": 8, "kernel_sizes": [5, 3], "dilations": [1, 2], "strides": [2, 1]},
     "xvector": {"channels": 8, "final_channels": 8, "kernel_sizes": [3, 3], "dilations": [1, 2]},
+    "campplus": {
+        "width": 4,
+        "first_channels": 8,
+        "growth": 4,
+        "bottleneck_factor": 2,
+        "block_sizes": [2, 2],
+        "dilations": [1, 2],
+        "segment_frames": 3,
+    },
     "ecapa512": {"channels": 16, "final_channels": 8, "dilations": [2, 3], "scale": 4, "bottleneck": 3},
 }
 SMALL_POOLINGS = {"tap": {}, "tstp": {}, "mqmha": {"heads": 4, "queries": 2}, "ccasp": {"bottleneck": 3}}

@@ -4,10 +4,12 @@ A file defines ``FAMILY``, a :class:`mqmha_jax.interop.family.Family`. Its test 
 ``tests/interop/test_import_model.py``.
 """
 
-from mqmha_jax.interop.families import wespeaker_ecapa, wespeaker_resnet, wespeaker_xvector
+from mqmha_jax.interop.families import campplus, wespeaker_ecapa, wespeaker_resnet, wespeaker_xvector
 from mqmha_jax.interop.family import Family
 
 FAMILIES: dict[str, Family] = {
+    "3dspeaker_campplus": campplus.THREE_D_SPEAKER,  # before WeSpeaker's, whose tensors have the same names
+    "wespeaker_campplus": campplus.WESPEAKER,
     "wespeaker_resnet": wespeaker_resnet.FAMILY,
     "wespeaker_ecapa": wespeaker_ecapa.FAMILY,
     "wespeaker_xvector": wespeaker_xvector.FAMILY,

@@ -40,15 +40,15 @@ def _infer_model(tensors: Tensors, num_features: int) -> ModelConfig:
 def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
     match path:
         case ("encoder", *modules, "conv", "kernel"):
-            return conv2d(_layer_name(modules, "conv", "shortcut.0"), "kernel")
+            return conv2d(layer_name(modules, "conv", "shortcut.0"), "kernel")
         case ("encoder", *modules, "norm", leaf):
-            return norm(_layer_name(modules, "bn", "shortcut.1"), leaf)
+            return norm(layer_name(modules, "bn", "shortcut.1"), leaf)
         case ("pooling", *rest):
             return pooling_source(tuple(rest), config)
     return embedding_source(path, config)
 
 
-def _layer_name(modules: Sequence[str], kind: str, shortcut: str) -> str:
+def layer_name(modules: Sequence[str], kind: str, shortcut: str) -> str:
     """The foreign name of ``["stem"]``, ``["stage2_block1", "layer2"]`` or ``["stage2_block1", "shortcut"]``."""
     if modules == ["stem"]:
         return f"{kind}1"

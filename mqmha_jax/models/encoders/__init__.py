@@ -9,6 +9,7 @@ from functools import partial
 
 from flax import linen as nn
 
+from mqmha_jax.models.encoders.campplus import CamPlusPlus
 from mqmha_jax.models.encoders.ecapa import EcapaTdnn
 from mqmha_jax.models.encoders.resnet import ResNet
 from mqmha_jax.models.encoders.tdnn import TDNN
@@ -25,4 +26,5 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "xvector": partial(TDNN, edges="dropped", affine_norm=False),
     "ecapa512": EcapaTdnn,
     "ecapa1024": partial(EcapaTdnn, channels=1024),
+    "campplus": CamPlusPlus,
 }

@@ -16,16 +16,24 @@ from mqmha_jax.models.masked import Compute
 _BOTTLENECK_EXPANSION = 4  # a bottleneck block widens its result by this factor (He et al., arXiv 1512.03385)
 
 
-class _ResidualBlock(nn.Module):
-    """Two 3x3 convolutions (basic) or 1x1, 3x3, 1x1 (bottleneck), with a shortcut around them."""
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions (basic) or 1x1, 3x3, 1x1 (bottleneck), with a shortcut around them.
+
+    Attributes:
+      channels: of the 3x3 convolutions.
+      stride: over time and frequency, or a pair.
+      bottleneck: whether the block is a bottleneck, whose result has four times the channels.
+      compute: types, normalisation groups, width of the hardware's vectors.
+    """
 
     channels: int
-    stride: int
+    stride: int | tuple[int, int]
     bottleneck: bool
     compute: Compute
 
     @nn.compact
     def __call__(self, maps: Maps, train: bool) -> Maps:
+        """Adds what the layers make of the maps to the maps."""
         conv = partial(ConvNorm, compute=self.compute)
         if self.bottleneck:
             channels_out = self.channels * _BOTTLENECK_EXPANSION
@@ -43,7 +51,7 @@ class _ResidualBlock(nn.Module):
         inner = layers[0](maps, train=train)
         for layer in layers[1:]:
             inner = layer(inner.apply(nn.relu), train=train)
-        if self.stride > 1 or maps.channels != channels_out:
+        if self.stride != 1 or maps.channels != channels_out:
             maps = conv(channels_out, 1, self.stride, name="shortcut")(maps, train=train)
         return inner.plus(maps).apply(nn.relu)
 
@@ -93,7 +101,7 @@ class ResNet(nn.Module):
             )
         maps = Maps.from_fbank(fbank, mask, channels=self.width, compute=self.compute)
         maps = ConvNorm(self.width, 3, 1, self.compute, name="stem")(maps, train=train).apply(nn.relu)
-        block_class = nn.remat(_ResidualBlock, static_argnums=(2,)) if self.compute.rematerialize else _ResidualBlock
+        block_class = nn.remat(ResidualBlock, static_argnums=(2,)) if self.compute.rematerialize else ResidualBlock
         for stage, (size, stride) in enumerate(zip(self.stage_sizes, self.strides, strict=True), start=1):
             for i in range(1, size + 1):
                 block = block_class(

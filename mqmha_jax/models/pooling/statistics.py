@@ -4,8 +4,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jaxtyping import Bool, Float
+from pydantic import NonNegativeFloat
 
-VARIANCE_OFFSET = 1e-7  # WeSpeaker's; keeps the square root differentiable where all frames are equal
+_SMALLEST_VARIANCE = 1e-12  # bounds the gradient of the square root where all frames are equal
 
 
 class TAP(nn.Module):
@@ -24,16 +25,19 @@ class TSTP(nn.Module):
     Attributes:
       unbiased: divide the sum of squares by ``n - 1``, as WeSpeaker does, instead of ``n``. A single frame has a
         variance of zero either way.
+      variance_offset: added to the variance before the square root; 1e-7 is WeSpeaker's.
     """
 
     unbiased: bool = True
+    variance_offset: NonNegativeFloat = 1e-7
 
     @nn.compact
     def __call__(self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"]) -> Float[Array, "B S"]:
-        """Means and standard deviations over valid frames, ``sqrt(variance + 1e-7)``."""
+        """Means and standard deviations over valid frames, ``sqrt(variance + variance_offset)``."""
         mean, sum_of_squares, count = _moments(frames, mask)
         freedom = jnp.maximum(count - 1, 1) if self.unbiased else count
-        return jnp.concatenate([mean, jnp.sqrt(sum_of_squares / freedom + VARIANCE_OFFSET)], axis=-1)
+        variance = jnp.maximum(sum_of_squares / freedom + self.variance_offset, _SMALLEST_VARIANCE)
+        return jnp.concatenate([mean, jnp.sqrt(variance)], axis=-1)
 
 
 def _moments(
