@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test holds 
     from mqmha_jax.evaluation.metrics.detection import min_dcf as min_dcf
     from mqmha_jax.evaluation.scoring.cosine import as_norm as as_norm
     from mqmha_jax.evaluation.scoring.cosine import cosine_scores as cosine_scores
+    from mqmha_jax.evaluation.scoring.units import centre as centre
     from mqmha_jax.features.audio import read_audio as read_audio
     from mqmha_jax.features.fbank import log_mel_fbank as log_mel_fbank
     from mqmha_jax.inference import SpeakerEncoder as SpeakerEncoder
@@ -56,6 +57,7 @@ _MODULES = {
     # scores and error rates
     "Embeddings": "types",
     "Trials": "types",
+    "centre": "evaluation.scoring.units",
     "cosine_scores": "evaluation.scoring.cosine",
     "as_norm": "evaluation.scoring.cosine",
     "detection_curve": "evaluation.metrics.detection",

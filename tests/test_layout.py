@@ -39,7 +39,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # The same inside a room that has rooms of its own.
 INNER_FLOORS = {
     "evaluation": (
-        ("leaks",),
+        ("leaks", "numbers"),
         ("metrics", "embeddings"),
         ("scoring",),
         ("results",),

@@ -20,7 +20,8 @@ from mqmha_jax.types import Trials
 # A metric is a question to a detection curve, e.g. ``DetectionCurve.equal_error_rate``.
 Metric = Callable[[DetectionCurve], float]
 
-MIN_SPEAKERS = 20  # with fewer, the resamples know too little of how speakers differ
+MIN_SPEAKERS = 20  # with fewer, the resamples know too little about how speakers differ
+FEWEST_SPEAKERS = 3  # two speakers have one usable resample, themselves, and an interval of zero width
 
 
 class Bootstrap(NamedTuple):
@@ -79,13 +80,18 @@ def speaker_bootstrap(
       Estimates and replicates.
 
     Raises:
-      UserError: as ``detection_curve``; a trial whose label contradicts its speakers.
+      UserError: as ``detection_curve``; a trial whose label contradicts its speakers; fewer than three speakers.
     """
     sorted_lists = [sort_trials(row, target) for row in scores]
     target = target.astype(np.bool_)
     names, speakers = np.unique(np.concatenate([enrol_speaker, test_speaker]), return_inverse=True)
     enrol, test = speakers.astype(np.int32).reshape(2, -1)
-    _check_labels(target, enrol, test)
+    check_labels(target, enrol, test)
+    if len(names) < FEWEST_SPEAKERS:
+        raise UserError(
+            f"The list has {len(names)} speakers; intervals over speakers need at least {FEWEST_SPEAKERS}. "
+            "Add speakers, or measure without intervals (--replicates 0)."
+        )
     counts, num_redrawn = _draw_speakers(target, enrol, test, len(names), replicates, np.random.default_rng(seed))
 
     measured = np.empty((replicates, len(scores), len(metrics)))
@@ -202,7 +208,12 @@ def _draw_speakers(
     return np.array(usable, np.float64).reshape(-1, num_speakers), num_redrawn
 
 
-def _check_labels(target: np.ndarray, enrol: Int32[np.ndarray, " M"], test: Int32[np.ndarray, " M"]) -> None:
+def check_labels(target: np.ndarray, enrol: Int32[np.ndarray, " M"], test: Int32[np.ndarray, " M"]) -> None:
+    """Refuses labels that contradict the speakers on the two sides of a trial.
+
+    Raises:
+      UserError: names the first such trial.
+    """
     wrong = np.flatnonzero(target != (enrol == test))
     if wrong.size:
         first = wrong[0]

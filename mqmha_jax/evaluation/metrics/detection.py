@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy  # its parts load when they are first used
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.numbers import Numbers, as_numbers
 
 
 class DetectionCurve(NamedTuple):
@@ -146,7 +147,7 @@ class SortedTrials(NamedTuple):
         )
 
 
-def sort_trials(scores: Shaped[np.ndarray, " M"], target: Shaped[np.ndarray, " _"]) -> SortedTrials:
+def sort_trials(scores: Numbers, target: Numbers) -> SortedTrials:
     """Sorts a scored list once, in O(M log M); arguments and errors as in ``detection_curve``."""
     scores, target = _checked(scores, target)
     targets, nontargets = (members[np.argsort(scores[members])] for members in map(np.flatnonzero, (target, ~target)))
@@ -154,9 +155,9 @@ def sort_trials(scores: Shaped[np.ndarray, " M"], target: Shaped[np.ndarray, " _
 
 
 def detection_curve(
-    scores: Shaped[np.ndarray, " M"],
-    target: Shaped[np.ndarray, " _"],
-    weights: Shaped[np.ndarray, " _"] | None = None,
+    scores: Numbers,
+    target: Numbers,
+    weights: Numbers | None = None,
 ) -> DetectionCurve:
     """All operating points of a scored trial list, in O(M log M).
 
@@ -176,8 +177,9 @@ def detection_curve(
     if weights is None:
         return _curve(*_counts_below(*_checked(scores, target)))
     trials = sort_trials(scores, target)
-    if weights.shape != scores.shape:
-        raise UserError(f"There are {weights.size} weights for {scores.size} trials; valid: one weight for each trial.")
+    weights, num_trials = as_numbers(weights, "weights"), len(trials.targets) + len(trials.nontargets)
+    if weights.shape != (num_trials,):
+        raise UserError(f"There are {weights.size} weights for {num_trials} trials; valid: one weight for each trial.")
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if wrong.size:
         raise UserError(f"The weight of trial {wrong[0] + 1} is {weights[wrong[0]]}; valid: finite, not negative.")
@@ -188,14 +190,14 @@ def detection_curve(
     return trials.weighted_curve(of_targets.astype(np.float64), of_nontargets.astype(np.float64))
 
 
-def equal_error_rate(scores: Shaped[np.ndarray, " M"], target: Shaped[np.ndarray, " _"]) -> float:
+def equal_error_rate(scores: Numbers, target: Numbers) -> float:
     """Equal error rate as a fraction; arguments and errors as in ``detection_curve``."""
     return detection_curve(scores, target).equal_error_rate()
 
 
 def min_dcf(
-    scores: Shaped[np.ndarray, " M"],
-    target: Shaped[np.ndarray, " _"],
+    scores: Numbers,
+    target: Numbers,
     p_target: float,
     c_miss: float = 1.0,
     c_fa: float = 1.0,
@@ -205,8 +207,8 @@ def min_dcf(
 
 
 def act_dcf(
-    scores: Shaped[np.ndarray, " M"],
-    target: Shaped[np.ndarray, " _"],
+    scores: Numbers,
+    target: Numbers,
     p_target: float,
     c_miss: float = 1.0,
     c_fa: float = 1.0,
@@ -215,12 +217,12 @@ def act_dcf(
     return detection_curve(scores, target).act_dcf(p_target, c_miss, c_fa)
 
 
-def cllr(scores: Shaped[np.ndarray, " M"], target: Shaped[np.ndarray, " _"]) -> float:
+def cllr(scores: Numbers, target: Numbers) -> float:
     """Cost of log-likelihood ratios in bits, see ``DetectionCurve.cllr``; a raw cosine is none, so calibrate first."""
     return detection_curve(scores, target).cllr()
 
 
-def min_cllr(scores: Shaped[np.ndarray, " M"], target: Shaped[np.ndarray, " _"]) -> float:
+def min_cllr(scores: Numbers, target: Numbers) -> float:
     """``cllr`` after the best monotone map of the scores, see ``DetectionCurve.min_cllr``."""
     return detection_curve(scores, target).min_cllr()
 
@@ -262,8 +264,11 @@ def _cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, f
     return c_miss * p_target, c_fa * (1 - p_target)
 
 
-def _checked(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and boolean targets, or the reason why they can not be evaluated."""
+def _checked(scores: Numbers, target: Numbers) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and boolean targets as arrays, or the reason why they cannot be evaluated."""
+    scores, target = as_numbers(scores, "scores"), as_numbers(target, "targets")
+    if scores.ndim != 1:
+        raise UserError(f"The scores have shape {scores.shape}; valid: one dimension [M], one score for each trial.")
     if scores.shape != target.shape:
         raise UserError(f"There are {scores.size} scores for {target.size} trials; valid: one score for each trial.")
     if target.dtype != np.bool_:

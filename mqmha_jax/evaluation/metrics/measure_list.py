@@ -10,7 +10,13 @@ from jaxtyping import Bool, Float
 from mqmha_jax.data.lists import number_names
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, trial_attributes
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS, Metric, speaker_bootstrap
+from mqmha_jax.evaluation.metrics.bootstrap import (
+    FEWEST_SPEAKERS,
+    MIN_SPEAKERS,
+    Metric,
+    check_labels,
+    speaker_bootstrap,
+)
 from mqmha_jax.evaluation.metrics.detection import DetectionCurve, detection_curve
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured, SystemScores
 from mqmha_jax.types import Trials
@@ -91,6 +97,8 @@ def evaluate_list(
     """
     enrolled = known if models is None else models
     sides = _speakers(name, trials, enrolled, known) if known.utt2spk else None
+    if sides is not None:
+        check_labels(trials.target, *number_names(*sides)[1])
     metrics: dict[str, dict[str, Measured]] = {}
     for calibrated in (False, True):
         group = {system: scores.values for system, scores in systems.items() if scores.calibrated == calibrated}
@@ -136,8 +144,8 @@ def _measure(
     sides: tuple[tuple[str, ...], tuple[str, ...]] | None,
     measuring: Measuring,
 ) -> dict[str, dict[str, Measured]]:
-    """Every metric of each system, with intervals where speakers are known and resamples wanted."""
-    if sides is None or not measuring.replicates:
+    """Every metric of each system, with intervals where the speakers are known, enough, and to be resampled."""
+    if sides is None or not measuring.replicates or len({*sides[0], *sides[1]}) < FEWEST_SPEAKERS:
         curves = {system: detection_curve(scores, target) for system, scores in group.items()}
         return {
             system: {name: Measured(metric(curve), None, None) for name, metric in metrics.items()}

@@ -11,7 +11,7 @@ from mqmha_jax.types import Trials
 
 
 class Measured(NamedTuple):
-    """A metric with its 95 % bootstrap interval over speakers (None where it can not be had).
+    """A metric with its 95 % bootstrap interval over speakers; None where speakers are unknown or too few.
 
     Attributes:
       value: of the whole list.

@@ -10,7 +10,7 @@ import numpy as np
 from mqmha_jax.atomic import replacing, write_json, write_text
 from mqmha_jax.data.score_files import write_scores
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
+from mqmha_jax.evaluation.metrics.bootstrap import FEWEST_SPEAKERS, MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
 from mqmha_jax.evaluation.report.plots import result_picture
 from mqmha_jax.evaluation.results import Evaluation
@@ -107,6 +107,8 @@ def _heading(part: ListEvaluation) -> str:
     heading = f"{part.name}: {targets:,} target and {len(part.trials.target) - targets:,} nontarget trials"
     if part.num_speakers is None:
         return f"{heading}, speakers unknown: no intervals"
+    if part.num_speakers < FEWEST_SPEAKERS:
+        return f"{heading}, {part.num_speakers} speakers: too few for intervals"
     unreliable = "" if part.reliable else f"; below {MIN_SPEAKERS} speakers: interval unreliable"
     return f"{heading}, {part.num_speakers:,} speakers{unreliable}"
 

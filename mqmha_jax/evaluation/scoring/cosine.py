@@ -1,6 +1,5 @@
-"""Scores of trials: cosine of embeddings, plain or normalised, of listed pairs or of every pair."""
+"""Cosine scores of trials, plain or normalised, for listed pairs or for every pair."""
 
-from collections import Counter
 from collections.abc import Iterator
 
 import jax
@@ -9,9 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int32
 
 from mqmha_jax.data.lists import trial_positions
-from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring.normalization import CohortStatistics, cohort_statistics, normalize_scores
-from mqmha_jax.evaluation.scoring.units import require_finite, scale_to_units
+from mqmha_jax.evaluation.scoring.units import check_embeddings, scale_to_units
 from mqmha_jax.types import Embeddings, Trials
 
 TRIALS_PER_TILE = 1 << 12  # what a tile gathers (8 MiB at E=256) stays in a CPU's cache; larger was slower
@@ -31,16 +29,18 @@ def cosine_scores(
     """Cosine between the embeddings of each trial, in bounded memory.
 
     Args:
-      embeddings: N utterances, vectors ``[N, E]`` of any length.
+      embeddings: N utterances, vectors ``[N, E]`` of any length; ``centre`` subtracts a mean.
       trials: M trials over their ids.
-      models: what the enrolment sides of the trials name, e.g. of ``enrol_models``; None: utterances as well.
+      models: embeddings of what the enrolment sides name, e.g. from ``enrol_models``; None: these name utterances too.
 
     Returns:
       ``[M]`` scores in [-1, 1].
 
     Raises:
-      UserError: a trial names an utterance without embedding, an id comes twice, or an embedding is not finite.
+      UserError: a trial names an utterance without embedding, an id comes twice, or an embedding has no direction (see
+        ``check_embeddings``).
     """
+    embeddings, models = check_embeddings(embeddings), models and check_embeddings(models)
     enrol, test = _positions(embeddings, trials, models)
     return _pair_cosines(embeddings, models, enrol, test)
 
@@ -59,9 +59,10 @@ def as_norm(
     They are taken once per utterance, in tiles: neither trials x cohort nor utterances x cohort lies in memory.
 
     Args:
-      embeddings: N utterances, vectors ``[N, E]`` of any length.
+      embeddings: N utterances, vectors ``[N, E]`` of any length; ``centre`` subtracts a mean.
       trials: M trials over their ids.
-      cohort: ``[n, E]`` embeddings of speakers that are in no trial, e.g. one mean per training speaker.
+      cohort: ``[n, E]`` embeddings of speakers that are in no trial, e.g. one mean per training speaker, with the same
+        mean subtracted.
       top_n: how many of the nearest cohort members count, 2 to n (usually 300 to 400).
       models: as in ``cosine_scores``.
 
@@ -71,6 +72,7 @@ def as_norm(
     Raises:
       UserError: as ``cosine_scores`` and ``cohort_statistics``.
     """
+    embeddings, models = check_embeddings(embeddings), models and check_embeddings(models)
     enrol, test = _positions(embeddings, trials, models)
     of_tests = cohort_statistics(embeddings, cohort, top_n=top_n)
     of_models = of_tests if models is None else cohort_statistics(models, cohort, top_n=top_n)
@@ -201,19 +203,9 @@ def _pair_cosines(
 def _positions(
     embeddings: Embeddings, trials: Trials, models: Embeddings | None
 ) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
-    """Rows of each trial's two sides, after the checks that make a score meaningful."""
-    _check_embeddings(embeddings)
+    """Rows of each trial's two sides."""
     if models is None:
         return trial_positions(trials, embeddings.ids)
-    _check_embeddings(models)
     enrol, _ = trial_positions(trials._replace(test=trials.enrol), models.ids, name="enrolment side of the trials")
     _, test = trial_positions(trials._replace(enrol=trials.test), embeddings.ids, name="test side of the trials")
     return enrol, test
-
-
-def _check_embeddings(embeddings: Embeddings) -> None:
-    ids, vectors = embeddings
-    if len(set(ids)) != len(ids):
-        twice = next(utterance for utterance, count in Counter(ids).items() if count > 1)
-        raise UserError(f"Utterance {twice!r} has more than one embedding; valid: one embedding per utterance id.")
-    require_finite(vectors, ids)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, Int64
 from mqmha_jax.data.lists import trial_positions
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores, pair_products
-from mqmha_jax.evaluation.scoring.units import scale_to_units
+from mqmha_jax.evaluation.scoring.units import check_embeddings, scale_to_units
 from mqmha_jax.types import Embeddings, Trials
 
 
@@ -55,6 +55,7 @@ def enrolment_scores(
     Raises:
       UserError: as ``enrol_models`` and ``cosine_scores``.
     """
+    embeddings = check_embeddings(embeddings)
     enrolled = enrol_models(embeddings, models)
     if average == "embeddings":
         return cosine_scores(embeddings, trials, models=enrolled)

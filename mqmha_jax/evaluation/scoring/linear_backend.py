@@ -11,6 +11,8 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.speakers import sum_per_speaker
 from mqmha_jax.evaluation.scoring.units import require_finite
 
+_LARGEST = 1e15
+
 
 @dataclass(frozen=True)
 class AffineMap:
@@ -132,10 +134,15 @@ def speaker_index(speaker: Shaped[np.ndarray, " _"], num_vectors: int) -> Int[np
 
 
 def checked_vectors(vectors: Float[np.ndarray, "N E"], *, at_least: int) -> Float64[np.ndarray, "N E"]:
-    """Embeddings in double precision, or the reason why nothing can be fitted on them."""
+    """Embeddings in double precision, or the reason why no back-end can be fitted on them."""
     if len(vectors) < at_least:
         raise UserError(f"There are {len(vectors)} embeddings to fit a back-end on; valid: at least {at_least}.")
     require_finite(vectors)
+    if np.abs(vectors).max() > _LARGEST:  # the covariances would overflow
+        raise UserError(
+            f"An embedding has the value {np.abs(vectors).max():.3g}; valid to fit a back-end on: up to {_LARGEST:g}. "
+            "Scale all embeddings."
+        )
     return vectors.astype(np.float64)
 
 

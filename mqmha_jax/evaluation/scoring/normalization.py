@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.scoring.units import require_finite, scale_to_units
+from mqmha_jax.evaluation.numbers import as_numbers
+from mqmha_jax.evaluation.scoring.units import require_direction, scale_to_units
 from mqmha_jax.types import Embeddings
 
 COHORT_SCORES_PER_TILE = 1 << 22  # 16 MiB of float32; larger tiles were no faster
@@ -67,7 +68,8 @@ def cohort_statistics(
             f"top_n is {top_n} with a cohort of {len(cohort)}; valid: 2 to the size of the cohort. "
             "Lower top_n or give a larger cohort."
         )
-    require_finite(cohort, what="cohort embeddings")
+    cohort = as_numbers(cohort, "cohort embeddings")
+    require_direction(cohort, what="cohort embeddings")
     tiles = _tile_statistics(scale_to_units(embeddings.vectors), scale_to_units(cohort), top_n)
     statistics = CohortStatistics(*map(np.concatenate, zip(*tiles, strict=True)))
     alike = np.flatnonzero(~(statistics.deviation >= MIN_COHORT_DEVIATION))

@@ -113,15 +113,22 @@ def test_seed_decides_the_resamples_whatever_is_measured():
 
 
 def test_few_speakers_are_called_unreliable_and_empty_resamples_are_drawn_anew():
-    enrol, test = np.array([0, 1, 0]), np.array([0, 1, 1])
+    enrol, test = np.array([0, 1, 2, 0]), np.array([0, 1, 2, 1])
     target = enrol == test
-    result = speaker_bootstrap(np.array([[2.0, 3.0, 1.0]]), target, enrol, test, EER, replicates=50)
-    assert 20 < result.num_redrawn < 100  # half of the draws have one speaker twice, and no nontarget trial
+    result = speaker_bootstrap(np.array([[2.0, 3.0, 3.0, 1.0]]), target, enrol, test, EER, replicates=50)
+    assert 20 < result.num_redrawn < 100  # 56 % of the draws lack speaker 0 or 1, and so any nontarget trial
     assert not result.reliable
-    assert result.num_speakers == 2
+    assert result.num_speakers == 3
     np.testing.assert_array_equal(result.interval(), np.zeros((1, 1, 2)))  # no error on any resample
     many = simulated_list(np.random.default_rng(0), num_speakers=20, eer=0.1, target_effect=0, nontarget_effect=0)
     assert speaker_bootstrap(many[0][None], *many[1:], EER, replicates=2).reliable
+
+
+def test_two_speakers_have_no_interval():
+    """Their only usable resample is the list itself: the interval used to have zero width."""
+    enrol, test = np.array([0, 1, 0]), np.array([0, 1, 1])
+    with pytest.raises(UserError, match=r"The list has 2 speakers; .* need at least 3\. Add speakers"):
+        speaker_bootstrap(np.array([[2.0, 0.5, 1.0]]), enrol == test, enrol, test, EER)
 
 
 def test_interval_of_a_mean_is_the_textbook_one():

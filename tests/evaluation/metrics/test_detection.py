@@ -224,3 +224,20 @@ def test_impossible_weights_are_refused():
     ):
         with pytest.raises(UserError, match=message):
             detection_curve(scores, target, np.array(weights))
+
+
+def test_lists_of_numbers_are_as_good_as_arrays():
+    assert equal_error_rate([0.9, 0.4, 0.6, 0.1], [1, 1, 0, 0]) == 0.5
+    assert equal_error_rate((2, 1), (True, False)) == 0
+    assert min_dcf([0.9, 0.1], [True, False], 0.01) == 0
+    assert detection_curve([0.9, 0.1, 0.5], [1, 0, 0], [1, 2, 0.5]).equal_error_rate() == 0
+    for scores, target, message in (
+        (["0.9", "0.1"], [1, 0], "The scores have type <U3; valid: numbers"),
+        ([[0.9, 0.1], [0.2]], [1, 0], "The scores do not form an array"),
+        ([[0.9, 0.1]], [[1, 0]], r"The scores have shape \(1, 2\); valid: one dimension"),
+        ([0.9, 0.1], ["target", "nontarget"], "The targets have type <U9; valid: numbers"),
+        ([0.9, 0.1, 0.2], [1, 0], "There are 3 scores for 2 trials"),
+        ([], [], "The list has no trials"),
+    ):
+        with pytest.raises(UserError, match=message):
+            equal_error_rate(scores, target)

@@ -15,6 +15,7 @@ from mqmha_jax.evaluation.metrics.detection import (
     min_dcf,
 )
 from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint, Scores, evaluate_list
+from mqmha_jax.evaluation.report.tables import result_tables
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.types import Trials
 from tests.support.clouds import all_pairs, cloud, speakers_of
@@ -67,6 +68,19 @@ def test_no_interval_without_speakers_or_resamples(known: Metadata, measuring: M
     found = evaluate_list("list", TRIALS, {"cosine": Scores(COSINE)}, known=known, measuring=measuring)
     assert found.systems[0].metrics["EER"] == (equal_error_rate(COSINE, TRIALS.target), None, None)
     assert found.num_speakers == num_speakers
+
+
+def test_two_speakers_are_measured_without_intervals() -> None:
+    trials = Trials(("a/1", "b/1", "a/1"), ("a/2", "b/2", "b/1"), np.array([True, True, False]))
+    known = Metadata({f"{speaker}/{take}": speaker for speaker in "ab" for take in "12"}, {})
+    found = evaluate_list("list", trials, {"s": Scores(np.array([0.9, 0.2, 0.3]))}, known=known, measuring=FEW)
+    eer = found.systems[0].metrics["EER"]
+    assert 0 < eer.value < 1
+    assert (eer.low, eer.high) == (None, None)
+    assert "2 speakers: too few for intervals" in result_tables([found])
+    wrong = trials._replace(target=np.array([False, True, False]))
+    with pytest.raises(UserError, match="Trial 1 is labelled nontarget, but its sides are of the same speaker"):
+        evaluate_list("list", wrong, {"s": Scores(np.array([0.9, 0.2, 0.3]))}, known=known, measuring=FEW)
 
 
 def test_models_called_like_utterances_of_others_keep_their_own_speakers() -> None:

@@ -1,5 +1,6 @@
 """Cosine scores and adaptive s-norm equal worked numbers and the pair-by-pair formulas."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -7,7 +8,8 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring import cosine as scoring
 from mqmha_jax.evaluation.scoring import normalization
 from mqmha_jax.evaluation.scoring.cosine import as_norm, cosine_scores, score_matrix, score_tiles
-from mqmha_jax.evaluation.scoring.units import centre
+from mqmha_jax.evaluation.scoring.enrolment import enrolment_scores
+from mqmha_jax.evaluation.scoring.units import centre, check_embeddings
 from mqmha_jax.types import Embeddings, Trials
 from tests.support.paths import REFERENCE
 
@@ -141,6 +143,44 @@ def test_embeddings_that_can_not_be_scored_are_refused(embeddings, trials, messa
         cosine_scores(embeddings, trials)
     with pytest.raises(UserError, match=message):
         as_norm(embeddings, trials, COHORT, top_n=2)
+
+
+@pytest.mark.parametrize("factor", [0, 1e-30, 1e-12, 1e19, 1e30])
+def test_embeddings_whose_length_float32_cannot_square_are_refused(factor):
+    """They used to score 0 against everything, silently."""
+    vectors = np.array([[3, 4], [4, 3]], np.float32)
+    vectors[1] *= np.float32(factor)
+    embeddings = Embeddings(("a", "b"), vectors)
+    message = "1 of the 2 embeddings have no usable length, the first is that of 'b'"
+    with pytest.raises(UserError, match=message):
+        cosine_scores(embeddings, TRIAL)
+    with pytest.raises(UserError, match=message):
+        as_norm(embeddings, TRIAL, COHORT, top_n=2)
+    with pytest.raises(UserError, match="1 of the 2 embeddings have no usable length"):
+        enrolment_scores(embeddings, TRIAL, {"a": ("b",)}, average="scores")
+    cohort = np.concatenate([COHORT, vectors[1:]])
+    with pytest.raises(UserError, match=r"1 of the 4 cohort embeddings have no usable length, the first is number 4"):
+        as_norm(PAIR, TRIAL, cohort, top_n=2)
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e12])
+def test_long_and_short_embeddings_keep_their_cosine(factor):
+    vectors = np.array([[3, 4], [4, 3]], np.float32) * np.float32(factor)
+    np.testing.assert_allclose(cosine_scores(Embeddings(("a", "b"), vectors), TRIAL), [0.96], atol=1e-6)
+
+
+def test_lists_are_as_good_as_arrays():
+    """As a caller without NumPy has them, or with JAX's arrays."""
+    for vectors in ([[3.0, 4.0], [4, 3]], jnp.array([[3.0, 4.0], [4.0, 3.0]])):
+        embeddings = check_embeddings(Embeddings(["a", "b"], vectors))
+        np.testing.assert_allclose(cosine_scores(embeddings, TRIAL), [0.96], atol=1e-6)
+    for ids, vectors, message in (
+        (["a"], [[1.0, 2.0], [3.0, 4.0]], r"There are 1 ids and embeddings of shape \(2, 2\); valid: N ids and shape"),
+        (["a", "b"], [[1.0], [3.0, 4.0]], "The embeddings do not form an array"),
+        (["a"], [["1", "2"]], "The embeddings have type <U1; valid: numbers"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_embeddings(Embeddings(ids, vectors))
 
 
 def test_cohorts_that_can_not_normalise_are_refused():
