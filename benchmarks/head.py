@@ -1,12 +1,12 @@
-"""Head and loss with their gradient, at as many classes as a machine holds: memory by the compiler, then time and peak.
+"""Measures head and loss with their gradient: memory by the compiler, time and peak memory by running.
 
-    python benchmarks/head.py memory                                # nothing is computed
+    python benchmarks/head.py memory                                # compiles and runs nothing
     python benchmarks/head.py race --torch-python PATH_OF_A_PYTHON_WITH_TORCH
     python benchmarks/head.py race --classes 17982 --classes 200000 --classes 1000000 --torch-python ...
 
-AM-softmax with three sub-centres and the inter-topK penalty: ours with all cosines at once (dense), ours 4,096 classes
-at a time at most (chunked, ``mesh.class_chunk``), a dense head in PyTorch; in ``memory`` also the usual one-hot form.
-A contender that would not fit into what is free says so instead. Kept in ``benchmarks/results/head.jsonl``.
+AM-softmax with three sub-centres and the inter-topK penalty: ours with all cosines at once (dense), ours with at most
+4,096 classes at a time (chunked, ``mesh.class_chunk``), and a dense head in PyTorch; ``memory`` adds the usual one-hot
+form. A contender that does not fit into the free memory says so. Appends to ``benchmarks/results/head.jsonl``.
 """
 
 import statistics
@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
-from head_jax import FORMS, compiled
+from head_jax import FORMS, compile_form
 from head_size import SUB_CENTRES, HeadSize
 from race import race
 from record import keep
@@ -25,7 +25,7 @@ from turns import CHECKOUT, with_package_of
 
 HERE = Path(__file__).parent
 OURS = "ours, dense"
-TOLERANCE = 1e-4  # of the largest value, in float32
+TOLERANCE = 1e-4  # relative to the largest value, in float32
 DIM = click.option("--embedding-dim", type=click.IntRange(1), default=256, help="E.")
 
 
@@ -39,14 +39,14 @@ def main() -> None:
 @click.option("--batch-size", type=click.IntRange(1), multiple=True, default=(64, 512), help="B.")
 @DIM
 def memory(classes: tuple[int, ...], batch_size: tuple[int, ...], embedding_dim: int) -> None:
-    """Temporary memory of the gradient, by form, C and B: beside prototypes, their gradient and the batch."""
+    """Print the temporary memory of the gradient by form, C and B, without prototypes, their gradient and the batch."""
     click.echo(
         f"MB of temporaries, E={embedding_dim}, K={SUB_CENTRES}\n{'C':>10}{'B':>6}{'[B,C]':>9}{'prototypes':>12}"
     )
     click.echo(" " * 37 + "".join(f"{form:>14}" for form in FORMS))
     rows = []
     for size in (HeadSize(c, b, embedding_dim) for c in classes for b in batch_size):
-        temporaries = {form: compiled(form, size).memory_analysis().temp_size_in_bytes for form in FORMS}
+        temporaries = {form: compile_form(form, size).memory_analysis().temp_size_in_bytes for form in FORMS}
         own = f"{size.classes:10,}{size.batch_size:6}{size.classes * size.batch_size * 4 / 1e6:9.0f}"
         prototypes = size.classes * SUB_CENTRES * embedding_dim * 4
         click.echo(f"{own}{prototypes / 1e6:12.0f}" + "".join(f"{temporaries[form] / 1e6:14.1f}" for form in FORMS))
@@ -59,8 +59,8 @@ def memory(classes: tuple[int, ...], batch_size: tuple[int, ...], embedding_dim:
 @click.option("--batch-size", type=click.IntRange(1), default=64, help="B.")
 @DIM
 @click.option("--rounds", type=click.IntRange(1), default=3, help="Turns of each contender, each in a new process.")
-@click.option("--milliseconds", type=click.IntRange(1), default=1000, help="Of a turn, which has one call at least.")
-@click.option("--beside", type=CHECKOUT, help="Also another checkout of this project.")
+@click.option("--milliseconds", type=click.IntRange(1), default=1000, help="Length of a turn; at least one call.")
+@click.option("--beside", type=CHECKOUT, help="Also measures another checkout of this project.")
 @click.option("--torch-python", default=sys.executable, help="An interpreter that has PyTorch, NumPy and click.")
 def race_command(
     classes: tuple[int, ...],
@@ -71,22 +71,22 @@ def race_command(
     beside: Path | None,
     torch_python: str,
 ) -> None:
-    """Time and peak memory of the contenders, which must find the same loss and gradients."""
+    """Measure time and peak memory of the contenders, which must find the same loss and gradients."""
     for size in (HeadSize(c, batch_size, embedding_dim) for c in classes):
         with tempfile.TemporaryDirectory() as folder:
-            turns = [turn(size, Path(folder), torch_python, milliseconds, beside) for _ in range(rounds)]
-            found = {name: median_of([one[name] for one in turns]) for name in turns[0]}
+            turns = [take_turn(size, Path(folder), torch_python, milliseconds, beside) for _ in range(rounds)]
+            found = {name: take_medians([one[name] for one in turns]) for name in turns[0]}
             for name in found:
                 if "seconds" in found[name]:
-                    found[name]["largest_difference"] = difference(Path(folder), name)
-        report(size, found)
+                    found[name]["largest_difference"] = check_difference(Path(folder), name)
+        print_report(size, found)
         keep("head", {"kind": "race", **size._asdict(), "rounds": rounds, "contenders": found})
 
 
-def turn(
+def take_turn(
     size: HeadSize, folder: Path, torch_python: str, milliseconds: int, beside: Path | None
 ) -> dict[str, dict[str, Any]]:
-    """One turn of each contender, alone in memory."""
+    """Runs one turn of each contender, alone in memory."""
     commands = {
         OURS: [sys.executable, str(HERE / "head_jax.py"), "dense"],
         "ours, chunked": [sys.executable, str(HERE / "head_jax.py"), "chunked"],
@@ -102,8 +102,8 @@ def turn(
     return found
 
 
-def median_of(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians of what is measured."""
+def take_medians(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the median of every measured number."""
     last = answers[-1]
     measured = {
         key: statistics.median(answer[key] for answer in answers)
@@ -113,11 +113,11 @@ def median_of(answers: list[dict[str, Any]]) -> dict[str, Any]:
     return {**last, **measured}
 
 
-def difference(folder: Path, name: str) -> float:
-    """From ours, the largest of loss and gradients, in parts of the largest value of each.
+def check_difference(folder: Path, name: str) -> float:
+    """Returns the largest difference of loss and gradients from ours, relative to the largest value of each.
 
     Raises:
-      click.ClickException: it is no rounding.
+      click.ClickException: the difference is too large for rounding.
     """
     reference = folder / f"{OURS}.npz"
     ours, theirs = (
@@ -126,11 +126,11 @@ def difference(folder: Path, name: str) -> float:
     )
     found = {key: float(np.abs(theirs[key] - ours[key]).max() / np.abs(ours[key]).max()) for key in ours}
     if max(found.values()) > TOLERANCE:
-        raise click.ClickException(f"{name!r} differs from ours: {found}, in parts of the largest value.")
+        raise click.ClickException(f"{name!r} differs from ours: {found}, relative to the largest value.")
     return max(found.values())
 
 
-def report(size: HeadSize, found: dict[str, dict[str, Any]]) -> None:
+def print_report(size: HeadSize, found: dict[str, dict[str, Any]]) -> None:
     """Print the table; memory is the peak of the whole process (of the accelerator, where there is one)."""
     click.echo(
         f"\nC={size.classes:,} B={size.batch_size} E={size.embedding_dim} K={SUB_CENTRES} on {found[OURS]['device']}"

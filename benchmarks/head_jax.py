@@ -9,7 +9,7 @@ import click
 import jax
 import jax.numpy as jnp
 import numpy as np
-from head_size import MARGIN, PENALTY, SCALE, SUB_CENTRES, TOP_K, HeadSize, random_task, size_options
+from head_size import MARGIN, PENALTY, SCALE, SUB_CENTRES, TOP_K, HeadSize, draw_inputs, size_options
 from jax import Array, lax
 from race import available_bytes, serve
 
@@ -21,8 +21,8 @@ LossFunction = Callable[[Array, Array, Array], Array]
 CHUNK = 4096
 
 
-def package_loss(size: HeadSize, *, margin: str = "am", chunk: int = 0) -> LossFunction:
-    """The mean loss as training computes it."""
+def build_package_loss(size: HeadSize, *, margin: str = "am", chunk: int = 0) -> LossFunction:
+    """Returns the mean loss as training computes it."""
     config = LossConfig(name=margin, sub_centres=SUB_CENTRES, scale=SCALE, margin=MARGIN, top_k=TOP_K, penalty=PENALTY)
     loss = build_loss(config, num_speakers=size.classes, embedding_dim=size.embedding_dim, class_chunk=chunk)
 
@@ -44,13 +44,13 @@ def one_hot_loss(embedding: Array, prototypes: Array, speaker: Array) -> Array:
     return -(jax.nn.log_softmax(logits) * target).sum(axis=1).mean()
 
 
-def loss_of(form: str, size: HeadSize) -> LossFunction:
-    """By name."""
+def choose_loss(form: str, size: HeadSize) -> LossFunction:
+    """Returns the loss function of a name."""
     forms: dict[str, Callable[[], LossFunction]] = {
-        "dense": lambda: package_loss(size),
-        "chunked": lambda: package_loss(size, chunk=CHUNK),
-        "dense, aam": lambda: package_loss(size, margin="aam"),
-        "chunked, aam": lambda: package_loss(size, margin="aam", chunk=CHUNK),
+        "dense": lambda: build_package_loss(size),
+        "chunked": lambda: build_package_loss(size, chunk=CHUNK),
+        "dense, aam": lambda: build_package_loss(size, margin="aam"),
+        "chunked, aam": lambda: build_package_loss(size, margin="aam", chunk=CHUNK),
         "one-hot": lambda: one_hot_loss,
     }
     return forms[form]()
@@ -60,15 +60,15 @@ FORMS = ("dense", "chunked", "dense, aam", "chunked, aam", "one-hot")
 
 
 def num_rows(form: str, size: HeadSize) -> int:
-    """Rows of the prototypes: the package pads them."""
+    """Rows of the prototypes; the package pads them."""
     return size.classes if form == "one-hot" else ClassLayout(size.classes).num_rows
 
 
-def compiled(form: str, size: HeadSize) -> jax.stages.Compiled:
-    """Loss and its gradient for embeddings and prototypes; nothing is computed."""
+def compile_form(form: str, size: HeadSize) -> jax.stages.Compiled:
+    """Compiles the loss and its gradient for embeddings and prototypes; runs nothing."""
     array = jax.ShapeDtypeStruct
     return (
-        jax.jit(jax.value_and_grad(loss_of(form, size), argnums=(0, 1)))
+        jax.jit(jax.value_and_grad(choose_loss(form, size), argnums=(0, 1)))
         .lower(
             array((size.batch_size, size.embedding_dim), jnp.float32),
             array((num_rows(form, size), SUB_CENTRES, size.embedding_dim), jnp.float32),
@@ -83,10 +83,10 @@ def compiled(form: str, size: HeadSize) -> jax.stages.Compiled:
 @click.argument("path", type=click.Path(path_type=Path))
 @size_options
 def main(form: str, path: Path, **numbers: int) -> None:
-    """Save what FORM finds at PATH, then take turns."""
+    """Save the result of FORM at PATH, then take turns."""
     size = HeadSize(**numbers)
     start = time.perf_counter()
-    program = compiled(form, size)
+    program = compile_form(form, size)
     memory = program.memory_analysis()
     device = jax.devices()[0]
     opening = {
@@ -100,7 +100,7 @@ def main(form: str, path: Path, **numbers: int) -> None:
     if opening["needs_bytes"] > (on_device["bytes_limit"] if on_device else available_bytes()):
         print(json.dumps(opening))
         return
-    embedding, prototypes, speaker = map(jnp.asarray, random_task(size, num_rows(form, size)))
+    embedding, prototypes, speaker = map(jnp.asarray, draw_inputs(size, num_rows(form, size)))
     own = np.asarray(speaker)
 
     def work() -> tuple[Array, tuple[Array, Array]]:

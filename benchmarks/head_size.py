@@ -1,4 +1,4 @@
-"""The size of head and loss and their numbers: what every contender of ``head.py`` is given."""
+"""The sizes and inputs that ``head.py`` gives to every contender."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ SUB_CENTRES, SCALE, MARGIN, TOP_K, PENALTY = 3, 36.0, 0.2, 5, 0.06
 
 
 class HeadSize(NamedTuple):
-    """How much is computed.
+    """The size of one measurement.
 
     Attributes:
       classes: C.
@@ -23,19 +23,19 @@ class HeadSize(NamedTuple):
     embedding_dim: int
 
     def arguments(self) -> list[str]:
-        """The command line that ``size_options`` reads back."""
+        """Returns the command line that ``size_options`` reads."""
         return [f"--{name.replace('_', '-')}={value}" for name, value in self._asdict().items()]
 
 
 def size_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a :class:`HeadSize`."""
+    """Adds the options of a :class:`HeadSize` to a command."""
     for name in reversed(HeadSize._fields):
         command = click.option(f"--{name.replace('_', '-')}", type=click.IntRange(1), required=True)(command)
     return command
 
 
-def random_task(size: HeadSize, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Embeddings ``[B,E]``, prototypes ``[rows,K,E]``, of which those from C on are zero, and speakers ``[B]``."""
+def draw_inputs(size: HeadSize, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws embeddings ``[B,E]``, prototypes ``[rows,K,E]`` (zero from row C on) and speakers ``[B]``."""
     rng = np.random.default_rng(0)
     embedding = rng.standard_normal((size.batch_size, size.embedding_dim), np.float32)
     speaker = rng.integers(size.classes, size=size.batch_size).astype(np.int32)

@@ -1,4 +1,4 @@
-"""PyTorch's contender of ``head.py``, dense; needs torch, numpy and click, none of our package."""
+"""PyTorch's contender of ``head.py``, dense; needs torch, numpy and click, but not our package."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from head_size import SUB_CENTRES, HeadSize, random_task, size_options
+from head_size import SUB_CENTRES, HeadSize, draw_inputs, size_options
 from race import available_bytes, serve
 from torch import Tensor, nn
 from torch_speaker_net import Head
@@ -16,16 +16,16 @@ from torch_speaker_net import Head
 @click.argument("path", type=click.Path(path_type=Path))
 @size_options
 def main(path: Path, **numbers: int) -> None:
-    """Save what is found at PATH, then take turns."""
+    """Save the result at PATH, then take turns."""
     size = HeadSize(**numbers)
     on_gpu = torch.cuda.is_available()
     kind = torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads"
-    opening = {"version": torch.__version__, "device": kind, "needs_bytes": needed_bytes(size)}
+    opening = {"version": torch.__version__, "device": kind, "needs_bytes": estimate_bytes(size)}
     if opening["needs_bytes"] > (torch.cuda.mem_get_info()[0] if on_gpu else available_bytes()):
         print(json.dumps(opening))
         return
     embedding, prototypes, speaker = (
-        torch.from_numpy(array).to("cuda" if on_gpu else "cpu") for array in random_task(size, size.classes)
+        torch.from_numpy(array).to("cuda" if on_gpu else "cpu") for array in draw_inputs(size, size.classes)
     )
     head = Head(1)
     head.prototypes = nn.Parameter(prototypes)
@@ -48,12 +48,12 @@ def main(path: Path, **numbers: int) -> None:
     serve(work, save, opening, device_bytes)
 
 
-def needed_bytes(size: HeadSize) -> int:
-    """About what eager PyTorch has at once, in float32.
+def estimate_bytes(size: HeadSize) -> int:
+    """Estimates the memory that eager PyTorch holds at once, in float32.
 
-    The prototypes, the same at unit length, the gradient of either and one more on the way; the cosines to all
-    sub-centres and their gradient; and per class the maximum, its position (8 bytes), shift, logits, their softmax and
-    the gradients.
+    It holds the prototypes, their copy at unit length, the gradients of both and one temporary of that size; the
+    cosines to all sub-centres and their gradient; and per class the maximum, its position (8 bytes), shift, logits,
+    their softmax and the gradients.
     """
     per_class = 5 * SUB_CENTRES * size.embedding_dim + size.batch_size * (2 * SUB_CENTRES + 8)
     return 4 * size.classes * per_class

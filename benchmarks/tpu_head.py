@@ -38,7 +38,7 @@ def compiled(size: HeadSize, chunk: int, chip_name: str) -> dict[str, Any]:
     """One program's figures."""
     import jax
     import jax.numpy as jnp
-    from head_jax import num_rows, package_loss
+    from head_jax import build_package_loss, num_rows
 
     from mqmha_jax.plan.hbm_traffic import count_hbm_bytes
     from mqmha_jax.plan.hlo import parse_hlo
@@ -53,7 +53,7 @@ def compiled(size: HeadSize, chunk: int, chip_name: str) -> dict[str, Any]:
 
     @jax.jit
     def update(embedding: Any, prototypes: Any, speaker: Any, rate: Any) -> Any:
-        loss = package_loss(size, chunk=chunk)
+        loss = build_package_loss(size, chunk=chunk)
         value, (to_embedding, change) = jax.value_and_grad(loss, argnums=(0, 1))(embedding, prototypes, speaker)
         return value, to_embedding, prototypes - rate * change
 

@@ -1,4 +1,4 @@
-"""From a configuration to a loss: a classification over speakers, losses over pairs, or a weighted sum of them."""
+"""Builds a loss from a configuration: a classification over speakers, plus losses over pairs with their weights."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -30,12 +30,12 @@ _PENALISE_NOBODY = 1e30
 
 
 class LossInputs(NamedTuple):
-    """What a loss is computed from.
+    """The batch that a loss is computed from.
 
     Attributes:
-      embedding: of any length.
-      speaker: whose they are.
-      example: number of each example in the run; needed by losses that choose a query among a speaker's utterances.
+      embedding: embeddings of any length.
+      speaker: their classes.
+      example: number of each example in the run; losses that choose a query among a speaker's utterances need it.
     """
 
     embedding: Float[Array, "B E"]
@@ -56,10 +56,10 @@ class Loss(NamedTuple):
     """A loss in Optax's manner: pure functions over parameters and state.
 
     Attributes:
-      init: random key -> parameters: ``prototypes`` ``f32[rows,K,E]`` with the padding of ``ClassLayout``, and the
-        scalars that losses learn, by the name of the loss.
-      initial_state: what the loss carries from step to step; empty for losses that carry nothing.
-      apply: see :class:`ApplyLoss`. Nothing is averaged; margin and penalty may be traced.
+      init: random key -> parameters: ``prototypes`` ``f32[rows,K,E]`` with the padding of ``ClassLayout``, and learned
+        scalars under the name of their loss.
+      initial_state: what the loss carries from step to step; empty for most losses.
+      apply: see :class:`ApplyLoss`. It averages nothing; margin and penalty may be traced.
     """
 
     init: Callable[[Array], Any]
@@ -76,16 +76,16 @@ def build_loss(
       config: margin, scale, sub-centres, penalty, and losses over pairs.
       num_speakers: C, the number of classes.
       embedding_dim: E.
-      mesh: of ``device_mesh``, whose axis ``model`` cuts the classes; None: one device.
-      class_chunk: hold the cosines of at most so many classes at once; 0: of all of a device's.
+      mesh: from ``device_mesh``; its axis ``model`` divides the classes. None: one device.
+      class_chunk: maximum number of classes whose cosines are held at once; 0: all classes of a device.
 
     Returns:
-      The loss; ``config.margin`` and ``config.penalty`` are final values of schedules, so ``apply`` takes the present
-      ones as arguments.
+      The loss. ``config.margin`` and ``config.penalty`` are final values of schedules, so ``apply`` takes the values of
+      the step as arguments.
 
     Raises:
       UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, no sub-centre, or
-        options that do not go together.
+        options that exclude each other.
     """
     pair: MarginPair = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
     terms = {
@@ -153,7 +153,7 @@ def build_loss(
 def _list_shifts(
     config: LossConfig, pair: MarginPair, penalty: Scalar, threshold: Scalar | None
 ) -> list[NegativeShift]:
-    """What happens to negatives, in this order; the penalty comes last and moves what the others have made of them."""
+    """Lists what happens to negatives, in order; the penalty comes last and moves the result of the others."""
     shifts: list[NegativeShift] = []
     if config.hard_negatives:
         shifts.append(raise_hard_negatives(config.hard_negatives))
@@ -177,12 +177,12 @@ def _check(config: LossConfig, pair: MarginPair) -> None:
         raise UserError(f"loss.sub_centres must be at least 1 prototype per speaker, but it is {config.sub_centres}.")
     if config.sub_centre_temperature and pair.similarity is not nearest_cosines:
         raise UserError(
-            f"loss.sub_centre_temperature blends cosines, but the loss {config.name!r} has none; use another loss, or "
+            f"loss.sub_centre_temperature blends cosines, but the loss {config.name!r} has none. Use another loss, or "
             "0 to take the nearest sub-centre."
         )
     names = [term.name for term in config.pairs]
     if len(set(names)) < len(names):
-        raise UserError(f"loss.pairs names a loss twice: {', '.join(names)}. Give one weight for each.")
+        raise UserError(f"loss.pairs names a loss twice: {', '.join(names)}. Give each loss one weight.")
 
 
 def _batch(inputs: LossInputs) -> Batch:

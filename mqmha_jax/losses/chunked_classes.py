@@ -1,4 +1,4 @@
-"""The class reducer that never holds ``[B, C]``: classes pass by in chunks, and again for the gradient."""
+"""The class reducer that never holds ``[B,C]``: it scans chunks of classes, and scans them again for the gradient."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -16,9 +16,10 @@ Carry = TypeVar("Carry")
 
 
 class ChunkedClasses(NamedTuple):
-    """A slice of the classes, ``chunk`` of them at a time: memory ``[B, chunk]`` in both directions.
+    """A slice of the classes, ``chunk`` of them at a time: memory ``[B,chunk]`` forward and backward.
 
-    Cosines are computed twice forward, to find the nearest speakers and for the log-sum-exp, and once more backward.
+    The price is time: cosines are computed twice forward, for the nearest speakers and for the log-sum-exp, and once
+    more backward.
 
     Attributes:
       part: batch and prototypes.
@@ -42,6 +43,7 @@ class ChunkedClasses(NamedTuple):
         embedding, prototypes, speaker, _, first = self.part
         position = speaker - first
         here = (position >= 0) & (position < len(prototypes))
+        # One row per example is gathered, because a masked sum as in DenseClasses would need all cosines.
         own = prototypes[jnp.where(here, position, 0)]
         cosine = jax.vmap(lambda one, sub_centres: self.similarity(one[None], sub_centres[None])[0, 0])(embedding, own)
         return jnp.where(here, cosine, 0)
@@ -75,8 +77,9 @@ class ChunkedClasses(NamedTuple):
         return self._fold(self.part, add, jnp.zeros(len(self.part.speaker), self.part.embedding.dtype))
 
     def _fold(self, part: ClassSlice, combine: Callable[[Carry, DenseClasses], Carry], start: Carry) -> Carry:
-        """Folds ``combine`` over the chunks; backward, each chunk's cosines are computed anew."""
+        """Folds ``combine`` over the chunks."""
 
+        # Without the checkpoint, scan would keep every chunk's cosines for the gradient: [B,C] again.
         @jax.checkpoint
         def body(carry: tuple[Carry, Array], prototypes: Float[Array, "chunk K E"]) -> tuple[tuple[Carry, Array], None]:
             result, first = carry
@@ -84,12 +87,12 @@ class ChunkedClasses(NamedTuple):
             return (combine(result, dense), first + self.chunk), None
 
         chunks = part.prototypes.reshape(-1, self.chunk, *part.prototypes.shape[1:])
-        if self.axes:  # a carry must start out as different from device to device as it will become
+        if self.axes:  # a carry must be declared device-varying from the start, because scan keeps its type
             start = lax.pcast(start, self.axes, to="varying")
         first = jnp.asarray(part.first, jnp.int32)
         return lax.scan(body, (start, first), chunks)[0][0]
 
 
-def chunk_size(num_classes: int, at_most: int) -> int:
-    """The largest divisor of a slice's ``num_classes`` that is not above ``at_most``."""
+def choose_chunk_size(num_classes: int, at_most: int) -> int:
+    """Returns the largest divisor of a slice's ``num_classes`` that is not above ``at_most``."""
     return max(size for size in range(1, min(at_most, num_classes) + 1) if num_classes % size == 0)

@@ -1,4 +1,4 @@
-"""How the classes of the head lie over devices and memory; no loss needs to know."""
+"""The layout of the head's classes over devices and memory, which no loss needs to know."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,17 +10,17 @@ from jax import Array, lax
 from jax.sharding import Mesh
 from jaxtyping import Float, Int32
 
-from mqmha_jax.losses.chunked_classes import ChunkedClasses, chunk_size
+from mqmha_jax.losses.chunked_classes import ChunkedClasses, choose_chunk_size
 from mqmha_jax.losses.class_reducer import ClassReducer, ClassSlice, DenseClasses, Similarity
 from mqmha_jax.losses.sharded_classes import ShardedClasses
 from mqmha_jax.models.head import nearest_cosines
 from mqmha_jax.parallel import DATA, MODEL
 
 _SMALLEST_MULTIPLE = 256
-"""Padding is so fine at the least: it divides by every power of two of slices up to this many."""
+"""The number of rows is a multiple of this, so it divides by every power of two up to this number of slices."""
 
 _PADDING_SHARE = 64
-"""Padding stays below this part of the classes, so that a large head divides by larger powers of two."""
+"""A large head may add up to 1 / 64 of its classes as padding, in order to divide by larger powers of two."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ClassLayout:
     Attributes:
       num_classes: C, the true number.
       mesh: with the axes ``data`` and ``model``; None: everything on one device.
-      chunk: hold the cosines of at most so many classes at once; 0: of all of a slice.
-      similarity: what stands for the cosine of embeddings and prototypes.
+      chunk: maximum number of classes whose cosines are held at once; 0: all of a slice.
+      similarity: what takes the place of the cosine between embeddings and prototypes.
     """
 
     num_classes: int
@@ -41,9 +41,9 @@ class ClassLayout:
 
     @property
     def num_rows(self) -> int:
-        """Rows of the prototypes in memory: C rounded up to a multiple that no mesh has a say in.
+        """Rows of the prototypes in memory: C rounded up to a multiple that does not depend on the mesh.
 
-        So a checkpoint fits every mesh. The rows from C on stay zero: they are never candidates and get no gradient.
+        So the state of a run fits every mesh. Rows from C on stay zero: they are never candidates and get no gradient.
         """
         largest_power = 1 << (self.num_classes // _PADDING_SHARE).bit_length() >> 1
         multiple = max(_SMALLEST_MULTIPLE, largest_power)
@@ -61,10 +61,10 @@ class ClassLayout:
 
         Args:
           loss: ``(ClassReducer, length of the embeddings [B], shared) -> tree of arrays [B]``.
-          prototypes: of all classes, with the padding rows.
-          embedding: of any length.
-          speaker: the target classes.
-          shared: a tree of scalars that is passed on.
+          prototypes: prototypes of all classes, with the padding rows.
+          embedding: embeddings of any length.
+          speaker: target classes.
+          shared: a tree of scalars, passed on to ``loss``.
 
         Returns:
           What ``loss`` returned, for the whole batch.
@@ -75,14 +75,16 @@ class ClassLayout:
 
         def on_each_device(prototypes: Array, embedding: Array, speaker: Array, shared: Any) -> Any:
             norm = _norm(embedding)
-            # Said once here, a gradient is summed over the devices once, and not once for every chunk.
+            # The gradient of a device-varying cast is a sum over the devices. Here it happens once; left to JAX, it
+            # happens wherever a replicated value meets a varying one, which is once for every chunk.
             prototypes = lax.pcast(prototypes, DATA, to="varying")
             embedding = lax.pcast(embedding, MODEL, to="varying")
             first = lax.axis_index(MODEL) * len(prototypes)
             local = self._local(ClassSlice(embedding, prototypes, speaker, self.num_classes, first))
             return loss(ShardedClasses(local, MODEL), norm, shared)
 
-        # The batch comes in over all devices, which share the encoder's work; along the model axis it is gathered here.
+        # The encoder splits the batch over all devices, but a slice of the classes needs the batch of its whole data
+        # row: these in_specs gather it along the model axis.
         batch, everywhere = jax.P(DATA), jax.P()
         return jax.shard_map(
             on_each_device,
@@ -95,9 +97,9 @@ class ClassLayout:
         if not self.chunk:
             return DenseClasses.of(part, self.similarity)
         axes = () if self.mesh is None else (DATA, MODEL)
-        return ChunkedClasses(part, chunk_size(len(part.prototypes), self.chunk), axes, self.similarity)
+        return ChunkedClasses(part, choose_chunk_size(len(part.prototypes), self.chunk), axes, self.similarity)
 
 
 def _norm(embedding: Float[Array, "B E"]) -> Float[Array, " B"]:
-    """Length, with a finite gradient at zero."""
+    """Returns the length, with a finite gradient at zero."""
     return jnp.sqrt(jnp.maximum((embedding * embedding).sum(axis=-1), 1e-24))

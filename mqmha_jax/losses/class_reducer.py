@@ -1,8 +1,8 @@
 """What a loss needs to know about all classes, behind one contract.
 
-A loss never sees ``[B, C]``: it asks a reducer for the target's cosine, the nearest others and a log-sum-exp. How the
-classes are laid out is the reducer's business alone: ``DenseClasses`` and ``ChunkedClasses`` hold them on one device,
-whole or a chunk at a time, and ``ShardedClasses`` joins the devices that hold a slice each.
+A loss never sees ``[B,C]``: it asks a reducer for the target's cosine, the nearest others and a log-sum-exp. Only the
+reducer knows the layout of the classes: ``DenseClasses`` and ``ChunkedClasses`` hold them on one device, whole or a
+chunk at a time, and ``ShardedClasses`` joins devices that hold one slice each.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,14 @@ Similarity = Callable[[Float[Array, "B E"], Float[Array, "c K E"]], Float[Array,
 
 
 class ClassSlice(NamedTuple):
-    """Some adjacent classes of the head, and a batch that meets them.
+    """Adjacent classes of the head, and the batch that is compared with them.
 
     Attributes:
-      embedding: ``[B,E]`` of any length.
-      prototypes: ``[c,K,E]`` of the classes ``first`` to ``first + c - 1``, of any length.
-      speaker: the target class of each example, in this slice or not.
-      num_classes: C, of all slices together; a row from there on is padding.
-      first: number of the slice's first class.
+      embedding: embeddings of any length.
+      prototypes: prototypes of the classes ``first`` to ``first + c - 1``, of any length.
+      speaker: target class of each example, inside or outside this slice.
+      num_classes: C of all slices together; rows from C on are padding.
+      first: the slice's first class.
     """
 
     embedding: Float[Array, "B E"]
@@ -40,34 +40,34 @@ class ClassSlice(NamedTuple):
 
 @runtime_checkable
 class ClassReducer(Protocol):
-    """Cosines of a batch to all classes, of which each example has one target and ``C - 1`` negatives."""
+    """Cosines of a batch to all classes; each example has one target and ``C - 1`` negatives."""
 
     @property
     def num_classes(self) -> int:
         """C."""
 
     def target_cosine(self) -> Float[Array, " B"]:
-        """Cosine to the example's own speaker."""
+        """Returns each example's cosine to its own speaker."""
 
     def top_negatives(self, k: int) -> TopNegatives:
-        """The ``k >= 1`` nearest other speakers, without gradient."""
+        """Finds the ``k >= 1`` nearest other speakers, without gradient."""
 
     def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:
         """``log sum_j exp(logits_j)`` over the negatives.
 
         Args:
-          logits: from cosines ``[B,c]`` of some classes and their numbers ``[c]`` to logits ``[B,c]``, elementwise.
+          logits: maps cosines ``[B,c]`` of some classes, and these classes ``[c]``, to logits ``[B,c]``, elementwise.
         """
 
     def sum(self, values: LogitFunction) -> Float[Array, " B"]:
-        """``sum_j values_j`` over the negatives; ``values`` as ``logits`` above."""
+        """``sum_j values_j`` over the negatives; ``values`` is a function like ``logits`` above."""
 
 
 class DenseClasses(NamedTuple):
-    """All cosines of a slice in one array: for class counts whose ``[B, C]`` fits on a device.
+    """All cosines of a slice in one array, for numbers of classes whose ``[B,C]`` fits on a device.
 
     Attributes:
-      cosine: ``[B,c]``.
+      cosine: cosines of the slice.
       speaker, num_classes, first: as in :class:`ClassSlice`.
     """
 
@@ -78,19 +78,19 @@ class DenseClasses(NamedTuple):
 
     @classmethod
     def of(cls, part: ClassSlice, similarity: Similarity = nearest_cosines) -> "DenseClasses":
-        """The cosines of a slice, or what a loss takes in their place."""
+        """Computes the cosines of a slice, or what a loss takes in their place."""
         cosine = similarity(part.embedding, part.prototypes)
         return cls(cosine, part.speaker, part.num_classes, part.first)
 
     def target_cosine(self) -> Float[Array, " B"]:
         """See :class:`ClassReducer`; 0 for a target outside the slice.
 
-        A masked sum, because the gradient of a gather is a scatter.
+        A masked sum, because the gradient of a gather is a scatter, which accelerators run slowly.
         """
         return jnp.where(self._classes()[None, :] == self.speaker[:, None], self.cosine, 0).sum(axis=1)
 
     def top_negatives(self, k: int) -> TopNegatives:
-        """See :class:`ClassReducer`; of a slice with fewer than ``k`` classes, all of them."""
+        """See :class:`ClassReducer`; returns all classes of a slice with fewer than ``k``."""
         return find_top_negatives(self.cosine, self._is_negative(), k, self.first)
 
     def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:

@@ -223,7 +223,7 @@ def check_top_k(top_k: int, num_speakers: int, *, name: str) -> None:
       name: what the user calls ``top_k``.
     """
     if num_speakers < 2:
-        raise UserError(f"The loss tells speakers apart and needs at least 2 of them; the data has {num_speakers}.")
+        raise UserError(f"The loss tells speakers apart and needs at least 2 of them; there are {num_speakers}.")
     if not 0 <= top_k < num_speakers:
         raise UserError(
             f"{name} must be below the number of speakers ({num_speakers}), because it counts the other speakers "

@@ -1,4 +1,4 @@
-"""The class reducer over a mesh: every device reduces its slice of the classes, then the slices meet."""
+"""The class reducer over a mesh: every device reduces its slice of the classes, then the results are combined."""
 
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ from mqmha_jax.losses.top_negatives import TopNegatives, merge_shards
 class ShardedClasses(NamedTuple):
     """Classes in slices along a mesh axis, in order; used inside ``jax.shard_map``.
 
-    What travels per example is a few numbers: one for the target, ``k`` candidates and their classes from each slice,
-    two for the log-sum-exp. ``[B, C]`` never does.
+    A few numbers travel per example: one for the target, ``k`` candidates and their classes from each slice, two for
+    the log-sum-exp. ``[B,C]`` never travels.
 
     Attributes:
       local: this device's slice.
@@ -30,7 +30,7 @@ class ShardedClasses(NamedTuple):
         return self.local.num_classes
 
     def target_cosine(self) -> Float[Array, " B"]:
-        """See ``ClassReducer``; all slices but one add a zero."""
+        """See ``ClassReducer``; one slice holds the target, all others add zero."""
         return lax.psum(self.local.target_cosine(), self.axis)
 
     def top_negatives(self, k: int) -> TopNegatives:
@@ -40,6 +40,8 @@ class ShardedClasses(NamedTuple):
     def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:
         """See ``ClassReducer``."""
         local = self.local.log_sum_exp(logits)
+        # The largest term is taken out before the sum, so that no exp overflows. It cancels, so it needs no gradient,
+        # and pmax has none.
         largest = lax.pmax(lax.stop_gradient(local), self.axis)
         return largest + jnp.log(lax.psum(jnp.exp(local - largest), self.axis))
 

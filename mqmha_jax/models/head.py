@@ -11,7 +11,7 @@ _SQUARED_NORM_FLOOR = 1e-24  # a norm of 1e-12, as in PyTorch's normalize: zero 
 
 
 def init_prototypes(key: Array, num_speakers: int, sub_centres: int, dim: int) -> Float[Array, "C K E"]:
-    """Random directions of about unit length.
+    """Draws prototypes: random directions of about unit length.
 
     Args:
       key: random key.
@@ -20,7 +20,7 @@ def init_prototypes(key: Array, num_speakers: int, sub_centres: int, dim: int) -
       dim: E, size of the embedding.
 
     Returns:
-      Prototypes in float32; :func:`nearest_cosines` brings them to unit length, so their norm carries no meaning.
+      Prototypes in float32. :func:`nearest_cosines` divides by their length, which therefore has no meaning.
     """
     return jax.random.normal(key, (num_speakers, sub_centres, dim), jnp.float32) * dim**-0.5
 
@@ -34,25 +34,26 @@ def nearest_cosines(embedding: Float[Array, "B E"], prototypes: Float[Array, "C 
     """Cosine of each embedding to the nearest sub-centre of each speaker (Deng et al., Sub-center ArcFace, 2020).
 
     Args:
-      embedding: of any length.
-      prototypes: of any length.
+      embedding: embeddings of any length.
+      prototypes: prototypes of any length.
 
     Returns:
-      ``max_k cos(embedding, prototypes[:, k])``, of the precision of the arguments on every device. The gradient goes
-      to the nearest sub-centre only, the first of them on a tie.
+      ``max_k cos(embedding, prototypes[:, k])``, in the precision of the arguments on every device. The gradient goes
+      to the nearest sub-centre only; on a tie, to the first of them.
     """
     return _nearest(unit_length(embedding), prototypes)
 
 
+# The gradient is written out because memory limits a head with many speakers. JAX's own gradient would keep the cosines
+# to every sub-centre, K arrays [B,C]. This one keeps the result and one byte per pair: which sub-centre was nearest.
 @jax.custom_vjp
 def _nearest(unit: Float[Array, "B E"], prototypes: Float[Array, "C K E"]) -> Float[Array, "B C"]:
     return _nearest_forward(unit, prototypes)[0]
 
 
 def _nearest_forward(unit: Array, prototypes: Array) -> tuple[Array, tuple[Array, ...]]:
-    # The prototypes are the largest array of a training step. Their lengths divide the products instead of making
-    # prototypes of unit length, and one sub-centre is compared after another: what is kept beside the result is which
-    # one was nearest, a byte per pair.
+    # Dividing the products [B,C] by the prototypes' lengths spares a copy of the prototypes [C,K,E] at unit length, the
+    # largest array of a training step.
     inverse_length = lax.rsqrt(jnp.maximum((prototypes * prototypes).sum(axis=-1), _SQUARED_NORM_FLOOR))
     nearest = _products(unit, prototypes[:, 0]) * inverse_length[None, :, 0]
     which = jnp.zeros_like(nearest, jnp.int8 if prototypes.shape[1] < 128 else jnp.int32)
@@ -72,7 +73,8 @@ def _nearest_backward(kept: tuple[Array, ...], gradient: Float[Array, "B C"]) ->
         to_unit += jnp.einsum("bc,ce->be", scaled, prototypes[:, k], precision=lax.Precision.HIGHEST)
         across.append(jnp.einsum("bc,be->ce", scaled, unit, precision=lax.Precision.HIGHEST))
         along.append((own * nearest).sum(axis=0) * inverse_length[:, k] ** 2)
-    # A longer prototype has the same cosine: what points along it is taken out of its gradient.
+    # A prototype's length does not change the cosine, so its gradient must be perpendicular to it: the part along it is
+    # subtracted.
     return to_unit, jnp.stack(across, axis=1) - jnp.stack(along, axis=1)[..., None] * prototypes
 
 
@@ -85,9 +87,10 @@ def blended_cosines(
     """Cosine to each speaker as a soft maximum over its sub-centres (Qian et al., SoftTriple, arXiv 1909.05235, eq. 5).
 
     Args:
-      embedding: of any length.
-      prototypes: of any length.
-      temperature: gamma, in cosines; the paper has .1. Towards 0 it is :func:`nearest_cosines`.
+      embedding: embeddings of any length.
+      prototypes: prototypes of any length.
+      temperature: gamma, in cosines; the paper uses .1. As it approaches 0 the result approaches
+        :func:`nearest_cosines`.
 
     Returns:
       ``sum_k w_k cos_k`` with ``w = softmax_k(cos_k / gamma)``.
@@ -99,7 +102,7 @@ def blended_cosines(
 
 
 def largest_products(embedding: Float[Array, "B E"], prototypes: Float[Array, "C K E"]) -> Float[Array, "B C"]:
-    """``max_k <embedding, prototypes[:, k]>``: the plain softmax's logits, in which lengths count."""
+    """``max_k <embedding, prototypes[:, k]>``: the plain softmax's logits, where lengths count."""
     products = [_products(embedding, prototypes[:, k]) for k in range(prototypes.shape[1])]
     return functools.reduce(jnp.maximum, products)
 

@@ -1,4 +1,4 @@
-"""Dense, chunked and sharded classes are one loss: value, gradient, metrics, ties, padding."""
+"""Dense, chunked and sharded classes give one loss: value, gradient, metrics, ties, padding."""
 
 import functools
 from typing import Any
@@ -11,7 +11,7 @@ from jax import Array
 
 from mqmha_jax.config import LossConfig, MeshConfig
 from mqmha_jax.losses import MARGINS, ChunkedClasses, ClassLayout, ClassSlice, DenseClasses, LossInputs, build_loss
-from mqmha_jax.losses.chunked_classes import chunk_size
+from mqmha_jax.losses.chunked_classes import choose_chunk_size
 from mqmha_jax.parallel import device_mesh, over_all_devices, state_sharding
 
 SPEAKERS, BATCH, DIM = 300, 16, 6
@@ -54,7 +54,7 @@ def value_and_gradient(name: str, mesh_config: MeshConfig | None, chunk: int, to
         if "penalised" in options:  # nothing is penalised before there is a mean
             _, _, state = loss.apply(params, state, inputs, **scheduled)
         loss_, metrics, _ = loss.apply(params, state, inputs, **scheduled)
-        # Weights, so that an example whose gradient goes astray shows.
+        # Unequal weights, so that a gradient given to the wrong example shows.
         return (loss_ * jnp.linspace(0.5, 2, BATCH)).sum(), {"loss": loss_, **metrics}
 
     return mean_loss(params, embedding)
@@ -116,7 +116,7 @@ def test_chunks_find_the_same_nearest_speakers_as_a_sort(chunk: int) -> None:
 
 
 def test_the_chunked_form_never_holds_the_cosines_of_all_classes() -> None:
-    """From the compiler: temporaries of loss and gradient, 256 examples and 16,384 classes (16 MB of cosines)."""
+    """The compiler tells the temporaries of loss and gradient: 256 examples, 16,384 classes (16 MB of cosines)."""
 
     def temporary_bytes(chunk: int) -> int:
         loss = build_loss(LossConfig(sub_centres=2), num_speakers=16_384, embedding_dim=8, class_chunk=chunk)
@@ -148,7 +148,7 @@ def test_a_large_head_has_chunks_near_the_wanted_size_on_any_mesh() -> None:
     assert rows < 1_000_000 * 1.02
     for slices in (1, 8, 64, 256):
         assert rows % slices == 0
-        assert 2_048 < chunk_size(rows // slices, 4_096) <= 4_096 or rows // slices <= 4_096
+        assert 2_048 < choose_chunk_size(rows // slices, 4_096) <= 4_096 or rows // slices <= 4_096
 
 
 def test_padding_rows_start_as_zero() -> None:

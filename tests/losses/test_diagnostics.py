@@ -1,4 +1,4 @@
-"""What is measured of speakers and sub-centres along the way, against dictionaries."""
+"""Diagnostics of speakers and sub-centres against dictionaries."""
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ def test_equals_dictionaries_over_several_steps() -> None:
 
 
 def test_a_loss_remembers_and_measures_with_sharded_classes() -> None:
-    """And nothing of it reaches loss or gradient."""
+    """The diagnostics change neither loss nor gradient."""
 
     def apply(diagnostics: bool, mesh_config: MeshConfig | None) -> tuple[object, object, object]:
         mesh = None if mesh_config is None else device_mesh(mesh_config)

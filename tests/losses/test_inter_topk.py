@@ -159,7 +159,7 @@ EMBEDDINGS, PROTOTYPES = np.zeros((2, 4), np.float32), np.zeros((3, 1, 4), np.fl
         ({"speaker": SPEAKER[:1]}, r"speaker \[B\] has shape \(1,\), but cosines \[B,C\] has shape \(2, 3\)"),
         ({"speaker": SPEAKER[:, None]}, r"speaker \[B\] has shape \(2, 1\)"),
         ({"speaker": SPEAKER / 2}, r"speaker \[B\] must hold integers.* but its type is float32"),
-        ({"cosines": COSINES[:, :1], "top_k": 0}, r"needs at least 2 of them; the data has 1"),
+        ({"cosines": COSINES[:, :1], "top_k": 0}, r"needs at least 2 of them; there are 1"),
     ],
 )
 def test_it_refuses_and_says_why(changed, message):

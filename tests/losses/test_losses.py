@@ -1,4 +1,4 @@
-"""Margins, the inter-topK penalty and the class reducer, against worked numbers and a loss written with loops."""
+"""Margins, the inter-topK penalty and the class reducer against worked numbers and against loops."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ REFERENCE = np.load(REFERENCE_DIR / "pooling_and_margin.npz", allow_pickle=False
 CASES = sorted({int(key.split("/")[1]) for key in REFERENCE.files if key.startswith("margin/")})
 
 
-# What losses learn and remember, as it may be in the middle of a run.
+# Learned and remembered scalars as they may be in the middle of a run.
 LEARNED = {"sphereface2": {"bias": 0.7}}
 REMEMBERED = {"curricular": {"t": 0.4}, "adaface": {"mean": 0.9, "deviation": 0.2, "weight": 0.5}}
 
@@ -185,9 +185,9 @@ def test_the_easy_margin_spares_angles_above_a_right_one():
 
 
 def test_a_loss_of_ones_own_needs_ten_lines(tmp_path, small_case):
-    """As the documentation says, from a file outside of the package."""
+    """As the documentation says, from a file outside the package."""
     text = (ROOT / "docs" / "losses.md").read_text()
-    code = text.split("```python", 1)[1].split("```", 1)[0]
+    code = text.split("## One of your own")[1].split("```python", 1)[1].split("```", 1)[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     (tmp_path / "mine.py").write_text(code)
     embedding, prototypes, speaker = small_case
@@ -237,7 +237,7 @@ def test_renaming_speakers_changes_nothing(name, small_case):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_metrics_speak_of_plain_cosines():
+def test_metrics_measure_plain_cosines():
     cosine = jnp.array([[0.5, 0.4, 0.3, -0.2], [0.1, 0.4, 0.3, 0.2]])
     classes = DenseClasses(cosine, jnp.array([0, 2], jnp.int32), 4)
     pair, shifts = MARGINS["am"](), [penalise_nearest(MARGINS["am"]().penalise, 0.1)]
@@ -310,9 +310,13 @@ def test_margin_and_penalty_may_be_traced(small_case):
 @pytest.mark.parametrize(
     ("config", "num_speakers", "message"),
     [
-        (LossConfig(top_k=8), 8, r"top_k must be below the number of speakers \(8\).* but it is 8. Use 0 .* to 7"),
+        (
+            LossConfig(top_k=8),
+            8,
+            r"loss.top_k must be below the number of speakers \(8\).* but it is 8. Use 0 .* to 7",
+        ),
         (LossConfig(top_k=-1), 8, "but it is -1"),
-        (LossConfig(top_k=0), 1, "needs at least 2 of them; the data has 1"),
+        (LossConfig(top_k=0), 1, "needs at least 2 of them; there are 1"),
         (LossConfig(sub_centres=0), 8, "sub_centres must be at least 1 prototype per speaker, but it is 0"),
         (LossConfig(name="aamm"), 8, "Unknown loss 'aamm'. Did you mean 'aam'?"),
     ],

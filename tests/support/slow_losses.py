@@ -1,4 +1,4 @@
-"""Every loss once more: one example, class by class, in angles, as the papers write them."""
+"""Every loss as its paper writes it: one example at a time, class by class, in angles."""
 
 import math
 from collections.abc import Callable, Sequence

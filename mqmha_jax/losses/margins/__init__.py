@@ -1,4 +1,4 @@
-"""What can happen to a cosine: one file and one line here for each loss."""
+"""What a loss does to a cosine; each loss is one file and one line here."""
 
 from collections.abc import Callable
 

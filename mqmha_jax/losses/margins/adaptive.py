@@ -9,14 +9,14 @@ from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar, Scalars
 
 
 def adaface(concentration: float = 0.333, rate: float = 0.01) -> MarginPair:
-    """``cos(theta - m z) - (m + m z)`` with z in -1 ... 1 the normalised length of the embedding (eq. 14 to 17).
+    """``cos(theta - m z) - (m + m z)``, where z in -1 ... 1 is the normalised length of the embedding (eq. 14 to 17).
 
-    Long embeddings, of clear examples, get an angular margin that stresses the hard ones, short ones an additive margin
-    that spares them; m = .4, s = 64, h = .333, rate = .01 in the paper. Here mean and deviation of the lengths are
-    those of the steps before, without the bias of their start; at the first step z is 0.
+    Long embeddings belong to clear examples and get an angular margin that stresses the hard ones; short embeddings get
+    an additive margin that spares them. The paper uses m = .4, s = 64, h = .333, rate = .01. Mean and deviation of the
+    lengths come from the steps before, corrected for their start at zero; at the first step z is 0.
 
     Args:
-      concentration: h; z reaches its ends where a length lies 1 / h deviations from the mean.
+      concentration: h; z reaches -1 or 1 where a length lies 1 / h deviations from the mean.
       rate: weight of the newest batch in mean and deviation.
     """
 

@@ -9,9 +9,9 @@ from mqmha_jax.models.head import largest_products
 
 
 def softmax() -> MarginPair:
-    """Inner products with prototypes of any length, without margin or bias; ``loss.scale=1`` is the plain softmax.
+    """Inner products with prototypes of any length, no margin, no bias; ``loss.scale=1`` is the plain softmax.
 
-    Cosines in the measurements are these inner products.
+    Metrics that speak of cosines then hold these inner products.
     """
     return MarginPair(_keep_cosine, similarity=largest_products)
 

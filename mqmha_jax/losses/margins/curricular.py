@@ -9,10 +9,10 @@ from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar, Scalars
 
 
 def curricular(rate: float = 0.01) -> MarginPair:
-    """AAM whose hard negatives, ``cos(theta_j) > cos(theta_y + m)``, count as ``cos(theta_j) (t + cos(theta_j))``.
+    """AAM that replaces hard negatives, ``cos(theta_j) > cos(theta_y + m)``, by ``cos(theta_j) (t + cos(theta_j))``.
 
-    t, a running mean of the target cosines, rises from 0 to about 1, so easy negatives come first and hard ones later
-    (eq. 5 to 8; m = .5, s = 64, rate = .01 in the paper). Here a step uses the t of the steps before it.
+    The running mean t of the target cosines rises from 0 to about 1, so training stresses easy negatives first and hard
+    ones later (eq. 5 to 8; m = .5, s = 64, rate = .01 in the paper). Here a step uses the t of the steps before it.
 
     Args:
       rate: weight of the newest batch in t.

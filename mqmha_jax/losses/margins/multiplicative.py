@@ -9,13 +9,13 @@ from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
 
 
 def a_softmax(keep_length: bool = True) -> MarginPair:
-    """``|x| psi(theta)`` with psi the monotone continuation of ``cos((1 + m) theta)``, eq. 7 of the paper.
+    """``|x| psi(theta)``, where psi continues ``cos((1 + m) theta)`` monotonically (eq. 7 of the paper).
 
-    The factor of the angle, m in the paper, is ``1 + loss.margin`` here, so that margin 0 is no margin and the factor
-    grows smoothly with the schedule where the paper mixes two losses; the paper's 4 is ``loss.margin=3``.
+    The factor of the angle, m in the paper, is ``1 + loss.margin`` here: margin 0 is no margin, and the factor grows
+    with the schedule, where the paper mixes two losses. The paper's factor 4 is ``loss.margin=3``.
 
     Args:
-      keep_length: the embedding's length multiplies the logits, as in the paper; False: ``loss.scale`` does.
+      keep_length: True multiplies the logits by the embedding's length, as in the paper; False by ``loss.scale``.
     """
     if keep_length:
         return MarginPair(_target, logit=lambda value, scale, example: example.norm * value)

@@ -10,11 +10,11 @@ from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
 def sphereface2(positive_share: float = 0.7, power: float = 3.0) -> MarginPair:
     """Logits ``s (g(cos) -+ m) + b`` with ``g(c) = 2 ((c + 1) / 2)^t - 1`` and a learned b (eq. 6).
 
-    The paper's values: lambda = .7, s = 40, m = .4, t = 3; for speakers (Han et al., arXiv 2307.08205) m = .2, s = 32.
+    The paper uses lambda = .7, s = 40, m = .4, t = 3; for speakers, Han et al. (arXiv 2307.08205) m = .2, s = 32.
 
     Args:
       positive_share: lambda, weight of the example's own class.
-      power: t, stretches the range of the cosines of negatives.
+      power: t, which widens the range of the negatives' cosines.
     """
 
     def stretch(cosine: Float[Array, "..."]) -> Float[Array, "..."]:

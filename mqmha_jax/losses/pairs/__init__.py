@@ -1,4 +1,4 @@
-"""Losses over the pairs of a batch: one file and one line here for each."""
+"""Losses over the pairs of a batch; each is one file and one line here."""
 
 from collections.abc import Callable
 

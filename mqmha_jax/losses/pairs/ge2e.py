@@ -7,29 +7,29 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from mqmha_jax.losses.pairs.pair_loss import Batch, PairLoss, centroids, over_queries, same_speaker
+from mqmha_jax.losses.pairs.pair_loss import Batch, PairLoss, average_members, same_speaker, weight_queries
 from mqmha_jax.models.head import unit_length
 
 
 def ge2e(scale: float = 10.0, offset: float = -5.0) -> PairLoss:
-    """Softmax over the speakers of the batch of ``w cos(e, c_k) + b`` (eq. 5 and 6).
+    """Takes the softmax of ``w cos(e, c_k) + b`` over the speakers of the batch (eq. 5 and 6).
 
-    Centroids c_k are means of all utterances of a speaker, the example's own one without the example (eq. 8).
+    Centroid c_k is the mean over all utterances of speaker k; an example's own centroid leaves the example out (eq. 8).
 
     Args:
-      scale, offset: w and b at the start, learned from there (10 and -5 in the paper); w stays positive.
+      scale, offset: initial w and b (10 and -5 in the paper), then learned; w stays positive.
     """
 
     def apply(params: Mapping[str, Array], batch: Batch) -> Float[Array, " B"]:
         same = same_speaker(batch.speaker)
         others = same & ~jnp.eye(len(same), dtype=bool)
         unit = unit_length(batch.embedding)
-        cosine = unit @ unit_length(centroids(batch.embedding, same)).T
-        own = (unit * unit_length(centroids(batch.embedding, others))).sum(axis=1)
+        cosine = unit @ unit_length(average_members(batch.embedding, same)).T
+        own = (unit * unit_length(average_members(batch.embedding, others))).sum(axis=1)
         logits = jnp.maximum(params["scale"], 1e-6) * jnp.where(same, own[:, None], cosine) + params["offset"]
-        # A speaker stands in a column for each utterance: together they count as one.
+        # A speaker with n utterances has n equal columns: minus log n each, they count as one.
         columns = logits - jnp.log(same.sum(axis=0).astype(logits.dtype))[None, :]
         target = jnp.diagonal(logits)
-        return over_queries(jax.nn.logsumexp(columns, axis=1) - target, others.any(axis=1))
+        return weight_queries(jax.nn.logsumexp(columns, axis=1) - target, others.any(axis=1))
 
     return PairLoss(apply, {"scale": scale, "offset": offset})

@@ -1,4 +1,4 @@
-"""What a loss over pairs of a batch is, and what such losses share."""
+"""The type of a loss over the pairs of a batch, and what such losses share."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from mqmha_jax.models.head import unit_length
 
 
 class Batch(NamedTuple):
-    """The embeddings of a batch, and whose they are.
+    """The embeddings of a batch and their speakers.
 
     Attributes:
-      embedding: of any length.
-      speaker: classes.
-      example: number of each example; tells which utterance of a speaker is a query where only one is.
+      embedding: embeddings of any length.
+      speaker: their classes.
+      example: number of each example in the run; decides which utterance of a speaker is the query.
     """
 
     embedding: Float[Array, "B E"]
@@ -29,7 +29,7 @@ class PairLoss(NamedTuple):
 
     Attributes:
       apply: ``(params, Batch) -> loss [B]``; an example without another utterance of its speaker has loss 0.
-      init_params: learned scalars at the start.
+      init_params: initial values of learned scalars.
     """
 
     apply: Callable[[Mapping[str, Array], Batch], Float[Array, " B"]]
@@ -37,18 +37,18 @@ class PairLoss(NamedTuple):
 
 
 def same_speaker(speaker: Int32[Array, " B"]) -> Bool[Array, "B B"]:
-    """True where two rows are of one speaker; a row is of its own."""
+    """Tells which pairs of rows have the same speaker; the diagonal is True."""
     return speaker[:, None] == speaker[None, :]
 
 
-def centroids(embedding: Float[Array, "B E"], members: Bool[Array, "B B"]) -> Float[Array, "B E"]:
-    """Mean of the unit-length embeddings of each row's ``members``; zero where there are none."""
+def average_members(embedding: Float[Array, "B E"], members: Bool[Array, "B B"]) -> Float[Array, "B E"]:
+    """Returns the mean of the unit-length embeddings of each row's ``members``; zero for a row without members."""
     weights = members.astype(embedding.dtype)
     count = jnp.maximum(weights.sum(axis=1), 1)
     return weights @ unit_length(embedding) / count[:, None]
 
 
-def over_queries(loss: Float[Array, " B"], is_query: Bool[Array, " B"]) -> Float[Array, " B"]:
-    """The loss of queries, weighed so that the mean over the batch is the mean over the queries."""
+def weight_queries(loss: Float[Array, " B"], is_query: Bool[Array, " B"]) -> Float[Array, " B"]:
+    """Drops the loss of other rows and scales that of the queries: the mean over the batch becomes theirs."""
     share = len(loss) / jnp.maximum(is_query.sum(), 1)
     return jnp.where(is_query, loss, 0) * share

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from mqmha_jax.losses.pairs.pair_loss import Batch, PairLoss, over_queries, same_speaker
+from mqmha_jax.losses.pairs.pair_loss import Batch, PairLoss, same_speaker, weight_queries
 from mqmha_jax.models.head import unit_length
 
 
 def supervised_contrastive(temperature: float = 0.1) -> PairLoss:
-    """Each utterance among all others of the batch, those of its speaker being the right ones (eq. 2, "out").
+    """Tells an utterance's own speaker's utterances from all others of the batch (eq. 2, "out").
 
     Args:
-      temperature: tau, of the cosines; .1 in the paper.
+      temperature: tau, which divides the cosines; .1 in the paper.
     """
 
     def apply(params: Mapping[str, Array], batch: Batch) -> Float[Array, " B"]:
@@ -26,6 +26,6 @@ def supervised_contrastive(temperature: float = 0.1) -> PairLoss:
         log_share = logits - jax.nn.logsumexp(logits, axis=1, where=others, keepdims=True)
         count = jnp.maximum(positives.sum(axis=1), 1)
         loss = -jnp.where(positives, log_share, 0).sum(axis=1) / count
-        return over_queries(loss, positives.any(axis=1))
+        return weight_queries(loss, positives.any(axis=1))
 
     return PairLoss(apply)
