@@ -1,5 +1,6 @@
 """A trained network as a tool: embed audio, decide whether two recordings are of one speaker."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,47 +21,23 @@ from mqmha_jax.evaluation.scoring.systems import select_features
 from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.fbank import extract_fbank
+from mqmha_jax.features.mixdown import check_amplitude
+from mqmha_jax.features.part import Part
+from mqmha_jax.features.speech_evidence import MIN_SPEECH_S, SpeechEvidence, measure_speech
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.types import Embeddings, Trials
+from mqmha_jax.verification import Verification
 
 Audio = str | Path | np.ndarray
 
-# Fbank of so many frames (80 MB at 80 bands, 44 minutes of audio) is kept at a time, however many files are given.
+# Frames of fbank that are kept at a time, however many files are given: 80 MB at 80 bands, 44 minutes of audio.
 _FRAMES_AT_ONCE = 1 << 18
 
-# Batches have a fixed number of rows, mostly filler when there are few recordings: up to so many go one by one.
+# Batches have a fixed number of rows, mostly filler when there are few recordings: up to this number go one by one.
 _ONE_BY_ONE = 16
 
-
-class Verification(NamedTuple):
-    """Whether two recordings are of one speaker.
-
-    Attributes:
-      score: cosine in [-1, 1].
-      verdict: "same", "different", or "unsure"; None where neither calibration nor threshold is known.
-      probability: of the same speaker, if both answers were equally likely before; None without a calibration.
-      threshold: where false alarms and misses were equally frequent on an evaluated list; None where none is known.
-    """
-
-    score: float
-    verdict: Literal["same", "different", "unsure"] | None
-    probability: float | None
-    threshold: float | None
-
-    @property
-    def same(self) -> bool | None:
-        """True, False, or None where it is not known or not sure."""
-        return {"same": True, "different": False}.get(self.verdict or "")
-
-    def sentence(self, workdir: Path) -> str:
-        """What to say to the user; ``workdir`` is named where its evaluation is missing."""
-        if self.verdict is None:
-            return f"score {self.score:.3f}; no threshold is known, run 'mqmha evaluate {workdir}' for one"
-        verdict = {"same": "same speaker", "different": "different speakers", "unsure": "unsure"}[self.verdict]
-        if self.probability is None:
-            return f"{verdict} (score {self.score:.3f}, threshold {self.threshold:.3f})"
-        return f"{verdict} (probability of the same speaker {self.probability:.1%}, score {self.score:.3f})"
+_log = logging.getLogger(__name__)
 
 
 class SpeakerEncoder:
@@ -68,80 +45,131 @@ class SpeakerEncoder:
 
     def __init__(
         self,
-        config: Config,
-        variables: Mapping[str, Any],
+        config: Config | str | Path,
+        variables: Mapping[str, Any] | None = None,
         *,
         mean: Float[np.ndarray, " E"] | None = None,
         threshold: float | None = None,
         calibration: Calibration | None = None,
+        name: str = "",
     ) -> None:
         """Joins a network to the features that it was trained on.
 
         Args:
-          config: the experiment.
+          config: the experiment; or the work directory of a run and nothing else, which is ``load``.
           variables: ``params`` and ``batch_stats`` of its ``SpeakerNet``.
           mean: ``[E]``, subtracted from embeddings before they are compared; ``embed`` leaves them as they are.
           threshold: score from which on ``verify`` says "same speaker", without a calibration.
           calibration: of the cosine, by which ``verify`` says how sure it is.
+          name: what it is called when printed.
         """
+        if isinstance(config, (str, Path)):
+            if variables is not None:
+                raise UserError("SpeakerEncoder(WORKDIR) takes no variables; it loads those of the run.")
+            vars(self).update(vars(type(self).load(config)))
+            return
+        if variables is None:
+            raise UserError(
+                "SpeakerEncoder(config) needs variables; those of a run are loaded by SpeakerEncoder.load(WORKDIR)."
+            )
         self.config = config
         self.mean = mean
         self.threshold = threshold
         self.calibration = calibration
+        self.name = name
         self._embedder = Embedder(build_speaker_net(config.model, lanes=vector_lanes()), variables)
 
     @classmethod
-    def load(cls, workdir: str | Path) -> "SpeakerEncoder":
-        """Loads the latest checkpoint of a work directory, with mean, threshold and calibration of its evaluation.
+    def load(cls, workdir: str | Path, *, step: int | Literal["best"] | None = None) -> "SpeakerEncoder":
+        """Loads a checkpoint of a work directory, with mean, threshold and calibration of its evaluation.
 
-        They belong to one step's network: after more training they are left out until the next evaluation.
+        They belong to one step's network: for a step that was not evaluated they are left out.
+
+        Args:
+          workdir: of the run.
+          step: of the checkpoint; "best": the one with the lowest dev EER; None: the newest.
 
         Raises:
-          UserError: no work directory, no complete checkpoint, or a damaged file in it.
+          UserError: no work directory, no such checkpoint, or a damaged file in it.
         """
-        from mqmha_jax.runs.checkpoint import load_network  # Orbax, which only this way of making an encoder needs
+        # Orbax, which only this way of making an encoder needs
+        from mqmha_jax.runs.checkpoint import Checkpoints, load_network
 
         workdir = Path(workdir)
-        network = load_network(workdir)
+        if step == "best":
+            with Checkpoints(workdir) as checkpoints:
+                step = checkpoints.best_step
+            if step is None:
+                raise UserError(
+                    f"No checkpoint in {workdir} has a dev EER, so none is the best; name a step, or take the newest."
+                )
+        network = load_network(workdir, step)
         return cls(
             network.config,
             network.variables,
             mean=load_mean(workdir, network.step),
             threshold=load_threshold(workdir, network.step),
             calibration=load_calibration(workdir, network.step),
+            name=f"{workdir}, step {network.step}",
         )
+
+    def __repr__(self) -> str:
+        """One line: the run, the network and what is known of its scores."""
+        model = self.config.model
+        known = [
+            "no threshold" if self.threshold is None else f"threshold {self.threshold:.3f}",
+            "not calibrated" if self.calibration is None else "calibrated",
+        ]
+        network = f"{model.encoder.name} + {model.pooling.name}, {model.embedding_dim} dimensions"
+        rate = f"{self.config.fbank.sample_rate_hz / 1000:g} kHz"
+        return f"<SpeakerEncoder {'; '.join(filter(None, [self.name, network, rate, ', '.join(known)]))}>"
 
     def embed(
         self,
         audio: Audio | Sequence[Audio],
         *,
+        channel: int | None = None,
         on_error: Callable[[UserError], object] | None = None,
+        on_warning: Callable[[str], object] = _log.warning,
         progress: bool = False,
     ) -> Embeddings:
         """Embeds recordings, a bounded amount of audio at a time.
 
         Args:
           audio: files, or mono waveforms ``[n]`` in [-1, 1] at ``config.fbank.sample_rate_hz``; one or many.
-          on_error: called for each recording that can not be used, which is then left out; None: raise instead.
+          channel: of the files, the channel to take, from 0; None: the mean of all.
+          on_error: called for each recording that cannot be used, which is then left out; None: raise instead.
+          on_warning: called with a sentence for each recording with too little speech or much clipping, which is
+            embedded nevertheless.
           progress: show progress bars.
 
         Returns:
           Embeddings ``[N, E]``, not normalised, in the order given; ids are the paths, or ``waveform 0`` and so on.
 
         Raises:
-          UserError: a recording can not be used (and ``on_error`` is None), or none can.
+          UserError: a recording cannot be used (and ``on_error`` is None), or none can.
         """
         recordings = [audio] if isinstance(audio, (str, Path, np.ndarray)) else list(audio)
+        utterances = self._utterances(recordings, channel, on_error, on_warning)
         parts = [
             embed(self._embedder, part, progress=progress, **({"frames_per_batch": 1} if part.is_small else {}))
-            for part in _parts(self._utterances(recordings, on_error))
+            for part in _parts((utterance.name, utterance.fbank) for utterance in utterances)
         ]
         if not parts:
             raise UserError(f"Nothing to embed: none of the {len(recordings)} recordings given can be used.")
         ids = tuple(utterance for part in parts for utterance in part.ids)
         return Embeddings(ids, np.concatenate([part.vectors for part in parts]))
 
-    def verify(self, first: Audio, second: Audio, *, prior: float = 0.5, confidence: float = 0.9) -> Verification:
+    def verify(
+        self,
+        first: Audio,
+        second: Audio,
+        *,
+        prior: float = 0.5,
+        confidence: float = 0.9,
+        min_speech_s: float = MIN_SPEECH_S,
+        channel: int | None = None,
+    ) -> Verification:
         """Compares two recordings by the cosine of their embeddings.
 
         Args:
@@ -149,26 +177,34 @@ class SpeakerEncoder:
           second: the other one.
           prior: probability of the same speaker before the recordings were heard.
           confidence: below this probability of the likelier answer the verdict is "unsure"; 0.5 to 1.
+          min_speech_s: with less speech than this in one of them the verdict is "unsure"; 0: never for this reason.
+          channel: of the files, the channel to take, from 0; None: the mean of all.
 
         Returns:
-          Score and verdict: by the calibration if there is one, else by the threshold, which is never unsure.
+          Score and verdict: by the calibration if there is one, else by the threshold, which is unsure only where
+          there is too little speech.
 
         Raises:
-          UserError: a recording can not be used, or ``prior`` or ``confidence`` is out of range.
+          UserError: a recording cannot be used, or ``prior`` or ``confidence`` is out of range.
         """
-        fbanks = tuple(fbank for _, fbank in self._utterances([first, second], None))
-        part = _Part(("first", "second"), fbanks)
+        one, other = (self._utterance(i, recording, channel) for i, recording in enumerate((first, second)))
+        part = _Part(("first", "second"), (one.fbank, other.fbank))
         pair = centre(embed(self._embedder, part, frames_per_batch=1), self.mean)
         trial = Trials(("first",), ("second",), np.ones(1, np.bool_))  # the label is not looked at
         scores = cosine_scores(pair, trial)
-        score = float(scores[0])
-        if self.calibration is not None:
+        evidence = one.evidence, other.evidence
+        found = Verification(float(scores[0]), None, None, self.threshold, evidence=evidence)
+        if self.calibration is not None:  # first, so that a wrong prior is refused in any case
             llr = self.calibration.llr(self._features(self.calibration, scores, pair, trial, part.num_frames))
             verdict, probability = decision(float(llr[0]), prior, confidence=confidence)
-            return Verification(score, verdict, probability, self.threshold)
-        if self.threshold is None:
-            return Verification(score, None, None, None)
-        return Verification(score, "same" if score >= self.threshold else "different", None, self.threshold)
+            found = found._replace(verdict=verdict, probability=probability)
+        elif self.threshold is not None:
+            found = found._replace(verdict="same" if found.score >= self.threshold else "different")
+        shortfalls = {u.name: why for u in (one, other) if (why := u.evidence.shortfall(min_speech_s))}
+        if shortfalls:
+            reason = " and ".join(f"{why} in {name}" for name, why in shortfalls.items())
+            return found._replace(verdict="unsure", probability=None, reason=reason)
+        return found
 
     def _features(
         self,
@@ -184,30 +220,45 @@ class SpeakerEncoder:
         return select_features(trial_features(scores, trial, pair.ids, measures), calibration.features)
 
     def _utterances(
-        self, recordings: Sequence[Audio], on_error: Callable[[UserError], object] | None
-    ) -> Iterator[tuple[str, Float32[np.ndarray, "T F"]]]:
-        """Id and fbank of every usable recording."""
+        self,
+        recordings: Sequence[Audio],
+        channel: int | None,
+        on_error: Callable[[UserError], object] | None,
+        on_warning: Callable[[str], object],
+    ) -> Iterator["_Utterance"]:
+        """Every usable recording."""
         for i, recording in enumerate(recordings):
-            utterance = f"waveform {i}" if isinstance(recording, np.ndarray) else str(recording)
             try:
-                fbank = self._fbank(utterance, recording)
+                utterance = self._utterance(i, recording, channel)
             except UserError as error:
                 if on_error is None:
                     raise
                 on_error(error)
-            else:
-                yield utterance, fbank
+                continue
+            if concerns := utterance.evidence.concerns():
+                on_warning(f"{utterance.name}: {', '.join(concerns)}; its embedding says little about the speaker.")
+            yield utterance
 
-    def _fbank(self, utterance: str, recording: Audio) -> Float32[np.ndarray, "T F"]:
+    def _utterance(self, index: int, recording: Audio, channel: int | None) -> "_Utterance":
         spec = self.config.fbank
+        name = f"waveform {index}" if isinstance(recording, np.ndarray) else str(recording)
         if isinstance(recording, np.ndarray):
-            waveform = _checked(utterance, recording)
+            waveform = _checked(name, recording)
         else:
-            waveform = read_audio(recording, spec.sample_rate_hz)
+            waveform = read_audio(recording, spec.sample_rate_hz, Part(channel=channel))
         try:
-            return extract_fbank(waveform, spec)
+            fbank = extract_fbank(waveform, spec)
         except UserError as error:
-            raise UserError(f"{utterance}: {error}") from error
+            raise UserError(f"{name}: {error}") from error
+        return _Utterance(name, fbank, measure_speech(waveform, spec.sample_rate_hz))
+
+
+class _Utterance(NamedTuple):
+    """A recording as the network takes it, and what it offers."""
+
+    name: str
+    fbank: Float32[np.ndarray, "T F"]
+    evidence: SpeechEvidence
 
 
 @dataclass(frozen=True)
@@ -244,10 +295,11 @@ def _parts(utterances: Iterator[tuple[str, np.ndarray]]) -> Iterator[_Part]:
 
 
 def _checked(utterance: str, waveform: np.ndarray) -> Float[np.ndarray, " n"]:
-    """A waveform that can be used, or the reason why it can not."""
+    """A waveform that can be used, or the reason why it cannot."""
     valid = "valid: one channel [n] of floating-point samples in [-1, 1]"
     if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
         raise UserError(f"{utterance}: an array of shape {waveform.shape} and type {waveform.dtype}; {valid}.")
     if not np.isfinite(waveform).all():
         raise UserError(f"{utterance}: {np.count_nonzero(~np.isfinite(waveform))} samples are not finite; {valid}.")
+    check_amplitude(utterance, float(np.abs(waveform).max(initial=0)))
     return waveform

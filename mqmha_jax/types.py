@@ -5,6 +5,7 @@ Axis letters, the same everywhere: ``B`` batch, ``n`` waveform samples, ``T`` in
 ``E`` embedding, ``C`` speakers (classes), ``K`` sub-centres, ``N`` utterances, ``M`` trials.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -31,6 +32,11 @@ class Embeddings(NamedTuple):
     ids: tuple[str, ...]
     vectors: Float[np.ndarray, "N E"]
 
+    def __repr__(self) -> str:
+        """Their number and size, and the first ids; the arrays themselves would fill the screen."""
+        number, size = self.vectors.shape
+        return f"<Embeddings: {number:,} of size {size}: {_first_few(self.ids)}>"
+
 
 class Trials(NamedTuple):
     """A trial list: is the speaker of ``enrol[i]`` the speaker of ``test[i]``? ``target[i]`` knows."""
@@ -38,3 +44,13 @@ class Trials(NamedTuple):
     enrol: tuple[str, ...]
     test: tuple[str, ...]
     target: Bool[np.ndarray, " M"]
+
+    def __repr__(self) -> str:
+        """Their numbers and the first pairs."""
+        pairs = [f"{one} {other}" for one, other in zip(self.enrol[:4], self.test[:4], strict=True)]
+        num_targets = int(self.target.sum())
+        return f"<Trials: {num_targets:,} target, {len(self.target) - num_targets:,} nontarget: {_first_few(pairs)}>"
+
+
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join([*map(repr, names[:3]), *["..."] * (len(names) > 3)])

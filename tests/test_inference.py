@@ -1,4 +1,4 @@
-"""A network as a tool: files and waveforms in, embeddings and decisions out; what can not be used is named."""
+"""A network as a tool: files and waveforms in, embeddings and decisions out; what cannot be used is named."""
 
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from mqmha_jax.evaluation.embeddings.training_mean import save_mean
 from mqmha_jax.evaluation.metrics.measure_list import Scores, evaluate_list
 from mqmha_jax.evaluation.scoring.calibration import Calibration
 from mqmha_jax.evaluation.scoring.decisions import save_calibration, save_threshold
-from mqmha_jax.inference import SpeakerEncoder, Verification
+from mqmha_jax.features.mixdown import LARGEST_SAMPLE
+from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs import checkpoint
 from mqmha_jax.types import Trials
@@ -32,9 +33,10 @@ CONFIG = Config(
 
 
 def voice(seconds, pitch_hz, seed=0):
-    """A pulse train with a little noise: enough to tell pitches apart."""
+    """A pulse train that swells and fades with a little noise: enough to tell pitches apart, and speech by measure."""
     num_samples = int(seconds * RATE_HZ)
     pulses = (np.arange(num_samples) % (RATE_HZ // pitch_hz) == 0) * 0.5
+    pulses *= 0.55 + 0.45 * np.cos(2 * np.pi * 4 * np.arange(num_samples) / RATE_HZ)
     return (pulses + 0.01 * np.random.default_rng(seed).normal(size=num_samples)).astype(np.float32)
 
 
@@ -107,6 +109,7 @@ def test_broken_recordings_are_refused_or_left_out(encoder, wav, tmp_path):
         (np.zeros((2, 8000), np.float32), r"waveform 0: an array of shape \(2, 8000\) .*valid: one channel \[n\]"),
         (np.zeros(8000, np.int16), "type int16; valid: one channel .* floating-point samples"),
         (np.array([0.0, np.nan] * 4000, np.float32), "4000 samples are not finite"),
+        (np.full(8000, 1.01 * LARGEST_SAMPLE, np.float32), "samples reach 16.16 where full scale is 1"),
         (np.zeros(0, np.float32), "waveform 0: .*"),
     ],
 )
@@ -120,12 +123,12 @@ def test_verify_scores_and_decides_by_the_threshold(variables):
     undecided = SpeakerEncoder(CONFIG, variables).verify(low, high)
     one, other = SpeakerEncoder(CONFIG, variables).embed([low, high]).vectors.astype(np.float64)
     assert undecided.score == pytest.approx(one @ other / np.linalg.norm(one) / np.linalg.norm(other), abs=1e-6)
-    assert undecided == Verification(undecided.score, None, None, None)
+    assert undecided[:5] == (undecided.score, None, None, None, "")
     assert undecided.same is None
     assert undecided.sentence(Path("run")).endswith("no threshold is known, run 'mqmha evaluate run' for one")
     for threshold, same in ((undecided.score - 0.01, True), (undecided.score, True), (undecided.score + 0.01, False)):
         decided = SpeakerEncoder(CONFIG, variables, threshold=threshold).verify(low, high)
-        assert decided == Verification(undecided.score, "same" if same else "different", None, threshold)
+        assert decided[:5] == (undecided.score, "same" if same else "different", None, threshold, "")
         assert decided.same is same
     mean = ((one + other) / 2).astype(np.float32)  # seen from their mean, the two are opposite
     assert SpeakerEncoder(CONFIG, variables, mean=mean).verify(low, high).score == pytest.approx(-1, abs=1e-3)
@@ -163,6 +166,76 @@ def test_verify_measures_quality_as_the_evaluation_did(variables):
         SpeakerEncoder(CONFIG, variables, calibration=other).verify(low, high)
 
 
+QUIET = np.zeros(RATE_HZ, np.float32)
+NOISE = np.random.default_rng(5).normal(0, 0.1, RATE_HZ).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (QUIET, QUIET, "no speech, 1.0 s of silence in waveform 0 and no speech, 1.0 s of silence in waveform 1"),
+        (NOISE, NOISE, "no speech in 1.0 s of sound in waveform 0"),
+        (voice(0.8, 100), voice(0.03, 100), "no speech in 0.0 s of sound in waveform 1"),
+        (voice(0.8, 100), voice(0.4, 100), "0.4 s of speech in waveform 1"),
+    ],
+    ids=["silence", "noise", "30 ms", "0.4 s"],
+)
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_without_speech_verify_is_unsure_and_says_why(variables, first, second, reason, calibrated):
+    calibration = Calibration(("score",), (2.0,), 5.0, 0.05) if calibrated else None
+    encoder = SpeakerEncoder(CONFIG, variables, threshold=-1.0, calibration=calibration)
+    found = encoder.verify(first, second)
+    assert (found.verdict, found.same, found.probability) == ("unsure", None, None)
+    assert found.reason.startswith(reason)
+    assert found.sentence(Path("run")) == f"unsure: {found.reason}"
+    assert encoder.verify(voice(0.8, 100), voice(0.8, 100)).verdict == "same"
+
+
+def test_the_floor_of_speech_is_an_option(variables):
+    encoder = SpeakerEncoder(CONFIG, variables, threshold=-1.0)
+    assert encoder.verify(voice(0.8, 100), voice(0.4, 100), min_speech_s=0.3).verdict == "same"
+    assert encoder.verify(voice(0.8, 100), voice(0.8, 100), min_speech_s=2.0).reason == (
+        "0.8 s of speech in waveform 0 and 0.8 s of speech in waveform 1"
+    )
+
+
+def test_embed_warns_about_silence_and_clipping(encoder, caplog):
+    said = []
+    seconds = np.arange(RATE_HZ) / RATE_HZ
+    clipped = np.clip(4 * np.sin(2 * np.pi * 150 * seconds) * np.sin(2 * np.pi * 3 * seconds), -1, 1)
+    embeddings = encoder.embed([voice(0.8, 100), QUIET, clipped], on_warning=said.append)
+    assert len(embeddings.ids) == 3
+    assert said[0] == "waveform 1: no speech, 1.0 s of silence; its embedding says little about the speaker."
+    assert said[1].startswith("waveform 2: ")
+    assert "of the samples are clipped" in said[1]
+    encoder.embed(QUIET)
+    assert "waveform 0: no speech, 1.0 s of silence" in caplog.text
+
+
+def test_one_channel_of_files(encoder, wav):
+    low, high = voice(0.8, 100), voice(0.8, 220)
+    path = wav("call.wav", np.stack([low, high], axis=1))
+    np.testing.assert_allclose(
+        encoder.embed(path, channel=1).vectors, encoder.embed(high).vectors, rtol=1e-4, atol=1e-5
+    )
+    assert encoder.verify(path, path, channel=0).score == pytest.approx(1, abs=1e-5)
+    opposite = wav("opposite.wav", np.stack([low, -low], axis=1))
+    with pytest.raises(UserError, match=r"opposite\.wav: its 2 channels cancel each other .* --channel 0"):
+        encoder.verify(opposite, path)
+
+
+def test_results_print_as_a_line(variables):
+    encoder = SpeakerEncoder(CONFIG, variables, threshold=0.25, name="runs/a, step 40")
+    assert repr(encoder) == (
+        "<SpeakerEncoder runs/a, step 40; tdnn + tstp, 6 dimensions; 16 kHz; threshold 0.250, not calibrated>"
+    )
+    found = encoder.verify(voice(0.8, 100), voice(0.8, 100))
+    assert repr(found) == "<Verification: same speaker (score 1.000, threshold 0.250)>"
+    assert "●</span> same speaker (score 1.000" in found._repr_html_()
+    embeddings = encoder.embed([voice(0.8, 100)] * 5)
+    assert repr(embeddings) == "<Embeddings: 5 of size 6: 'waveform 0', 'waveform 1', 'waveform 2', ...>"
+
+
 def test_load_takes_what_an_evaluation_of_the_same_step_left(variables, tmp_path, monkeypatch):
     trials = Trials(("a",) * 40, ("b",) * 40, np.arange(40) < 20)
     scores = Scores(np.linspace(1, -1, 40).astype(np.float32))
@@ -175,11 +248,17 @@ def test_load_takes_what_an_evaluation_of_the_same_step_left(variables, tmp_path
 
     def trained_for(step):
         network = checkpoint.LoadedNetwork(CONFIG, build_speaker_net(CONFIG.model), variables, step)
-        monkeypatch.setattr(checkpoint, "load_network", lambda workdir: network)
+        monkeypatch.setattr(checkpoint, "load_network", lambda workdir, step: network)
         return SpeakerEncoder.load(tmp_path)
 
     encoder = trained_for(40)
     assert (encoder.threshold, encoder.calibration) == (evaluated.systems[0].threshold, calibration)
     np.testing.assert_array_equal(encoder.mean, mean)
+    assert repr(encoder).startswith(f"<SpeakerEncoder {tmp_path}, step 40; ")
+    assert SpeakerEncoder(str(tmp_path)).threshold == encoder.threshold  # a path is loaded
+    with pytest.raises(UserError, match=r"takes no variables"):
+        SpeakerEncoder(tmp_path, variables)
+    with pytest.raises(UserError, match=r"needs variables; those of a run are loaded by"):
+        SpeakerEncoder(CONFIG)
     later = trained_for(41)
     assert (later.threshold, later.mean, later.calibration) == (None, None, None)

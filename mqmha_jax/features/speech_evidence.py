@@ -110,7 +110,7 @@ def measure_speech(waveform: Float[np.ndarray, " n"], sample_rate_hz: int) -> Sp
     duration_s = len(waveform) / sample_rate_hz
     return SpeechEvidence(
         duration_s=duration_s,
-        speech_s=min(duration_s, float(speech.sum()) * HOP_MS / 1000),
+        speech_s=duration_s * float(speech.mean()),
         level_dbfs=float(10 * np.log10(np.mean(10 ** (counted / 10)))),
         clipped_share=float(np.mean(np.abs(waveform) >= FULL_SCALE)),
     )
