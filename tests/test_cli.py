@@ -153,7 +153,8 @@ def tone(root: Path, speaker: int, take: int) -> Recording:
     rng = np.random.default_rng((speaker, take))
     time = np.arange(12_000) / 16_000
     pitch = 100 + 25 * speaker
-    waveform = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 12)) * 0.1
+    buzz = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 12)) * 0.1
+    waveform = buzz * (0.55 + 0.45 * np.cos(2 * np.pi * 4 * time))  # syllables: a steady buzz is not speech
     path = root / "audio" / f"s{speaker}" / f"{take}.wav"
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, waveform + 0.01 * rng.normal(size=time.size), 16_000)
