@@ -18,7 +18,7 @@ FLOORS = (
     ("config_io", "processes"),
     ("command_line",),
     ("features",),
-    ("augment",),
+    ("augment", "verification"),
     ("data",),
     ("models",),
     ("losses",),
