@@ -1,43 +1,81 @@
-"""Unpacking of tar archives, all of it or nothing, and nowhere but in the target."""
+"""Unpacks tar archives: all of it or nothing, only below the target, no links, and no more than the disk holds."""
 
 import os
 import shutil
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from mqmha_jax.errors import UserError
 
+MAX_EXPANSION = 100
+"""Compressed audio hardly expands; an archive that expands further than this is made to fill the disk."""
+
+HARMLESS_BYTES = 100_000_000
+"""So much may come out of the smallest archive: lists compress well."""
+
+BYTES_PER_MEMBER = 512
+"""What a member counts at least: many empty files fill a disk, too."""
+
 
 def extract(archive: Path, directory: Path) -> None:
-    """Unpacks an archive beside what is in a folder already.
+    """Unpacks an archive into a folder, beside the files that are there already.
 
-    It is unpacked beside and moved into place, folder by folder as far as those are new; a file that is there is kept.
+    It is unpacked in a temporary folder and moved into place; files that exist are kept.
 
     Args:
       archive: tar, compressed or not.
-      directory: made if it is not there.
+      directory: created if it is missing.
 
     Raises:
-      UserError: the archive is damaged, a name in it leads out of the folder, it holds devices, or the disk is full;
-        nothing is left in the folder then.
+      UserError: the archive is damaged, expands too far, holds links or devices, or a name in it leads out of the
+        folder; or the disk is full. Nothing is left in the folder then.
     """
     growing = directory / f".partial-{archive.name}.unpacked"
     shutil.rmtree(growing, ignore_errors=True)
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as file:
-            file.extractall(growing, filter="data")
+            file.extractall(growing, filter=_member_check(archive, directory))
         _move(growing, directory)
     except tarfile.FilterError as error:
-        raise UserError(f"{archive}: is not unpacked: {error}. Do not trust this archive.") from error
+        raise _distrusted(archive, str(error)) from error
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{archive}: can not be unpacked in {directory} ({reason}). If the disk has room, the archive is damaged: "
+            f"{archive}: cannot be unpacked in {directory} ({reason}). If the disk has room, the archive is damaged: "
             "download it again."
         ) from error
     finally:
         shutil.rmtree(growing, ignore_errors=True)
+
+
+def _member_check(archive: Path, directory: Path) -> Callable[[tarfile.TarInfo, str], tarfile.TarInfo | None]:
+    """A filter for ``extractall`` that also refuses links, and sizes before they are written."""
+    free_bytes = shutil.disk_usage(directory).free
+    most_bytes = max(HARMLESS_BYTES, MAX_EXPANSION * archive.stat().st_size)
+    num_bytes = 0
+
+    def check(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo | None:
+        nonlocal num_bytes
+        if member.issym() or member.islnk():
+            raise _distrusted(archive, f"{member.name!r} is a link to {member.linkname!r}")
+        num_bytes += max(member.size, BYTES_PER_MEMBER)
+        if num_bytes > most_bytes:
+            raise _distrusted(archive, f"{member.name!r} would expand it to more than {MAX_EXPANSION} times its size")
+        if num_bytes > free_bytes:
+            raise UserError(
+                f"{archive}: is not unpacked: it needs more than the {free_bytes / 1e9:.1f} GB that are free in "
+                f"{directory}. Free some space or choose another folder."
+            )
+        return tarfile.data_filter(member, destination)
+
+    return check
+
+
+def _distrusted(archive: Path, reason: str) -> UserError:
+    return UserError(f"{archive}: is not unpacked: {reason}. Do not trust this archive.")
 
 
 def _move(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """What a corpus command does: list the recordings, build their shards, report."""
 
 import dataclasses
+import os
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from data_prep.like import choose_features
+from mqmha_jax.atomic import check_writable_directory
 from mqmha_jax.data.shard_coding import Coding
 from mqmha_jax.errors import UserError
 
@@ -67,6 +69,8 @@ def build_corpus(
         seed=seed,
         sample_rate_hz=spec.sample_rate_hz,
     )
+    if not dry_run:
+        _check_output(output)
     recordings = list_recordings(**arguments)
     _report_leaks(recordings, not_in, strict)
     if dry_run:
@@ -95,6 +99,16 @@ def build_corpus(
         run=None if beam is None else _beam(beam),
     )
     click.echo(_summary(report, output, report.num_frames * spec.frame_shift_ms / 3.6e6))
+
+
+def _check_output(output: Path) -> None:
+    """Refuses an output that cannot be written, before the corpus is listed, which takes minutes for a large one."""
+    from mqmha_jax.data.shard_format import INFO_NAME
+    from mqmha_jax.data.shard_writer import refuse_taken
+
+    if not (output / INFO_NAME).is_file():  # finished shards may be those of this very command
+        refuse_taken(output)
+    check_writable_directory(Path(os.path.abspath(output)).parent)
 
 
 def _report_leaks(recordings: Sequence["Recording"], others: Sequence[Path], strict: bool) -> None:

@@ -58,7 +58,7 @@ def build_shard(recordings: Sequence[Recording], path: Path, part_path: Path, *,
       options: what is made of each recording.
 
     Raises:
-      UserError: the disk is full, an id appears twice, or a noise or a room of the plan can not be read.
+      UserError: the disk is full, an id appears twice, or a noise or a room of the plan cannot be read.
     """
     rejected, doubtful = list[Finding](), list[Finding]()
     with naming_a_full_disk(path, "The parts that are finished stay, and the same command goes on from there."):
@@ -161,7 +161,7 @@ def _versions_as_fbank(recording: Recording, options: ShardOptions) -> _Made:
 
 
 class _Unusable(Exception):  # noqa: N818 - it names a recording's state
-    """The recording can not be used; the message says why."""
+    """The recording cannot be used; the message says why."""
 
 
 @contextlib.contextmanager
@@ -175,7 +175,7 @@ def _blaming_the_recording() -> Iterator[None]:
     except MemoryError as error:
         raise _Unusable("does not fit into memory; cut it into shorter files.") from error
     except Exception as error:  # one file of a million that a decoder stumbles over in its own way; all are counted
-        raise _Unusable(f"can not be used ({type(error).__name__}: {error}).") from error
+        raise _Unusable(f"cannot be used ({type(error).__name__}: {error}).") from error
 
 
 def _check_names(recording: Recording) -> None:

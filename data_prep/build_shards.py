@@ -58,7 +58,7 @@ def build_shards(
     """Reads every recording, makes its versions, computes their filterbanks and writes them in order.
 
     Pieces of the corpus become files in ``DIRECTORY.partial``, each complete or not there; the same call goes on after
-    any end. Recordings that can not be used are listed in ``rejected.jsonl`` beside the shards, with path and reason.
+    any end. Recordings that cannot be used are listed in ``rejected.jsonl`` beside the shards, with path and reason.
     The bytes written do not depend on ``num_workers``, on ``shard_range`` or on interruptions.
 
     Args:
@@ -68,7 +68,7 @@ def build_shards(
       plan: versions of every recording, at the rate of ``spec``; None: only the recording itself.
       provenance: written into the shards as it is.
       num_workers: worker processes, each of which makes whole files; 0 does the work in this process.
-      max_rejected: more recordings that can not be used than this end the job.
+      max_rejected: more recordings that cannot be used than this end the job.
       progress: show a bar on standard error.
       coding: how frames are stored.
       shard_megabytes: size of a file; a small corpus is cut into smaller ones, for all cores to have work.
@@ -84,7 +84,7 @@ def build_shards(
     Raises:
       UserError: too many recordings were rejected, none was left, an id appears twice, the directory exists, another
         process makes the same pieces, ``DIRECTORY.partial`` holds another job, a worker died, the disk is full, or a
-        noise or a room of the plan can not be read. Finished parts stay.
+        noise or a room of the plan cannot be read. Finished parts stay.
     """
     if not recordings:
         raise UserError("There are no recordings.")

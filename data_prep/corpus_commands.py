@@ -16,6 +16,7 @@ from data_prep.build_options import common_sections
 from data_prep.corpora import CORPORA
 from data_prep.manifest import Recording
 from data_prep.signature_options import argument_help, click_parameters, describe
+from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH, SectionedCommand, SectionedGroup
 
 ListRecordings = Callable[..., Sequence[Recording]]
@@ -42,6 +43,7 @@ def manifest_command(name: str, list_recordings: ListRecordings) -> click.Comman
     def write(output: Path, **options: Any) -> None:
         from data_prep.corpora.jsonl_list import write_jsonl
 
+        check_writable(output)
         listed = list_recordings(**options)
         root = write_jsonl(listed, output)
         build = shlex.join(["mqmha", "prep", "jsonl", str(output), "SHARDS", "--root", str(root)])

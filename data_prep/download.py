@@ -40,7 +40,7 @@ def download(url: str, path: Path, *, md5: str) -> None:
         growing.replace(path)
     except urllib.error.URLError as error:
         raise UserError(
-            f"{url}: can not be downloaded ({getattr(error, 'reason', error)}). Try again where there is a network, or "
+            f"{url}: cannot be downloaded ({getattr(error, 'reason', error)}). Try again where there is a network, or "
             f"bring the file yourself: put it at {path}."
         ) from error
     except (OSError, http.client.HTTPException) as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mqmha_jax.atomic import replacing
 from mqmha_jax.data.shard_reader import FbankShards
 
 PERCENTILES = (0, 5, 50, 95, 100)
@@ -50,9 +51,12 @@ def draw(shards: FbankShards, path: Path, *, seed: int = 0, num_fbanks: int = 6)
 
     Args:
       shards: what to draw.
-      path: of the PNG.
+      path: of the PNG, replaced if it exists.
       seed: of the choice of utterances.
       num_fbanks: how many are drawn.
+
+    Raises:
+      UserError: the picture cannot be written, or an utterance cannot be read.
     """
     from matplotlib.figure import Figure  # here: the statistics need no plots
 
@@ -85,7 +89,8 @@ def draw(shards: FbankShards, path: Path, *, seed: int = 0, num_fbanks: int = 6)
     grid[2][0].set_ylabel("utterances")
     grid[2][1].set_ylabel("speakers")
     figure.suptitle(f"{shards.directory}: {len(shards):,} utterances, {len(shards.speakers):,} speakers")
-    figure.savefig(path, dpi=110)
+    with replacing(path) as temporary, temporary.open("wb") as file:  # a file, or the name would get an ending
+        figure.savefig(file, dpi=110, format="png")
 
 
 def _seconds(shards: FbankShards) -> np.ndarray:

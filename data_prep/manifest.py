@@ -38,6 +38,6 @@ class Recording(NamedTuple):
         """The samples, in [-1, 1].
 
         Raises:
-          UserError: the file can not be read; says why.
+          UserError: the file cannot be read; says why.
         """
         return read_audio(self.source, sample_rate_hz) if isinstance(self.source, Path) else self.source(sample_rate_hz)

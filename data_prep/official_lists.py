@@ -57,7 +57,7 @@ def import_official(
       The trials over ids that are paths below the corpus (of CN-Celeb: below ``eval``, and below ``data`` in the map).
 
     Raises:
-      UserError: the list can not be read, has no labels, or labels that contradict the speakers in its ids.
+      UserError: the list cannot be read, has no labels, or labels that contradict the speakers in its ids.
     """
     if form == "cnceleb":
         trials, models, said = _cnceleb(path, enrol_list, enrol_map)

@@ -25,8 +25,9 @@ from data_prep.manifest import Recording
 from data_prep.pieces import estimated_bytes, fingerprint, num_pieces
 from data_prep.shard_options import ShardOptions
 from mqmha_jax.atomic import sync, write_json
-from mqmha_jax.data.shard_format import SEGMENT_FRAMES, shard_path
+from mqmha_jax.data.shard_format import INFO_NAME, SEGMENT_FRAMES, shard_path
 from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import read_json
 
 _JOB_BYTE = 1 << 40
 """Locked while job.json is read and written; no piece has this number."""
@@ -90,7 +91,7 @@ class Partial:
           The number of pieces, as the process that came first counted them: file sizes may have changed since.
 
         Raises:
-          UserError: it holds finished parts of another job, or can not be written.
+          UserError: it holds finished parts of another job, or cannot be written.
         """
         try:
             for directory in (self.shards, self._parts):
@@ -100,7 +101,7 @@ class Partial:
         except OSError as error:
             self.close()
             raise UserError(
-                f"{self.directory}, where the shards grow, can not be written ({error.strerror or error}). Choose "
+                f"{self.directory}, where the shards grow, cannot be written ({error.strerror or error}). Choose "
                 "another output directory."
             ) from error
         try:
@@ -137,7 +138,7 @@ class Partial:
             return
         except OSError as error:  # some network mounts have no locks
             logging.getLogger(__name__).warning(
-                "%s can not be locked (%s): take care that no other process makes the same shards.", self.target, error
+                "%s cannot be locked (%s): take care that no other process makes the same shards.", self.target, error
             )
             yield True
             return
@@ -190,20 +191,36 @@ class Partial:
             self._lock = None
 
     def _agree(self, job: Job) -> int:
+        has_parts = any(self._parts.glob("*.npz"))
         try:
-            saved = json.loads(self._job_path.read_text())
-        except (OSError, ValueError):
-            saved = None
-        if saved is not None and saved["job"] == job.described:
-            return int(saved["num_pieces"])
-        if saved is not None:
-            if any(self._parts.glob("*.npz")):
-                raise UserError(_other_job(self.directory, saved["job"], job.described))
+            saved, num_pieces = self._saved_job()
+        except UserError:
+            # Whose parts they are is not known; beside a finished output they are of no use to anyone.
+            if has_parts and not (self.target / INFO_NAME).is_file():
+                raise
+        else:
+            if saved == job.described:
+                return num_pieces
+            if has_parts:
+                raise UserError(_other_job(self.directory, saved, job.described))
             with self.claimed(range(_JOB_BYTE)):  # what was begun is of no use for this job
                 shutil.rmtree(self.shards)
                 self.shards.mkdir()
         write_json(self._job_path, {"num_pieces": job.num_pieces, "job": job.described})
         return job.num_pieces
+
+    def _saved_job(self) -> tuple[dict[str, Any], int]:
+        """Description and number of pieces of the job that was begun here.
+
+        Raises:
+          UserError: ``job.json`` is missing or damaged.
+        """
+        advice = f"It says what the finished parts in {self.directory} belong to. Remove this directory to begin anew."
+        saved = read_json(self._job_path, dict, advice=advice)
+        described, count = saved.get("job"), saved.get("num_pieces")
+        if not isinstance(described, dict) or type(count) is not int or count < 1:
+            raise UserError(f"{self._job_path} is damaged: it describes no job. {advice}")
+        return described, count
 
 
 def _other_job(directory: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:

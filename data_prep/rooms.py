@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from data_prep.corpora.musan import FIRST_CHANNEL, room_files
 from data_prep.room_command import MAX_ROOMS
+from mqmha_jax.atomic import check_writable
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.room_table import write_rooms
 from mqmha_jax.errors import UserError
@@ -41,10 +42,11 @@ def make_rooms(
       Number of rooms written.
 
     Raises:
-      UserError: there is no audio, a file can not be read or is silent, or the output can not be written.
+      UserError: there is no audio, a file cannot be read or is silent, or the output cannot be written.
     """
     from mqmha_jax.augment.room_decay import room_decays  # here: JAX, which other commands do not need
 
+    check_writable(output)
     files = room_files(directory)
     if len(files) > max_rooms:
         chosen = np.random.default_rng(seed).choice(len(files), max_rooms, replace=False)

@@ -6,6 +6,7 @@ import click
 
 from data_prep.build_options import COUNT
 from data_prep.ordered_map import num_cores
+from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH, SectionedCommand
 from mqmha_jax.errors import UserError
 
@@ -44,6 +45,8 @@ def inspect(directory: Path, output: Path | None, seed: int) -> None:
     from mqmha_jax.data.shard_reader import open_shards
 
     shards = open_shards(directory)
+    if output is not None:
+        check_writable(output)
     click.echo(statistics(shards))
     if output is not None:
         draw(shards, output, seed=seed)

@@ -116,7 +116,7 @@ def versions(recording: Recording, waveform: Float[np.ndarray, " n"], plan: Vers
       plan: what to make.
 
     Raises:
-      UserError: the recording already has an attribute ``speed`` or ``version``, or a noise or a room can not be read.
+      UserError: the recording already has an attribute ``speed`` or ``version``, or a noise or a room cannot be read.
     """
     from mqmha_jax.data.shard_format import SPEED_MARK  # here: it takes a while to load, and --help does without
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mqmha_jax import __version__, cli_evaluation, cli_study
+from mqmha_jax.atomic import check_writable, write_json
 from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup
 
 
@@ -214,13 +215,13 @@ def plan(
     Needs the TPU compiler (the extra 'plan'). Exits with status 1 if the configuration does not fit.
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing runs; a TPU or GPU of this machine stays free
-    import json
-
     from mqmha_jax.config_io import load_config
     from mqmha_jax.plan import make_plan, plan_data, plan_report
     from mqmha_jax.plan.compiled import default_cache
     from mqmha_jax.plan.corpus import corpus_size
 
+    if output:
+        check_writable(output)
     experiment = load_config(config, overrides)
     size = corpus_size(experiment.data, speakers, utterances)
     result = make_plan(
@@ -234,7 +235,7 @@ def plan(
     )
     click.echo(plan_report(result))
     if output:
-        output.write_text(json.dumps(plan_data(result), indent=1) + "\n")
+        write_json(output, plan_data(result))
     sys.exit(0 if result.fits else 1)
 
 

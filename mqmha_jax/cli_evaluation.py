@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import click
 
+from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH as _PATH
 from mqmha_jax.command_line import SectionedCommand
 
@@ -269,6 +270,7 @@ def make_trials(
     """Draw a trial list for your own data."""
     from data_prep.trials import own_trials, write_trials
 
+    check_writable(output)
     trials, said = own_trials(data, session=session, gender=gender, per_speaker=per_speaker, seed=seed, not_in=not_in)
     write_trials(output, trials)
     click.echo(f"{output}: {said}")
@@ -300,6 +302,7 @@ def import_trials(
     from data_prep.trials import write_trials
     from mqmha_jax.errors import UserError
 
+    check_writable(output)
     if form != "cnceleb" and (enrol_list or enrol_map):
         raise UserError(f"--enrol-list and --enrol-map belong to CN-Celeb; leave them out with {form}.")
     trials, models, said = import_official(form, official, enrol_list=enrol_list, enrol_map=enrol_map, suffix=suffix)

@@ -13,7 +13,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import Part
 
 _MEND = "Mend the lists, with Kaldi's utils/fix_data_dir.sh for instance."
-_ARCHIVE = re.compile(r"(?P<path>.+\.ark):(?P<offset>\d+)")
+_ARCHIVE = re.compile(r"(?P<path>.+\.ark):(?P<offset>\d{1,18})")
 
 
 def kaldi_recordings(
@@ -73,9 +73,11 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
     """Place, name and the rest of each line, which may have blanks; a name comes once."""
     names = set()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text in UTF-8 ({error}).") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

@@ -53,13 +53,13 @@ def folders(directory: Path) -> list[Path]:
     """The visible folders in a folder, sorted.
 
     Raises:
-      UserError: it can not be read.
+      UserError: it cannot be read.
     """
     try:
         with os.scandir(directory) as entries:
             return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     except OSError as error:
-        raise UserError(f"{directory}: the folder can not be read ({error.strerror}).") from error
+        raise UserError(f"{directory}: the folder cannot be read ({error.strerror}).") from error
 
 
 def speaker_trees(directory: Path, speaker: re.Pattern[str], depth: int = 3) -> Iterator[Path]:

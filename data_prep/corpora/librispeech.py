@@ -49,7 +49,7 @@ def librispeech_recordings(
       Recordings sorted by subset and id.
 
     Raises:
-      UserError: the corpus or a subset is not there or can not be downloaded, or a file is not where it belongs.
+      UserError: the corpus or a subset is not there or cannot be downloaded, or a file is not where it belongs.
     """
     for name in download:
         fetch(name, Path(directory))

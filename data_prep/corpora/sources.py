@@ -81,7 +81,7 @@ class ArchiveEntry:
         """The samples.
 
         Raises:
-          UserError: the archive can not be read or has no WAV file there, or as ``read_audio``.
+          UserError: the archive cannot be read or has no WAV file there, or as ``read_audio``.
         """
         try:
             with self.path.open("rb") as file:
@@ -89,9 +89,10 @@ class ArchiveEntry:
                 header = file.read(12)
                 if len(header) < 12 or header[:4] != b"RIFF" or header[8:] != b"WAVE":
                     raise UserError(f"{self}: no WAV file starts there; make the archive again.")
-                content = header + file.read(struct.unpack("<I", header[4:8])[0] - 4)
+                announced, there = struct.unpack("<I", header[4:8])[0] - 4, self.path.stat().st_size - file.tell()
+                content = header + file.read(max(0, min(announced, there)))  # the header may claim billions of bytes
         except OSError as error:
-            raise UserError(f"{self}: can not be read ({error.strerror}).") from error
+            raise UserError(f"{self}: cannot be read ({error.strerror}).") from error
         return read_audio_bytes(content, str(self), sample_rate_hz)
 
 

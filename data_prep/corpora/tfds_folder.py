@@ -1,10 +1,9 @@
 """Records of a folder that TensorFlow Datasets wrote as ArrayRecord files, read without TensorFlow.
 
-TensorFlow Datasets itself can not open a data set with an ``Audio`` feature where TensorFlow is not installed. What
-such a feature stores is a plain tensor, or a whole audio file, so it is read as that.
+TensorFlow Datasets itself cannot open a data set with an ``Audio`` feature if TensorFlow is not installed. Such a
+feature stores a plain tensor or a whole audio file, and is read as that.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import read_json
 
 _CLASSES = "tensorflow_datasets.core.features"
 _AUDIO = f"{_CLASSES}.audio_feature.Audio"
@@ -33,7 +33,7 @@ class AudioFeature(NamedTuple):
 
 
 class TfdsFolder:
-    """A data set on disk.
+    """A data set on disk; ``audio_features`` are its features with audio.
 
     Args:
       directory: with ``dataset_info.json`` and ``features.json``.
@@ -44,7 +44,7 @@ class TfdsFolder:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        info = _json(directory / "dataset_info.json", ("name", "splits"))
+        info = _read(directory / "dataset_info.json", ("name", "splits"))
         if info.get("fileFormat") != "array_record":
             raise UserError(
                 f"{directory}: its records are in the format {info.get('fileFormat', 'tfrecord')!r}, which only "
@@ -52,27 +52,28 @@ class TfdsFolder:
                 "tensorflow_datasets.scripts.convert_format --out_file_format=array_record --root_data_dir="
                 f"{directory}."
             )
-        self._name = info["name"]
-        self.splits: dict[str, int] = {
-            split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"] if split.get("shardLengths")
-        }
-        self._num_files = {split["name"]: len(split.get("shardLengths", ())) for split in info["splits"]}
-        described = _json(directory / "features.json", ("featuresDict",))["featuresDict"]
-        self._features: dict[str, dict[str, Any]] = described["features"]
+        described = _read(directory / "features.json", ("featuresDict",))["featuresDict"]
+        try:
+            self._name = str(info["name"])
+            lengths = {split["name"]: [int(n) for n in split.get("shardLengths", ())] for split in info["splits"]}
+            self._features: dict[str, dict[str, Any]] = dict(described["features"])
+            self.audio_features = tuple(
+                AudioFeature(name, int(feature["audio"].get("sampleRate", 0)) or None, _is_file(feature))
+                for name, feature in self._features.items()
+                if _is_audio(feature)
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{directory}: dataset_info.json or features.json is not of the form that TensorFlow Datasets writes "
+                f"({type(error).__name__}: {error}). {_ADVICE}"
+            ) from error
+        self.splits: dict[str, int] = {name: sum(of_split) for name, of_split in lengths.items() if of_split}
+        self._num_files = {name: len(of_split) for name, of_split in lengths.items()}
 
     @property
     def features(self) -> tuple[str, ...]:
         """Names of all features."""
         return tuple(self._features)
-
-    @property
-    def audio_features(self) -> tuple[AudioFeature, ...]:
-        """Those with audio."""
-        described = {name: feature["audio"] for name, feature in self._features.items() if _is_audio(feature)}
-        return tuple(
-            AudioFeature(name, int(audio.get("sampleRate", 0)) or None, bool(audio.get("lazyDecode")))
-            for name, audio in described.items()
-        )
 
     def examples(self, split: str, names: Sequence[str]) -> "Examples":
         """Random access to some features of the examples of a split."""
@@ -143,20 +144,24 @@ def _is_audio(feature: dict[str, Any]) -> bool:
     return feature["pythonClassName"] == _AUDIO
 
 
+def _is_file(feature: dict[str, Any]) -> bool:
+    return bool(feature["audio"].get("lazyDecode"))
+
+
 def _without_tensorflow(feature: dict[str, Any]) -> dict[str, Any]:
     """The description of a feature, with what is stored in the place of what TensorFlow would make of it."""
     if not _is_audio(feature):
         return feature
     audio = feature["audio"]
-    stored = {"dtype": "string"} if audio.get("lazyDecode") else {"dtype": audio["dtype"], "shape": audio["shape"]}
+    stored = {"dtype": "string"} if _is_file(feature) else {"dtype": audio["dtype"], "shape": audio["shape"]}
     return {"pythonClassName": _TENSOR, "tensor": {"encoding": audio.get("encoding", "none"), "shape": {}} | stored}
 
 
-def _json(path: Path, fields: Sequence[str]) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a data set of TensorFlow Datasets ({error}).") from error
-    if missing := [name for name in fields if not isinstance(content, dict) or name not in content]:
+_ADVICE = "Copy or prepare the data set again."
+
+
+def _read(path: Path, fields: Sequence[str]) -> dict[str, Any]:
+    content = read_json(path, dict, advice=f"It belongs to a data set of TensorFlow Datasets. {_ADVICE}")
+    if missing := [name for name in fields if name not in content]:
         raise UserError(f"{path}: not a data set of TensorFlow Datasets; it has no {' and '.join(missing)}.")
     return content

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import io
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -165,11 +166,11 @@ def _speakers(path: Path | None) -> dict[str, dict[str, str]]:
     if path is None:
         return {}
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the metadata can not be read ({error}).") from error
-    separator = "," if lines and "," in lines[0] else "\t"
-    rows = [[value.strip() for value in row] for row in csv.reader(lines, delimiter=separator)]
+        text = path.read_text(encoding="utf-8-sig")
+        separator = "," if "," in text.partition("\n")[0] else "\t"
+        rows = [[value.strip() for value in row] for row in csv.reader(io.StringIO(text), delimiter=separator)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: the metadata cannot be read ({error}).") from error
     header = [name.lower() for name in rows[0]] if rows else []
     if "gender" not in header or not header[0].startswith("voxceleb"):
         raise UserError(f"{path}:1: not the metadata of VoxCeleb; its header has a VoxCeleb ID first, and Gender.")

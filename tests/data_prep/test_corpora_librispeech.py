@@ -154,9 +154,9 @@ def test_another_content_is_removed(tmp_path: Path, server: tuple[str, type[_Han
 
 
 def test_no_network_and_no_such_file(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
-    with pytest.raises(UserError, match=r"/b: can not be downloaded \(Not Found\).*put it at .*/b\."):
+    with pytest.raises(UserError, match=r"/b: can ?not be downloaded \(Not Found\).*put it at .*/b\."):
         download(f"{server[0]}/b", tmp_path / "b", md5="0")
-    with pytest.raises(UserError, match=r"can not be downloaded \(.*\)\. Try again where there is a network"):
+    with pytest.raises(UserError, match=r"can ?not be downloaded \(.*\)\. Try again where there is a network"):
         download("http://127.0.0.1:9/a", tmp_path / "a", md5="0")
 
 
@@ -194,9 +194,9 @@ def tar(path: Path, *members: tarfile.TarInfo) -> Path:
     return path
 
 
-def link(name: str, target: str) -> tarfile.TarInfo:
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.type, info.linkname = tarfile.SYMTYPE, target
+    info.type, info.linkname = kind, target
     return info
 
 
@@ -207,8 +207,10 @@ def link(name: str, target: str) -> tarfile.TarInfo:
         [tarfile.TarInfo("a/../../outside.txt")],
         [link("a", ".."), tarfile.TarInfo("a/outside.txt")],
         [link("a", "/etc/passwd")],
+        [link("a", "good.txt")],
+        [link("a", "good.txt", tarfile.LNKTYPE)],
     ],
-    ids=["above", "above after a folder", "through a link", "a link to elsewhere"],
+    ids=["above", "above after a folder", "through a link", "a link to elsewhere", "a link", "a hard link"],
 )
 def test_nothing_is_unpacked_outside_of_the_target(tmp_path: Path, members: list[tarfile.TarInfo]) -> None:
     archive = tar(tmp_path / "a.tar", tarfile.TarInfo("good.txt"), *members)
@@ -232,9 +234,35 @@ def test_a_damaged_archive_leaves_nothing(tmp_path: Path) -> None:
             file.addfile(info, io.BytesIO(hashlib.sha256(b"%d" % number).digest() * 313))
     for damaged in (whole.read_bytes()[:-900], b"no archive at all"):
         (tmp_path / "a.tar.gz").write_bytes(damaged)
-        with pytest.raises(UserError, match=r"a\.tar\.gz: can not be unpacked .*download it again"):
+        with pytest.raises(UserError, match=r"a\.tar\.gz: can ?not be unpacked .*download it again"):
             extract(tmp_path / "a.tar.gz", tmp_path / "target")
         assert not any((tmp_path / "target").glob("*"))
+
+
+@pytest.mark.parametrize(("num_files", "num_bytes"), [(1, 4_000_000), (4_000, 0)], ids=["zeros", "empty files"])
+def test_an_archive_that_expands_without_measure_is_refused(
+    num_files: int, num_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_prep.archives.HARMLESS_BYTES", 1_000_000)
+    with tarfile.open(tmp_path / "a.tar.xz", "w:xz") as file:
+        for number in range(num_files):
+            info = tarfile.TarInfo(f"{number}.bin")
+            info.size = num_bytes
+            file.addfile(info, io.BytesIO(bytes(num_bytes)))
+    with pytest.raises(UserError, match=r"'\d+\.bin' would expand it to more than 100 times its size\. Do not trust"):
+        extract(tmp_path / "a.tar.xz", tmp_path / "target")
+    assert not any((tmp_path / "target").iterdir())
+
+
+def test_an_archive_larger_than_the_free_disk_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tar(tmp_path / "a.tar", tarfile.TarInfo("a.txt"), tarfile.TarInfo("b.txt"))
+    usage = type("Usage", (), {"free": 600})()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(UserError, match=r"needs more than the 0\.0 GB that are free in .*target\. Free some space"):
+        extract(archive, tmp_path / "target")
+    assert not any((tmp_path / "target").iterdir())
 
 
 def test_what_is_there_is_kept(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Manifests of JSON lines, written and read back; paths that leave their root; names that can not be ids."""
+"""Manifests of JSON lines, written and read back; paths that leave their root; names that cannot be ids."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_a_written_manifest_reads_back(audio: Path, tmp_path: Path, list_path: s
         assert jsonl_recordings(tmp_path / list_path) == recordings
 
 
-def test_what_is_no_file_can_not_be_listed(audio: Path, tmp_path: Path) -> None:
+def test_what_is_no_file_cannot_be_listed(audio: Path, tmp_path: Path) -> None:
     voices = CORPORA["synthetic"](num_speakers=1, sessions_per_speaker=1, utterances_per_session=1, seconds=(0.5, 0.6))
     with pytest.raises(UserError, match="'synthetic00000-00-000' is not a file or a part of one, which is all"):
         write_jsonl(voices, tmp_path / "list.jsonl")
@@ -131,7 +131,7 @@ def test_a_csv_list_is_confined_as_well(tmp_path: Path, path: str) -> None:
 # ---- folders
 
 
-def test_names_that_can_not_be_ids_are_refused(audio: Path) -> None:
+def test_names_that_cannot_be_ids_are_refused(audio: Path) -> None:
     os.rename(os.fsencode(audio / "b" / "3.wav"), os.fsencode(audio / "b") + b"/caf\xe9.wav")
     with pytest.raises(UserError, match=r"caf\\xe9\.wav': the name is not UTF-8, .*\(1 such files\)\. Rename"):
         CORPORA["folder"](audio)
@@ -151,7 +151,7 @@ def test_a_link_to_the_folder_around_it_is_not_walked_for_ever(audio: Path) -> N
     assert len(CORPORA["folder"](audio)) == 3
 
 
-def test_a_folder_that_can_not_be_read_is_named(audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_named(audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
     def refuse(path: str) -> object:
@@ -160,7 +160,7 @@ def test_a_folder_that_can_not_be_read_is_named(audio: Path, monkeypatch: pytest
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UserError, match=r"/b: the folder can not be read \(Permission denied\)"):
+    with pytest.raises(UserError, match=r"/b: the folder can ?not be read \(Permission denied\)"):
         CORPORA["folder"](audio)
 
 

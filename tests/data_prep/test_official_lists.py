@@ -89,7 +89,7 @@ def test_damaged_enrolment_maps_are_refused(tmp_path: Path) -> None:
     other = write(tmp_path, "id00801-enroll id00801/b.wav\n", "other.map")
     with pytest.raises(UserError, match=r"other\.map: enrolment 'id00800-enroll' of .*list\.txt is not in it"):
         import_official("cnceleb", path, enrol_map=other)
-    with pytest.raises(UserError, match=r"none\.map: the list can not be read"):
+    with pytest.raises(UserError, match=r"none\.map: the list can ?not be read"):
         import_official("cnceleb", path, enrol_map=tmp_path / "none.map")
     result = CliRunner().invoke(import_trials, ["voxceleb", str(path), str(tmp_path / "o"), "--enrol-map", str(other)])
     assert str(result.exception) == "--enrol-list and --enrol-map belong to CN-Celeb; leave them out with voxceleb."

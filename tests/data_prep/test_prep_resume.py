@@ -264,7 +264,7 @@ def test_whatever_a_recording_does_the_others_are_made(tmp_path: Path) -> None:
     assert open_shards(tmp_path / "out").utterances == ("u0", "u1")
     loud, odd = report.rejected
     assert "so large that the filterbank overflows" in loud.reason
-    assert odd == ("odd", "odd", "can not be used (KeyError: 'frame 7').")
+    assert odd == ("odd", "odd", "cannot be used (KeyError: 'frame 7').")
 
 
 def test_the_lower_speed_is_the_later_class_in_every_part(tmp_path: Path) -> None:
@@ -278,3 +278,26 @@ def test_the_lower_speed_is_the_later_class_in_every_part(tmp_path: Path) -> Non
     recordings[0] = recordings[0]._replace(speaker="own#speed")
     report = build(recordings, tmp_path / "other", max_rejected=1)
     assert "marks copies at other speeds" in report.rejected[0].reason
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not valid JSON"),
+        ("[" * 100_000, "is not valid"),
+        ("[]", "holds a list"),
+        ('{"num_pieces": 3}', "it describes no job"),
+        ('{"num_pieces": "3", "job": {}}', "it describes no job"),
+        ('{"num_pieces": -3, "job": {}}', "it describes no job"),
+    ],
+)
+def test_parts_of_a_job_that_is_not_known_are_refused(content: str, message: str, tmp_path: Path) -> None:
+    recordings = corpus("noise", 3)
+    build(recordings, tmp_path / "out", shard_range="0:1")
+    job = tmp_path / "out.partial" / "job.json"
+    job.write_text(content)
+    with pytest.raises(UserError, match=rf"job\.json .*{message}.* Remove this directory to begin anew"):
+        build(recordings, tmp_path / "out")
+    for part in (tmp_path / "out.partial" / "parts").iterdir():
+        part.unlink()
+    assert build(recordings, tmp_path / "out").num_utterances == 3, "without parts nothing is lost"

@@ -185,7 +185,7 @@ def test_shares_and_coding_by_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [faulty_disk.NO_SPACE, faulty_disk.IO_ERROR], ids=["full", "broken"])
-def test_a_disk_that_can_not_be_written_is_a_sentence_and_no_traceback(mode: int, tmp_path: Path) -> None:
+def test_a_disk_that_cannot_be_written_is_a_sentence_and_no_traceback(mode: int, tmp_path: Path) -> None:
     library = faulty_disk.build(tmp_path)
     (tmp_path / "disk").mkdir()
     command = [sys.executable, "-m", "data_prep", "synthetic", str(tmp_path / "disk" / "out"), *map(str, VOICES)]
@@ -221,3 +221,40 @@ def test_a_disk_that_fills_up_keeps_the_finished_parts(tmp_path: Path, monkeypat
     assert len(list((tmp_path / "out.partial" / "parts").iterdir())) == 2
     build_shards(corpus("noise", 4), tmp_path / "out", shard_megabytes=1e-3, **options)
     assert len(open_shards(tmp_path / "out")) == 4
+
+
+# ---- outputs are checked before the work
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: object, **__: object) -> None:
+        raise AssertionError("the output is checked first")
+
+    for name in ("inspect_shards.statistics", "rooms.room_files"):
+        monkeypatch.setattr(f"data_prep.{name}", too_late)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "other").write_text("")
+    missing = tmp_path / "no corpus"
+    for words, message in (
+        (("folder", missing, tmp_path / "taken"), r"taken already exists\. Choose another output directory"),
+        (("folder", missing, tmp_path / "file"), r"file already exists"),
+        (("folder", missing, tmp_path / "file" / "out"), r"file is a file; the output is a directory"),
+        (("manifest", "folder", missing, tmp_path), r"is a directory; give the path of a file"),
+        (
+            ("manifest", "folder", missing, tmp_path / "file" / "list"),
+            r"cannot be written \((Not a directory|File exists)",
+        ),
+        (("room-table", missing, tmp_path), r"is a directory; give the path of a file"),
+        (("inspect", shards, "--output", tmp_path), r"is a directory; give the path of a file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(*words)
+
+
+def test_a_picture_has_the_name_that_was_given(shards: Path, tmp_path: Path) -> None:
+    run("inspect", shards, "--output", tmp_path / "new" / "picture")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["picture"]
+    assert (tmp_path / "new" / "picture").read_bytes().startswith(b"\x89PNG")
