@@ -1,4 +1,4 @@
-"""Devices: the mesh, and how state and batches lie on it. The only file that places an array."""
+"""Devices: the mesh, and the placement of states and batches on it. Only this file places arrays."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -15,28 +15,28 @@ from mqmha_jax.errors import UserError
 DATA, MODEL = "data", "model"
 
 PROTOTYPES = "prototypes"
-"""Parameters of this name have one row per class and are cut along ``model``, their optimizer state with them."""
+"""Parameters of this name have one row per class; they and their optimizer state are split along ``model``."""
 
 
 def device_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh ``data x model``.
+    """Makes the mesh ``data x model``.
 
-    The batch is cut over both axes for the encoder, so no device repeats another's work; for the head the embeddings
-    of devices along ``model`` are gathered, and each of them compares these with its slice of the classes.
+    The encoder splits the batch over both axes, so no device repeats another's work. For the head, the devices along
+    ``model`` gather their embeddings, and each compares them with its slice of the classes.
 
     Args:
-      config: sizes of the axes; -1 stands for the devices that the other axis leaves.
-      devices: to use; None: all devices of all hosts.
+      config: sizes of the axes; -1: all devices that the other axis leaves.
+      devices: devices to use; None: all devices of all hosts.
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices.
+      UserError: the product of the sizes is not the number of devices.
     """
     devices = list(devices or jax.devices())
     data, model = config.data, config.model
     if (data, model) == (-1, -1):
         raise UserError(
-            "mesh.data and mesh.model are both -1, but only one of them can be what the other leaves. "
-            "mesh.data=1 with mesh.model=-1 cuts the classes over all devices."
+            "mesh.data and mesh.model are both -1, but only one of them can take the devices that the other leaves. "
+            "mesh.data=1 with mesh.model=-1 splits the classes over all devices."
         )
     if data == -1:
         data = len(devices) // model
@@ -51,17 +51,17 @@ def device_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None)
 
 
 def vector_lanes(mesh: Mesh | None = None) -> int:
-    """How many channels a network should put side by side: 128 on a TPU, whose vectors are that wide, otherwise 1.
+    """Returns how many channels a vector of the hardware holds: 128 on a TPU, otherwise 1 (no folding).
 
     Args:
-      mesh: that it runs on; None: JAX's default device.
+      mesh: the devices; None: JAX's default device.
     """
     device = mesh.devices.flat[0] if mesh else jax.devices()[0]
     return 128 if device.platform == "tpu" else 1
 
 
 def describe_devices() -> str:
-    """What this program runs on, in a few words."""
+    """Describes the devices in a few words."""
     kinds = ", ".join(sorted({device.device_kind for device in jax.devices()}))
     return f"{jax.device_count()} device{'s'[: jax.device_count() != 1]} ({kinds}) in {jax.process_count()} process" + (
         "es" if jax.process_count() > 1 else ""
@@ -69,7 +69,7 @@ def describe_devices() -> str:
 
 
 def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
-    """Raises UserError unless every device gets the same number of examples in every part of a batch."""
+    """Refuses a batch that does not give every device equally many examples, with UserError."""
     shares = mesh.size * accumulate
     if batch_size % shares:
         parts = f" times {accumulate} parts (optimizer.accumulate)" if accumulate > 1 else ""
@@ -80,75 +80,77 @@ def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
 
 
 def check_classes(num_rows: int, mesh: Mesh) -> None:
-    """Raises UserError unless the head's rows can be cut along ``model``."""
+    """Refuses a mesh whose axis ``model`` does not divide the head's rows, with UserError."""
     slices = mesh.shape[MODEL]
     if num_rows % slices:
         raise UserError(
-            f"The head's {num_rows} rows can not be cut into mesh.model={slices} equal slices; use a power of two up "
+            f"The head's {num_rows} rows cannot be split into mesh.model={slices} equal slices; use a power of two up "
             "to 256 for mesh.model."
         )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same array on every device."""
+    """The sharding of an array that every device holds whole."""
     return NamedSharding(mesh, jax.P())
 
 
 def over_all_devices(mesh: Mesh) -> NamedSharding:
-    """The first axis cut over all devices, as batches are."""
+    """The sharding of a batch: the first axis split over all devices."""
     return NamedSharding(mesh, jax.P((DATA, MODEL)))
 
 
 def state_sharding(mesh: Mesh, shapes: PyTree) -> PyTree:
-    """Where each array of a state lies: prototypes and what belongs to them along ``model``, all else everywhere.
+    """Returns the sharding of each array of a state.
+
+    Prototypes and their optimizer state are split along ``model``; every device holds all the rest.
 
     Args:
-      mesh: of ``device_mesh``.
+      mesh: mesh of ``device_mesh``.
       shapes: the state, or its shapes.
 
     Returns:
       The same tree of shardings.
     """
 
-    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+    def shard(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         by_class = any(getattr(key, "key", None) == PROTOTYPES for key in path) and leaf.ndim > 1
         return NamedSharding(mesh, jax.P(MODEL)) if by_class else replicated(mesh)
 
-    return jax.tree_util.tree_map_with_path(place, shapes)
+    return jax.tree_util.tree_map_with_path(shard, shapes)
 
 
 def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
-    """This host's part of a batch as part of one global array per field, cut over all devices."""
+    """Makes one global array per field, split over all devices, from this host's part of a batch."""
     return {name: place_part(np.asarray(value), over_all_devices(mesh)) for name, value in batch.items()}
 
 
 def place_seed(seed: int, mesh: Mesh) -> jax.Array:
-    """The seed of a run on every device, uint32: a key takes no more bits than these."""
+    """Puts the seed of a run on every device, as uint32: a key uses no more bits."""
     return place_part(np.asarray(seed % 2**32, np.uint32), replicated(mesh))
 
 
 def place_part(part: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """This process's rows of one global array, as an explicit transfer.
+    """Makes a global array from this process's rows, as an explicit transfer.
 
-    Where there are several processes, JAX makes the array by calls that its transfer guard takes for accidents.
+    With several processes, JAX makes the array by calls that its own transfer guard takes for accidents.
     """
     with jax.transfer_guard_host_to_device("allow"):
         return jax.make_array_from_process_local_data(sharding, part)
 
 
-def lay_rows(rows: Callable[[slice], np.ndarray], shape: tuple[int, ...], sharding: Any) -> jax.Array:
-    """An array cut along its first axis, of which each host makes only the rows of its devices.
+def put_rows(rows: Callable[[slice], np.ndarray], shape: tuple[int, ...], sharding: Any) -> jax.Array:
+    """Makes a global array split along its first axis; each host makes only the rows of its devices.
 
     Args:
-      rows: from a slice of the first axis to these rows.
-      shape: of the whole.
-      sharding: of the whole.
+      rows: slice of the first axis -> these rows.
+      shape: shape of the whole array.
+      sharding: sharding of the whole array.
     """
     return jax.make_array_from_callback(shape, sharding, lambda index: rows(index[0] if index else slice(None)))
 
 
-def lay(values: PyTree, like: PyTree) -> PyTree:
-    """Values that every host has, laid over the devices as the arrays of ``like`` are."""
+def put_like(values: PyTree, like: PyTree) -> PyTree:
+    """Puts values that every host has on the devices, with the shardings of ``like``."""
 
     def one(value: Any, like: jax.Array) -> jax.Array:
         value = np.asarray(value)
@@ -158,7 +160,7 @@ def lay(values: PyTree, like: PyTree) -> PyTree:
 
 
 def gather(arrays: PyTree, mesh: Mesh) -> PyTree:
-    """The same arrays, whole on every device."""
+    """Returns the same arrays, whole on every device."""
     return _gather(mesh)(arrays)
 
 

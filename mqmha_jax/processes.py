@@ -1,4 +1,4 @@
-"""Several processes as one program: joining them, and what they must agree on."""
+"""Several processes as one program: joining them, agreeing, raising errors together."""
 
 import contextlib
 import hashlib
@@ -15,30 +15,30 @@ from jax.sharding import Mesh, NamedSharding
 from mqmha_jax.errors import UserError
 from mqmha_jax.parallel import over_all_devices, place_part, replicated
 
-# Where no cluster tells, these say who is who.
+# Without a cluster manager, these variables say which process is which.
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
-# A process that gives no sign of life for so long is lost, and the others end (JAX alone would wait 100 s). Threads of
-# C++ give the sign, however long a compilation or an evaluation takes.
+# Seconds without a heartbeat after which a process counts as lost and the others end (JAX's default: 100 s). Threads of
+# C++ send heartbeats, so long compilations and evaluations do not delay them.
 _HEARTBEAT_SECONDS = 30
-# One that ends with an error waits so long for the others to end too (JAX alone: 300 s).
+# Seconds that a failed process waits for the others to end too (JAX's default: 300 s).
 _SHUTDOWN_SECONDS = 60
 
 _LONGEST_MESSAGE = 4096
-"""Bytes of a refusal that all processes hear."""
+"""Bytes of an error message that all processes get."""
 
 
 def join_processes() -> None:
-    """Make this process one of many, before any device is used.
+    """Makes this process one of many, before any device is used.
 
-    Under Slurm, Open MPI, on Cloud TPU and on GKE, JAX finds the others by itself; elsewhere the three variables
-    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID say who they are.
+    Under Slurm, Open MPI, on Cloud TPU and on GKE, JAX finds the other processes. Elsewhere three variables name them:
+    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
-    When a process is lost later, JAX ends all others with an error: at once if it was the first, after 30 s without a
-    sign of life if it was another. So whatever starts the job sees it fail and can start it anew.
+    When a process is lost later, JAX ends all others with an error: at once if it was the first process, after 30 s
+    without a heartbeat if it was another. So the launcher sees the job fail and can start it again.
 
     Raises:
-      UserError: some of the variables are missing or wrong, or the others can not be found.
+      UserError: some of the variables are missing or wrong, or the other processes cannot be reached.
     """
     given = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
     if given and len(given) < len(_VARIABLES):
@@ -60,42 +60,42 @@ def join_processes() -> None:
             initialize()
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"The processes of this job could not be joined: {error} Outside of Slurm, Open MPI, Cloud TPU and GKE set "
+            f"The processes of this job cannot be joined: {error} Outside of Slurm, Open MPI, Cloud TPU and GKE set "
             f"{', '.join(_VARIABLES)} for each process; a single process needs no --multi-process."
         ) from error
 
 
 def is_first_process() -> bool:
-    """Whether this process writes the files that one process writes."""
+    """Whether this is the process that writes the files of the job."""
     return jax.process_index() == 0
 
 
 def require_agreement(mine: Any, what: str) -> None:
-    """Refuse processes that were started with different settings.
+    """Refuses processes that were started with different settings.
 
     Args:
-      mine: JSON values.
-      what: names them in the message.
+      mine: this process's settings, as JSON values.
+      what: their name in the message.
 
     Raises:
-      UserError: in every process, if two of them differ.
+      UserError: in every process, if two processes differ.
     """
     if jax.process_count() == 1:
         return
     digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).digest()
-    digests = _of_all_processes(np.frombuffer(digest, np.uint8))
+    digests = _gather_processes(np.frombuffer(digest, np.uint8))
     if different := [i for i in range(len(digests)) if not np.array_equal(digests[i], digests[0])]:
         raise UserError(f"Process {different[0]} has another {what} than process 0; give all of them the same.")
 
 
 @contextlib.contextmanager
-def refused_together() -> Iterator[None]:
-    """What one process refuses inside, all refuse with the same message; none is left waiting for another.
+def raise_together() -> Iterator[None]:
+    """If one process raises UserError inside, all raise it, so none waits for another.
 
-    Every process of the job has to come here.
+    Every process of the job must enter.
 
     Raises:
-      UserError: in every process, if it was raised in one.
+      UserError: in every process, if one of them raised it.
     """
     refusal = ""
     try:
@@ -107,16 +107,16 @@ def refused_together() -> Iterator[None]:
     if jax.process_count() == 1:
         return
     text = np.frombuffer(refusal.encode()[:_LONGEST_MESSAGE].ljust(_LONGEST_MESSAGE), np.uint8)
-    for said in _of_all_processes(text):
+    for said in _gather_processes(text):
         if message := said.tobytes().decode(errors="ignore").rstrip():
             raise UserError(message)
 
 
-def _of_all_processes(mine: np.ndarray) -> np.ndarray:
-    """``[n]`` of each process as ``[processes, n]``.
+def _gather_processes(mine: np.ndarray) -> np.ndarray:
+    """Gathers ``[n]`` of each process as ``[processes, n]``.
 
-    ``multihost_utils.process_allgather`` waits for the first device only. A process that leaves then, because of what
-    it heard, breaks connections that its other devices are still making, and the program of the peer never ends.
+    ``multihost_utils.process_allgather`` waits for the first device only. A process that ends right after it, because
+    of what it got, breaks connections that its other devices are still making, and the program of the peer hangs.
     """
     mesh = Mesh(jax.devices(), "device")
     one_each, everyone = NamedSharding(mesh, jax.P("device")), NamedSharding(mesh, jax.P())
@@ -129,7 +129,7 @@ def _of_all_processes(mine: np.ndarray) -> np.ndarray:
 
 
 def any_process(flag: bool, mesh: Mesh) -> jax.Array | np.bool_:
-    """Whether the flag is set in any process: a small collective that every process starts and need not wait for."""
+    """Whether any process set its flag: a small collective that every process starts and none needs to wait for."""
     if jax.process_count() == 1:
         return np.bool_(flag)
     flags = np.full(jax.local_device_count(), flag)

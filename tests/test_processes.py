@@ -106,7 +106,7 @@ def test_processes_with_different_options_are_refused(config: Config, tmp_path: 
             {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"},
             r"JAX_NUM_PROCESSES is 'two'; it must be a whole number",
         ),
-        ({}, r"could not be joined.*a single process needs no --multi-process"),
+        ({}, r"cannot be joined.*a single process needs no --multi-process"),
     ],
 )
 def test_missing_cluster_variables_are_named(

@@ -1,8 +1,7 @@
 """Noise and reverberation inside the training step, on the power of the mel bands instead of the waveform.
 
-Powers of sounds that know nothing of each other add up, on average, in every band; an echo adds the power of an earlier
-frame. How far that is from the truth is measured by ``benchmarks/augmentation_error.py`` and told in
-``docs/augmentation.md``.
+Powers of unrelated sounds add up, on average, in every band; an echo adds the power of an earlier frame.
+``benchmarks/augmentation_error.py`` measures the error of this approximation, ``docs/augmentation.md`` reports it.
 """
 
 from collections.abc import Mapping
@@ -13,17 +12,16 @@ from jaxtyping import Array, Float
 from mqmha_jax.features.fbank import FLOOR
 
 
-def disturbed(batch: Mapping[str, Array]) -> Float[Array, "B T F"]:
-    """The crops of a batch with the noise and the reverberation that came with them.
+def apply_noise_and_rooms(batch: Mapping[str, Array]) -> Float[Array, "B T F"]:
+    """Adds to the crops of a batch the noise and the reverberation that the batch holds.
 
     Args:
-      batch: ``fbank`` ``[B, C+T, F]``, un-normalised, of which the first C frames are there for their echoes; perhaps
-        ``noise`` ``[B, C+T, F]`` and ``decay`` ``[B, C+1, F]``, as ``Disturbances`` draws them. C is 0 without
-        ``decay``.
+      batch: ``fbank`` ``[B, C+T, F]``, un-normalised; its first C frames only echo into the crop. Optional: ``noise``
+        ``[B, C+T, F]`` and ``decay`` ``[B, C+1, F]``, as ``NoiseAndRooms`` draws them. C is 0 without ``decay``.
 
     Returns:
-      T frames of each crop, float32 where something was added (float64 from float64); ``fbank`` itself where neither
-      noise nor decay came along.
+      T frames of each crop, float32 (float64 from float64) if anything was added; ``fbank`` itself if the batch holds
+      neither noise nor decay.
     """
     fbank = batch["fbank"]
     if "noise" in batch:
@@ -34,23 +32,23 @@ def disturbed(batch: Mapping[str, Array]) -> Float[Array, "B T F"]:
 
 
 def add_noise(fbank: Float[Array, "B T F"], noise: Float[Array, "B T F"]) -> Float[Array, "B T F"]:
-    """Sum of powers.
+    """Adds powers.
 
     Args:
-      fbank: natural logarithms of power.
-      noise: the same of the noise, already at its level.
+      fbank: natural logarithms of the speech's power.
+      noise: natural logarithms of the noise's power, already at its level.
 
     Returns:
-      Their sum, as a logarithm, float32 or wider.
+      The logarithm of the sum, float32 or wider.
     """
-    return jnp.logaddexp(_wide(fbank), _wide(noise))
+    return jnp.logaddexp(_widen(fbank), _widen(noise))
 
 
 def reverberate(fbank: Float[Array, "B T F"], decay: Float[Array, "B L F"]) -> Float[Array, "B T-L+1 F"]:
-    """Convolution of every band's power with its decay.
+    """Convolves every band's power with its decay.
 
     Args:
-      fbank: natural logarithms of power; the first L - 1 frames are those before the crop.
+      fbank: natural logarithms of power; the first L - 1 frames come before the crop.
       decay: natural logarithms of the power of the room after 0 to L - 1 frames.
 
     Returns:
@@ -58,8 +56,8 @@ def reverberate(fbank: Float[Array, "B T F"], decay: Float[Array, "B L F"]) -> F
     """
     context = decay.shape[1] - 1
     num_frames = fbank.shape[1] - context
-    # All terms are positive, so the sum is exact to rounding for weak frames too; a Fourier transform's would not be.
-    power, gains = jnp.exp(_wide(fbank)), jnp.exp(_wide(decay))
+    # All terms are positive, so the sum is exact to rounding in weak frames too. A Fourier transform is not.
+    power, gains = jnp.exp(_widen(fbank)), jnp.exp(_widen(decay))
     total = jnp.zeros_like(power[:, :num_frames])
     for delay in range(context + 1):
         first = context - delay
@@ -67,5 +65,5 @@ def reverberate(fbank: Float[Array, "B T F"], decay: Float[Array, "B L F"]) -> F
     return jnp.log(jnp.maximum(total, FLOOR))
 
 
-def _wide(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def _widen(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,7 +1,7 @@
 """The noise and the room of every training example, drawn on the host; the training step adds them.
 
-What is drawn for an example is a function of the seed and the example's place in the global sequence alone, so hosts,
-workers and the step at which a run resumes change nothing.
+The draws of an example depend only on the seed and on the example's index in the global sequence. Hosts, workers and
+the step at which a run resumes change nothing.
 """
 
 import hashlib
@@ -18,21 +18,21 @@ from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 
 SILENCE = np.float16(-1e4)
-"""Logarithm of a power that adds nothing to another: its exponential is 0 in every float type."""
+"""Log power of silence: its exponential is 0 in every float type, so adding it changes no other power."""
 
 STREAM = 0x6E6F6973
-"""Keeps these draws apart from others of the same seed."""
+"""Separates these draws from others of the same seed."""
 
 KINDS = ("noise", "music", "speech")
 DECIBEL = math.log(10) / 10
 
 
-class Disturbance(TypedDict, total=False):
-    """What comes with the crop of one example.
+class NoiseAndRoom(TypedDict, total=False):
+    """The noise and the room of one example.
 
     Attributes:
-      noise: natural logarithms of power of all noises together, at their level; ``SILENCE`` where there is none.
-      decay: of the room, as ``RoomTable.decay``; frame 0 alone where there is none.
+      noise: natural logarithms of the power of all noises together, at their level; ``SILENCE`` without noise.
+      decay: decay of the room, as in ``RoomTable.decay``; only frame 0 sounds without a room.
     """
 
     noise: Float16[np.ndarray, "T F"]
@@ -40,18 +40,18 @@ class Disturbance(TypedDict, total=False):
 
 
 class _Source(NamedTuple):
-    """A noise to be added: the class among KINDS it is of, and its ratio."""
+    """One noise to add: its kind (of ``KINDS``) and the ratio of speech to noise."""
 
     kind: str
     snr_db: float
 
 
-class Disturbances:
+class NoiseAndRooms:
     """Draws noises and rooms.
 
     Attributes:
       context_frames: frames that a crop needs before its first, for their echoes.
-      needs_power: whether ``draw`` asks for the power of the speech.
+      needs_power: whether ``draw`` uses the power of the speech.
     """
 
     def __init__(self, config: AugmentConfig, noise: FbankShards | None, rooms: RoomTable | None, seed: int) -> None:
@@ -60,43 +60,46 @@ class Disturbances:
         Args:
           config: probabilities and ranges.
           noise: shards of noises; None: no noise.
-          rooms: to choose from; None: no reverberation.
-          seed: of all choices.
+          rooms: the rooms; None: no reverberation.
+          seed: seed of all draws.
 
         Raises:
-          UserError: a kind of noise with a probability above 0 is not in the shards, the noises have no powers, or the
-            configuration is not possible.
+          UserError: the shards lack a kind of noise whose probability is above 0, the noises have no powers, or the
+            configuration contradicts itself.
         """
         _check(config)
         self._config, self._noise, self._seed = config, noise, seed
-        self._decay = None if rooms is None else _with_frames(rooms.decay, config.context_frames + 1)
+        self._decay = None if rooms is None else _set_length(rooms.decay, config.context_frames + 1)
         self.context_frames = 0 if rooms is None else config.context_frames
         self.needs_power = noise is not None
-        self._of_kind = {} if noise is None else _of_kind(noise)
-        self._power = None if noise is None else powers(noise)
+        self._of_kind = {} if noise is None else _group_by_kind(noise)
+        self._power = None if noise is None else read_powers(noise)
         if noise is not None:
             _check_kinds(config, noise, self._of_kind)
 
-    def draw(self, example: int, *, speech_power: float, num_frames: int, silent_frames: int) -> Disturbance:
-        """The noise and the room of one example.
+    def draw(self, example: int, *, speech_power: float, num_frames: int, silent_frames: int) -> NoiseAndRoom:
+        """Draws the noise and the room of one example.
 
         Args:
-          example: its place in the global sequence.
+          example: index in the global sequence.
           speech_power: mean square of the utterance's waveform.
-          num_frames: of the crop with its context.
-          silent_frames: at the start of it, before the utterance began; there is no noise there.
+          num_frames: length of the crop with its context.
+          silent_frames: number of these frames that lie before the utterance; they get no noise.
 
         Raises:
-          UserError: a record of the noises can not be read.
+          UserError: a record of the noises cannot be read.
         """
         rng = np.random.default_rng([self._seed, STREAM, example])
-        chosen = self._chosen(rng)
-        drawn: Disturbance = {}
+        chosen = self._choose_kinds(rng)
+        drawn: NoiseAndRoom = {}
         if self._noise is not None:
             sources = [
-                source for name in ("noise", "music", "babble") if name in chosen for source in self._sources(name, rng)
+                source
+                for name in ("noise", "music", "babble")
+                if name in chosen
+                for source in self._draw_sources(name, rng)
             ]
-            drawn["noise"] = self._mixed(sources, speech_power, num_frames, rng)
+            drawn["noise"] = self._mix(sources, speech_power, num_frames, rng)
             drawn["noise"][:silent_frames] = SILENCE
         if self._decay is not None:
             if "reverb" in chosen:
@@ -107,13 +110,13 @@ class Disturbances:
         return drawn
 
     def identity(self) -> dict[str, str | None]:
-        """Fingerprints of the noises and of the rooms; None where there are none."""
+        """Returns fingerprints of the noises and of the rooms; None if there are none."""
         return {
             "noise": None if self._noise is None else self._noise.identity()["fingerprint"],
             "rooms": None if self._decay is None else hashlib.sha256(self._decay.tobytes()).hexdigest(),
         }
 
-    def _chosen(self, rng: np.random.Generator) -> set[str]:
+    def _choose_kinds(self, rng: np.random.Generator) -> set[str]:
         probability = {
             "noise": self._config.noise_probability,
             "music": self._config.music_probability,
@@ -130,7 +133,7 @@ class Disturbances:
             if draw < probability[name]
         }
 
-    def _sources(self, name: str, rng: np.random.Generator) -> list[_Source]:
+    def _draw_sources(self, name: str, rng: np.random.Generator) -> list[_Source]:
         config = self._config
         if name == "noise":
             return [_Source("noise", rng.uniform(*config.noise_snr_db))]
@@ -139,7 +142,7 @@ class Disturbances:
         fewest, most = config.babble_voices
         return [_Source("speech", rng.uniform(*config.babble_snr_db)) for _ in range(rng.integers(fewest, most + 1))]
 
-    def _mixed(
+    def _mix(
         self, sources: list[_Source], speech_power: float, num_frames: int, rng: np.random.Generator
     ) -> Float16[np.ndarray, "T F"]:
         assert self._noise is not None
@@ -149,7 +152,7 @@ class Disturbances:
             clip = int(rng.choice(self._of_kind[kind]))
             length = int(self._noise.num_frames[clip])  # a shorter clip is repeated, from anywhere
             first = int(rng.integers(length - num_frames + 1 if length >= num_frames else length))
-            if speech_power > 0 and self._power[clip] > 0:  # of digital silence there is no ratio
+            if speech_power > 0 and self._power[clip] > 0:  # digital silence has no ratio to anything
                 gain = np.float32(math.log(speech_power / self._power[clip]) - snr_db * DECIBEL)
                 levels.append(self._noise.crop(clip, first, num_frames) + gain)
         if not levels:
@@ -160,16 +163,16 @@ class Disturbances:
         return np.log(np.maximum(total, np.finfo(np.float32).tiny)).astype(np.float16)
 
 
-def open_disturbances(config: AugmentConfig, fbank: FbankSpec, seed: int) -> Disturbances | None:
-    """The disturbances that a configuration asks for; None if it names neither noises nor rooms.
+def open_noise_and_rooms(config: AugmentConfig, fbank: FbankSpec, seed: int) -> NoiseAndRooms | None:
+    """Opens the noises and rooms of a configuration; None if it names neither.
 
     Args:
-      config: where they lie, and how they are drawn.
-      fbank: filterbank of the training; theirs must be the same.
-      seed: of all choices.
+      config: their files, probabilities and ranges.
+      fbank: filterbank of the training data; noises and rooms must have the same.
+      seed: seed of all draws.
 
     Raises:
-      UserError: as ``Disturbances``; noises or rooms are missing, damaged or of another filterbank.
+      UserError: as in ``NoiseAndRooms``; or noises or rooms are missing, damaged or of another filterbank.
     """
     if not (config.noise or config.rooms):
         return None
@@ -180,30 +183,30 @@ def open_disturbances(config: AugmentConfig, fbank: FbankSpec, seed: int) -> Dis
     if config.rooms:
         rooms = read_rooms(config.rooms)
         require_same_fbank(fbank, rooms.spec, f"The decays in augment.rooms={config.rooms}")
-    return Disturbances(config, noise, rooms, seed)
+    return NoiseAndRooms(config, noise, rooms, seed)
 
 
-def identity(disturbances: Disturbances | None) -> dict[str, str | None]:
-    """What tells these noises and rooms from others, as JSON values; a run that resumes compares them."""
-    return {"noise": None, "rooms": None} if disturbances is None else disturbances.identity()
+def identify(noise_and_rooms: NoiseAndRooms | None) -> dict[str, str | None]:
+    """Returns fingerprints as JSON values, which a resumed run compares with its own."""
+    return {"noise": None, "rooms": None} if noise_and_rooms is None else noise_and_rooms.identity()
 
 
-def powers(shards: FbankShards) -> Float32[np.ndarray, " N"]:
-    """Mean square of each utterance's waveform, in [-1, 1].
+def read_powers(shards: FbankShards) -> Float32[np.ndarray, " N"]:
+    """Reads the mean square of each utterance's waveform (samples in [-1, 1]).
 
     Raises:
-      UserError: the shards do not tell.
+      UserError: the shards do not record it.
     """
     if "power" not in shards.measures or np.isnan(shards.measures["power"]).any():
         raise UserError(
-            f"The shards in {shards.directory} do not tell how strong their waveforms were, which the ratio of speech "
+            f"The shards in {shards.directory} do not record the power of their waveforms, which the ratio of speech "
             "to noise needs. Prepare them again with this version, or leave augment.noise empty."
         )
     return shards.measures["power"]
 
 
-def _of_kind(noise: FbankShards) -> dict[str, Int[np.ndarray, " _"]]:
-    """Clips of each kind; in shards without the three names everything is noise."""
+def _group_by_kind(noise: FbankShards) -> dict[str, Int[np.ndarray, " _"]]:
+    """Returns the clips of each kind; in shards without the three names every clip is noise."""
     if not set(KINDS) & set(noise.speakers):
         return {"noise": np.arange(len(noise))}
     return {
@@ -211,7 +214,7 @@ def _of_kind(noise: FbankShards) -> dict[str, Int[np.ndarray, " _"]]:
     }
 
 
-def _with_frames(decay: Float16[np.ndarray, "R L F"], num_frames: int) -> Float16[np.ndarray, "R M F"]:
+def _set_length(decay: Float16[np.ndarray, "R L F"], num_frames: int) -> Float16[np.ndarray, "R M F"]:
     missing = max(0, num_frames - decay.shape[1])
     return np.pad(decay[:, :num_frames], ((0, 0), (0, missing), (0, 0)), constant_values=SILENCE)
 
@@ -233,7 +236,7 @@ def _check_kinds(config: AugmentConfig, noise: FbankShards, of_kind: dict[str, I
     for name, kind in (("noise", "noise"), ("music", "music"), ("babble", "speech")):
         if getattr(config, f"{name}_probability") > 0 and kind not in of_kind:
             raise UserError(
-                f"augment.{name}_probability is above 0, but {noise.directory} holds no {kind}: its speakers would "
-                f"have to include {kind!r} (they are the kinds of noise: {', '.join(KINDS)}). Add such clips, or set "
+                f"augment.{name}_probability is above 0, but {noise.directory} holds no {kind}. Its speakers name the "
+                f"kinds of noise ({', '.join(KINDS)}), and {kind!r} is not one of them. Add such clips, or set "
                 f"augment.{name}_probability=0."
             )

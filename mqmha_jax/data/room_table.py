@@ -1,4 +1,4 @@
-"""The file that ``python -m data_prep room-table`` writes: how the power in each mel band decays, room by room."""
+"""The file of rooms that ``python -m data_prep room-table`` writes: the decay of the power in each mel band."""
 
 import json
 from pathlib import Path
@@ -19,9 +19,9 @@ class RoomTable(NamedTuple):
     """The rooms of a file.
 
     Attributes:
-      decay: natural logarithms of power ``[R, L, F]``, as ``room_decays`` makes them.
-      names: where each came from.
-      spec: the filterbank whose bands these are.
+      decay: natural logarithms of power ``[R, L, F]``, as ``room_decays`` computes them.
+      names: source of each room.
+      spec: filterbank of the bands.
     """
 
     decay: Float16[np.ndarray, "R L F"]
@@ -30,10 +30,10 @@ class RoomTable(NamedTuple):
 
 
 def write_rooms(path: Path, decay: Float[np.ndarray, "R L F"], names: list[str], spec: FbankSpec) -> None:
-    """Replace a file of rooms.
+    """Writes a file of rooms, in place of an older one.
 
     Raises:
-      UserError: the file can not be written.
+      UserError: the file cannot be written.
     """
     about = {
         "format_version": FORMAT_VERSION,
@@ -53,7 +53,7 @@ def read_rooms(path: str | Path) -> RoomTable:
     """Reads a file of rooms.
 
     Raises:
-      UserError: there is no such file, it is damaged or no file of rooms, or a newer version of the program wrote it.
+      UserError: the file is missing, damaged or not a file of rooms, or a newer version of the program wrote it.
     """
     path = Path(path)
     if not path.is_file():
@@ -74,9 +74,9 @@ def read_rooms(path: str | Path) -> RoomTable:
             raise ValueError("it holds no rooms, or values that are not finite")
     except UserError:
         raise
-    except Exception as error:  # whatever damaged bytes lead to: NumPy, zip, zlib and JSON have errors of their own
+    except Exception as error:  # damaged bytes raise many types: NumPy, zip, zlib and JSON have errors of their own
         raise UserError(
-            f"{path} is damaged or no file of rooms ({error}). "
+            f"{path} is damaged, or not a file of rooms ({error}). "
             f"Make it again: python -m data_prep room-table FOLDER {path}."
         ) from error
     return RoomTable(decay, names, spec)

@@ -8,30 +8,30 @@ from jaxtyping import Int32
 
 
 def utterance_sequence(num_utterances: int, seed: int) -> grain.MapDataset:
-    """Every utterance once per epoch, in an order that changes with the epoch.
+    """Draws every utterance once per epoch, in an order that changes with the epoch.
 
     Args:
       num_utterances: N.
-      seed: of the order.
+      seed: seed of the order.
 
     Returns:
-      An endless sequence of utterance indices that can be read at any place.
+      An endless sequence of utterance indices with random access.
     """
     return grain.MapDataset.range(num_utterances).shuffle(seed).repeat()
 
 
 def duration_sequence(num_frames: Int32[np.ndarray, " N"], *, crop_frames: int, seed: int) -> grain.MapDataset:
-    """Every utterance as often per epoch as it holds crops (rounded, at least once), in an order that changes.
+    """Draws every utterance once per epoch for each crop that it holds (rounded, at least once).
 
-    So every part of a corpus with long and short recordings is heard about equally often.
+    The order changes with the epoch. A corpus of long and short recordings is then heard evenly.
 
     Args:
       num_frames: length of each utterance.
       crop_frames: length of a crop.
-      seed: of the order.
+      seed: seed of the order.
 
     Returns:
-      An endless sequence of utterance indices that can be read at any place.
+      An endless sequence of utterance indices with random access.
     """
     crops = np.maximum(1, np.round(num_frames / crop_frames)).astype(np.int64)
     utterances = np.repeat(np.arange(len(num_frames), dtype=np.int32), crops)
@@ -41,25 +41,25 @@ def duration_sequence(num_frames: Int32[np.ndarray, " N"], *, crop_frames: int, 
 def speaker_sequence(
     speaker: Int32[np.ndarray, " N"], *, speakers_per_batch: int, utterances_per_speaker: int, seed: int
 ) -> grain.MapDataset:
-    """Every speaker equally often; a batch holds P different speakers with U consecutive samples each.
+    """Draws every speaker equally often; a batch holds P different speakers with U consecutive samples each.
 
     Args:
       speaker: class of each utterance.
-      speakers_per_batch: P; with fewer speakers than that a batch holds some of them again.
-      utterances_per_speaker: U; different utterances of a speaker who has that many.
-      seed: of the order of speakers and of each speaker's utterances.
+      speakers_per_batch: P; if the corpus has fewer speakers, a batch repeats some.
+      utterances_per_speaker: U; the utterances differ if the speaker has that many.
+      seed: seed of the order of speakers and of each speaker's utterances.
 
     Returns:
-      An endless sequence of utterance indices that can be read at any place.
+      An endless sequence of utterance indices with random access.
     """
     return grain.MapDataset.source(_SpeakerSlots(speaker, speakers_per_batch, utterances_per_speaker, seed))
 
 
 class _SpeakerSlots:
-    """Epochs of shuffled speakers; at each visit a speaker's next U utterances, from shuffles of them in turn.
+    """Epochs of shuffled speakers. Each visit takes a speaker's next U utterances, from one shuffle after another.
 
-    What does not fill a batch at the end of an epoch of speakers, or U at the end of a speaker's utterances, is left
-    out there. It is another part each time.
+    Speakers that do not fill a batch at the end of an epoch are left out of that epoch, and so are utterances that do
+    not fill U at the end of a shuffle. Each shuffle leaves out others.
     """
 
     def __init__(self, speaker: np.ndarray, speakers_per_batch: int, utterances_per_speaker: int, seed: int) -> None:
@@ -69,10 +69,10 @@ class _SpeakerSlots:
         _, self._first, self._count = np.unique(speaker[self._utterances], return_index=True, return_counts=True)
         self._num_speakers = len(self._first)
         self._speakers = grain.MapDataset.range(self._num_speakers).shuffle(seed)
-        self._visits_per_epoch = _whole(self._num_speakers, speakers_per_batch)
+        self._visits_per_epoch = _round_down(self._num_speakers, speakers_per_batch)
 
     def __len__(self) -> int:
-        return sys.maxsize  # grain's word for endless
+        return sys.maxsize  # grain's convention for endless
 
     def __getitem__(self, position: int) -> int:
         visit, slot = divmod(position, self._group)
@@ -81,13 +81,13 @@ class _SpeakerSlots:
         count = int(self._count[speaker])
         if count >= self._group:
             cycle, place = divmod(epoch * self._group + slot, count - count % self._group)
-        else:  # every visit starts a shuffle of its own, so that it has all of the speaker's few utterances
+        else:  # every visit starts a shuffle of its own, so that it takes all of the speaker's few utterances
             cycle, place = divmod(slot, count)
             cycle += epoch * -(-self._group // count)
         order = np.random.default_rng([self._seed, speaker, cycle]).permutation(count)
         return int(self._utterances[self._first[speaker] + order[place]])
 
 
-def _whole(total: int, part: int) -> int:
-    """The largest multiple of ``part`` in ``total``, or ``total`` if that is smaller than ``part``."""
+def _round_down(total: int, part: int) -> int:
+    """Returns the largest multiple of ``part`` up to ``total``, or ``total`` if that is smaller than ``part``."""
     return total - total % part if total >= part else total

@@ -12,7 +12,7 @@ import grain
 import numpy as np
 from jaxtyping import Float16
 
-from mqmha_jax.data.noise_and_rooms import SILENCE, Disturbances, powers
+from mqmha_jax.data.noise_and_rooms import SILENCE, NoiseAndRooms, read_powers
 from mqmha_jax.data.sampling import duration_sequence, speaker_sequence, utterance_sequence
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
@@ -49,7 +49,7 @@ def train_batches(
     host: int = 0,
     num_workers: int = 0,
     read_threads: int = 4,
-    disturbances: Disturbances | None = None,
+    noise_and_rooms: NoiseAndRooms | None = None,
 ) -> grain.DatasetIterator:
     """This host's part of every batch from ``first_step`` on, without end.
 
@@ -67,13 +67,13 @@ def train_batches(
       num_hosts, host: how many processes share the batch, and which this one is.
       num_workers: processes that make batches; 0: threads of this process. (grain wants absl's flags parsed for more.)
       read_threads: of each process that makes batches; decompression and waiting leave Python's lock to the others.
-      disturbances: draws a noise and a room for every example; None: crops as they are.
+      noise_and_rooms: draws a noise and a room for every example; None: crops as they are.
 
     Returns:
       An iterator of ``Batch``, NumPy arrays: ``fbank`` float16 ``[B,T,F]`` (not normalised), ``num_frames`` (all T),
       ``speaker`` (class), ``example`` (index in the global sequence modulo 2**32; see ``example_utterance``). Its
-      ``close()`` ends the threads and processes. With ``disturbances`` the same crops, preceded by their
-      ``context_frames`` (silence before the start of the utterance), and the arrays of ``Disturbance``, each with a
+      ``close()`` ends the threads and processes. With ``noise_and_rooms`` the same crops, preceded by their
+      ``context_frames`` (silence before the start of the utterance), and the arrays of ``NoiseAndRoom``, each with a
       leading B.
 
     Raises:
@@ -83,7 +83,7 @@ def train_batches(
     return iter(
         _utterances(shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed)
         .map_with_index(_with_position)
-        .random_map(_Crop(shards, crop_frames, disturbances), seed=seed)[host::num_hosts]
+        .random_map(_Crop(shards, crop_frames, noise_and_rooms), seed=seed)[host::num_hosts]
         .batch(batch_size // num_hosts)[first_step:]
         .to_iter_dataset(
             grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=max(BATCHES_AHEAD, read_threads))
@@ -137,17 +137,17 @@ def _with_position(position: int, utterance: int) -> tuple[int, int]:
 class _Crop:
     """Reads a random crop; a class, not a closure, because it is sent to worker processes."""
 
-    def __init__(self, shards: FbankShards, crop_frames: int, disturbances: Disturbances | None) -> None:
+    def __init__(self, shards: FbankShards, crop_frames: int, noise_and_rooms: NoiseAndRooms | None) -> None:
         self._shards = shards
         self._crop_frames = crop_frames
-        self._disturbances = disturbances
-        self._power = None if disturbances is None or not disturbances.needs_power else powers(shards)
+        self._noise_and_rooms = noise_and_rooms
+        self._power = None if noise_and_rooms is None or not noise_and_rooms.needs_power else read_powers(shards)
 
     def __call__(self, position_and_utterance: tuple[int, int], rng: np.random.Generator) -> Example:
         position, utterance = position_and_utterance
         spare = max(0, int(self._shards.num_frames[utterance]) - self._crop_frames)
         first = int(rng.integers(spare + 1))
-        context = 0 if self._disturbances is None else self._disturbances.context_frames
+        context = 0 if self._noise_and_rooms is None else self._noise_and_rooms.context_frames
         silent = max(0, context - first)
         fbank = self._shards.crop(utterance, first - context + silent, self._crop_frames + context - silent)
         example: Example = {
@@ -156,8 +156,8 @@ class _Crop:
             "speaker": self._shards.speaker[utterance],
             "example": np.uint32(position % 2**32),
         }
-        if self._disturbances is not None:
-            drawn = self._disturbances.draw(
+        if self._noise_and_rooms is not None:
+            drawn = self._noise_and_rooms.draw(
                 position,
                 speech_power=0.0 if self._power is None else float(self._power[utterance]),
                 num_frames=len(example["fbank"]),

@@ -36,7 +36,7 @@ def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: 
       UserError: an unknown name or option (the nearest valid one is offered), or a value of the wrong type.
     """
     if ".py:" in part.name:
-        builder: Any = _from_file(part.name, family)
+        builder: Any = _load_from_file(part.name, family)
     elif part.name in registry:
         builder = registry[part.name]
     else:
@@ -48,11 +48,11 @@ def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: 
     for name, value in part.options.items():
         if name not in names:
             raise unknown_name(f"option of {family} {part.name!r}:", name, names)
-        options[name] = _checked(hints.get(name, Any), value, f"{family} {part.name!r}, option {name!r}")
+        options[name] = _check_value(hints.get(name, Any), value, f"{family} {part.name!r}, option {name!r}")
     return builder(**options, **fixed)
 
 
-def _from_file(name: str, family: str) -> Callable[..., Any]:
+def _load_from_file(name: str, family: str) -> Callable[..., Any]:
     """``FILE.py:NAME`` -> what NAME is in FILE."""
     file, _, attribute = name.rpartition(":")
     module = run_python_file(Path(file), family)
@@ -61,7 +61,7 @@ def _from_file(name: str, family: str) -> Callable[..., Any]:
     return found
 
 
-def _checked(hint: Any, value: Any, where: str) -> Any:
+def _check_value(hint: Any, value: Any, where: str) -> Any:
     """``value`` as the type that ``hint`` asks for; numbers are never read out of strings."""
     try:
         # Through JSON, because its strict mode takes a list for a tuple and an int for a float, but nothing else.

@@ -11,7 +11,7 @@ from mqmha_jax.atomic import write_json, write_text
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, load_config, to_dict
 from mqmha_jax.errors import UserError
-from mqmha_jax.processes import is_first_process, refused_together
+from mqmha_jax.processes import is_first_process, raise_together
 
 CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.txt", ".lock"
 
@@ -70,7 +70,7 @@ def claim(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequenc
 def claimed(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> Iterator[None]:
     """``claim`` for the time inside, done by the first process; what it refuses, all processes of the job refuse."""
     with contextlib.ExitStack() as lock:
-        with refused_together():
+        with raise_together():
             if is_first_process():
                 lock.enter_context(claim(workdir, config, data, speakers))
         yield

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mqmha_jax import parallel
 from mqmha_jax.config import Config, TrainConfig
 from mqmha_jax.config_io import require_same_fbank, to_dict
-from mqmha_jax.data.noise_and_rooms import Disturbances, identity, open_disturbances
+from mqmha_jax.data.noise_and_rooms import NoiseAndRooms, identify, open_noise_and_rooms
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.train_pipeline import train_batches
 from mqmha_jax.errors import UserError
@@ -30,7 +30,7 @@ from mqmha_jax.train.profile import Profile
 from mqmha_jax.train.schedules import after_evaluation
 from mqmha_jax.train.signals import stop_on_signal
 from mqmha_jax.train.skipped import SkippedSteps
-from mqmha_jax.train.start import started
+from mqmha_jax.train.start import initialize_from_run
 from mqmha_jax.train.watchdog import Watchdog
 from mqmha_jax.types import Batch
 
@@ -77,8 +77,8 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     dev = DevList(config.data, shards) if config.data.dev else None
     if dev is None and config.optimizer.schedule == "plateau":
         raise UserError("optimizer.schedule=plateau watches the dev EER: set data.dev and data.dev_trials.")
-    disturbances = open_disturbances(config.augment, config.fbank, config.train.seed)
-    data = shards.identity() | identity(disturbances)
+    noise_and_rooms = open_noise_and_rooms(config.augment, config.fbank, config.train.seed)
+    data = shards.identity() | identify(noise_and_rooms)
     require_agreement([to_dict(config), data], "configuration or other training data")
 
     # ---- model
@@ -98,14 +98,14 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(training.state)
         else:
-            state = started(training.init(seed), config.start, shards.speakers)
+            state = initialize_from_run(training.init(seed), config.start, shards.speakers)
         step = first_step = int(state.step)
 
         # ---- steps
         clock = Clock(config.data.batch_size)
         shown: dict[str, str] = {}
         with (
-            _batches(config, shards, disturbances, first_step) as batches,
+            _batches(config, shards, noise_and_rooms, first_step) as batches,
             MetricsLog(workdir, first_step=first_step, enabled=first) as log,
             Watchdog(config.train.stall_seconds, log) as watchdog,
             Profile(workdir, config.train, enabled=first) as profile,
@@ -172,7 +172,7 @@ def _open_training_shards(config: Config) -> FbankShards:
 
 @contextlib.contextmanager
 def _batches(
-    config: Config, shards: FbankShards, disturbances: Disturbances | None, first_step: int
+    config: Config, shards: FbankShards, noise_and_rooms: NoiseAndRooms | None, first_step: int
 ) -> Iterator[Iterator[Batch]]:
     batches = train_batches(
         shards,
@@ -186,7 +186,7 @@ def _batches(
         host=jax.process_index(),
         num_workers=config.data.num_workers,
         read_threads=config.data.read_threads,
-        disturbances=disturbances,
+        noise_and_rooms=noise_and_rooms,
     )
     try:
         yield batches
@@ -216,7 +216,7 @@ def _evaluate(
         counters = _after_evaluation(config.optimizer, state.counters, result.eer)
         values = {"eer": result.eer, "min_dcf": result.min_dcf[0.01], "best_eer": float(counters["best_eer"])}
         log.write(int(state.step), "dev", values)
-        return state.replace(counters=parallel.lay(counters, state.counters)), result.eer
+        return state.replace(counters=parallel.put_like(counters, state.counters)), result.eer
 
 
 _after_evaluation = jax.jit(after_evaluation, static_argnums=0)  # one program in place of ten

@@ -16,7 +16,7 @@ from mqmha_jax.runs.state import TrainState
 from mqmha_jax.runs.workdir import read_config, read_speakers
 
 
-def started(state: TrainState, config: StartConfig, speakers: tuple[str, ...]) -> TrainState:
+def initialize_from_run(state: TrainState, config: StartConfig, speakers: tuple[str, ...]) -> TrainState:
     """The initial state with the parameters of another run; optimizer, counters and step begin anew.
 
     Prototypes are matched by the speakers' names, so that copies at other speeds fall away when the new run trains
@@ -37,21 +37,21 @@ def started(state: TrainState, config: StartConfig, speakers: tuple[str, ...]) -
     with Checkpoints(workdir) as checkpoints:
         network, step = checkpoints.restore_network(state.network(), config.step)
         head = checkpoints.restore_head(step)[0] if config.head == "match" else {}
-    params = {"net": parallel.lay(network["params"], state.params["net"]), "head": dict(state.params["head"])}
+    params = {"net": parallel.put_like(network["params"], state.params["net"]), "head": dict(state.params["head"])}
     if config.head == "match":
         if PROTOTYPES not in head or PROTOTYPES not in params["head"]:
             raise UserError(f"start.head=match needs prototypes in both runs, but {workdir} or this loss has none.")
-        params["head"][PROTOTYPES] = _matched(
+        params["head"][PROTOTYPES] = _match_prototypes(
             params["head"][PROTOTYPES], np.asarray(head[PROTOTYPES]), speakers, read_speakers(workdir), workdir
         )
     return state.replace(
         params=params,
-        batch_stats=parallel.lay(network["batch_stats"], state.batch_stats),
-        average=parallel.lay(network, state.average) if state.average else state.average,
+        batch_stats=parallel.put_like(network["batch_stats"], state.batch_stats),
+        average=parallel.put_like(network, state.average) if state.average else state.average,
     )
 
 
-def _matched(
+def _match_prototypes(
     fresh: Float[Array, "rows K E"],
     old: Float[np.ndarray, "old_rows K_old E_old"],
     speakers: tuple[str, ...],
@@ -73,8 +73,8 @@ def _matched(
             f"{old_speakers[0]!r} there); use start.head=fresh."
         )
     # Each device gets the old rows of its slice; what no old row stands for stays as it was drawn.
-    kept = parallel.lay_rows(lambda part: old[np.maximum(rows[part], 0)], fresh.shape, fresh.sharding)
-    known = parallel.lay_rows(lambda part: rows[part] >= 0, fresh.shape[:1], fresh.sharding)
+    kept = parallel.put_rows(lambda part: old[np.maximum(rows[part], 0)], fresh.shape, fresh.sharding)
+    known = parallel.put_rows(lambda part: rows[part] >= 0, fresh.shape[:1], fresh.sharding)
     return jax.jit(_choose, out_shardings=fresh.sharding)(known, kept, fresh)
 
 

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from mqmha_jax.augment.mel_power import disturbed
+from mqmha_jax.augment.mel_power import apply_noise_and_rooms
 from mqmha_jax.augment.spec_augment import spec_augment
 from mqmha_jax.config import Config
 from mqmha_jax.features.cmn import subtract_mean
@@ -55,7 +55,7 @@ def build_train_step(
     ) -> tuple[Array, Any]:
         # One key per example, not per row: hosts see the same global batch in another row order.
         example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch["example"])
-        fbank = disturbed(batch)
+        fbank = apply_noise_and_rooms(batch)
         mask = jnp.arange(fbank.shape[1])[None, :] < batch["num_frames"][:, None]
         fbank = subtract_mean(fbank, mask)
         fbank = spec_augment(fbank, mask, example_keys, config.spec_augment)
@@ -87,8 +87,8 @@ def build_train_step(
             return (batch_stats, loss_state, jax.tree.map(jnp.add, total, gradients)), metrics
 
         start = (state.batch_stats, state.loss_state, optax.tree.zeros_like(state.params))
-        parts = jax.tree.map(lambda x: _interleaved(x, num_parts), batch)
-        over_parts = _unrolled if unroll or num_parts == 1 else lax.scan
+        parts = jax.tree.map(lambda x: _interleave(x, num_parts), batch)
+        over_parts = _unroll if unroll or num_parts == 1 else lax.scan
         (batch_stats, loss_state, total), metrics = over_parts(add_part, start, parts)
         gradients = jax.tree.map(lambda x: x / num_parts, total)
         metrics = {name: value.mean() for name, value in metrics.items()}
@@ -102,7 +102,7 @@ def build_train_step(
             opt_state=opt_state,
             loss_state=loss_state,
         )
-        updated = updated.replace(average=_moved_average(updated, config.optimizer.ema))
+        updated = updated.replace(average=_move_average(updated, config.optimizer.ema))
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(gradient_norm)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
         skipped = jnp.where(finite, 0, 1)
@@ -117,7 +117,7 @@ def build_train_step(
     return step
 
 
-def _unrolled(body: Callable, carry: Any, parts: dict[str, Array]) -> tuple[Any, Any]:
+def _unroll(body: Callable, carry: Any, parts: dict[str, Array]) -> tuple[Any, Any]:
     """``lax.scan``, written out: unlike its own ``unroll``, this leaves no trace of a loop."""
     results = []
     for i in range(len(parts["example"])):
@@ -126,12 +126,12 @@ def _unrolled(body: Callable, carry: Any, parts: dict[str, Array]) -> tuple[Any,
     return carry, jax.tree.map(lambda *values: jnp.stack(values), *results)
 
 
-def _interleaved(x: Array, parts: int) -> Array:
+def _interleave(x: Array, parts: int) -> Array:
     """``[B, ...]`` as ``[parts, B / parts, ...]``, part i of the rows i, i + parts, ...: every device has its share."""
     return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
 
 
-def _moved_average(state: TrainState, decay: float) -> PyTree:
+def _move_average(state: TrainState, decay: float) -> PyTree:
     """The average of the network after one more step; it warms up, so that the first steps do not stay in it."""
     if not decay:
         return {}

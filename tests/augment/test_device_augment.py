@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from data_prep.room_command import room_table
 from data_prep.rooms import make_rooms
 from mqmha_jax.augment import waveform
-from mqmha_jax.augment.mel_power import add_noise, disturbed, reverberate
+from mqmha_jax.augment.mel_power import add_noise, apply_noise_and_rooms, reverberate
 from mqmha_jax.augment.room_decay import room_decays
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.noise_and_rooms import SILENCE
@@ -96,10 +96,10 @@ def test_noise_comes_before_the_room_and_nothing_is_nothing() -> None:
     rng = np.random.default_rng(0)
     fbank, noise = (jnp.asarray(x, jnp.float16) for x in rng.normal(size=(2, 2, 6, 3)))
     decay = jnp.asarray(-rng.exponential(1, size=(2, 3, 3)), jnp.float16)
-    assert disturbed({"fbank": fbank}) is fbank
-    both = disturbed({"fbank": fbank, "noise": noise, "decay": decay})
+    assert apply_noise_and_rooms({"fbank": fbank}) is fbank
+    both = apply_noise_and_rooms({"fbank": fbank, "noise": noise, "decay": decay})
     np.testing.assert_array_equal(both, reverberate(add_noise(fbank, noise), decay))
-    np.testing.assert_array_equal(disturbed({"fbank": fbank, "noise": noise}), add_noise(fbank, noise))
+    np.testing.assert_array_equal(apply_noise_and_rooms({"fbank": fbank, "noise": noise}), add_noise(fbank, noise))
 
 
 # ---- against waveforms
@@ -256,10 +256,10 @@ def test_files_that_hold_no_rooms_are_refused_in_a_sentence(tmp_path: Path) -> N
     }
     for content in wrong.values():
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"rooms.npz is damaged or no file of rooms"):
+        with pytest.raises(UserError, match=r"rooms.npz is damaged, or not a file of rooms"):
             read_rooms(path)
     np.savez(path, allow_pickle=True, decay=np.array([{}], object), about=np.zeros(1, np.uint8))
-    with pytest.raises(UserError, match=r"is damaged or no file of rooms"):
+    with pytest.raises(UserError, match=r"is damaged, or not a file of rooms"):
         read_rooms(path)
     write_rooms(path, np.zeros((2, 3, 80)), ["one", "two"], SPEC)
     with pytest.raises(UserError, match=r"decay is float16 \(2, 3, 80\) for 2 rooms, 81 bands"):

@@ -12,7 +12,7 @@ import pytest
 from mqmha_jax import parallel
 from mqmha_jax.config import AugmentConfig, Config
 from mqmha_jax.config_io import from_dict, to_dict, with_overrides
-from mqmha_jax.data.noise_and_rooms import KINDS, SILENCE, Disturbances, open_disturbances
+from mqmha_jax.data.noise_and_rooms import KINDS, SILENCE, NoiseAndRooms, open_noise_and_rooms
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.shard_writer import UtteranceFbank, write_shards
 from mqmha_jax.data.train_pipeline import train_batches
@@ -59,8 +59,8 @@ def config(directory: Path, *overrides: str, noise: str = "noise", rooms: str = 
     return with_overrides(tiny_config({}, evaluate_every=100), [*options, *overrides])
 
 
-def opened(config: Config) -> Disturbances | None:
-    return open_disturbances(config.augment, config.fbank, config.train.seed)
+def opened(config: Config) -> NoiseAndRooms | None:
+    return open_noise_and_rooms(config.augment, config.fbank, config.train.seed)
 
 
 def batches(config: Config, number: int, *, first_step: int = 0, **hosts: int) -> list[Any]:
@@ -72,7 +72,7 @@ def batches(config: Config, number: int, *, first_step: int = 0, **hosts: int) -
         utterances_per_speaker=1,
         seed=config.train.seed,
         first_step=first_step,
-        disturbances=opened(config),
+        noise_and_rooms=opened(config),
         **hosts,
     )
     try:
@@ -100,11 +100,11 @@ def test_a_noise_is_clips_of_its_kind_at_the_ratio_asked_for(directory: Path, na
     shards = open_shards(directory / "noise")
     ranges = {"noise_snr_db": (7.0, 7.0), "music_snr_db": (7.0, 7.0), "babble_snr_db": (7.0, 7.0)}
     settings = only(**{f"{name}_probability": 1.0}, **ranges, babble_voices=(1, 1))
-    disturbances = Disturbances(settings, shards, None, seed=0)
+    noise_and_rooms = NoiseAndRooms(settings, shards, None, seed=0)
     clips = [i for i in range(len(shards)) if shards.speakers[shards.speaker[i]] == kind]
     found = set()
     for example in range(40):
-        ours = disturbances.draw(example, speech_power=POWER, num_frames=16, silent_frames=0)["noise"]
+        ours = noise_and_rooms.draw(example, speech_power=POWER, num_frames=16, silent_frames=0)["noise"]
         matches = [
             (clip, first)
             for clip in clips
@@ -121,10 +121,10 @@ def test_voices_of_the_babble_add_up(directory: Path) -> None:
     shards = open_shards(directory / "noise")
     settings = only(babble_probability=1.0, babble_snr_db=(3.0, 3.0), babble_voices=(2, 2))
     one = dataclasses.replace(settings, babble_voices=(1, 1))
-    two_voices = Disturbances(settings, shards, None, seed=0)
+    two_voices = NoiseAndRooms(settings, shards, None, seed=0)
     levels = [two_voices.draw(i, speech_power=POWER, num_frames=8, silent_frames=0)["noise"] for i in range(60)]
     alone = [
-        Disturbances(one, shards, None, seed=s).draw(0, speech_power=POWER, num_frames=8, silent_frames=0)["noise"]
+        NoiseAndRooms(one, shards, None, seed=s).draw(0, speech_power=POWER, num_frames=8, silent_frames=0)["noise"]
         for s in range(200)
     ]
     mean_power = np.mean(np.exp(np.array(levels, np.float64)))
@@ -134,10 +134,10 @@ def test_voices_of_the_babble_add_up(directory: Path) -> None:
 def test_ratios_fill_their_range_and_follow_the_power_of_the_speech(tmp_path: Path) -> None:
     """Of one clip as long as the crop, the level is all that varies."""
     shards = open_shards(write_noises(tmp_path / "one", kinds=("noise",), clips=1))
-    disturbances = Disturbances(only(noise_probability=1.0, noise_snr_db=(0.0, 15.0)), shards, None, seed=0)
+    noise_and_rooms = NoiseAndRooms(only(noise_probability=1.0, noise_snr_db=(0.0, 15.0)), shards, None, seed=0)
 
     def ratio_db(example: int, speech_power: float) -> float:
-        drawn = disturbances.draw(example, speech_power=speech_power, num_frames=10, silent_frames=0)["noise"]
+        drawn = noise_and_rooms.draw(example, speech_power=speech_power, num_frames=10, silent_frames=0)["noise"]
         level = float(np.mean(drawn.astype(np.float64) - shards.fbank(0)))
         return 10 / np.log(10) * (np.log(speech_power / shards.measures["power"][0]) - level)
 
@@ -152,9 +152,9 @@ def test_each_kind_is_drawn_by_its_own_chance_or_one_at_a_time(directory: Path) 
     chances = {"noise_probability": 0.2, "reverb_probability": 0.6}
 
     def shares(settings: AugmentConfig) -> tuple[float, float, float]:
-        disturbances = opened(dataclasses.replace(rooms, augment=settings))
-        assert disturbances is not None
-        drawn = [disturbances.draw(i, speech_power=POWER, num_frames=6, silent_frames=0) for i in range(1_500)]
+        noise_and_rooms = opened(dataclasses.replace(rooms, augment=settings))
+        assert noise_and_rooms is not None
+        drawn = [noise_and_rooms.draw(i, speech_power=POWER, num_frames=6, silent_frames=0) for i in range(1_500)]
         noisy = np.array([(d["noise"] > SILENCE).any() for d in drawn])
         wet = np.array([(d["decay"][1:] > SILENCE).any() for d in drawn])
         return noisy.mean(), wet.mean(), (noisy & wet).mean()
@@ -168,9 +168,10 @@ def test_each_kind_is_drawn_by_its_own_chance_or_one_at_a_time(directory: Path) 
 
 def test_folders_without_the_three_names_are_all_noise(directory: Path) -> None:
     shards = open_shards(directory / "plain")
-    disturbances = Disturbances(only(noise_probability=1.0), shards, None, seed=0)
+    noise_and_rooms = NoiseAndRooms(only(noise_probability=1.0), shards, None, seed=0)
     drawn = {
-        disturbances.draw(i, speech_power=POWER, num_frames=10, silent_frames=0)["noise"].tobytes() for i in range(30)
+        noise_and_rooms.draw(i, speech_power=POWER, num_frames=10, silent_frames=0)["noise"].tobytes()
+        for i in range(30)
     }
     assert len(drawn) == 30
     assert not set(KINDS) & set(shards.speakers)
@@ -178,7 +179,7 @@ def test_folders_without_the_three_names_are_all_noise(directory: Path) -> None:
 
 def test_of_digital_silence_there_is_no_ratio(directory: Path) -> None:
     shards = open_shards(directory / "noise")
-    drawn = Disturbances(only(noise_probability=1.0), shards, None, seed=0).draw(
+    drawn = NoiseAndRooms(only(noise_probability=1.0), shards, None, seed=0).draw(
         0, speech_power=0.0, num_frames=6, silent_frames=0
     )
     assert (drawn["noise"] == SILENCE).all()
@@ -187,11 +188,11 @@ def test_of_digital_silence_there_is_no_ratio(directory: Path) -> None:
 def test_a_decay_is_cut_or_filled_to_the_context(directory: Path) -> None:
     whole = config(directory).augment
     for context in (2, 20):
-        disturbances = opened(
+        noise_and_rooms = opened(
             config(directory, f"augment.context_frames={context}", "augment.reverb_probability=1.0", noise="")
         )
-        assert disturbances is not None
-        decay = disturbances.draw(0, speech_power=POWER, num_frames=9, silent_frames=0)["decay"]
+        assert noise_and_rooms is not None
+        decay = noise_and_rooms.draw(0, speech_power=POWER, num_frames=9, silent_frames=0)["decay"]
         assert decay.shape == (context + 1, SPEC.num_features)
         assert (decay[6:] == SILENCE).all()  # the file has six frames
         assert (decay[: min(6, context + 1)] > SILENCE).all()
@@ -239,11 +240,11 @@ def test_worker_processes_change_nothing(directory: Path) -> None:
 
 
 def test_what_goes_to_a_worker_holds_no_shards(directory: Path) -> None:
-    disturbances = opened(config(directory))
-    assert disturbances is not None
-    sent = pickle.dumps(disturbances)
+    noise_and_rooms = opened(config(directory))
+    assert noise_and_rooms is not None
+    sent = pickle.dumps(noise_and_rooms)
     again = pickle.loads(sent)
-    ours, theirs = (d.draw(3, speech_power=POWER, num_frames=8, silent_frames=2) for d in (disturbances, again))
+    ours, theirs = (d.draw(3, speech_power=POWER, num_frames=8, silent_frames=2) for d in (noise_and_rooms, again))
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name])  # type: ignore[literal-required]
     assert len(sent) < 10_000
@@ -302,7 +303,7 @@ def test_without_augmentation_the_step_is_the_one_it_was(directory: Path, monkey
         return str(training.step.trace(training.state, training.batch, training.seed).jaxpr)
 
     ours = program()
-    monkeypatch.setattr(step_module, "disturbed", lambda batch: batch["fbank"])
+    monkeypatch.setattr(step_module, "apply_noise_and_rooms", lambda batch: batch["fbank"])
     assert ours == program()
     assert opened(settings) is None
 
@@ -410,8 +411,8 @@ def test_shards_without_powers_are_refused(directory: Path, tmp_path: Path) -> N
     one = {"u": UtteranceFbank("u", "s", frames, measures={"power": 1.0}), "v": UtteranceFbank("v", "s", frames)}
     write_shards(tmp_path / "some", one.values(), spec=SPEC, provenance={})
     quiet = ["augment.music_probability=0", "augment.babble_probability=0"]
-    with pytest.raises(UserError, match=r"old do not tell how strong their waveforms were.*Prepare them again"):
+    with pytest.raises(UserError, match=r"old do not record the power of their waveforms.*Prepare them again"):
         opened(config(directory, *quiet, f"augment.noise={tmp_path / 'old'}"))
-    with pytest.raises(UserError, match=r"some do not tell how strong"):
+    with pytest.raises(UserError, match=r"some do not record the power"):
         batches(config(directory, f"data.train={tmp_path / 'some'}"), 1)
     assert batches(config(directory, f"data.train={tmp_path / 'some'}", noise=""), 1)  # rooms need no power

@@ -97,7 +97,7 @@ def _run_here(config: Config, workdir: Path, num_devices: int, stop: bool) -> bo
 
 @pytest.fixture(scope="module")
 def reference(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One device, never disturbed."""
+    """One device, undisturbed."""
     return run(config, tmp_path_factory.mktemp("reference") / "run", Cell(devices=1))
 
 

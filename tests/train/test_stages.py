@@ -22,7 +22,7 @@ from mqmha_jax.runs.checkpoint import Checkpoints, load_network
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.loop import train
-from mqmha_jax.train.start import started
+from mqmha_jax.train.start import initialize_from_run
 from tests.support.jobs import run_job
 from tests.support.runs import compiled_once, everything
 from tests.support.tiny import SPEC, tiny_config
@@ -77,7 +77,7 @@ def fresh(folded: Config) -> tuple[Training, TrainState]:
 
 def start(config: Config, fresh: tuple[Training, TrainState], **changes: object) -> TrainState:
     speakers = open_shards(config.data.train, original_speed_only=True).speakers
-    return started(fresh[1], dataclasses.replace(config.start, **changes), speakers)
+    return initialize_from_run(fresh[1], dataclasses.replace(config.start, **changes), speakers)
 
 
 def prototypes(state: TrainState) -> np.ndarray:
@@ -101,7 +101,7 @@ def test_the_speakers_at_their_own_speed_keep_their_prototypes(
 
 def test_prototypes_find_their_speaker_by_name(folded: Config, base: Path, fresh: tuple[Training, TrainState]) -> None:
     others = ("s5", "new", "s0", "s2", "other", "s1")
-    state = started(fresh[1], folded.start, others)
+    state = initialize_from_run(fresh[1], folded.start, others)
     old, drawn = everything(base)["['head']['prototypes']"], prototypes(fresh[1])
     for row, name in enumerate(others):
         expected = old[int(name[1:])] if name in {f"s{i}" for i in range(SPEAKERS)} else drawn[row]
@@ -129,7 +129,7 @@ def test_a_start_that_does_not_fit_is_refused(
     with pytest.raises(UserError, match=r"is not a work directory"):
         start(folded, fresh, run=str(tmp_path))
     with pytest.raises(UserError, match=r"None of the 2 speakers is one of those of .*'x'.*start\.head=fresh"):
-        started(fresh[1], folded.start, ("x", "y"))
+        initialize_from_run(fresh[1], folded.start, ("x", "y"))
     for option, message in [
         ("loss.sub_centres=1", r"\(sub-centres, dimension\) \(2, 6\), this run's \(1, 6\).*start\.head=fresh"),
         ("model.embedding_dim=7", r"another architecture.*embedding/kernel: here \(64, 7\), saved \(64, 6\)"),
@@ -138,7 +138,7 @@ def test_a_start_that_does_not_fit_is_refused(
         training = build_training(other, num_speakers=SPEAKERS, mesh=device_mesh(other.mesh))
         state = training.init(place_seed(0, training.mesh))
         with pytest.raises(UserError, match=message):
-            started(state, other.start, tuple(f"s{i}" for i in range(SPEAKERS)))
+            initialize_from_run(state, other.start, tuple(f"s{i}" for i in range(SPEAKERS)))
     (base / "speakers.txt").rename(tmp_path / "speakers.txt")
     try:
         with pytest.raises(UserError, match=r"does not tell its speakers.*Use start\.head=fresh"):

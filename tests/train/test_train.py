@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def finished(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody disturbed."""
+    """An undisturbed run."""
     workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
     result = train(tiny_config(data), workdir, progress=False)
     assert result.finished
