@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from mqmha_jax.atomic import replacing
+from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.shard_reader import FbankShards
 
 PERCENTILES = (0, 5, 50, 95, 100)
-_UNITS = {"seconds": "s", "snr_db": "dB"}
+_UNITS = {"seconds": "s", "snr_db": "dB", "speech_seconds": "s"}
+
+DYNAMIC_RANGE_DB = 80.0
+"""Digital silence would otherwise take all colours."""
 
 
 def statistics(shards: FbankShards) -> str:
@@ -47,29 +53,28 @@ def statistics(shards: FbankShards) -> str:
 
 
 def draw(shards: FbankShards, path: Path, *, seed: int = 0, num_fbanks: int = 6) -> None:
-    """A picture of random fbanks above histograms of length, utterances per speaker and signal to noise.
+    """Draws random utterances, in dB over seconds and hertz, above histograms of what was measured.
 
     Args:
-      shards: what to draw.
+      shards: the shards to draw.
       path: of the PNG, replaced if it exists.
       seed: of the choice of utterances.
-      num_fbanks: how many are drawn.
+      num_fbanks: number of utterances, at most 6.
 
     Raises:
       UserError: the picture cannot be written, or an utterance cannot be read.
     """
-    from matplotlib.figure import Figure  # here: the statistics need no plots
+    from matplotlib.figure import Figure  # here and below: libraries that the statistics do without
 
     chosen = np.sort(np.random.default_rng(seed).permutation(len(shards))[:num_fbanks])
     figure = Figure(figsize=(12, 9), layout="constrained")
     grid = figure.subplots(3, 3)
     for axes, index in zip(grid.flat[:6], chosen, strict=False):
-        fbank = shards.fbank(int(index)).astype(np.float32)
-        end = len(fbank) * shards.spec.frame_shift_ms / 1000
-        image = axes.imshow(fbank.T, origin="lower", aspect="auto", extent=(0, end, 0, fbank.shape[1]), cmap="magma")
+        image = _draw_fbank(axes, shards.fbank(int(index)), shards.spec)
         axes.set_title(_ending(shards.utterance(int(index)), 34), fontsize=8)
-        axes.set_xlabel("s")
-        figure.colorbar(image, ax=axes)
+        figure.colorbar(image, ax=axes, label="dB")
+    for axes in grid[:2, 1:].flat:
+        axes.set_ylabel("")
     for axes in grid.flat[len(chosen) : 6]:
         axes.set_axis_off()
     per_speaker = np.bincount(shards.speaker, minlength=len(shards.speakers))
@@ -84,13 +89,34 @@ def draw(shards: FbankShards, path: Path, *, seed: int = 0, num_fbanks: int = 6)
         else:
             axes.hist(values, bins=min(50, max(5, len(np.unique(values)))), color="tab:blue")
         axes.set_xlabel(name)
-    grid[0][0].set_ylabel("feature")
-    grid[1][0].set_ylabel("feature")
     grid[2][0].set_ylabel("utterances")
     grid[2][1].set_ylabel("speakers")
     figure.suptitle(f"{shards.directory}: {len(shards):,} utterances, {len(shards.speakers):,} speakers")
     with replacing(path) as temporary, temporary.open("wb") as file:  # a file, or the name would get an ending
         figure.savefig(file, dpi=110, format="png")
+
+
+def _draw_fbank(axes: Any, fbank: Float[np.ndarray, "T F"], spec: FbankSpec) -> Any:
+    """One utterance over seconds and hertz; the log energy, which has no place on that axis, is left out."""
+    from librosa import mel_frequencies
+    from librosa.display import specshow
+
+    decibels = (10 / np.log(10)) * fbank[:, spec.num_features - spec.num_mel_bins :].astype(np.float32)
+    nyquist_hz = spec.sample_rate_hz / 2
+    high_hz = spec.high_hz if spec.high_hz > 0 else nyquist_hz + spec.high_hz
+    edges_hz = mel_frequencies(n_mels=spec.num_mel_bins + 2, fmin=spec.low_hz, fmax=high_hz, htk=True)
+    image = specshow(
+        decibels.T,
+        x_coords=np.arange(len(decibels)) * spec.frame_shift_ms / 1000,
+        y_coords=edges_hz[1:-1],
+        x_axis="time",
+        y_axis="mel",
+        cmap="magma",
+        vmin=max(decibels.min(), decibels.max() - DYNAMIC_RANGE_DB),
+        ax=axes,
+    )
+    axes.set_xlabel("s")
+    return image
 
 
 def _seconds(shards: FbankShards) -> np.ndarray:

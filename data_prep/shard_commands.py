@@ -37,20 +37,27 @@ def verify(directory: Path, num_workers: int, progress: bool) -> None:
 
 @click.command(cls=SectionedCommand, arguments={"SHARDS": "Directory of shards."})
 @click.argument("directory", metavar="SHARDS", type=PATH)
-@click.option("--output", type=PATH, metavar="FILE.png", help="Also draw random utterances and histograms.")
+@click.option(
+    "--picture",
+    "--output",
+    "picture",
+    type=PATH,
+    metavar="FILE.png",
+    help="Also draw spectrograms of random utterances, and histograms.",
+)
 @click.option("--seed", default=0, help="Seed of the choice of utterances.")
-def inspect(directory: Path, output: Path | None, seed: int) -> None:
+def inspect(directory: Path, picture: Path | None, seed: int) -> None:
     """Summarise shards: speakers, hours, lengths, quality, size."""
     from data_prep.inspect_shards import draw, statistics
     from mqmha_jax.data.shard_reader import open_shards
 
     shards = open_shards(directory)
-    if output is not None:
-        check_writable(output)
+    if picture is not None:
+        check_writable(picture)
     click.echo(statistics(shards))
-    if output is not None:
-        draw(shards, output, seed=seed)
-        click.echo(f"\nThe picture is in {output}.")
+    if picture is not None:
+        draw(shards, picture, seed=seed)
+        click.echo(f"\nThe picture is in {picture}.")
 
 
 @click.command(

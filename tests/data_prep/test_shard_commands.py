@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 
 from data_prep import cli
 from data_prep.build_shards import build_shards
-from data_prep.inspect_shards import statistics
+from data_prep.inspect_shards import _draw_fbank, statistics
 from data_prep.leaks import leaks_of_shards
 from data_prep.verify_shards import damage
 from data_prep.versions import VersionPlan
@@ -111,7 +112,7 @@ def test_inspect_counts_and_draws(tmp_path: Path) -> None:
     plan = VersionPlan(speeds=(1.0, 1.1))
     options = {"spec": SPEC, "provenance": {}, "num_workers": 0, "max_rejected": 0, "progress": False}
     build_shards(corpus("noise", 4), tmp_path / "out", plan=plan, **options)
-    output = run("inspect", tmp_path / "out", "--output", tmp_path / "picture.png")
+    output = run("inspect", tmp_path / "out", "--picture", tmp_path / "picture.png")
     shards = open_shards(tmp_path / "out")
     for words in ("utterances 8", "speakers 6", f"hours {shards.num_frames.sum() / 360_000:.2f}", "speed: 1 4, 1.1 4"):
         assert words in output
@@ -124,7 +125,7 @@ def test_shards_without_measures_have_statistics(tmp_path: Path) -> None:
     frames = np.zeros((5, 4), np.float16)
     write_shards(tmp_path / "out", [UtteranceFbank("u", "s", frames)], spec=FbankSpec(num_mel_bins=4), provenance={})
     assert "snr_db" not in statistics(open_shards(tmp_path / "out"))
-    run("inspect", tmp_path / "out", "--output", tmp_path / "picture.png")
+    run("inspect", tmp_path / "out", "--picture", tmp_path / "picture.png")
 
 
 # ---- leaks
@@ -248,13 +249,33 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
             r"cannot be written \((Not a directory|File exists)",
         ),
         (("room-table", missing, tmp_path), r"is a directory; give the path of a file"),
-        (("inspect", shards, "--output", tmp_path), r"is a directory; give the path of a file"),
+        (("inspect", shards, "--picture", tmp_path), r"is a directory; give the path of a file"),
     ):
         with pytest.raises(UserError, match=message):
             run(*words)
 
 
+def test_a_spectrogram_lies_on_hertz_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    import librosa.display
+
+    drawn: list[dict[str, object]] = []
+    monkeypatch.setattr(librosa.display, "specshow", lambda data, **settings: drawn.append({"data": data, **settings}))
+    spec = FbankSpec(num_mel_bins=40, use_energy=True, low_hz=100.0, high_hz=-400.0, frame_shift_ms=20.0)
+    fbank = np.full((10, 41), np.log(100.0), np.float32)
+    fbank[:, 0] = 99.0  # the energy has no place on an axis of hertz
+    fbank[3] = -300.0
+    _draw_fbank(SimpleNamespace(set_xlabel=print), fbank, spec)
+    (settings,) = drawn
+    assert settings["data"].shape == (40, 10)
+    assert settings["data"].max() == pytest.approx(20.0)  # dB
+    assert settings["vmin"] == pytest.approx(20.0 - 80.0)
+    np.testing.assert_allclose(settings["x_coords"], np.arange(10) * 0.02)
+    mel = 1127 * np.log1p(np.array([100.0, 7600.0]) / 700)  # Kaldi's scale
+    centres = 700 * np.expm1(np.linspace(*mel, 42)[1:-1] / 1127)
+    np.testing.assert_allclose(settings["y_coords"], centres, rtol=1e-6)
+
+
 def test_a_picture_has_the_name_that_was_given(shards: Path, tmp_path: Path) -> None:
-    run("inspect", shards, "--output", tmp_path / "new" / "picture")
+    run("inspect", shards, "--picture", tmp_path / "new" / "picture")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["picture"]
     assert (tmp_path / "new" / "picture").read_bytes().startswith(b"\x89PNG")
