@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test holds 
     from mqmha_jax.features.audio import read_audio as read_audio
     from mqmha_jax.features.fbank import log_mel_fbank as log_mel_fbank
     from mqmha_jax.inference import SpeakerEncoder as SpeakerEncoder
+    from mqmha_jax.losses.inter_topk import inter_topk_softmax as inter_topk_softmax
+    from mqmha_jax.losses.inter_topk import inter_topk_softmax_with_prototypes as inter_topk_softmax_with_prototypes
     from mqmha_jax.models.encoders import ENCODERS as ENCODERS
     from mqmha_jax.models.encoders.ecapa import EcapaTdnn as EcapaTdnn
     from mqmha_jax.models.encoders.resnet import ResNet as ResNet
@@ -48,6 +50,9 @@ _MODULES = {
     "EcapaTdnn": "models.encoders.ecapa",
     "ENCODERS": "models.encoders",
     "SpeakerNet": "models.speaker_net",
+    # the paper's loss
+    "inter_topk_softmax": "losses.inter_topk",
+    "inter_topk_softmax_with_prototypes": "losses.inter_topk",
     # audio and features
     "read_audio": "features.audio",
     "log_mel_fbank": "features.fbank",

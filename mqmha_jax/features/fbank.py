@@ -42,7 +42,7 @@ def num_frames(num_samples: int, spec: FbankSpec) -> int:
 
 
 def log_mel_fbank(
-    waveform: Float[Array, " n"], spec: FbankSpec, *, key: PRNGKeyArray | None = None
+    waveform: Float[Array | np.ndarray, " n"], spec: FbankSpec, *, key: PRNGKeyArray | None = None
 ) -> Float[Array, "T F"]:
     """Log-mel filterbank frames of one waveform; jit with ``spec`` static, vmap over waveforms of one length.
 
@@ -67,7 +67,7 @@ def log_mel_fbank(
     num = num_frames(num_samples, spec)
     if not spec.snip_edges:
         waveform = jnp.pad(waveform, _reflection(num_samples, spec), mode="symmetric")
-    return _fbank_of_windows(waveform, jnp.arange(num), key, spec)
+    return _fbank_of_windows(jnp.asarray(waveform), jnp.arange(num), key, spec)
 
 
 def extract_fbank(waveform: Float[np.ndarray, " n"], spec: FbankSpec, seed: int = 0) -> Float32[np.ndarray, "T F"]:
