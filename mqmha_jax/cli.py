@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax import __version__, cli_evaluation, cli_study
+from mqmha_jax import __version__, cli_evaluation, cli_import, cli_study
 from mqmha_jax.atomic import check_writable, write_json
 from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup
 
@@ -43,6 +43,7 @@ class _LazyPreparation(click.Group):
         "Training": ("show", "plan", "train", "average", "study"),
         "Evaluation": ("evaluate", "compare"),
         "Use": ("embed", "verify"),
+        "Other toolkits": ("import", "export"),
     },
 )
 @click.version_option(__version__)
@@ -262,6 +263,8 @@ for command in (
     cli_evaluation.compare,
     cli_evaluation.make_trials,
     cli_evaluation.import_trials,
+    cli_import.import_,
+    cli_import.export,
     cli_study.study,
 ):
     main.add_command(command)

@@ -30,7 +30,7 @@ FLOORS = (
     ("data_prep",),
     ("configs",),
     ("demo",),
-    ("cli_evaluation", "cli_study"),
+    ("cli_evaluation", "cli_import", "cli_study"),
     ("cli",),
     ("__main__",),
 )

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flax import linen as nn
+
 from mqmha_jax.config import FbankSpec, ModelConfig
 from mqmha_jax.interop.tensors import Source, Tensors
 
@@ -20,6 +22,7 @@ class Family:
 
     Attributes:
       title: what messages call it, e.g. ``"WeSpeaker ResNet"``.
+      encoder: the class of ours that computes it.
       recognize: whether these names of tensors are of this family.
       infer_model: the configuration that the shapes imply, given the number of features per frame, F.
       source: where a variable of ours lies: its path without the collection, e.g. ``("encoder", "stem", "norm",
@@ -30,6 +33,7 @@ class Family:
     """
 
     title: str
+    encoder: type[nn.Module]
     recognize: Callable[[Sequence[str]], bool]
     infer_model: Callable[[Tensors, int], ModelConfig]
     source: Callable[[tuple[str, ...], ModelConfig], Source]

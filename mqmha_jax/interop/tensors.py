@@ -12,6 +12,13 @@ Names = str | Sequence["Names"]
 """One foreign name, or lists of names whose tensors are stacked along new leading axes."""
 
 
+class NoSourceError(Exception):
+    """A family has no tensor for a variable of ours."""
+
+    def __init__(self, path: Sequence[str]) -> None:
+        super().__init__(f"it has nothing like {'/'.join(path)}")
+
+
 class Tensors:
     """The tensors of a foreign network, which an import looks at or takes out until none is left."""
 

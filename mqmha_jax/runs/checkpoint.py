@@ -113,10 +113,11 @@ class Checkpoints:
             raise self._not_saved(error) from error
 
     def save_network(self, step: int, network: PyTree, head: PyTree) -> None:
-        """Save a network and its head alone: to be used, or to start from, but not to be resumed."""
+        """Save a network and its head, if it has one: to be used, or to start from, but not to be resumed."""
+        trees = {_NETWORK: network, **({_HEAD: head} if head else {})}  # Orbax refuses an empty tree
         try:
             self._try_disk(step)
-            self._checkpointer.save_checkpointables(step, {_NETWORK: network, _HEAD: head}, force=True)
+            self._checkpointer.save_checkpointables(step, trees, force=True)
         except Exception as error:
             raise self._not_saved(error) from error
 
@@ -195,11 +196,15 @@ class Checkpoints:
     def restore_head(self, step: int | None = None) -> tuple[dict[str, PyTree], int]:
         """The head alone, with the rows that pad its classes, whole on one device, and the step it was saved at.
 
+        An imported network has none; then the tree is empty.
+
         Raises:
           UserError: there is no (such) checkpoint.
         """
         step = self._existing(step)
-        saved = self._metadata(step)[_HEAD]
+        saved = self._metadata(step).get(_HEAD)
+        if not saved:
+            return {}, step
         return self._load(step, {_HEAD: _on_one_device(saved)})[_HEAD], step
 
     def _existing(self, step: int | None) -> int:

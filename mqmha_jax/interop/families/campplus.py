@@ -8,7 +8,8 @@ from mqmha_jax.config import FbankSpec, ModelConfig, part
 from mqmha_jax.interop.families.wespeaker_poolings import infer_pooling
 from mqmha_jax.interop.families.wespeaker_resnet import layer_name
 from mqmha_jax.interop.family import Family
-from mqmha_jax.interop.tensors import Source, Tensors, conv1d, conv2d, norm, pointwise, require_features
+from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv1d, conv2d, norm, pointwise, require_features
+from mqmha_jax.models.encoders.campplus import CamPlusPlus
 
 _DILATIONS = (1, 2, 2)  # of the three blocks; no tensor tells them
 _BAND_STRIDE = 8  # of the front end
@@ -72,7 +73,7 @@ def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
             return pointwise("xvector.dense.linear", leaf)
         case ("embedding_norm", leaf):
             return norm("xvector.dense.nonlinear.batchnorm", leaf)
-    raise AssertionError(f"no tensor of CAM++ is known for {'/'.join(path)}")
+    raise NoSourceError(path)
 
 
 def _front_name(modules: Sequence[str], kind: str, shortcut: str) -> str:
@@ -98,10 +99,17 @@ def _infer_model_of_3dspeaker(tensors: Tensors, num_features: int) -> ModelConfi
     return dataclasses.replace(config, pooling=part("tstp", variance_offset=0.0))
 
 
-WESPEAKER = Family(title="WeSpeaker CAM++", recognize=_recognize, infer_model=_infer_model, source=_source)
+WESPEAKER = Family(
+    title="WeSpeaker CAM++",
+    encoder=CamPlusPlus,
+    recognize=_recognize,
+    infer_model=_infer_model,
+    source=_source,
+)
 
 THREE_D_SPEAKER = Family(
     title="3D-Speaker CAM++",
+    encoder=CamPlusPlus,
     recognize=_recognize,
     infer_model=_infer_model_of_3dspeaker,
     source=_source,

@@ -6,7 +6,8 @@ from typing import Any
 from mqmha_jax.config import ModelConfig, part
 from mqmha_jax.interop.families.wespeaker_poolings import infer_pooling, pooling_constants, pooling_source
 from mqmha_jax.interop.family import Family
-from mqmha_jax.interop.tensors import Source, Tensors, conv1d, linear, norm, pointwise, require_features
+from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv1d, linear, norm, pointwise, require_features
+from mqmha_jax.models.encoders.ecapa import EcapaTdnn
 
 _DILATIONS = (2, 3, 4)  # of layer2 to layer4; no tensor tells them
 
@@ -53,7 +54,9 @@ def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
             return norm("bn", leaf)
         case ("embedding_norm", leaf):
             return norm("bn2", leaf)
-    return linear("linear", path[1])
+        case ("embedding", leaf):
+            return linear("linear", leaf)
+    raise NoSourceError(path)
 
 
 def _block_source(name: str, inner: Sequence[str], options: Mapping[str, Any]) -> Source:
@@ -74,11 +77,12 @@ def _block_source(name: str, inner: Sequence[str], options: Mapping[str, Any]) -
         case (part, kind, leaf):
             index = int(part.removeprefix("part")) - 1
             return norm(f"{name}.1.bns.{index}", leaf) if kind == "norm" else conv1d(f"{name}.1.convs.{index}", leaf)
-    raise AssertionError(f"no WeSpeaker tensor is known for {'/'.join(inner)}")
+    raise NoSourceError(inner)
 
 
 FAMILY = Family(
     title="WeSpeaker ECAPA-TDNN",
+    encoder=EcapaTdnn,
     recognize=_recognize,
     infer_model=_infer_model,
     source=_source,

@@ -5,7 +5,7 @@ from typing import Any
 from mqmha_jax.config import ModelConfig, Part, part
 from mqmha_jax.errors import UserError
 from mqmha_jax.interop.family import Shapes
-from mqmha_jax.interop.tensors import Names, Source, Tensors, linear, norm, pointwise
+from mqmha_jax.interop.tensors import Names, NoSourceError, Source, Tensors, linear, norm, pointwise
 
 _MQMHA = "pool.n_query.{query}.heads_att_trans.{head}.att_{layer}.{kind}"
 
@@ -29,8 +29,9 @@ def infer_pooling(tensors: Tensors, num_statistics: int, num_channels: int) -> P
         return part("ccasp", bottleneck=bottleneck, context=context, unbiased_context=context)
     if num_statistics not in (num_channels, 2 * num_channels):
         raise UserError(
-            f"The layer behind the pooling takes {num_statistics / num_channels:g} statistics per channel of the "
-            "encoder; TAP gives 1 and TSTP 2. Check the number of mel bands (--num-mel-bins)."
+            f"The layer behind the pooling takes {num_statistics} values, {num_statistics / num_channels:g} for each of "
+            f"the encoder's {num_channels} channels; TAP gives 1 per channel and TSTP 2. Either its tensor is damaged, or "
+            "the network has another number of mel bands (--num-mel-bins)."
         )
     return part("tap" if num_statistics == num_channels else "tstp")
 
@@ -63,7 +64,7 @@ def pooling_source(path: tuple[str, ...], config: ModelConfig) -> Source:
 
 def pooling_constants(config: ModelConfig, shapes: Shapes) -> dict[str, tuple[int, ...]]:
     """The biases of the last scorer: the same for every frame, so the softmax over frames cancels them."""
-    if config.pooling.name not in ("ccasp", "mqmha"):
+    if ("pooling", "score", "kernel") not in shapes:
         return {}
     size = shapes["pooling", "score", "kernel"][-1:]
     if config.pooling.name == "ccasp":
@@ -95,4 +96,4 @@ def embedding_source(path: tuple[str, ...], config: ModelConfig) -> Source:
             return linear("seg_1", leaf)
         case ("hidden_norm", leaf):
             return norm("seg_bn_1", leaf)
-    raise AssertionError(f"no WeSpeaker tensor is known for {'/'.join(path)}")
+    raise NoSourceError(path)

@@ -13,6 +13,7 @@ from mqmha_jax.interop.families.wespeaker_poolings import (
 )
 from mqmha_jax.interop.family import Family
 from mqmha_jax.interop.tensors import Source, Tensors, conv2d, norm
+from mqmha_jax.models.encoders.resnet import ResNet
 
 _NUM_STAGES = 4
 _STRIDE = 8  # of all stages together, over time and frequency
@@ -59,6 +60,7 @@ def layer_name(modules: Sequence[str], kind: str, shortcut: str) -> str:
 
 FAMILY = Family(
     title="WeSpeaker ResNet",
+    encoder=ResNet,
     recognize=_recognize,
     infer_model=_infer_model,
     source=_source,

@@ -12,6 +12,7 @@ from mqmha_jax.interop.families.wespeaker_poolings import (
 )
 from mqmha_jax.interop.family import Family
 from mqmha_jax.interop.tensors import Source, Tensors, conv1d, norm, require_features
+from mqmha_jax.models.encoders.tdnn import TDNN
 
 _DILATIONS = (1, 2, 3, 1, 1)  # no tensor tells them
 
@@ -49,6 +50,7 @@ def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
 
 FAMILY = Family(
     title="WeSpeaker XVEC",
+    encoder=TDNN,
     recognize=_recognize,
     infer_model=_infer_model,
     source=_source,

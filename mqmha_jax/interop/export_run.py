@@ -1,0 +1,83 @@
+"""Writes the network of a run for other toolkits."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+from flax import traverse_util
+from safetensors.numpy import save_file
+
+from mqmha_jax.atomic import replacing, write_text
+from mqmha_jax.config_io import to_dict
+from mqmha_jax.interop.export_model import export_model
+from mqmha_jax.interop.families import FAMILIES
+from mqmha_jax.interop.torch_writer import write_torch_file
+from mqmha_jax.runs.checkpoint import load_network
+
+CONFIG_KEY = "mqmha_config"
+"""Name of the run's configuration (JSON) in the metadata of a safetensors file."""
+
+
+class ExportedRun(NamedTuple):
+    """What an export wrote.
+
+    Attributes:
+      title: of the family.
+      remarks: what the toolkit does otherwise.
+    """
+
+    title: str
+    remarks: list[str]
+
+
+def export_wespeaker(workdir: Path, output: Path, *, step: int | None = None) -> ExportedRun:
+    """Writes ``avg_model.pt``, a state dictionary with WeSpeaker's names, and ``config.yaml`` with the features.
+
+    Args:
+      workdir: of the run.
+      output: directory for both files.
+      step: of the checkpoint; None: the newest.
+
+    Raises:
+      UserError: there is no such run or checkpoint, WeSpeaker has no such network, or the files cannot be written.
+    """
+    network = load_network(workdir, step)
+    fbank, model = network.config.fbank, network.config.model
+    exported = export_model(model, network.variables, num_features=fbank.num_features)
+    write_torch_file(output / "avg_model.pt", exported.tensors)
+    arguments = {
+        "num_mel_bins": fbank.num_mel_bins,
+        "frame_length": fbank.frame_length_ms,
+        "frame_shift": fbank.frame_shift_ms,
+        "window_type": fbank.window,
+        "dither": 0.0,
+    }
+    settings = {
+        "dataset_args": {"resample_rate": fbank.sample_rate_hz, "fbank_args": arguments},
+        "model_args": {"feat_dim": fbank.num_features, "embed_dim": model.embedding_dim},
+    }
+    write_text(output / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    remarks = []
+    if fbank.window != "hamming":
+        remarks.append(f"the network was trained with a {fbank.window} window, and WeSpeaker computes a hamming one.")
+    return ExportedRun(FAMILIES[exported.family].title, remarks)
+
+
+def export_safetensors(workdir: Path, output: Path, *, step: int | None = None) -> None:
+    """Writes all variables of the network under our names, ``params/encoder/...``, and the configuration.
+
+    Args:
+      workdir: of the run.
+      output: the file.
+      step: of the checkpoint; None: the newest.
+
+    Raises:
+      UserError: there is no such run or checkpoint, or the file cannot be written.
+    """
+    network = load_network(workdir, step)
+    flat = traverse_util.flatten_dict(network.variables, sep="/")
+    config = json.dumps(to_dict(network.config))
+    with replacing(output) as temporary:
+        save_file({name: np.asarray(leaf) for name, leaf in flat.items()}, temporary, metadata={CONFIG_KEY: config})

@@ -1,0 +1,55 @@
+"""A work directory that holds a network without a training of its own: an import, to be used or to start from."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import PyTree
+
+from mqmha_jax.atomic import sync, sync_tree
+from mqmha_jax.config import Config
+from mqmha_jax.errors import UserError
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.workdir import claim
+
+
+def write_network_run(
+    output: Path,
+    config: Config,
+    data: Mapping[str, Any],
+    network: PyTree,
+    *,
+    head: PyTree,
+    speakers: Sequence[str] = (),
+    step: int = 0,
+) -> None:
+    """Writes a new work directory, which appears when it is complete.
+
+    Args:
+      output: the directory; it must not exist.
+      config: the experiment; the network must be the one that it describes.
+      data: where the network comes from.
+      network: ``params`` and ``batch_stats``.
+      head: parameters of the head, ``{}`` if there is none.
+      speakers: names of the head's classes.
+      step: of the checkpoint.
+
+    Raises:
+      UserError: the directory exists or cannot be written.
+    """
+    if output.exists():
+        raise UserError(f"{output} exists already; give a new --workdir, or remove this one first.")
+    unfinished = output.with_name(f".partial-{output.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a call that was killed
+    try:
+        with claim(unfinished, config, dict(data), speakers), Checkpoints(unfinished) as checkpoints:
+            checkpoints.save_network(step, network, head)
+        sync_tree(unfinished)
+        os.rename(unfinished, output)
+        sync(output.parent)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error}. Free some space or give another directory.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,0 +1,90 @@
+"""Exports: what is written with another toolkit's names is imported again as the same network."""
+
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.errors import UserError
+from mqmha_jax.interop import export_model, import_model, read_checkpoint_file, read_torch_file
+from mqmha_jax.interop.torch_writer import write_torch_file
+from tests.support.foreign import SMALL_XVECTOR, random_variables
+
+NUM_FEATURES = 16
+RESNET = part("resnet18", stage_sizes=[1, 1, 1, 1], width=4)
+MODELS = {
+    "wespeaker_resnet": ModelConfig(
+        encoder=RESNET, pooling=part("mqmha", heads=4, queries=2, layers=2, bottleneck=3), embedding_dim=6
+    ),
+    "wespeaker_ecapa": ModelConfig(
+        encoder=part("ecapa512", channels=16, final_channels=8, scale=4, bottleneck=3, summed_inputs=False),
+        pooling=part("ccasp", bottleneck=5, unbiased_context=True),
+        embedding_dim=6,
+        normalize_pooled=True,
+        normalize_embedding=True,
+        affine_embedding_norm=True,
+    ),
+    "wespeaker_xvector": SMALL_XVECTOR,
+    "wespeaker_campplus": ModelConfig(
+        encoder=part("campplus", width=4, first_channels=8, growth=4, bottleneck_factor=2, block_sizes=[1, 2, 1]),
+        pooling=part("tstp"),
+        embedding_dim=6,
+        embedding_bias=False,
+        normalize_embedding=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_a_round_trip_returns_the_same_network(family, tmp_path):
+    variables = random_variables(MODELS[family], NUM_FEATURES)
+    exported = export_model(MODELS[family], variables, num_features=NUM_FEATURES)
+    assert exported.family == family
+    write_torch_file(tmp_path / "avg_model.pt", exported.tensors)
+    model = import_model(read_checkpoint_file(tmp_path / "avg_model.pt"), family=family, num_features=NUM_FEATURES)
+    jax.tree.map(np.testing.assert_array_equal, model.variables, variables)
+
+
+def test_a_foreign_network_is_written_as_it_was_read(reference_dir):
+    files = {
+        "wespeaker_resnet18_mqmha": 80,
+        "encoders/wespeaker_ecapa_glob": 80,
+        "encoders/wespeaker_xvec": 80,
+        "encoders/wespeaker_campplus": 80,
+    }
+    for name, num_features in files.items():
+        state = read_checkpoint_file(reference_dir / f"{name}.pt")
+        family = "wespeaker_campplus" if "campplus" in name else None
+        model = import_model(state, family=family, num_features=num_features)
+        exported = export_model(model.config, model.variables, num_features=num_features)
+        assert exported.tensors.keys() == state.keys()
+        for key, value in exported.tensors.items():
+            cancels = key == "pool.linear2.bias" or (key.startswith("pool.n_query") and key.endswith("bias"))
+            assert np.array_equal(value, state[key]) or (cancels and not value.any()), f"{name}: {key}"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"encoder": part("tdnn", channels=4, final_channels=4)}, "no place in a WeSpeaker XVEC .*: frame_1.bn.bias"),
+        ({"encoder": RESNET, "pooling": part("tstp", unbiased=False)}, "pooling.unbiased: False here, True there"),
+        ({"encoder": RESNET, "normalize_pooled": True}, "it has nothing like pooled_norm/"),
+    ],
+)
+def test_a_network_that_wespeaker_lacks_is_refused(config, message):
+    config = ModelConfig(**{"pooling": part("tstp"), "embedding_dim": 6, **config})
+    with pytest.raises(UserError, match=message):
+        export_model(config, random_variables(config, NUM_FEATURES), num_features=NUM_FEATURES)
+
+
+def test_the_written_file_holds_what_torch_expects(tmp_path):
+    tensors = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([7])}
+    write_torch_file(tmp_path / "model.pt", tensors)
+    read = read_torch_file(tmp_path / "model.pt")
+    assert list(read) == list(tensors)
+    jax.tree.map(np.testing.assert_array_equal, read, tensors)
+    with zipfile.ZipFile(tmp_path / "model.pt") as archive:
+        assert archive.namelist()[0] == "archive/data.pkl"
+        assert archive.read("archive/data/0") == tensors["a.weight"].tobytes()

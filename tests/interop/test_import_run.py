@@ -1,0 +1,122 @@
+"""``mqmha import`` and ``mqmha export``: a foreign checkpoint is a run, and a run is a foreign checkpoint."""
+
+import hashlib
+import json
+
+import jax
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from mqmha_jax.cli import main
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import from_dict
+from mqmha_jax.errors import UserError
+from mqmha_jax.inference import SpeakerEncoder
+from mqmha_jax.interop import import_model, read_checkpoint_file
+from mqmha_jax.interop.import_run import import_run
+from mqmha_jax.interop.wespeaker_config import read_wespeaker_config
+from mqmha_jax.runs.average import average_checkpoints
+from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.workdir import read_speakers
+from tests.support.foreign import small_state, write_small_checkpoint
+
+
+def invoke(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A foreign checkpoint and the run that its import makes."""
+    folder = tmp_path_factory.mktemp("foreign")
+    state = write_small_checkpoint(folder / "avg_model.pt")
+    said = invoke("import", folder / "avg_model.pt", "--workdir", folder / "run", "--num-mel-bins", 16)
+    return folder, state, said
+
+
+def test_the_run_holds_the_network_and_its_origin(folder):
+    folder, state, said = folder
+    network = load_network(folder / "run")
+    expected = import_model(state, num_features=16)
+    jax.tree.map(np.testing.assert_array_equal, network.variables, expected.variables)
+    assert network.config.model == expected.config
+    assert network.step == 0
+    data = json.loads((folder / "run" / "data.json").read_text())
+    digest = hashlib.sha256((folder / "avg_model.pt").read_bytes()).hexdigest()
+    assert data["sha256"] == digest
+    assert data["family"] == "wespeaker_xvector"
+    assert data["fbank"]["num_mel_bins"] == "option"
+    assert f"sha256 {digest}" in said
+    assert "fbank.num_mel_bins = 16 (option)" in said
+    assert "fbank.window = hamming (default of wespeaker_xvector)" in said
+
+
+def test_the_run_embeds_and_has_no_head(folder, tmp_path):
+    folder, _, _ = folder
+    waveform = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    assert SpeakerEncoder.load(folder / "run").embed(waveform).vectors.shape == (1, 6)
+    assert read_speakers(folder / "run") == []
+    with Checkpoints(folder / "run") as checkpoints:
+        assert checkpoints.restore_head() == ({}, 0)
+    average_checkpoints(folder / "run", 1, tmp_path / "average")
+    ours, theirs = load_network(folder / "run"), load_network(tmp_path / "average")
+    jax.tree.map(np.testing.assert_allclose, ours.variables, theirs.variables)
+
+
+def test_exports_are_what_was_imported(folder, tmp_path):
+    folder, state, _ = folder
+    said = invoke("export", folder / "run", tmp_path / "out")
+    assert "WeSpeaker XVEC is in" in said
+    written = read_checkpoint_file(tmp_path / "out" / "avg_model.pt")
+    assert written.keys() == state.keys()
+    jax.tree.map(np.testing.assert_array_equal, written, state)
+    invoke("import", tmp_path / "out" / "avg_model.pt", "--workdir", tmp_path / "again")  # config.yaml tells 16 bins
+    assert load_network(tmp_path / "again").config.fbank.num_mel_bins == 16
+    invoke("export", folder / "run", tmp_path / "model.safetensors", "--format", "safetensors")
+    network = load_network(folder / "run")
+    with safe_open(tmp_path / "model.safetensors", framework="np") as file:
+        assert from_dict(json.loads(file.metadata()["mqmha_config"])) == network.config
+        kernel = file.get_tensor("params/embedding/kernel")
+    np.testing.assert_array_equal(kernel, network.variables["params"]["embedding"]["kernel"])
+
+
+def test_safetensors_in_low_precision_are_read(tmp_path):
+    import ml_dtypes
+
+    state = {f"module.{name}": value.astype(ml_dtypes.bfloat16) for name, value in small_state().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    run = import_run(tmp_path / "model.safetensors", tmp_path / "run", fbank={"num_mel_bins": 16})
+    assert run.family == "wespeaker_xvector"
+    kernel = load_network(tmp_path / "run").variables["params"]["embedding"]["kernel"]
+    np.testing.assert_allclose(kernel, small_state()["seg_2.weight"].T, rtol=2**-8)
+
+
+def test_a_config_beside_the_file_tells_the_features(tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "model: ECAPA_TDNN_c512\nmodel_args: {feat_dim: 72, embed_dim: 192}\n"
+        "dataset_args: {resample_rate: 8000, fbank_args: {num_mel_bins: 64, frame_length: 20, dither: 1.0}}\n"
+    )
+    found = read_wespeaker_config(tmp_path / "config.yaml")
+    assert found == {"num_mel_bins": 64, "frame_length_ms": 20, "sample_rate_hz": 8000}
+    (tmp_path / "config.yaml").write_text("model_args: {feat_dim: 72}\n")
+    assert read_wespeaker_config(tmp_path / "config.yaml") == {"num_mel_bins": 72}
+
+
+def test_options_come_before_the_config_and_the_config_before_the_default(tmp_path):
+    write_small_checkpoint(tmp_path / "avg_model.pt")
+    (tmp_path / "config.yaml").write_text("dataset_args: {fbank_args: {num_mel_bins: 16, frame_shift: 5}}\n")
+    run = import_run(tmp_path / "avg_model.pt", tmp_path / "run", fbank={"frame_shift_ms": 8})
+    assert (run.config.fbank.num_mel_bins, run.config.fbank.frame_shift_ms) == (16, 8)
+    assert run.origins["num_mel_bins"] == str(tmp_path / "config.yaml")
+    assert run.origins["frame_shift_ms"] == "option"
+    assert run.config.fbank.window == Config().fbank.window
+
+
+def test_a_directory_that_exists_is_left_alone(tmp_path):
+    with pytest.raises(UserError, match="exists already; give a new --workdir"):
+        import_run(tmp_path / "any.pt", tmp_path)
