@@ -30,8 +30,8 @@ def infer_pooling(tensors: Tensors, num_statistics: int, num_channels: int) -> P
     if num_statistics not in (num_channels, 2 * num_channels):
         raise UserError(
             f"The layer behind the pooling takes {num_statistics} values, {num_statistics / num_channels:g} for each of "
-            f"the encoder's {num_channels} channels; TAP gives 1 per channel and TSTP 2. Either its tensor is damaged, or "
-            "the network has another number of mel bands (--num-mel-bins)."
+            f"the encoder's {num_channels} channels; TAP gives 1 per channel and TSTP 2. Either its tensor is damaged, "
+            "or the network has another number of mel bands (--num-mel-bins)."
         )
     return part("tap" if num_statistics == num_channels else "tstp")
 
