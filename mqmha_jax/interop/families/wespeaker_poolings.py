@@ -29,9 +29,9 @@ def infer_pooling(tensors: Tensors, num_statistics: int, num_channels: int) -> P
         return part("ccasp", bottleneck=bottleneck, context=context, unbiased_context=context)
     if num_statistics not in (num_channels, 2 * num_channels):
         raise UserError(
-            f"The layer behind the pooling takes {num_statistics} values, {num_statistics / num_channels:g} for each of "
-            f"the encoder's {num_channels} channels; TAP gives 1 per channel and TSTP 2. Either its tensor is damaged, "
-            "or the network has another number of mel bands (--num-mel-bins)."
+            f"The layer behind the pooling takes {num_statistics} values, {num_statistics / num_channels:g} for each "
+            f"of the encoder's {num_channels} channels; TAP gives 1 per channel and TSTP 2. Its tensor is damaged, or "
+            "the network has another number of mel bands (--num-mel-bins)."
         )
     return part("tap" if num_statistics == num_channels else "tstp")
 
