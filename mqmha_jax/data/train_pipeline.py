@@ -1,8 +1,8 @@
 """Training batches as a function of the seed and the step.
 
-Sample ``i`` of the endless global sequence, its utterance and its crop, depends on the seed and ``i`` alone. Step ``k``
-holds samples ``k * batch_size`` to ``(k + 1) * batch_size - 1``; of these, host ``h`` of ``n`` has every n-th from the
-h-th. So a run resumes at any step without saved state, and hosts and workers change nothing but the order of rows.
+Sample ``i`` of the endless global sequence, its utterance and its crop, depends only on the seed and ``i``. Step ``k``
+holds samples ``k * batch_size`` to ``(k + 1) * batch_size - 1``; host ``h`` of ``n`` takes every n-th of them, from the
+h-th on. So a run resumes at any step without saved state, and hosts and workers change only the order of rows.
 """
 
 import logging
@@ -15,10 +15,11 @@ from jaxtyping import Float16
 from mqmha_jax.data.noise_and_rooms import SILENCE, NoiseAndRooms, read_powers
 from mqmha_jax.data.sampling import duration_sequence, speaker_sequence, utterance_sequence
 from mqmha_jax.data.shard_reader import FbankShards
+from mqmha_jax.data.workers import prepare_worker
 from mqmha_jax.errors import UserError
 
 BATCHES_AHEAD = 4
-"""Batches a process makes before they are asked for; as many as it has threads, if these are more."""
+"""Batches that a process makes ahead of demand; with more threads than this, one for each thread."""
 
 LARGEST_SEED = 2**32 - 1
 
@@ -51,35 +52,35 @@ def train_batches(
     read_threads: int = 4,
     noise_and_rooms: NoiseAndRooms | None = None,
 ) -> grain.DatasetIterator:
-    """This host's part of every batch from ``first_step`` on, without end.
+    """Iterates over this host's part of every batch from ``first_step`` on, without end.
 
     Args:
       shards: N utterances of C speakers.
       batch_size: examples per step over all hosts; each host yields ``B = batch_size / num_hosts`` of them.
-      crop_frames: T, frames per example, at a random place; a shorter utterance is repeated from its start.
-      sampling: ``"utterance"`` draws every utterance once per epoch; ``"duration"`` as often as it holds crops;
-        ``"speaker"`` draws every speaker equally often
-        and each speaker's utterances in turn, in random order.
+      crop_frames: T, frames per example, at a random place; shorter utterances repeat from their start.
+      sampling: ``"utterance"`` draws every utterance once per epoch; ``"duration"`` once for each crop that it holds;
+        ``"speaker"`` draws every speaker equally often, and each speaker's utterances in turn in random order.
       utterances_per_speaker: U; a batch holds ``batch_size / U`` speakers, all different if there are that many, with U
         examples each. More than 1 needs ``sampling="speaker"``.
-      seed: of order, utterances and crops; 0 to 2**32 - 1.
+      seed: seed of order, utterances and crops; 0 to 2**32 - 1.
       first_step: number of the first batch; batch k is the same for every ``first_step <= k``.
-      num_hosts, host: how many processes share the batch, and which this one is.
-      num_workers: processes that make batches; 0: threads of this process. (grain wants absl's flags parsed for more.)
-      read_threads: of each process that makes batches; decompression and waiting leave Python's lock to the others.
-      noise_and_rooms: draws a noise and a room for every example; None: crops as they are.
+      num_hosts, host: number of processes that share the batch, and the number of this one.
+      num_workers: processes that make batches; 0: threads of this process. (More need absl's flags parsed, for grain.)
+      read_threads: threads of each process that makes batches; they release Python's lock to decompress and to wait.
+      noise_and_rooms: draws a noise and a room for every example; None: plain crops.
 
     Returns:
       An iterator of ``Batch``, NumPy arrays: ``fbank`` float16 ``[B,T,F]`` (not normalised), ``num_frames`` (all T),
       ``speaker`` (class), ``example`` (index in the global sequence modulo 2**32; see ``example_utterance``). Its
-      ``close()`` ends the threads and processes. With ``noise_and_rooms`` the same crops, preceded by their
-      ``context_frames`` (silence before the start of the utterance), and the arrays of ``NoiseAndRoom``, each with a
-      leading B.
+      ``close()`` ends the threads and processes. With ``noise_and_rooms``, the same crops follow ``context_frames`` of
+      context (silence before the start of the utterance), and batches hold the arrays of ``NoiseAndRoom``, stacked.
 
     Raises:
-      UserError: options that do not fit each other or the shards; while iterating, a record that can not be read.
+      UserError: options that do not fit each other or the shards; while iterating, a record that cannot be read.
     """
     _check(shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed, num_hosts, host)
+    # Batches are cut before workers share them out: batch() on the random-access MapDataset numbers whole batches, and
+    # each worker takes every n-th. (On an IterDataset each worker would batch its own examples and lose its remainder.)
     return iter(
         _utterances(shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed)
         .map_with_index(_with_position)
@@ -88,7 +89,7 @@ def train_batches(
         .to_iter_dataset(
             grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=max(BATCHES_AHEAD, read_threads))
         )
-        .mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+        .mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers), prepare_worker)
     )
 
 
@@ -102,10 +103,10 @@ def example_utterance(
     utterances_per_speaker: int,
     seed: int,
 ) -> str:
-    """The utterance of an example, so that a bad batch can be reported by name.
+    """Finds the utterance of an example, to report a bad batch by name.
 
     Args:
-      shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed: as ``train_batches`` got them.
+      shards, batch_size, crop_frames, sampling, utterances_per_speaker, seed: as for ``train_batches``.
       example: index in the global sequence, which is a batch's ``example`` up to 2**32 samples.
 
     Returns:
@@ -135,7 +136,7 @@ def _with_position(position: int, utterance: int) -> tuple[int, int]:
 
 
 class _Crop:
-    """Reads a random crop; a class, not a closure, because it is sent to worker processes."""
+    """Reads a random crop; a class, not a closure, because grain pickles it for worker processes."""
 
     def __init__(self, shards: FbankShards, crop_frames: int, noise_and_rooms: NoiseAndRooms | None) -> None:
         self._shards = shards
@@ -190,7 +191,7 @@ def _check(
         raise UserError(f"Host {host} of {num_hosts} does not exist; hosts are numbered from 0.")
     if batch_size % num_hosts:
         raise UserError(
-            f"data.batch_size={batch_size} can not be shared by {num_hosts} hosts; give a multiple of {num_hosts}."
+            f"data.batch_size={batch_size} cannot be shared by {num_hosts} hosts; give a multiple of {num_hosts}."
         )
     if batch_size % utterances_per_speaker:
         raise UserError(
@@ -207,7 +208,7 @@ def _check(
 
 
 def _report_poor_speakers(shards: FbankShards, utterances_per_speaker: int) -> None:
-    """A speaker with too few utterances is no error: its examples are different crops of the same ones."""
+    """Warns of speakers with too few utterances; their examples are several crops of the same utterance."""
     counts = np.bincount(shards.speaker, minlength=len(shards.speakers))
     poor = np.flatnonzero(counts < utterances_per_speaker)
     if len(poor):

@@ -1,18 +1,24 @@
-"""End a run at the next step boundary when the user or a scheduler asks for it."""
+"""Ends a run at the next step boundary when the user or a scheduler asks for it."""
 
+import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-@contextmanager
+
+@contextlib.contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """While inside, SIGINT and SIGTERM ask for an orderly stop; a second SIGINT stops at once.
+    """While inside, SIGINT, SIGTERM and SIGHUP ask for an orderly stop; a second SIGINT stops at once.
+
+    The first signal says so on standard error. A SIGHUP that the process ignored before (``nohup``) stays ignored.
 
     Yields:
-      A function that says whether a stop was asked for.
+      A function that tells whether a stop was asked for.
     """
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
@@ -22,11 +28,26 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     def handle(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and requested.is_set():
             raise KeyboardInterrupt
-        requested.set()
+        if not requested.is_set():
+            requested.set()
+            _announce(number)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, handle)
+        for number in _SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield requested.is_set
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _announce(number: int) -> None:
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    again = " Press Ctrl-C again to stop at once without saving." if number == signal.SIGINT else ""
+    # A handler may interrupt a write to sys.stderr, which must not be entered twice; hence its file descriptor.
+    text = f"\n{name}: saving a checkpoint after this step, then stopping.{again}\n"
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, as after SIGHUP, or no file
+        os.write(sys.stderr.fileno(), text.encode())
