@@ -24,10 +24,10 @@ def leaks(name: str, speakers: Iterable[str], utterances: Iterable[str], other: 
     Raises:
       UserError: ``other`` is neither.
     """
-    from mqmha_jax.runs.workdir import SPEAKERS_NAME, read_speakers  # here: brings JAX, which workers can do without
+    from mqmha_jax.runs.workdir import has_speakers, read_speakers  # here: brings JAX, which workers can do without
 
     originals = {speaker.split(SPEED_MARK)[0] for speaker in speakers}
-    if (other / SPEAKERS_NAME).is_file():
+    if has_speakers(other):
         return shared_speakers(name, originals, read_speakers(other), f"are speakers of {other}")
     try:
         shards = open_shards(other)

@@ -11,7 +11,7 @@ from mqmha_jax.data.metadata import Metadata, read_metadata, shard_metadata
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.leaks import shared_speakers
-from mqmha_jax.runs.workdir import SPEAKERS_NAME, read_speakers
+from mqmha_jax.runs.workdir import has_speakers, read_speakers
 from mqmha_jax.types import Trials
 
 
@@ -107,7 +107,7 @@ def own_trials(
     if not known.utt2spk:
         raise UserError(f"{data}: no column speaker; trials need the speaker of each utterance.")
     if not_in is not None:
-        trained = read_speakers(not_in) if (not_in / SPEAKERS_NAME).is_file() else open_shards(not_in).speakers
+        trained = read_speakers(not_in) if has_speakers(not_in) else open_shards(not_in).speakers
         for note in shared_speakers(str(data), known.utt2spk.values(), trained, f"are speakers of {not_in}"):
             raise UserError(f"{note} Leave them out of one of the two.")
     sessions = _column(known, session)

@@ -15,15 +15,15 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.state import initial_network
-from mqmha_jax.runs.workdir import CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, read_config
+from mqmha_jax.runs.workdir import copy_description, read_config
 
 
 def average_checkpoints(workdir: Path, last: int, output: Path) -> list[int]:
-    """Average the last checkpoints of a run: network, normalisation statistics and prototypes.
+    """Averages the last checkpoints of a run: network, normalisation statistics and prototypes.
 
     Args:
       workdir: of the run.
-      last: how many of its latest checkpoints.
+      last: number of its latest checkpoints.
       output: a new work directory with the result, to evaluate, to use, or to start from; not to be resumed. It
         appears when it is complete.
 
@@ -31,7 +31,7 @@ def average_checkpoints(workdir: Path, last: int, output: Path) -> list[int]:
       The steps that were averaged.
 
     Raises:
-      UserError: the run has fewer checkpoints, ``output`` is there already, or can not be written.
+      UserError: the run has fewer checkpoints, one is damaged, or ``output`` exists already or cannot be written.
     """
     config = read_config(workdir)
     if output.exists():
@@ -57,15 +57,14 @@ def average_checkpoints(workdir: Path, last: int, output: Path) -> list[int]:
     unfinished = output.with_name(f".partial-{output.name}")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a call that was killed
     try:
+        copy_description(workdir, unfinished)  # first, as the checkpoint notes to which run it belongs
         with Checkpoints(unfinished) as averaged:
             averaged.save_network(steps[-1], mean["network"], mean["head"])
-        for name in (CONFIG_NAME, DATA_NAME, SPEAKERS_NAME):
-            shutil.copyfile(workdir / name, unfinished / name)
         sync_tree(unfinished)
         os.rename(unfinished, output)
         sync(output.parent)
     except OSError as error:
-        raise UserError(f"{output} can not be written: {error}. Free some space or give another directory.") from error
+        raise UserError(f"{output} cannot be written: {error}. Free some space or give another directory.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return steps

@@ -1,13 +1,16 @@
 """Checkpoints of a run: save in the background, resume exactly, load parts. The only file that imports Orbax."""
 
+import contextlib
+import logging
 import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from jaxtyping import PyTree
@@ -16,57 +19,80 @@ from orbax.checkpoint import v1 as ocp
 from mqmha_jax.atomic import sync, sync_tree
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import read_json
 from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
 from mqmha_jax.parallel import vector_lanes
-from mqmha_jax.processes import is_first_process, require_agreement
+from mqmha_jax.processes import is_first_process, raise_together, require_agreement
+from mqmha_jax.runs.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_files, write_manifest
 from mqmha_jax.runs.state import TrainState, initial_network
-from mqmha_jax.runs.workdir import read_config
+from mqmha_jax.runs.workdir import describe_run, differing_run, read_config
 
 DIRECTORY = "checkpoints"
-_EER = "eer"
+
+# Arrays lie in a directory of their own beside the manifest. A version before manifests had them one level higher,
+# and the dev EER in a file of Orbax.
+_ARRAYS = "arrays"
+_OLD_EER = Path("metrics", "metrics")
 
 # A checkpoint holds three trees, so that extraction reads the network alone and fine-tuning network and head.
 _NETWORK, _HEAD, _TRAINING = "network", "head", "training"
 
-# Orbax writes under such a name until all is there, and never reads it.
-_UNFINISHED = ".orbax-checkpoint-tmp"
+# A checkpoint has such a name until it is complete and hashed, and again while it is removed; readers see digits only.
+_SAVING, _REMOVING = ".saving-", ".removing-"
+_LEFTOVERS = (f"{_SAVING}*", f"{_REMOVING}*", "*.orbax-checkpoint-tmp*")  # the last: of versions before manifests
 
 # What a save needs for its directories before its first array; a disk that has so much is not quite full.
 _TRIAL_BYTES = 2**20
+
+# A reader meets a training that removes the step that it reads; then it takes the next newest, so many times at most.
+_READ_TRIES = 10
+
+_read_metadata = getattr(ocp, "metadata", None) or ocp.pytree_metadata  # its name since Orbax 0.12, and before
+
+Read = TypeVar("Read")
 
 
 class Checkpoints:
     """The checkpoints in a work directory, one directory per step; half-written ones are never seen."""
 
     def __init__(self, workdir: Path, *, keep: int | None = None, keep_best: int = 0) -> None:
-        """Open the checkpoints of a run.
+        """Opens the checkpoints of a run.
 
         Args:
           workdir: the run's directory.
-          keep: how many of the latest stay on disk, for the one job that trains here; None only reads, or keeps all.
-          keep_best: how many with the lowest dev EER stay as well.
+          keep: number of latest checkpoints to keep on disk, for the one job that trains here; None only reads, or
+            keeps all.
+          keep_best: number of checkpoints with the lowest dev EER to keep as well.
 
         Raises:
-          UserError: the directory can not be made, or the processes of a job do not see the same checkpoints.
+          UserError: the directory cannot be written, or the processes of a job do not see the same checkpoints.
         """
+        self._workdir = workdir
         self._directory = (workdir / DIRECTORY).resolve()
+        self._keep, self._keep_best = keep, keep_best
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._saving: Future[None] | None = None
+        self._reported: set[int] = set()
+        self._newest_saved: int | None = None
+        if keep is not None:
+            if is_first_process():
+                self._prepare_directory()
+                self._remove_leftovers()
+            require_agreement(self.steps, f"list of checkpoints in {self._directory} (all must see one directory)")
+            self._newest_saved = self.latest_step
+
+    def _prepare_directory(self) -> None:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"{self._directory} can not be made: {error.strerror}. Free some space (or mend the directory)."
+                f"{self._directory} cannot be made: {error.strerror}. Free some space, or allow writing there."
             ) from error
-        self._keep, self._keep_best = keep, keep_best
-        self._checkpointer = ocp.training.Checkpointer(
-            self._directory,
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=ocp.training.preservation_policies.PreserveAll(),  # see _remove_old
-        )
-        if keep is not None:
-            if is_first_process():
-                for leftover in self._directory.glob(f"*{_UNFINISHED}*"):
-                    shutil.rmtree(leftover)
-            require_agreement(self.steps, f"list of checkpoints in {self._directory} (all must see one directory)")
+
+    def _remove_leftovers(self) -> None:
+        for pattern in _LEFTOVERS:
+            for leftover in self._directory.glob(pattern):
+                shutil.rmtree(leftover)
 
     @property
     def latest_step(self) -> int | None:
@@ -76,22 +102,41 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The step of the checkpoint with the lowest dev EER, or None if none was evaluated."""
-        return next(iter(self._best_first()), None)
+        return next(iter(self._best_first(self.steps)), None)
 
     @property
     def steps(self) -> list[int]:
-        """The steps of all complete checkpoints, rising."""
-        return sorted(checkpoint.step for checkpoint in self._complete())
+        """The steps of all complete checkpoints, in rising order."""
+        try:
+            names = [path.name for path in self._directory.iterdir()]
+        except FileNotFoundError:
+            return []
+        return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
-    def _complete(self) -> list[Any]:
-        # Orbax lists what is still being written, too; it gets its name when it is complete.
-        return [checkpoint for checkpoint in self._checkpointer.checkpoints if checkpoint.path.is_dir()]
+    def _best_first(self, steps: list[int]) -> list[int]:
+        eers = {step: self._eer(step) for step in steps}
+        return sorted((step for step in steps if eers[step] is not None), key=lambda step: (eers[step], step))
 
-    def _best_first(self) -> list[int]:
-        return [step for _, step in sorted((c.metrics[_EER], c.step) for c in self._complete() if c.metrics)]
+    def _eer(self, step: int) -> float | None:
+        """The dev EER noted with a checkpoint; a damaged one, which nobody needs for this, is reported and has none."""
+        try:
+            return self._noted_eer(self._path(step))
+        except UserError as error:
+            if self._path(step).exists() and step not in self._reported:  # else training removed it meanwhile
+                self._reported.add(step)
+                logging.getLogger(__name__).warning("The checkpoint of step %d is passed over: %s", step, error)
+            return None
+
+    def _noted_eer(self, directory: Path) -> float | None:
+        if _has_manifest(directory):
+            return read_manifest(directory).eer
+        if not (directory / _OLD_EER).exists():
+            return None
+        eer = read_json(directory / _OLD_EER, dict, advice="Delete this checkpoint.").get("eer")
+        return float(eer) if isinstance(eer, (int, float)) else None
 
     def save(self, state: TrainState, *, eer: float | None = None) -> None:
-        """Start saving the state; returns as soon as the arrays are copied, the files are written in the background.
+        """Starts saving the state; returns as soon as the arrays are copied, the files are written in the background.
 
         Args:
           state: on every host, which all must call this.
@@ -101,62 +146,68 @@ class Checkpoints:
           UserError: this or the previous save could not be written, e.g. because the disk is full.
         """
         step = int(state.step)
-        latest = self._checkpointer.latest  # complete or not; what lies on the disk need not look alike to all hosts
-        if latest is not None and step == latest.step:
+        if step == self._newest_saved:  # not what lies on the disk, which need not look alike to all hosts
             return
         self.wait()
-        metrics = None if eer is None else {_EER: eer}
-        try:
-            self._try_disk(step)
-            self._checkpointer.save_checkpointables_async(step, _split(state), force=True, metrics=metrics)
-        except Exception as error:
-            raise self._not_saved(error) from error
+        self._start(step, _split(state), eer)
 
     def save_network(self, step: int, network: PyTree, head: PyTree) -> None:
-        """Save a network and its head, if it has one: to be used, or to start from, but not to be resumed."""
+        """Saves a network and its head, if it has one: to be used, or to start from, but not to be resumed."""
+        self._prepare_directory()
         trees = {_NETWORK: network, **({_HEAD: head} if head else {})}  # Orbax refuses an empty tree
+        self._start(step, trees, None)
+        self.wait()
+
+    def _start(self, step: int, trees: dict[str, PyTree], eer: float | None) -> None:
+        unfinished = self._directory / f"{_SAVING}{step}"
         try:
-            self._try_disk(step)
-            self._checkpointer.save_checkpointables(step, trees, force=True)
+            if is_first_process():
+                _make_and_try(unfinished)
+            response = ocp.save_checkpointables_async(unfinished / _ARRAYS, trees)
         except Exception as error:
             raise self._not_saved(error) from error
+        self._newest_saved = step
+        self._saving = self._thread.submit(self._finish, response, unfinished, step, eer)
+
+    def _finish(self, response: Any, unfinished: Path, step: int, eer: float | None) -> None:
+        """Waits for the arrays of all processes, then hashes them and gives the checkpoint its name."""
+        response.result()
+        if is_first_process():
+            write_manifest(unfinished, step, eer=eer, run=describe_run(self._workdir))
+            sync_tree(unfinished)
+            os.rename(unfinished, self._path(step))
+            sync(self._directory)
 
     def wait(self) -> None:
-        """Block until the last save is complete on disk, and remove the checkpoints that it replaces.
+        """Blocks until the last save is complete on disk, and removes the checkpoints that it replaces.
+
+        Every process of a job calls this, and none leaves before the first one has written the manifest.
 
         Raises:
           UserError: it could not be written.
         """
-        try:
-            self._checkpointer.wait()
-            if self._keep is not None and is_first_process():
-                self._remove_old(self._keep)
-        except Exception as error:
-            raise self._not_saved(error) from error
-
-    def _try_disk(self, step: int) -> None:
-        # Orbax's threads would wait five minutes for a directory that it can not make, and the process with them.
-        if is_first_process():
-            with tempfile.TemporaryDirectory(prefix=f"{step}{_UNFINISHED}-", dir=self._directory) as trial:
-                file = Path(trial, "trial")
-                file.write_bytes(bytes(_TRIAL_BYTES))
-                sync(file)
+        with raise_together():
+            try:
+                if self._saving is not None:
+                    self._saving.result()
+                    self._saving = None
+                if self._keep is not None and is_first_process():
+                    self._remove_old(self._keep)
+            except Exception as error:
+                raise self._not_saved(error) from error
 
     def _remove_old(self, keep: int) -> None:
-        # Orbax would empty a checkpoint under its own name, and one that is half gone when the power fails would still
-        # count. So it loses its name first; and nothing goes before the newest is safe on the disk.
+        # A checkpoint that is half gone when the power fails must not count, so it loses its name first. Those that
+        # are damaged stay: somebody may restore the missing file.
         steps = self.steps
-        old = sorted({*steps} - {*steps[-keep:], *self._best_first()[: self._keep_best]})
-        if old:
-            sync_tree(self._directory / str(steps[-1]))
-            sync(self._directory)
-        for step in old:
-            nameless = self._directory / f"{step}{_UNFINISHED}"
-            os.rename(self._directory / str(step), nameless)
+        old = set(steps) - {*steps[-keep:], *self._best_first(steps)[: self._keep_best], *self._reported}
+        for step in sorted(old):
+            nameless = self._directory / f"{_REMOVING}{step}"
+            os.rename(self._path(step), nameless)
             shutil.rmtree(nameless)
 
     def restore(self, like: TrainState) -> TrainState:
-        """The newest state, laid over the devices as ``like`` is.
+        """The newest state, placed on the devices as ``like`` is.
 
         Args:
           like: a state of the same shapes, types and shardings (its values do not matter).
@@ -164,10 +215,8 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint belongs to another architecture; the first differing arrays are named.
         """
-        step = self.latest_step
-        if step is None:
-            raise UserError(f"No complete checkpoint in {self._directory}.")
-        loaded = self._load(step, {name: jax.tree.map(_abstract, tree) for name, tree in _split(like).items()})
+        wanted = {name: jax.tree.map(_abstract, tree) for name, tree in _split(like).items()}
+        loaded = self._load(self._existing(None), wanted, shared=True)
         network, training = loaded[_NETWORK], loaded[_TRAINING]
         latest = training["latest"] or network
         return like.replace(
@@ -190,8 +239,8 @@ class Checkpoints:
         Raises:
           UserError: there is no (such) checkpoint, or it belongs to another architecture.
         """
-        step = self._existing(step)
-        return self._load(step, {_NETWORK: _on_one_device(dict(like))})[_NETWORK], step
+        wanted = {_NETWORK: _on_one_device(dict(like))}
+        return self._read(step, lambda existing: (self._load(existing, wanted)[_NETWORK], existing))
 
     def restore_head(self, step: int | None = None) -> tuple[dict[str, PyTree], int]:
         """The head alone, with the rows that pad its classes, whole on one device, and the step it was saved at.
@@ -201,54 +250,104 @@ class Checkpoints:
         Raises:
           UserError: there is no (such) checkpoint.
         """
-        step = self._existing(step)
-        saved = self._metadata(step).get(_HEAD)
-        if not saved:
-            return {}, step
-        return self._load(step, {_HEAD: _on_one_device(saved)})[_HEAD], step
+
+        def load(existing: int) -> tuple[dict[str, PyTree], int]:
+            wanted = {_HEAD: _on_one_device(self._metadata(existing, _HEAD))}
+            return self._load(existing, wanted)[_HEAD], existing
+
+        return self._read(step, load)
+
+    def _read(self, step: int | None, read: Callable[[int], Read]) -> Read:
+        """Reads a checkpoint that a training may remove at any moment; then the next newest one is read."""
+        for _ in range(_READ_TRIES):
+            existing = self._existing(step)
+            try:
+                return read(existing)
+            except UserError:
+                if step is not None or self._path(existing).exists():
+                    raise
+                time.sleep(0.01)
+        raise UserError(f"{self._directory} changes faster than it can be read; copy the run, or wait for its end.")
 
     def _existing(self, step: int | None) -> int:
         steps = self.steps
         if not steps:
             raise UserError(f"No complete checkpoint in {self._directory}; train first, or wait for the first save.")
         if step is not None and step not in steps:
-            raise UserError(f"No checkpoint of step {step} in {self._directory}; there are {steps}.")
+            raise UserError(f"No checkpoint of step {step} in {self._directory}; available steps: {steps}.")
         return steps[-1] if step is None else step
 
-    def _load(self, step: int, wanted: dict[str, PyTree]) -> dict[str, PyTree]:
-        saved = self._metadata(step)
-        if absent := [name for name in wanted if name not in saved]:
-            raise UserError(
-                f"The checkpoint of step {step} in {self._directory} holds no {absent[0]}: it is no checkpoint of a "
-                "training run. It can be evaluated, and a new run can start from it (start.run)."
-            )
+    def _load(self, step: int, wanted: dict[str, PyTree], *, shared: bool = False) -> dict[str, PyTree]:
+        with raise_together() if shared else contextlib.nullcontext():
+            self._verify(step, wanted, (jax.process_index(), jax.process_count()) if shared else (0, 1))
         for name in wanted:
-            self._check_shapes(step, wanted[name], saved[name])
+            self._check_shapes(step, wanted[name], self._metadata(step, name))
         try:
-            return self._checkpointer.load_checkpointables(step, wanted)
+            return ocp.load_checkpointables(_arrays_of(self._path(step)), wanted)
         except Exception as error:  # Orbax, TensorStore and os each have their own
             raise self._damaged(step, str(error)) from error
 
-    def _metadata(self, step: int) -> dict[str, PyTree]:
-        """Shapes and types of what a checkpoint holds."""
+    def _verify(self, step: int, wanted: Mapping[str, PyTree], share: tuple[int, int]) -> None:
+        """Compares what is going to be read with the manifest, and the checkpoint with the run that it lies in.
+
+        ``share`` is this process's number and how many hash the files between them.
+        """
+        directory = self._path(step)
+        if not _has_manifest(directory):
+            logging.getLogger(__name__).warning(
+                "%s was saved by a version of mqmha_jax that wrote no checksums, so damage in it goes unnoticed. The "
+                "checkpoints that this version saves have them.",
+                directory,
+            )
+            return
         try:
-            saved = self._checkpointer.checkpointables_metadata(step).metadata
+            manifest = read_manifest(directory)
+            index, count = share
+            verify_files(directory, manifest, [name for name in manifest.files if _is_read(wanted, name)][index::count])
+        except (UserError, OSError) as error:
+            raise self._damaged(step, str(error)) from error
+        self._require_same_run(manifest)
+
+    def _require_same_run(self, manifest: Manifest) -> None:
+        if changed := differing_run(self._workdir, manifest.run):
+            raise UserError(
+                f"{self._workdir} is not the run that saved its checkpoint of step {manifest.step}; these differ (when "
+                f"saved -> now): {'; '.join(changed)}. Restore the file that changed, or move the checkpoint back to "
+                "its own run."
+            )
+
+    def _metadata(self, step: int, name: str) -> PyTree:
+        """Shapes and types of one of the trees of a checkpoint."""
+        arrays = _arrays_of(self._path(step))
+        if (arrays / _NETWORK).exists() and not (arrays / name).exists():
+            raise UserError(
+                f"The checkpoint of step {step} in {self._directory} holds no {name}: it is no checkpoint of a "
+                "training run. It can be evaluated, and a new run can start from it (start.run)."
+            )
+        try:
+            return _read_metadata(arrays, name).metadata
         except Exception as error:
             raise self._damaged(step, str(error)) from error
-        if not saved or None in saved.values():  # Orbax only warns
-            raise self._damaged(step, f"{', '.join(name for name in saved if saved[name] is None) or 'all'} missing")
-        return saved
 
     def _damaged(self, step: int, reason: str) -> UserError:
         return UserError(
-            f"The checkpoint of step {step} in {self._directory} can not be read ({reason[:200]}): a file of it is "
-            f"damaged or missing. Bring it back, or remove {self._directory / str(step)} to go on from another one; "
-            f"there are those of steps {', '.join(map(str, self.steps))}."
+            f"The checkpoint of step {step} in {self._directory} is damaged: {reason[:300].rstrip('.')}. Restore it, "
+            f"or delete {self._path(step)} to use another checkpoint. Available steps: "
+            f"{', '.join(map(str, self.steps))}."
         )
 
+    def _path(self, step: int) -> Path:
+        return self._directory / str(step)
+
     def close(self) -> None:
-        """Wait for the last save and release the directory."""
-        self._checkpointer.close()
+        """Waits for the last save.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        self._thread.shutdown()
+        if self._saving is not None and (error := self._saving.exception()):
+            raise self._not_saved(error) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -259,10 +358,7 @@ class Checkpoints:
         if error is None:
             self.close()
             return
-        try:  # the error that is under way is the one to report
-            self.close()
-        except Exception:
-            return
+        self._thread.shutdown()  # the error that is under way is the one to report
 
     def _check_shapes(self, step: int, wanted: PyTree, saved: PyTree) -> None:
         ours, theirs = _shapes(wanted), _shapes(saved)
@@ -275,12 +371,12 @@ class Checkpoints:
                 "work directory."
             )
 
-    def _not_saved(self, error: Exception) -> UserError:
+    def _not_saved(self, error: BaseException) -> UserError:
         good = self.latest_step
         kept = f"the last good checkpoint is that of step {good}" if good is not None else "there is no checkpoint yet"
         return UserError(
             f"A checkpoint could not be written to {self._directory}: {error}. Training stops; {kept}. "
-            "Free some space (or mend the directory) and run the same command to go on."
+            "Free some space (or repair the directory) and run the same command to resume."
         )
 
 
@@ -301,7 +397,7 @@ class LoadedNetwork(NamedTuple):
 
 
 def load_network(workdir: Path, step: int | None = None) -> LoadedNetwork:
-    """The network of a checkpoint in a work directory, without head and optimizer.
+    """Loads the network of a checkpoint in a work directory, without head and optimizer.
 
     Args:
       workdir: of the run.
@@ -316,6 +412,31 @@ def load_network(workdir: Path, step: int | None = None) -> LoadedNetwork:
     with Checkpoints(workdir) as checkpoints:
         variables, step = checkpoints.restore_network(like, step)
     return LoadedNetwork(config, net, variables, step)
+
+
+def _has_manifest(directory: Path) -> bool:
+    """Whether the checkpoint must have a manifest: all do but those of versions that had no directory of arrays."""
+    return (directory / _ARRAYS).exists() or (directory / MANIFEST_NAME).exists()
+
+
+def _arrays_of(directory: Path) -> Path:
+    return directory / _ARRAYS if _has_manifest(directory) else directory
+
+
+def _is_read(wanted: Mapping[str, PyTree], name: str) -> bool:
+    """Whether a file of a checkpoint is read where only the ``wanted`` trees are."""
+    _, tree, *rest = name.split("/")
+    return not rest or tree in wanted
+
+
+def _make_and_try(directory: Path) -> None:
+    # Orbax's threads would wait five minutes for a directory that they cannot make, and the process with them.
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()  # a run whose directory was deleted ends here
+    trial = directory / "trial"
+    trial.write_bytes(bytes(_TRIAL_BYTES))
+    sync(trial)
+    trial.unlink()
 
 
 def _split(state: TrainState) -> dict[str, PyTree]:

@@ -1,19 +1,24 @@
-"""A work directory belongs to one experiment on one data set, and to one process at a time."""
+"""A work directory belongs to one experiment on one data set, and to one training process at a time."""
 
 import contextlib
 import fcntl
-import json
-from collections.abc import Iterator, Sequence
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from mqmha_jax.atomic import write_json, write_text
+from mqmha_jax.atomic import write_json
 from mqmha_jax.config import Config
-from mqmha_jax.config_io import differences, load_config, to_dict
+from mqmha_jax.config_io import differences, from_dict, load_config, to_dict
 from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import read_json, read_sealed_json, write_sealed_json
 from mqmha_jax.processes import is_first_process, raise_together
 
-CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.txt", ".lock"
+CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.json", ".lock"
+
+# Versions before checksums wrote one name per line, which a line break within a name shifted.
+_OLD_SPEAKERS_NAME = "speakers.txt"
 
 # Options that change where things lie or what is reported, never a number of the run; data identity is checked apart.
 _FREE = (
@@ -38,9 +43,22 @@ _FREE = (
     "start.run",
 )
 
+# What a run may change besides between two of its checkpoints.
+_FREE_BETWEEN_CHECKPOINTS = ("train.steps",)
 
-def claim(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> TextIO:
-    """Make the directory this experiment's, or check that it already is.
+
+@contextlib.contextmanager
+def claim_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> Iterator[None]:
+    """``lock_workdir`` for the time inside, by the first process; if it is refused, all processes raise the error."""
+    with contextlib.ExitStack() as lock:
+        with raise_together():
+            if is_first_process():
+                lock.enter_context(lock_workdir(workdir, config, data, speakers))
+        yield
+
+
+def lock_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> TextIO:
+    """Makes the directory this experiment's, or checks that it already is.
 
     Args:
       workdir: created if it does not exist.
@@ -49,31 +67,22 @@ def claim(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequenc
       speakers: names of the classes, for runs that start from this one.
 
     Returns:
-      A lock to keep open while training; another process that claims the directory meanwhile is refused.
+      A lock to keep open while training; another process that locks the directory meanwhile is refused.
 
     Raises:
       UserError: the directory holds another experiment (the differing options are named), was trained on other data,
-        is in use by another process, or can not be written.
+        is in use by another process, or cannot be written.
     """
     with contextlib.ExitStack() as on_error:
         lock = on_error.enter_context(_lock(workdir))
         if (workdir / CONFIG_NAME).exists():
-            _check_same_run(workdir, config, data)
-        write_text(workdir / SPEAKERS_NAME, "".join(f"{speaker}\n" for speaker in speakers))
-        write_json(workdir / DATA_NAME, data)
+            _require_same_run(workdir, config, data)
+        write_sealed_json(workdir / DATA_NAME, data)
+        write_sealed_json(workdir / SPEAKERS_NAME, {"speakers": list(speakers)})
         write_json(workdir / CONFIG_NAME, to_dict(config))
+        (workdir / _OLD_SPEAKERS_NAME).unlink(missing_ok=True)
         on_error.pop_all()
     return lock
-
-
-@contextlib.contextmanager
-def claimed(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> Iterator[None]:
-    """``claim`` for the time inside, done by the first process; what it refuses, all processes of the job refuse."""
-    with contextlib.ExitStack() as lock:
-        with raise_together():
-            if is_first_process():
-                lock.enter_context(claim(workdir, config, data, speakers))
-        yield
 
 
 def read_config(workdir: Path) -> Config:
@@ -89,22 +98,89 @@ def read_config(workdir: Path) -> Config:
     return load_config(workdir / CONFIG_NAME)
 
 
-def _check_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> None:
-    saved = load_config(workdir / CONFIG_NAME)
-    free = tuple(f"{name}:" for name in _FREE)
-    changed = [line for line in differences(saved, config) if not line.startswith(free)]
+def copy_description(workdir: Path, other: Path) -> None:
+    """Copies what describes a run, without its checkpoints and its log, to another directory, which is made."""
+    other.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, _OLD_SPEAKERS_NAME):
+        if (workdir / name).is_file():
+            shutil.copyfile(workdir / name, other / name)
+
+
+def has_speakers(workdir: Path) -> bool:
+    """Whether a directory is a run that knows the names of its classes."""
+    return any((workdir / name).is_file() for name in (SPEAKERS_NAME, _OLD_SPEAKERS_NAME))
+
+
+def read_speakers(workdir: Path) -> list[str]:
+    """The names of a run's classes, in their order.
+
+    Raises:
+      UserError: the run has no list of them, or it is damaged or does not belong to the run's data.
+    """
+    if not has_speakers(workdir):
+        raise UserError(f"{workdir} does not tell its speakers: it has no {SPEAKERS_NAME}. Use start.head=fresh.")
+    path, advice = workdir / SPEAKERS_NAME, "Resume the run once, which writes it again, or use start.head=fresh."
+    if path.is_file():
+        speakers = read_sealed_json(path, advice=advice)["speakers"]
+    else:
+        path = workdir / _OLD_SPEAKERS_NAME
+        speakers = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    data = _read_data(workdir) if (workdir / DATA_NAME).exists() else {}
+    if len(speakers) != data.get("num_speakers", len(speakers)):
+        raise UserError(
+            f"{path} holds {len(speakers)} names for the {data['num_speakers']} speakers of the run. {advice}"
+        )
+    if hash_names(speakers) != data.get("speakers", hash_names(speakers)):
+        raise UserError(f"{path} holds other names than the run was trained with. {advice}")
+    return speakers
+
+
+def hash_names(names: Sequence[str]) -> str:
+    """SHA-256 of a list of names in their order, in hexadecimal."""
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()
+
+
+def describe_run(workdir: Path) -> dict[str, Any]:
+    """What a checkpoint notes about the run that saves it: its configuration and its data, where they are known."""
+    parts = {"configuration": CONFIG_NAME, "data": DATA_NAME}
+    advice = "Resume the run once, which writes it again."
+    return {
+        part: read_json(workdir / name, dict, advice=advice)
+        for part, name in parts.items()
+        if (workdir / name).is_file()
+    }
+
+
+def differing_run(workdir: Path, saved: Mapping[str, Any]) -> list[str]:
+    """What differs between a run and ``describe_run`` when a checkpoint was saved, one ``name: saved -> now`` each.
+
+    Raises:
+      UserError: a file of the run is damaged.
+    """
+    now = describe_run(workdir)
+    changed = []
+    if "configuration" in saved and "configuration" in now:
+        ours, theirs = from_dict(saved["configuration"]), from_dict(now["configuration"])
+        changed += _differences(ours, theirs, (*_FREE, *_FREE_BETWEEN_CHECKPOINTS))
+    if "data" in saved and "data" in now:
+        # An option added later may identify the data more closely.
+        common = (saved["data"].keys() & now["data"].keys()) - {"sha256"}
+        changed += [
+            f"{DATA_NAME}, {name}: {saved['data'][name]} -> {now['data'][name]}"
+            for name in sorted(common)
+            if saved["data"][name] != now["data"][name]
+        ]
+    return changed
+
+
+def _require_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> None:
+    changed = _differences(load_config(workdir / CONFIG_NAME), config, _FREE)
     if changed:
         raise UserError(
             f"{workdir} holds a run with another configuration; these options differ (saved -> given): "
             f"{'; '.join(changed)}. Give the same options to resume, or another --workdir for a new run."
         )
-    try:
-        known = json.loads((workdir / DATA_NAME).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{workdir / DATA_NAME}, which tells what the run was trained on, can not be read ({error}); bring it back "
-            "or give another --workdir."
-        ) from error
+    known = _read_data(workdir)
     other = [f"{name}: {known.get(name)} -> {value}" for name, value in data.items() if known.get(name) != value]
     if other:
         raise UserError(
@@ -113,12 +189,17 @@ def _check_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> None
         )
 
 
-def read_speakers(workdir: Path) -> list[str]:
-    """The names of a run's classes."""
-    path = workdir / SPEAKERS_NAME
-    if not path.is_file():
-        raise UserError(f"{workdir} does not tell its speakers: it has no {SPEAKERS_NAME}. Use start.head=fresh.")
-    return path.read_text(encoding="utf-8").splitlines()
+def _differences(saved: Config, given: Config, free: Sequence[str]) -> list[str]:
+    starts = tuple(f"{name}:" for name in free)
+    return [line for line in differences(saved, given) if not line.startswith(starts)]
+
+
+def _read_data(workdir: Path) -> dict[str, Any]:
+    """What the run was trained on; versions that wrote no list of speakers as JSON wrote no checksum either."""
+    path, advice = workdir / DATA_NAME, "Restore it from a copy of this run, or give another --workdir."
+    if (workdir / SPEAKERS_NAME).exists():
+        return read_sealed_json(path, advice=advice)
+    return read_json(path, dict, advice=advice)
 
 
 def _lock(workdir: Path) -> TextIO:
@@ -127,7 +208,7 @@ def _lock(workdir: Path) -> TextIO:
         lock = (workdir / LOCK_NAME).open("w")
     except OSError as error:
         raise UserError(
-            f"The work directory {workdir} can not be written ({error.strerror}); free some space or give another "
+            f"The work directory {workdir} cannot be written ({error.strerror}); free some space or give another "
             "--workdir."
         ) from error
     try:

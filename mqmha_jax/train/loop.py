@@ -23,7 +23,7 @@ from mqmha_jax.processes import any_process, is_first_process, require_agreement
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import MetricsLog
 from mqmha_jax.runs.state import TrainState
-from mqmha_jax.runs.workdir import claimed
+from mqmha_jax.runs.workdir import claim_workdir
 from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.clock import Clock
 from mqmha_jax.train.profile import Profile
@@ -88,7 +88,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     first = is_first_process()
 
     with (
-        claimed(workdir, config, data, shards.speakers),
+        claim_workdir(workdir, config, data, shards.speakers),
         Checkpoints(
             workdir, keep=config.train.keep_checkpoints, keep_best=config.train.keep_best if dev else 0
         ) as checkpoints,

@@ -78,7 +78,10 @@ def test_a_reader_removes_nothing(two: Path) -> None:
 
 
 def test_a_step_that_is_not_there_is_named(two: Path, tmp_path: Path) -> None:
-    with Checkpoints(two) as checkpoints, pytest.raises(UserError, match=r"No checkpoint of step 5 .* are \[1, 2\]"):
+    with (
+        Checkpoints(two) as checkpoints,
+        pytest.raises(UserError, match=r"No checkpoint of step 5 .*available steps: \[1, 2\]"),
+    ):
         checkpoints.restore_network(state(0).network(), 5)
     with Checkpoints(tmp_path / "none") as checkpoints, pytest.raises(UserError, match="No complete checkpoint in"):
         checkpoints.restore(state(0))

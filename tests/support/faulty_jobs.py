@@ -129,11 +129,11 @@ def go_on(workdir: Path) -> int:
     """What ``train`` does to a work directory for one step: claim, restore, log, save. Returns the step."""
     from mqmha_jax.runs.checkpoint import Checkpoints
     from mqmha_jax.runs.metrics_log import MetricsLog
-    from mqmha_jax.runs.workdir import claim
+    from mqmha_jax.runs.workdir import lock_workdir
     from tests.support.tiny import tiny_config
 
     with (
-        claim(workdir, tiny_config({}), {"fingerprint": "tiny"}, ["s0", "s1"]),
+        lock_workdir(workdir, tiny_config({}), {"fingerprint": "tiny"}, ["s0", "s1"]),
         Checkpoints(workdir, keep=1, keep_best=1) as checkpoints,
     ):
         now = state(0)

@@ -36,7 +36,7 @@ def everything(workdir: Path) -> dict[str, np.ndarray]:
     with Checkpoints(workdir) as checkpoints:
         step = checkpoints.latest_step
     one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    directory = (workdir / "checkpoints" / str(step)).resolve()
+    directory = (workdir / "checkpoints" / str(step) / "arrays").resolve()
     metadata = ocp.checkpointables_metadata(directory).metadata
     wanted = {
         name: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device), metadata[name])

@@ -119,7 +119,7 @@ def test_an_earlier_checkpoint_can_be_the_start(folded: Config, base: Path, fres
     state = start(folded, fresh, step=2)
     kernel = load_network(base, 2).variables["params"]["embedding"]["kernel"]
     np.testing.assert_array_equal(state.params["net"]["embedding"]["kernel"], kernel)
-    with pytest.raises(UserError, match=r"No checkpoint of step 9 in .*; there are \[1, 2, 3, 4\]"):
+    with pytest.raises(UserError, match=r"No checkpoint of step 9 in .*; available steps: \[1, 2, 3, 4\]"):
         start(folded, fresh, step=9)
 
 
@@ -139,12 +139,12 @@ def test_a_start_that_does_not_fit_is_refused(
         state = training.init(place_seed(0, training.mesh))
         with pytest.raises(UserError, match=message):
             initialize_from_run(state, other.start, tuple(f"s{i}" for i in range(SPEAKERS)))
-    (base / "speakers.txt").rename(tmp_path / "speakers.txt")
+    (base / "speakers.json").rename(tmp_path / "speakers.json")
     try:
         with pytest.raises(UserError, match=r"does not tell its speakers.*Use start\.head=fresh"):
             start(folded, fresh)
     finally:
-        (tmp_path / "speakers.txt").rename(base / "speakers.txt")
+        (tmp_path / "speakers.json").rename(base / "speakers.json")
 
 
 def test_a_stage_runs_and_resumes_without_its_start(folded: Config, base: Path, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_an_average_that_can_not_be_made_is_refused(
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", full)
-        with pytest.raises(UserError, match=r"mean can not be written: .*No space left on device"):
+        with pytest.raises(UserError, match=r"mean cannot be written: .*No space left on device"):
             average_checkpoints(base, 2, tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
     average_checkpoints(base, 2, tmp_path / "mean")

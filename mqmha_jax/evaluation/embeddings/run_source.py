@@ -20,7 +20,7 @@ from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker, sum_per
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean, save_mean, training_mean
 from mqmha_jax.models.head import unit_length
 from mqmha_jax.runs.checkpoint import Checkpoints, load_network
-from mqmha_jax.runs.workdir import SPEAKERS_NAME, read_speakers
+from mqmha_jax.runs.workdir import has_speakers, read_speakers
 from mqmha_jax.types import Embeddings
 
 # The mean embedding of a cohort speaker: number of utterances, and frames of each (three seconds).
@@ -80,7 +80,7 @@ class RunSource:
     @property
     def training_speakers(self) -> Sequence[str]:
         """Of the run, which keeps their names."""
-        return read_speakers(self._workdir) if (self._workdir / SPEAKERS_NAME).is_file() else ()
+        return read_speakers(self._workdir) if has_speakers(self._workdir) else ()
 
     def training_utterances(self) -> Iterable[str]:
         """Of the training shards, if they are on this machine."""

@@ -1,0 +1,103 @@
+"""What proves that a checkpoint is whole: one manifest with the size and the SHA-256 of every file, written last."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import read_sealed_json, write_sealed_json
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+
+# hashlib releases the interpreter, so that files are hashed side by side while training goes on.
+_THREADS = 4
+
+
+class Manifest(NamedTuple):
+    """The contents of ``manifest.json``.
+
+    Attributes:
+      step: of the state, which is also the directory's name.
+      eer: dev EER of the network, a fraction; None if it was not evaluated.
+      run: the run that the checkpoint belongs to, ``workdir.describe_run``.
+      files: path below the checkpoint's directory -> ``[bytes, SHA-256]``.
+    """
+
+    step: int
+    eer: float | None
+    run: Mapping[str, Any]
+    files: Mapping[str, list[Any]]
+
+
+def write_manifest(directory: Path, step: int, *, eer: float | None, run: Mapping[str, Any]) -> None:
+    """Hashes all files below a directory and writes the manifest beside them.
+
+    Args:
+      directory: of one checkpoint, complete but for the manifest.
+      step, eer, run: as in ``Manifest``.
+
+    Raises:
+      UserError: the manifest cannot be written.
+      OSError: a file cannot be read.
+    """
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    names = [path.relative_to(directory).as_posix() for path in paths]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        files = dict(zip(names, threads.map(_size_and_hash, paths), strict=True))
+    content = {"format_version": FORMAT_VERSION, "step": step, "eer": eer, "run": dict(run), "files": files}
+    write_sealed_json(directory / MANIFEST_NAME, content)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Reads the manifest of a checkpoint.
+
+    Raises:
+      UserError: it is missing, changed, of a newer version, or belongs to another step than the directory's name says.
+    """
+    path = directory / MANIFEST_NAME
+    content = read_sealed_json(path, advice="Restore the file from a copy of this run.")
+    if content["format_version"] > FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {content['format_version']}; this program reads versions up to "
+            f"{FORMAT_VERSION}. Update mqmha_jax."
+        )
+    manifest = Manifest(**{name: content[name] for name in Manifest._fields})
+    if directory.name != str(manifest.step):
+        raise UserError(
+            f"{directory} holds the checkpoint of step {manifest.step}. Rename it to {manifest.step}, or restore the "
+            f"checkpoint of step {directory.name}."
+        )
+    return manifest
+
+
+def verify_files(directory: Path, manifest: Manifest, names: Iterable[str]) -> None:
+    """Compares files with the manifest.
+
+    Args:
+      directory: of the checkpoint.
+      manifest: its manifest.
+      names: of the files to compare, some or all of ``manifest.files``.
+
+    Raises:
+      UserError: names the first file that is missing or differs from what was written.
+    """
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for problem in threads.map(lambda name: _difference(directory / name, manifest.files[name]), names):
+            if problem:
+                raise UserError(problem)
+
+
+def _difference(path: Path, written: list[Any]) -> str | None:
+    if not path.is_file():
+        return f"{path} is missing"
+    if (size := path.stat().st_size) != written[0]:
+        return f"{path} has {size} bytes, {written[0]} were written"
+    return None if _size_and_hash(path) == written else f"{path} differs from what was written (its SHA-256 changed)"
+
+
+def _size_and_hash(path: Path) -> list[Any]:
+    with path.open("rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
