@@ -12,7 +12,7 @@ from mqmha_jax.atomic import sync, sync_tree
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.runs.checkpoint import Checkpoints
-from mqmha_jax.runs.workdir import claim
+from mqmha_jax.runs.workdir import lock_workdir
 
 
 def write_network_run(
@@ -44,7 +44,7 @@ def write_network_run(
     unfinished = output.with_name(f".partial-{output.name}")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a call that was killed
     try:
-        with claim(unfinished, config, dict(data), speakers), Checkpoints(unfinished) as checkpoints:
+        with lock_workdir(unfinished, config, dict(data), speakers), Checkpoints(unfinished) as checkpoints:
             checkpoints.save_network(step, network, head)
         sync_tree(unfinished)
         os.rename(unfinished, output)
