@@ -20,13 +20,13 @@ from typing import Any, TextIO
 
 import mqmha_jax
 from data_prep.build_shard import Part, load_part
-from data_prep.corpora.folder import audio_files
 from data_prep.manifest import Recording
 from data_prep.pieces import estimated_bytes, fingerprint, num_pieces
 from data_prep.shard_options import ShardOptions
 from mqmha_jax.atomic import sync, write_json
 from mqmha_jax.data.shard_format import INFO_NAME, SEGMENT_FRAMES, shard_path
 from mqmha_jax.errors import UserError
+from mqmha_jax.features.audio_folder import audio_files
 from mqmha_jax.json_file import read_json
 
 _JOB_BYTE = 1 << 40

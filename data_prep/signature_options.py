@@ -93,10 +93,10 @@ def _type_settings(hint: Any) -> dict[str, Any]:
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function itself, without what ``functools.partial`` binds."""
-    while hasattr(function, "func"):
-        function = function.func
-    return inspect.unwrap(function)
+    """The function itself, without what ``functools.partial`` and ``functools.wraps`` put around it."""
+    while (inside := getattr(function, "func", None) or getattr(function, "__wrapped__", None)) is not None:
+        function = inside
+    return function
 
 
 def _docstring(function: Callable[..., Any]) -> str:

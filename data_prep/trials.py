@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mqmha_jax.atomic import write_text
+from mqmha_jax.data.lists import write_trials as write_trials
 from mqmha_jax.data.metadata import Metadata, read_metadata, shard_metadata
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
@@ -128,9 +128,3 @@ def _column(known: Metadata, name: str) -> dict[str, str] | None:
     """A column as strings, None where there is none or it is empty."""
     values = {utterance: str(value) for utterance, value in known.columns.get(name, {}).items()}
     return values if any(values.values()) else None
-
-
-def write_trials(path: Path, trials: Trials) -> None:
-    """Write the list in VoxCeleb's form, ``1 enrol test`` for a target and ``0 enrol test`` for a nontarget."""
-    lines = [f"{int(target)} {a} {b}\n" for a, b, target in zip(trials.enrol, trials.test, trials.target, strict=True)]
-    write_text(path, "".join(lines))

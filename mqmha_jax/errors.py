@@ -9,6 +9,10 @@ from mqmha_jax.field_names import names_here
 class UserError(ValueError):
     """A mistake in a file, an option or a list; the message says what, where, what is valid and what to do."""
 
+    def __init__(self, message: str) -> None:
+        """Takes the message and escapes control characters of names in it, which would change what a terminal shows."""
+        super().__init__("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message))
+
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """The error for a misspelt name, or for a name that another toolkit uses.

@@ -246,7 +246,7 @@ def test_evaluate_and_compare_stand_alone(workdir: Path, tmp_path: Path) -> None
         (["x", "--embeddings", "e.npz"], "WORKDIR and --embeddings were both given"),
         (["--embeddings", "e.npz"], "Without WORKDIR, --output says where"),
         (["--scores", "s", "--output", "o", "--data", "d"], "--data and --step belong to the run in a WORKDIR"),
-        (["--output", "o", "--trials", "none"], "none: the list can not be read"),
+        (["--output", "o", "--trials", "none"], "none: the list cannot be read"),
         (["x", "--step", "last"], "'last' is not a valid integer"),
         (["x", "--lda", "2"], "LDA to 2 must be fitted on utterances of known speakers; give them with --backend"),
     ],

@@ -1,5 +1,6 @@
-"""Corpora by name: each function turns its arguments into a list of recordings."""
+"""Corpora by name: each function turns its arguments into a list of recordings, whose names are checked here."""
 
+import functools
 from collections.abc import Callable
 
 from data_prep.corpora.cnceleb import cnceleb_recordings
@@ -14,8 +15,37 @@ from data_prep.corpora.synthetic_list import synthetic_recordings
 from data_prep.corpora.tfds_corpus import tfds_recordings
 from data_prep.corpora.voxceleb import voxceleb1_recordings, voxceleb2_recordings
 from data_prep.manifest import Recording
+from mqmha_jax.data.ids import check_id, check_spellings
 
-CORPORA: dict[str, Callable[..., list[Recording]]] = {
+
+def check_names(recordings: list[Recording]) -> None:
+    """Refuses names that a list or a terminal cannot carry, and names that only look different.
+
+    Raises:
+      UserError: an id, a speaker or an attribute has a control character, or two ids or two speakers differ only in
+        how Unicode writes the same letters.
+    """
+    for recording in recordings:
+        check_id(recording.utterance, "The utterance")
+        check_id(recording.speaker, f"The speaker of {recording.utterance!r},")
+        for name, value in recording.attributes.items():
+            if value:
+                check_id(value, f"{name} of {recording.utterance!r},")
+    check_spellings((recording.utterance for recording in recordings), "utterances")
+    check_spellings({recording.speaker for recording in recordings}, "speakers")
+
+
+def _checked(list_recordings: Callable[..., list[Recording]]) -> Callable[..., list[Recording]]:
+    @functools.wraps(list_recordings)
+    def checked(*args: object, **kwargs: object) -> list[Recording]:
+        recordings = list_recordings(*args, **kwargs)
+        check_names(recordings)
+        return recordings
+
+    return checked
+
+
+_READERS: dict[str, Callable[..., list[Recording]]] = {
     "voxceleb1": voxceleb1_recordings,
     "voxceleb2": voxceleb2_recordings,
     "cnceleb": cnceleb_recordings,
@@ -30,3 +60,5 @@ CORPORA: dict[str, Callable[..., list[Recording]]] = {
     "noises": noise_recordings,
     "rooms": room_recordings,
 }
+
+CORPORA = {name: _checked(list_recordings) for name, list_recordings in _READERS.items()}

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from data_prep.corpora.folder import audio_files
 from data_prep.corpora.layout import corpus_root, folders
 from data_prep.manifest import Recording
 from mqmha_jax.data.lists import text_lines
 from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.features.audio_folder import audio_files
 
 Split = Literal["all", "dev", "eval"]
 _SPEAKER = re.compile(r"id\d{5}")

@@ -38,7 +38,7 @@ def common_voice_recordings(directory: str | Path, *, split: str = "validated") 
         raise UserError(f"{path}: no such list; there are {there}. Give one with --split.")
     recordings: dict[str, Recording] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
             if missing := {"client_id", "path"} - set(rows.fieldnames or ()):
                 raise UserError(f"{path}:1: no column {' and '.join(sorted(missing))}; the list is not Common Voice's.")

@@ -4,8 +4,12 @@ import csv
 from pathlib import Path
 
 from data_prep.corpora.confined import confined
+from data_prep.corpora.list_part import PART, number, take_part
+from data_prep.corpora.sources import FilePart
 from data_prep.manifest import Recording
+from mqmha_jax.data.ids import plain_id
 from mqmha_jax.errors import UserError
+from mqmha_jax.features.part import WHOLE
 
 REQUIRED = ("path", "speaker")
 
@@ -14,15 +18,16 @@ def csv_recordings(list_path: str | Path, root: str | Path | None = None) -> lis
     """A CSV list with the columns path and speaker.
 
     Args:
-      list_path: UTF-8 with a header line; other columns than ``path`` and ``speaker`` become attributes.
+      list_path: UTF-8 with a header line. A column ``utterance`` gives the ids, which otherwise are the paths;
+        ``start_s``, ``end_s`` and ``channel`` (from 0) name a part; other columns become attributes.
       root: what the paths are relative to, and do not lead out of; None: the folder of the list.
 
     Returns:
-      Recordings in the order of the list; the id is the path as it is written there.
+      Recordings in the order of the list.
 
     Raises:
-      UserError: the list is missing, empty or not UTF-8, lacks a column, or a line lacks a value, repeats a path
-        or names one outside of the root.
+      UserError: the list is missing, empty or not UTF-8, lacks a column, or a line lacks a value, names no part,
+        repeats an id or names a path outside of the root.
     """
     list_path = Path(list_path)
     if not list_path.is_file():
@@ -30,7 +35,7 @@ def csv_recordings(list_path: str | Path, root: str | Path | None = None) -> lis
     root = list_path.parent if root is None else Path(root)
     if not root.is_dir():
         raise UserError(f"No such folder: {root}. --root is what the paths in {list_path} are relative to.")
-    recordings = []
+    recordings: list[Recording] = []
     line_of: dict[str, int] = {}
     try:
         with list_path.open(encoding="utf-8-sig", newline="") as file:
@@ -45,25 +50,29 @@ def csv_recordings(list_path: str | Path, root: str | Path | None = None) -> lis
                 line = reader.line_num
                 if None in row:
                     raise UserError(f"{list_path}:{line}: more values than the header has columns ({len(header)}).")
-                path, speaker = row.pop("path"), row.pop("speaker")
-                if not path or not speaker:
-                    raise UserError(f"{list_path}:{line}: no {'speaker' if path else 'path'}; every line needs both.")
-                if path in line_of:
+                recording = _recording(row, root, f"{list_path}:{line}")
+                earlier = line_of.setdefault(recording.utterance, line)
+                if earlier != line:
                     raise UserError(
-                        f"{list_path}:{line}: path {path!r} was listed before, in line {line_of[path]}; it is the "
-                        "utterance id and must be unique. Remove one of the two lines."
+                        f"{list_path}:{line}: utterance {recording.utterance!r} was listed before, in line {earlier}, "
+                        "and ids are unique. Remove one of the two lines; or, to list several parts of a file, name "
+                        "each one in a column utterance."
                     )
-                line_of[path] = line
-                recordings.append(
-                    Recording(
-                        utterance=path,
-                        speaker=speaker,
-                        source=confined(root, path, f"{list_path}:{line}"),
-                        attributes=row,
-                    )
-                )
+                recordings.append(recording)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{list_path}: not a CSV file in UTF-8 ({error}).") from None
     if not recordings:
         raise UserError(f"{list_path} lists no recordings.")
     return recordings
+
+
+def _recording(row: dict[str, str], root: Path, where: str) -> Recording:
+    path, speaker = row.pop("path"), row.pop("speaker")
+    if not path or not speaker:
+        raise UserError(f"{where}: no {'speaker' if path else 'path'}; every line needs both.")
+    utterance = row.pop("utterance", path)
+    if not utterance:
+        raise UserError(f"{where}: no utterance; give every line one, or leave the column out.")
+    part = take_part({name: number(row.pop(name)) for name in PART if name in row}, where)
+    file = confined(root, path, where)
+    return Recording(plain_id(utterance), speaker, file if part == WHOLE else FilePart(file, part), row)

@@ -1,21 +1,22 @@
 """A manifest: one JSON object a line, with ``utterance``, ``speaker``, ``path`` and any others; read and written."""
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.corpora.confined import confined
+from data_prep.corpora.list_part import PART, take_part
 from data_prep.corpora.sources import FilePart
 from data_prep.manifest import Recording
 from mqmha_jax.atomic import replacing
+from mqmha_jax.data.ids import plain_id
 from mqmha_jax.errors import UserError
-from mqmha_jax.features.audio import WHOLE, Part
+from mqmha_jax.features.part import WHOLE, Part
+from mqmha_jax.json_file import parse_json
 
 REQUIRED = ("utterance", "speaker", "path")
-PART = ("start_s", "end_s", "channel")
 _FIELDS = "valid: utterance, speaker, path, where they are needed start_s, end_s and channel, and other texts"
 
 
@@ -89,35 +90,17 @@ def write_jsonl(recordings: Sequence[Recording], list_path: str | Path) -> Path:
 
 
 def _recording(line: str, root: Path, where: str) -> Recording:
-    try:
-        fields: dict[str, Any] = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON ({error}).") from None
-    if not isinstance(fields, dict):
-        raise UserError(f"{where}: not a JSON object; {_FIELDS}.")
+    fields = parse_json(line, dict, where=where, advice=f"One JSON object a line is needed; {_FIELDS}.")
     for name in REQUIRED:
         if not isinstance(fields.get(name), str) or not fields[name]:
             raise UserError(f"{where}: no text in the field {name!r}; {_FIELDS}.")
     utterance, speaker, path = (fields.pop(name) for name in REQUIRED)
-    part = WHOLE._replace(**{name: fields.pop(name) for name in PART if fields.get(name) is not None})
-    if not (
-        _is_time(part.start_s)
-        and (part.end_s is None or (_is_time(part.end_s) and part.end_s > part.start_s))
-        and (part.channel is None or (type(part.channel) is int and part.channel >= 0))
-    ):
-        raise UserError(
-            f"{where}: start_s={part.start_s}, end_s={part.end_s}, channel={part.channel}: valid: seconds from 0, the "
-            "end after the start, and a whole number from 0."
-        )
+    part = take_part(fields, where)
     for name, value in fields.items():
         if not isinstance(value, str):
             raise UserError(f"{where}: the field {name!r} is {value!r}; {_FIELDS}, in quotation marks.")
     file = confined(root, path, where)
-    return Recording(utterance, speaker, file if part == WHOLE else FilePart(file, part), fields)
-
-
-def _is_time(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+    return Recording(plain_id(utterance), speaker, file if part == WHOLE else FilePart(file, part), fields)
 
 
 def _file_and_part(recording: Recording) -> tuple[Path, Part]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from data_prep.corpora.confined import confined
 from data_prep.corpora.sources import ArchiveEntry, Excerpt, FilePart, ShellCommand, Source
 from data_prep.manifest import Recording
+from mqmha_jax.data.ids import plain_id, split_first
 from mqmha_jax.data.lists import read_utt2spk
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import Part
@@ -81,13 +82,13 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        name, _, rest = line.strip().replace("\t", " ").partition(" ")
+        name, rest = split_first(line)
         if not rest:
             raise UserError(f"{path}:{number}: only one field; valid: a name, a blank and what belongs to it. {_MEND}")
         if name in names:
             raise UserError(f"{path}:{number}: {name!r} is listed twice. {_MEND}")
         names.add(name)
-        yield f"{path}:{number}", name, rest.strip()
+        yield f"{path}:{number}", plain_id(name), rest
 
 
 def _source(entry: str, root: Path, where: str, allow_pipes: bool) -> Source:

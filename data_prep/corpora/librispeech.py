@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.archives import extract
-from data_prep.corpora.folder import audio_files
 from data_prep.corpora.layout import corpus_root, folders
 from data_prep.download import download as download_file
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.features.audio_folder import audio_files
 
 OPENSLR = "https://www.openslr.org/resources"
 ARCHIVES = {
@@ -115,6 +115,6 @@ def _genders(path: Path) -> dict[str, str]:
     """Lines ``14   | F | train-clean-360  | 25.03 | Kristin LeMoine``; those that start with ``;`` are comments."""
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     rows = [[field.strip() for field in line.split("|")] for line in lines if "|" in line and not line.startswith(";")]
     return {row[0]: row[1].lower() for row in rows}

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from data_prep.corpora.folder import audio_files
 from data_prep.corpora.layout import existing_folder
 from data_prep.corpora.sources import FilePart
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import Part
+from mqmha_jax.features.audio_folder import audio_files
 
 NoiseKind = Literal["noise", "music", "speech"]
 KINDS: tuple[NoiseKind, ...] = ("noise", "music", "speech")

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
-from data_prep.corpora.folder import audio_files
 from data_prep.corpora.layout import existing_folder, outside_of_speakers, speaker_trees
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.features.audio_folder import audio_files
 
 Split = Literal["all", "dev", "test"]
 PAGE = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb"

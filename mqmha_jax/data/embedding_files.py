@@ -1,12 +1,16 @@
-"""Embeddings from files: npz as ``mqmha embed`` writes, Kaldi archives, folders of .npy; nothing is ever unpickled."""
+"""Embeddings in files: npz as ``mqmha embed`` writes, Kaldi archives, folders of .npy; nothing is ever unpickled."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from mqmha_jax.atomic import replacing
+from mqmha_jax.data.ids import check_id, plain_id
 from mqmha_jax.data.kaldi_vectors import read_archive, read_script
 from mqmha_jax.errors import UserError
+from mqmha_jax.npz_file import open_npz, read_npy
 from mqmha_jax.types import Embeddings
 
 _VALID = "an .npz with ids and vectors, a Kaldi .ark or .scp, or a folder of .npy files"
@@ -37,15 +41,31 @@ def read_embeddings(path: str | Path) -> Embeddings:
             return _joined(path, read_archive(path))
         case ".scp":
             return _joined(path, read_script(path))
-    raise UserError(f"{path}: embeddings can not be read from a file that ends in {path.suffix!r}; valid: {_VALID}.")
+    raise UserError(f"{path}: embeddings cannot be read from a file that ends in {path.suffix!r}; valid: {_VALID}.")
+
+
+def write_embeddings(path: Path, embeddings: Embeddings) -> None:
+    """Writes an npz file that ``read_embeddings`` reads, under exactly this name.
+
+    Args:
+      path: replaced if it is there; whole or not at all.
+      embeddings: of utterances whose ids differ.
+
+    Raises:
+      UserError: an id comes twice or cannot be one, or the file cannot be written.
+    """
+    for utterance, count in Counter(embeddings.ids).items():
+        check_id(utterance, "The utterance")
+        if count > 1:
+            raise UserError(f"{path}: {utterance!r} comes twice; give each utterance one embedding.")
+    ids = np.asarray(embeddings.ids, np.str_)
+    with replacing(path) as temporary, temporary.open("wb") as file:  # numpy adds .npz to a name, not to a file
+        np.savez(file, ids=ids, vectors=embeddings.vectors)
 
 
 def _npz_embeddings(path: Path) -> Embeddings:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            ids, vectors = archive["ids"], archive["vectors"]
-    except Exception as error:  # zipfile, zlib, numpy and os each have their own
-        raise UserError(f"{path}: no embeddings can be read ({error}); valid: {_VALID}.") from error
+    with open_npz(path, advice=f"No embeddings can be read; valid: {_VALID}.") as archive:
+        ids, vectors = archive["ids"], archive["vectors"]
     if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors) or ids.dtype.kind != "U":
         raise UserError(
             f"{path}: ids {ids.shape} of type {ids.dtype} and vectors {vectors.shape}; valid: ids [N], which are "
@@ -56,17 +76,15 @@ def _npz_embeddings(path: Path) -> Embeddings:
 
 def _folder_vectors(directory: Path) -> Iterable[tuple[str, np.ndarray]]:
     for path in sorted(directory.rglob("*.npy")):
-        try:
-            vector = np.load(path, allow_pickle=False)
-        except Exception as error:
-            raise UserError(f"{path}: no array can be read ({error}); write it again with numpy.save.") from error
+        vector = read_npy(path, advice="Write it again with numpy.save.")
         yield path.relative_to(directory).with_suffix("").as_posix(), vector
 
 
 def _joined(path: Path, named: Iterable[tuple[str, np.ndarray]]) -> Embeddings:
     """All vectors as one array, after the checks that they have in common."""
     vectors: dict[str, np.ndarray] = {}
-    for utterance, array in named:
+    for name, array in named:
+        utterance = plain_id(name)
         vector = array.reshape(-1) if array.ndim == 2 and len(array) == 1 else array
         if vector.ndim != 1 or vector.dtype.kind != "f" or not vector.size:
             raise UserError(

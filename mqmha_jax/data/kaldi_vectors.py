@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Float
 
+from mqmha_jax.data.ids import split_fields
 from mqmha_jax.data.lists import text_lines
 from mqmha_jax.errors import UserError
 
@@ -15,6 +16,11 @@ _TYPES: dict[bytes, np.dtype[Any]] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype(
 _MATRICES = (b"FM ", b"DM ", b"CM ", b"CM2", b"CM3")
 _BINARY, _SIZE_OF_INT32 = b"\0B", b"\4"
 _LARGEST = 1 << 20  # of an embedding; a larger size is a damaged file
+_LONGEST_KEY = 1 << 16
+_LONGEST_LINE = 32 * _LARGEST
+
+# A name, which stands in quotation marks if it has white space in it; and one character of white space.
+_KEY = re.compile(rb'\s*("(?:[^"\\]|\\.)*"(?=\s)|\S+)\s')
 
 
 def read_archive(path: Path) -> Iterator[tuple[str, Float[np.ndarray, " E"]]]:
@@ -24,7 +30,7 @@ def read_archive(path: Path) -> Iterator[tuple[str, Float[np.ndarray, " E"]]]:
       path: entries ``key`` and a vector, in Kaldi's binary form or its text form ``key [ 1.5 -2 ]``.
 
     Raises:
-      UserError: the file can not be read, is damaged, or holds something else than vectors.
+      UserError: the file cannot be read, is damaged, or holds something else than vectors.
     """
     with _opened(path) as file:
         while key := _key(path, file):
@@ -38,7 +44,7 @@ def read_script(path: Path) -> Iterator[tuple[str, Float[np.ndarray, " E"]]]:
       path: the table; what it names is relative to the present directory, as in Kaldi, or to the table's own.
 
     Raises:
-      UserError: the table or an archive can not be read, or a line is something else, such as a command.
+      UserError: the table or an archive cannot be read, or a line is something else, such as a command.
     """
     for line_number, fields in text_lines(path):
         place = re.fullmatch(r"(.+):(\d+)", fields[1]) if len(fields) == 2 else None
@@ -58,21 +64,23 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise UserError(f"{path}: the archive can not be read ({error.strerror}).") from error
+        raise UserError(f"{path}: the archive cannot be read ({error.strerror}).") from error
 
 
 def _key(path: Path, file: BinaryIO) -> str:
-    """The name of the next entry, and the space behind it; empty at the end."""
-    key = bytearray()
-    while (byte := file.read(1)) and not (byte.isspace() and key):
-        if not byte.isspace():
-            key += byte
+    """The name of the next entry, and the white space behind it; empty at the end."""
+    start = file.tell()
+    head = file.read(_LONGEST_KEY)
+    match = _KEY.match(head)
+    if match is None:
+        if not head.strip():
+            return ""
+        raise UserError(f"{path}: no Kaldi archive, or a damaged one, at byte {start} (no name of an entry).")
+    file.seek(start + match.end())
     try:
-        return key.decode()
+        return split_fields(match[1].decode())[0]
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: no Kaldi archive, or a damaged one, at byte {file.tell()} ({error.reason})."
-        ) from error
+        raise UserError(f"{path}: no Kaldi archive, or a damaged one, at byte {start} ({error.reason}).") from error
 
 
 def _vector(path: Path, file: BinaryIO, key: str) -> Float[np.ndarray, " E"]:
@@ -80,7 +88,7 @@ def _vector(path: Path, file: BinaryIO, key: str) -> Float[np.ndarray, " E"]:
     start = file.tell()
     if file.read(2) != _BINARY:
         file.seek(start)
-        return _text_vector(path, file.readline(), key)
+        return _text_vector(path, file.readline(_LONGEST_LINE), key)
     kind = file.read(3)
     if kind in _MATRICES:
         raise UserError(f"{path}: {key!r} is a matrix; valid: vectors, one embedding an utterance.")

@@ -1,4 +1,7 @@
-"""Trial lists and speaker lists: text files, one entry a line, fields separated by white space."""
+"""Trial lists and speaker lists: text files, one entry a line, fields separated by white space.
+
+An id with white space in it stands in quotation marks, as ``ids.py`` says.
+"""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, Int64
 
+from mqmha_jax.atomic import write_text
+from mqmha_jax.data.ids import PlainIds, other_spelling, plain_id, quote_id, split_fields
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Trials
 
@@ -28,12 +33,12 @@ def read_trials(path: str | Path) -> Trials:
       The M trials in the order of the file; equal ids are one string object, so 10 million trials take about 170 MB.
 
     Raises:
-      UserError: the file can not be read or holds no trial, or a line does not have the form of the first.
+      UserError: the file cannot be read or holds no trial, or a line does not have the form of the first.
     """
     enrol: list[str] = []
     test: list[str] = []
     target = bytearray()
-    one_object: dict[str, str] = {}
+    ids = PlainIds()
     label_position, labels = 0, _BITS
     for line_number, fields in text_lines(path):
         if len(fields) != 3:
@@ -46,12 +51,22 @@ def read_trials(path: str | Path) -> Trials:
                 f"{path}:{line_number}: no label ({' or '.join(labels)}) in field {label_position + 1}, "
                 "where the lines before have one; give all lines the same form."
             )
-        enrol.append(one_object.setdefault(fields[0], fields[0]))
-        test.append(one_object.setdefault(fields[1], fields[1]))
+        enrol.append(ids[fields[0]])
+        test.append(ids[fields[1]])
         target.append(label)
     if not target:
         raise UserError(f"{path}: the trial list is empty; valid lines: {_FORMS}.")
     return Trials(tuple(enrol), tuple(test), np.frombuffer(target, np.bool_))
+
+
+def write_trials(path: Path, trials: Trials) -> None:
+    """Writes a list in VoxCeleb's form, ``1 enrol test`` for a target and ``0 enrol test`` for a nontarget.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    rows = zip(trials.enrol, trials.test, trials.target.tolist(), strict=True)
+    write_text(path, "".join(f"{int(target)} {quote_id(a)} {quote_id(b)}\n" for a, b, target in rows))
 
 
 def read_utt2spk(path: str | Path) -> dict[str, str]:
@@ -64,13 +79,13 @@ def read_utt2spk(path: str | Path) -> dict[str, str]:
       Speaker of each utterance id, in the order of the file.
 
     Raises:
-      UserError: the file can not be read or is empty, a line has not two fields, or an utterance comes twice.
+      UserError: the file cannot be read or is empty, a line has not two fields, or an utterance comes twice.
     """
     speaker_of: dict[str, str] = {}
     for line_number, fields in text_lines(path):
         if len(fields) != 2:
             raise UserError(f"{path}:{line_number}: {len(fields)} fields; valid: 'utterance speaker'.")
-        utterance, speaker = fields
+        utterance, speaker = plain_id(fields[0]), fields[1]
         if utterance in speaker_of:
             raise UserError(f"{path}:{line_number}: utterance {utterance!r} is listed twice; give each one line.")
         speaker_of[utterance] = speaker
@@ -89,7 +104,7 @@ def read_models(path: str | Path) -> dict[str, tuple[str, ...]]:
       Utterances of each model, in the order of the file.
 
     Raises:
-      UserError: the file can not be read or is empty, a model has no utterance, comes twice or has one twice.
+      UserError: the file cannot be read or is empty, a model has no utterance, comes twice or has one twice.
     """
     models: dict[str, tuple[str, ...]] = {}
     for line_number, (model, *utterances) in text_lines(path):
@@ -99,7 +114,7 @@ def read_models(path: str | Path) -> dict[str, tuple[str, ...]]:
             raise UserError(f"{path}:{line_number}: model {model!r} is listed twice; give each one line.")
         if len(set(utterances)) < len(utterances):
             raise UserError(f"{path}:{line_number}: model {model!r} has an utterance twice; name each one once.")
-        models[model] = tuple(utterances)
+        models[model] = tuple(map(plain_id, utterances))
     if not models:
         raise UserError(f"{path}: the list is empty; valid lines: 'model utterance utterance ...'.")
     return models
@@ -112,7 +127,7 @@ def check_trials(
     known_models: Iterable[str] | None = None,
     name: str = "trial list",
 ) -> list[str]:
-    """Refuses a list that can not be evaluated, and says what about the others looks unintended.
+    """Refuses a list that cannot be evaluated, and says what about the others looks unintended.
 
     Args:
       trials: M trials.
@@ -192,18 +207,18 @@ def number_names(*sides: Sequence[str]) -> tuple[tuple[str, ...], list[Int32[np.
 
 
 def text_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers from 1 and the fields of every line that is not blank.
+    """Line numbers from 1 and the fields of every line that is not blank; a byte-order mark is skipped.
 
     Raises:
-      UserError: the file can not be read, or is no text in UTF-8.
+      UserError: the file cannot be read, or is no text in UTF-8.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             for line_number, line in enumerate(file, start=1):
-                if fields := line.split():
+                if fields := split_fields(line):
                     yield line_number, fields
     except OSError as error:
-        raise UserError(f"{path}: the list can not be read ({error.strerror}).") from error
+        raise UserError(f"{path}: the list cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file in UTF-8 ({error.reason}); valid lines are plain text.") from error
 
@@ -257,8 +272,15 @@ def _unknown_utterances(name: str, trials: Trials, known: Mapping[str, int]) -> 
                 first_trial.setdefault(utterance, number)
     named = ", ".join(f"{utterance!r} (trial {number})" for utterance, number in list(first_trial.items())[:3])
     more = " and more" if len(first_trial) > 3 else ""
-    nearest = difflib.get_close_matches(next(iter(first_trial)), known, n=1)
-    hint = f" The known id nearest to the first is {nearest[0]!r}." if nearest else ""
+    first = next(iter(first_trial))
+    if same := other_spelling(first, known):
+        hint = (
+            f" The first is known in another Unicode form of the same letters: {same!a} in place of "
+            f"{first!a}; write both alike."
+        )
+    else:
+        nearest = difflib.get_close_matches(first, known, n=1)
+        hint = f" The known id nearest to the first is {nearest[0]!r}." if nearest else ""
     return UserError(
         f"{name}: {len(first_trial)} utterances of its trials are unknown: {named}{more}.{hint} "
         f"Valid: the ids of the {len(known)} utterances at hand; add the missing ones or remove their trials."

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int32
 
+from mqmha_jax.data.ids import plain_id, split_fields
 from mqmha_jax.data.lists import number_names, read_utt2spk
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
@@ -64,24 +65,26 @@ def shard_metadata(shards: FbankShards) -> Metadata:
 
 
 def read_metadata(path: str | Path) -> Metadata:
-    """Reads a CSV file, or Kaldi's ``utt2spk``; a comma in the first line tells which.
+    """Reads a CSV file, or Kaldi's ``utt2spk``; a header with a column of utterances tells which.
 
     Args:
       path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``.
 
     Raises:
-      UserError: the file can not be read, has no column of utterances, or a line repeats an utterance or has another
+      UserError: the file cannot be read, has no column of utterances, or a line repeats an utterance or has another
         number of values.
     """
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            if "," not in file.readline():
+            first = file.readline()
+            is_table = {*_KEYS} & {*next(csv.reader([first]), ())} or ("," in first and len(split_fields(first)) != 2)
+            if not is_table:
                 return Metadata(read_utt2spk(path), {})
             file.seek(0)
             return _from_table(path, csv.DictReader(file, strict=True))
     except OSError as error:
-        raise UserError(f"{path}: the metadata can not be read ({error.strerror}).") from error
+        raise UserError(f"{path}: the metadata cannot be read ({error.strerror}).") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: neither a CSV file nor utt2spk in UTF-8 ({error}).") from error
 
@@ -166,9 +169,10 @@ def _from_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
     for row in reader:
         if None in row or None in row.values():
             raise UserError(f"{path}:{reader.line_num}: not as many values as the header has columns ({len(header)}).")
-        if row[key] in utterances:
-            raise UserError(f"{path}:{reader.line_num}: utterance {row[key]!r} is listed twice; give each one line.")
-        utterances[row.pop(key)] = None
+        utterance = plain_id(row.pop(key))
+        if utterance in utterances:
+            raise UserError(f"{path}:{reader.line_num}: utterance {utterance!r} is listed twice; give each one line.")
+        utterances[utterance] = None
         for name, value in row.items():
             values[name].append(value)
     if not utterances:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from mqmha_jax.atomic import write_text
+from mqmha_jax.data.ids import PlainIds, quote_id
 from mqmha_jax.data.lists import text_lines
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Trials
@@ -27,12 +28,13 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
       ``[M]`` scores in the order of the trials.
 
     Raises:
-      UserError: the file can not be read, a line has another form or no finite number, a pair has two different
+      UserError: the file cannot be read, a line has another form or no finite number, a pair has two different
         scores, or trials of the list have none.
     """
     scores: array[float] = array("d")
     lines: array[int] = array("q")
     pairs: list[tuple[str, str]] = []
+    ids = PlainIds()
     num_fields = 0
     for line_number, fields in text_lines(path):
         num_fields = num_fields or len(fields)
@@ -41,7 +43,7 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
         scores.append(_score(path, line_number, fields[0] if num_fields == 1 else fields[2]))
         if num_fields > 1:
             lines.append(line_number)
-            pairs.append((fields[0], fields[1]))
+            pairs.append((ids[fields[0]], ids[fields[1]]))
     if not scores:
         raise UserError(f"{path}: the file of scores is empty; valid lines: {_FORMS}.")
     if num_fields == 1:
@@ -65,18 +67,18 @@ def read_scored_trials(path: str | Path) -> tuple[Trials, Float64[np.ndarray, " 
       The M trials and ``[M]`` scores.
 
     Raises:
-      UserError: the file can not be read or is empty, or a line has another form.
+      UserError: the file cannot be read or is empty, or a line has another form.
     """
     enrol, test, target = [], [], []
     scores: array[float] = array("d")
-    one_object: dict[str, str] = {}
+    ids = PlainIds()
     for line_number, fields in text_lines(path):
         if len(fields) != 4 or fields[3] not in _LABELS:
             raise UserError(
                 f"{path}:{line_number}: {' '.join(fields)!r}; valid: 'enrol test score label', label 1 or 0."
             )
-        enrol.append(one_object.setdefault(fields[0], fields[0]))
-        test.append(one_object.setdefault(fields[1], fields[1]))
+        enrol.append(ids[fields[0]])
+        test.append(ids[fields[1]])
         scores.append(_score(path, line_number, fields[2]))
         target.append(_LABELS[fields[3]])
     if not target:
@@ -88,11 +90,12 @@ def write_scores(path: Path, trials: Trials, scores: Float[np.ndarray, " M"]) ->
     """Writes lines ``enrol test score label``, with all digits of the scores.
 
     Raises:
-      UserError: the file can not be written.
+      UserError: the file cannot be written.
     """
-    digits = 9 if scores.dtype == np.float32 else 17  # bring the very number back
+    digits = 9 if scores.dtype == np.float32 else 17  # restore the very number
     rows = zip(trials.enrol, trials.test, scores.tolist(), trials.target.tolist(), strict=True)
-    write_text(path, "".join(f"{enrol} {test} {score:.{digits}g} {label:d}\n" for enrol, test, score, label in rows))
+    lines = (f"{quote_id(a)} {quote_id(b)} {score:.{digits}g} {label:d}\n" for a, b, score, label in rows)
+    write_text(path, "".join(lines))
 
 
 def _score(path: str | Path, line_number: int, text: str) -> float:

@@ -70,7 +70,7 @@ def test_damaged_trial_lists_are_refused(write, text, message):
 
 
 def test_files_that_are_no_lists(write, tmp_path):
-    with pytest.raises(UserError, match=r"missing.txt: the list can not be read \(No such file"):
+    with pytest.raises(UserError, match=r"missing.txt: the list cannot be read \(No such file"):
         read_trials(tmp_path / "missing.txt")
     with pytest.raises(UserError, match="not a text file in UTF-8"):
         read_trials(write("1 ä b\n", "latin-1"))

@@ -49,7 +49,7 @@ def test_utt2spk(tmp_path: Path) -> None:
 def test_damaged_metadata_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_metadata(write(tmp_path, text))
-    with pytest.raises(UserError, match="the metadata can not be read"):
+    with pytest.raises(UserError, match="the metadata cannot be read"):
         read_metadata(tmp_path / "none")
 
 

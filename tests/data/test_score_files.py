@@ -63,7 +63,7 @@ def test_damaged_files_are_refused(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_missing_files_and_files_without_labels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none: the list can not be read \(No such file"):
+    with pytest.raises(UserError, match=r"none: the list cannot be read \(No such file"):
         read_scores(tmp_path / "none", TRIALS)
     with pytest.raises(UserError, match=r"scores.txt:1: 'a b 0.5'; valid: 'enrol test score label'"):
         read_scored_trials(write(tmp_path, "a b 0.5\n"))

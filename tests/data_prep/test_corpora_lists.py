@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shlex
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,8 @@ LINE = {"utterance": "x", "speaker": "a", "path": "a.wav"}
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", r"list\.jsonl:1: not JSON \("),
-        ([1], r"list\.jsonl:1: not a JSON object; valid: utterance, speaker, path"),
+        ("{", r"list\.jsonl:1 is not valid JSON \("),
+        ([1], r"list\.jsonl:1 holds a list .*One JSON object a line is needed; valid: utterance, speaker, path"),
         ({"utterance": "x", "path": "a"}, r"list\.jsonl:1: no text in the field 'speaker'"),
         (LINE | {"utterance": ""}, "no text in the field 'utterance'"),
         (LINE | {"age": 7}, "the field 'age' is 7; valid: .* in quotation marks"),
@@ -85,6 +86,7 @@ LINE = {"utterance": "x", "speaker": "a", "path": "a.wav"}
         (LINE | {"path": "../a.wav"}, r"list\.jsonl:1: '\.\./a\.wav' leads out of .*--root"),
         (LINE | {"path": "/a.wav"}, r"list\.jsonl:1: '/a\.wav' leads out of"),
         (LINE | {"path": "a\0.wav"}, "is not a path"),
+        ("[" * 100_000, r"list\.jsonl:1 is not valid: its JSON is nested too deeply"),
     ],
 )
 def test_a_damaged_manifest_is_refused_by_line(tmp_path: Path, line: object, message: str) -> None:
@@ -128,7 +130,73 @@ def test_a_csv_list_is_confined_as_well(tmp_path: Path, path: str) -> None:
         CORPORA["csv"](tmp_path / "list.csv")
 
 
+def test_csv_and_jsonl_name_parts_alike(audio: Path) -> None:
+    rows = [
+        ("x", "a", "a/1.wav", "0.02", "0.05", ""),
+        ("y", "a", "a/1.wav", "", "", "0"),
+        ("z", "b", "b/3.wav", "", "", ""),
+    ]
+    header = ("utterance", "speaker", "path", "start_s", "end_s", "channel")
+    (audio / "list.csv").write_text("\n".join(",".join(row) for row in (header, *rows)) + "\n")
+    lines = [
+        {"utterance": "x", "speaker": "a", "path": "a/1.wav", "start_s": 0.02, "end_s": 0.05},
+        {"utterance": "y", "speaker": "a", "path": "a/1.wav", "channel": 0},
+        {"utterance": "z", "speaker": "b", "path": "b/3.wav", "start_s": None},
+    ]
+    recordings = CORPORA["csv"](audio / "list.csv")
+    assert recordings == CORPORA["jsonl"](write_list(audio / "list.jsonl", *lines))
+    assert recordings[0].source == FilePart(audio / "a/1.wav", Part(0.02, 0.05))
+    assert recordings[2].source == audio / "b/3.wav"
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [("2,1,", "start_s=2, end_s=1"), ("x,,", "start_s=x"), (",nan,", "end_s=nan"), (",,0.5", "channel=0.5")],
+)
+def test_a_csv_list_with_a_part_that_is_none(audio: Path, cells: str, message: str) -> None:
+    (audio / "list.csv").write_text(f"path,speaker,start_s,end_s,channel\na/1.wav,a,{cells}\n")
+    with pytest.raises(UserError, match=rf"list\.csv:2: .*{message}.*valid: seconds from 0"):
+        CORPORA["csv"](audio / "list.csv")
+
+
+def test_a_csv_list_with_a_path_twice_asks_for_ids(audio: Path) -> None:
+    (audio / "list.csv").write_text("path,speaker\na/1.wav,a\n./a/1.wav,a\n")
+    with pytest.raises(UserError, match=r"list\.csv:3: utterance 'a/1.wav' was listed before, in line 2.*column utt"):
+        CORPORA["csv"](audio / "list.csv")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('"a\x1b[31m.wav",a', r"The utterance 'a\\x1b\[31m\.wav' has the character '\\x1b'"),
+        ('a.wav,"a\nb"', r"The speaker of 'a\.wav', 'a\\nb' has the character '\\n'"),
+    ],
+)
+def test_control_characters_in_names_are_refused(tmp_path: Path, row: str, message: str) -> None:
+    (tmp_path / "list.csv").write_text(f"path,speaker\n{row}\n")
+    with pytest.raises(UserError, match=message):
+        CORPORA["csv"](tmp_path / "list.csv")
+
+
 # ---- folders
+
+
+def test_all_kinds_of_audio_are_taken_and_others_are_counted(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a/2.sph", "a/3.aiff", "b/4.au", "b/5.AMR", "b/6.ape", "b/7.ape", "b/8.wv", "b/notes.txt"):
+        (audio / name).write_bytes(b"x")
+    names = [recording.utterance for recording in CORPORA["folder"](audio)]
+    assert names == ["a/1.wav", "a/2.sph", "a/3.aiff", "a/zwei Wörter.flac", "b/3.wav", "b/4.au", "b/5.AMR"]
+    assert "3 files ignored, whose endings are not of audio that is read: .ape 2, .wv 1." in caplog.text
+    (audio.parent / "other").mkdir()
+    (audio.parent / "other" / "1.ape").touch()
+    with pytest.raises(UserError, match=r"No audio below .*\.wav.* 1 files ignored, .*: \.ape 1\."):
+        CORPORA["folder"](audio.parent / "other")
+
+
+def test_speakers_that_only_look_different_are_told(audio: Path) -> None:
+    write_all(audio, [f"{unicodedata.normalize(form, 'é')}/1.wav" for form in ("NFC", "NFD")])
+    with pytest.raises(UserError, match="Two utterances are spelled differently and look the same"):
+        CORPORA["folder"](audio)
 
 
 def test_names_that_cannot_be_ids_are_refused(audio: Path) -> None:

@@ -85,7 +85,7 @@ def test_malformed_lists_of_models_are_refused(tmp_path, content, message):
 
 
 def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"none\.txt: the list can not be read"):
+    with pytest.raises(UserError, match=r"none\.txt: the list cannot be read"):
         read_models(tmp_path / "none.txt")
     with pytest.raises(UserError, match="Model 'm' has utterance 'x', which has no embedding; valid: one or"):
         enrol_models(UTTERANCES, {"m": ("a", "x")})

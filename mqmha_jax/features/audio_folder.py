@@ -1,0 +1,81 @@
+"""The audio files below a folder, and which other files were left out."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.features.audio_kinds import AUDIO_SUFFIXES
+
+_BESIDE_AUDIO = {
+    "", ".csv", ".html", ".jpg", ".json", ".jsonl", ".lab", ".log", ".md", ".md5", ".npy", ".npz", ".pdf", ".png",
+    ".scp", ".textgrid", ".toml", ".trn", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".zip",
+}  # fmt: skip
+"""Endings of what usually lies beside audio, which nobody expects to be read as such."""
+
+_log = logging.getLogger(__name__)
+
+
+def audio_files(directory: Path) -> list[Path]:
+    """Every audio file below a folder, in sorted order; logs how many files of other kinds were left out.
+
+    Args:
+      directory: links in it are followed, but for those to a folder around them; what is hidden is not looked at.
+
+    Raises:
+      UserError: the folder does not exist or holds no audio, a folder in it cannot be read, or a name is not UTF-8 and
+        so cannot be an id.
+    """
+    if not directory.is_dir():
+        raise UserError(f"No such folder: {directory}. Give the folder that holds the audio.")
+    files = []
+    others: Counter[str] = Counter()
+    for parent, below, names in os.walk(directory, followlinks=True, onerror=_refuse):
+        below[:] = [name for name in below if not name.startswith(".") and not _leads_back(parent, name)]
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if suffix in AUDIO_SUFFIXES:
+                files.append(Path(parent, name))
+            elif suffix not in _BESIDE_AUDIO:
+                others[suffix] += 1
+    ignored = _describe_ignored(others)
+    if not files:
+        endings = ", ".join(sorted(AUDIO_SUFFIXES))
+        raise UserError(f"No audio below {directory}; looked for files ending in {endings}. {ignored}".rstrip())
+    if ignored:
+        _log.warning("%s: %s", directory, ignored)
+    if unnamed := [path for path in files if not _is_utf8(str(path.relative_to(directory)))]:
+        raise UserError(
+            f"{os.fsencode(unnamed[0])!r}: the name is not UTF-8, so it cannot be an id ({len(unnamed)} such files). "
+            "Rename them, with convmv for instance."
+        )
+    return sorted(files, key=lambda path: path.as_posix())
+
+
+def _describe_ignored(others: Counter[str]) -> str:
+    if not others:
+        return ""
+    kinds: Iterable[str] = (f"{suffix} {count:,}" for suffix, count in sorted(others.items()))
+    return f"{others.total():,} files ignored, whose endings are not of audio that is read: {', '.join(kinds)}."
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"{error.filename}: the folder cannot be read ({error.strerror}).") from error
+
+
+def _leads_back(parent: str, name: str) -> bool:
+    """Whether a folder is a link to one that it lies in, which would be walked for ever."""
+    path = os.path.join(parent, name)
+    return os.path.islink(path) and Path(os.path.realpath(parent)).is_relative_to(os.path.realpath(path))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
