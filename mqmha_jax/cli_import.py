@@ -32,14 +32,16 @@ def import_(
     options = {"num_mel_bins": num_mel_bins, "window": window, "sample_rate_hz": sample_rate_hz}
     given = {name: value for name, value in options.items() if value is not None}
     run = import_run(file, workdir, family=family, fbank=given)
+    config = run.file.config
     click.echo(
-        f"{file}: {FAMILIES[run.family].title}, {run.num_parameters / 1e6:.2f} million parameters, embeddings of size "
-        f"{run.config.model.embedding_dim}, sha256 {run.sha256}"
+        f"{file}: {run.file.title}, {run.num_parameters / 1e6:.2f} million parameters, embeddings of size "
+        f"{config.model.embedding_dim}, sha256 {run.sha256}"
     )
-    for other in run.others:
+    for other in run.file.others:
         click.echo(f"{FAMILIES[other].title} has the same tensors; import it as that with --family {other}.")
     for name in options:
-        click.echo(f"fbank.{name} = {getattr(run.config.fbank, name)} ({run.origins[name]})")
+        origin = run.file.origins.get(name, "the file's configuration")
+        click.echo(f"fbank.{name} = {getattr(config.fbank, name)} ({origin})")
     click.echo(f"The run is in {workdir}. Compare two recordings: mqmha verify {workdir} FIRST SECOND")
 
 

@@ -113,6 +113,26 @@ class SpeakerEncoder:
             name=f"{workdir}, step {network.step}",
         )
 
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> "SpeakerEncoder":
+        """Loads a network from wherever it is: trained here, by another toolkit, or published on the Hub.
+
+        Args:
+          source: a work directory; a checkpoint file (PyTorch or safetensors, of a family that ``mqmha import``
+            knows) or a folder that holds one; or ``hf:owner/name``, a repository with either, which is downloaded
+            once and needs the extra 'hub'.
+
+        Raises:
+          UserError: there is no such source, or its network cannot be used.
+        """
+        from mqmha_jax.interop.pretrained import find_pretrained, load_pretrained
+
+        path = find_pretrained(source)
+        if (path / "config.json").is_file() and (path / "checkpoints").is_dir():
+            return cls.load(path)
+        file = load_pretrained(path)
+        return cls(file.config, file.variables, name=f"{source}, {file.title}")
+
     def __repr__(self) -> str:
         """One line: the run, the network and what is known of its scores."""
         model = self.config.model

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.interop.safetensors_file import read_safetensors
 from mqmha_jax.interop.torch_file import read_torch_file
 
 # Under such names training scripts store the network beside optimizer, epoch and the like.
@@ -34,7 +34,7 @@ def read_checkpoint_file(path: Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: the file is missing, is damaged, or holds no network; a value is not finite.
     """
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
+    content = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_torch_file(path)
     return network_tensors(content, str(path))
 
 
@@ -84,15 +84,3 @@ def _without_prefixes(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndar
         if inside and all(_NOT_OF_THE_NETWORK.match(name.removeprefix("module.")) for name in beside):
             return _without_prefixes(inside)
     return tensors
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read as a safetensors file ({error}); it is damaged or incomplete."
-        ) from None

@@ -1,23 +1,16 @@
 """Writes the network of a run for other toolkits."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import yaml
-from flax import traverse_util
-from safetensors.numpy import save_file
 
-from mqmha_jax.atomic import replacing, write_text
-from mqmha_jax.config_io import to_dict
+from mqmha_jax.atomic import write_text
 from mqmha_jax.interop.export_model import export_model
 from mqmha_jax.interop.families import FAMILIES
+from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.torch_writer import write_torch_file
 from mqmha_jax.runs.checkpoint import load_network
-
-CONFIG_KEY = "mqmha_config"
-"""Name of the run's configuration (JSON) in the metadata of a safetensors file."""
 
 
 class ExportedRun(NamedTuple):
@@ -77,7 +70,4 @@ def export_safetensors(workdir: Path, output: Path, *, step: int | None = None) 
       UserError: there is no such run or checkpoint, or the file cannot be written.
     """
     network = load_network(workdir, step)
-    flat = traverse_util.flatten_dict(network.variables, sep="/")
-    config = json.dumps(to_dict(network.config))
-    with replacing(output) as temporary:
-        save_file({name: np.asarray(leaf) for name, leaf in flat.items()}, temporary, metadata={CONFIG_KEY: config})
+    write_network_file(output, network.config, network.variables)

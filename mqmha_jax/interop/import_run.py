@@ -14,71 +14,104 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.interop.checkpoint_file import read_checkpoint_file
 from mqmha_jax.interop.families import FAMILIES
 from mqmha_jax.interop.import_model import import_model, recognize_families
+from mqmha_jax.interop.network_file import read_network_file
 from mqmha_jax.interop.wespeaker_config import read_wespeaker_config
 from mqmha_jax.runs.network_run import write_network_run
 
 CONFIG_FILE = "config.yaml"
 
 
+class LoadedFile(NamedTuple):
+    """What a checkpoint file holds.
+
+    Attributes:
+      title: what its kind of network is called.
+      family: name in ``FAMILIES``, or ``"mqmha"`` for a file that ``mqmha export`` wrote.
+      others: families whose tensors have the same names.
+      config: of the network; what a file of another toolkit does not tell has its default.
+      variables: ``params`` and ``batch_stats``.
+      origins: option of ``fbank`` -> who set it: ``"option"``, the path of a ``config.yaml``, or the family's default.
+    """
+
+    title: str
+    family: str
+    others: tuple[str, ...]
+    config: Config
+    variables: dict[str, Any]
+    origins: Mapping[str, str]
+
+
 class ImportedRun(NamedTuple):
     """What an import found.
 
     Attributes:
-      family: name in ``FAMILIES``.
-      others: families whose tensors have the same names.
-      config: of the new run.
-      origins: option of ``fbank`` -> who set it: ``"option"``, the path of a ``config.yaml``, or the family's default.
+      file: what the file holds.
       num_parameters: of the network.
-      sha256: of the checkpoint file.
+      sha256: of the file.
     """
 
-    family: str
-    others: tuple[str, ...]
-    config: Config
-    origins: Mapping[str, str]
+    file: LoadedFile
     num_parameters: int
     sha256: str
 
 
 def import_run(
-    file: Path, workdir: Path, *, family: str | None = None, fbank: Mapping[str, Any] | None = None
+    path: Path, workdir: Path, *, family: str | None = None, fbank: Mapping[str, Any] | None = None
 ) -> ImportedRun:
-    """Writes a run with the network of a foreign checkpoint.
-
-    What the tensors do not tell comes from ``fbank``, else from a WeSpeaker ``config.yaml`` beside the file, else it is
-    the family's default.
+    """Writes a run with the network of a checkpoint file.
 
     Args:
-      file: PyTorch or safetensors file.
+      path: PyTorch or safetensors file.
       workdir: a new work directory.
+      family: as for ``load_file``.
+      fbank: as for ``load_file``.
+
+    Raises:
+      UserError: as ``load_file``, or the directory exists.
+    """
+    if workdir.exists():
+        raise UserError(f"{workdir} exists already; give a new --workdir, or remove this one first.")
+    file = load_file(path, family=family, fbank=fbank)
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    provenance = {"imported_from": path.name, "sha256": digest, "family": file.family, "fbank": dict(file.origins)}
+    write_network_run(workdir, file.config, provenance, {"batch_stats": {}, **file.variables}, head={})
+    size = sum(leaf.size for leaf in jax.tree.leaves(file.variables["params"]))
+    return ImportedRun(file, size, digest)
+
+
+def load_file(path: Path, *, family: str | None = None, fbank: Mapping[str, Any] | None = None) -> LoadedFile:
+    """Loads the network of a checkpoint file.
+
+    What the tensors do not tell comes from ``fbank``, else from a WeSpeaker ``config.yaml`` beside the file, else it is
+    the family's default. A file that ``mqmha export --format safetensors`` wrote tells everything.
+
+    Args:
+      path: PyTorch or safetensors file.
       family: name in ``FAMILIES``; None: recognised by the tensors' names, and WeSpeaker's if there is a
         ``config.yaml``.
       fbank: options of ``FbankSpec`` to set.
 
     Raises:
-      UserError: the file is damaged or of no family that we know, tensors do not fit, or the directory exists.
+      UserError: the file is damaged or of no family that we know, or tensors do not fit.
     """
-    if workdir.exists():
-        raise UserError(f"{workdir} exists already; give a new --workdir, or remove this one first.")
-    state = read_checkpoint_file(file)
-    beside = file.with_name(CONFIG_FILE)
+    if path.suffix == ".safetensors" and (ours := read_network_file(path)):
+        config, variables = ours
+        return LoadedFile("A network of mqmha_jax", "mqmha", (), config, variables, {})
+    state = read_checkpoint_file(path)
+    beside = path.with_name(CONFIG_FILE)
     told = read_wespeaker_config(beside) if beside.is_file() else None
     found = [family] if family else recognize_families(list(state))
     if told is not None:
         found.sort(key=lambda name: not name.startswith("wespeaker"))
-    chosen = found[0]
+    chosen, *others = found
     config, origins = _configure(chosen, {str(beside): told or {}, "option": fbank or {}})
     try:
         model = import_model(state, family=chosen, num_features=config.fbank.num_features)
     except UserError as error:
-        raise UserError(f"{file}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     config = dataclasses.replace(config, model=model.config)
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    provenance = {"imported_from": file.name, "sha256": digest, "family": chosen, "fbank": dict(origins)}
-    write_network_run(workdir, config, provenance, {"batch_stats": {}, **model.variables}, head={})
-    size = sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"]))
-    return ImportedRun(chosen, tuple(found[1:]), config, origins, size, digest)
+    return LoadedFile(FAMILIES[chosen].title, chosen, tuple(others), config, model.variables, origins)
 
 
 def _configure(family: str, told: Mapping[str, Mapping[str, Any]]) -> tuple[Config, dict[str, str]]:

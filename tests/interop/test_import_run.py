@@ -83,6 +83,10 @@ def test_exports_are_what_was_imported(folder, tmp_path):
         assert from_dict(json.loads(file.metadata()["mqmha_config"])) == network.config
         kernel = file.get_tensor("params/embedding/kernel")
     np.testing.assert_array_equal(kernel, network.variables["params"]["embedding"]["kernel"])
+    invoke("import", tmp_path / "model.safetensors", "--workdir", tmp_path / "ours")
+    ours = load_network(tmp_path / "ours")
+    assert ours.config == network.config
+    jax.tree.map(np.testing.assert_array_equal, ours.variables, network.variables)
 
 
 def test_safetensors_in_low_precision_are_read(tmp_path):
@@ -91,7 +95,7 @@ def test_safetensors_in_low_precision_are_read(tmp_path):
     state = {f"module.{name}": value.astype(ml_dtypes.bfloat16) for name, value in small_state().items()}
     save_file(state, tmp_path / "model.safetensors")
     run = import_run(tmp_path / "model.safetensors", tmp_path / "run", fbank={"num_mel_bins": 16})
-    assert run.family == "wespeaker_xvector"
+    assert run.file.family == "wespeaker_xvector"
     kernel = load_network(tmp_path / "run").variables["params"]["embedding"]["kernel"]
     np.testing.assert_allclose(kernel, small_state()["seg_2.weight"].T, rtol=2**-8)
 
@@ -110,7 +114,7 @@ def test_a_config_beside_the_file_tells_the_features(tmp_path):
 def test_options_come_before_the_config_and_the_config_before_the_default(tmp_path):
     write_small_checkpoint(tmp_path / "avg_model.pt")
     (tmp_path / "config.yaml").write_text("dataset_args: {fbank_args: {num_mel_bins: 16, frame_shift: 5}}\n")
-    run = import_run(tmp_path / "avg_model.pt", tmp_path / "run", fbank={"frame_shift_ms": 8})
+    run = import_run(tmp_path / "avg_model.pt", tmp_path / "run", fbank={"frame_shift_ms": 8}).file
     assert (run.config.fbank.num_mel_bins, run.config.fbank.frame_shift_ms) == (16, 8)
     assert run.origins["num_mel_bins"] == str(tmp_path / "config.yaml")
     assert run.origins["frame_shift_ms"] == "option"
@@ -120,3 +124,37 @@ def test_options_come_before_the_config_and_the_config_before_the_default(tmp_pa
 def test_a_directory_that_exists_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="exists already; give a new --workdir"):
         import_run(tmp_path / "any.pt", tmp_path)
+
+
+def test_from_pretrained_takes_runs_files_folders_and_the_hub(folder, tmp_path, monkeypatch):
+    folder, _, _ = folder
+    waveform = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
+    invoke("export", folder / "run", tmp_path / "out")
+    # The layout of the Hub's cache: names lead to files by their content, and refs/main to a revision.
+    cache = tmp_path / "hub" / "models--owner--speakers"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("0" * 40)
+    (cache / "blobs").mkdir()
+    snapshot = cache / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    for i, path in enumerate((tmp_path / "out").iterdir()):
+        (cache / "blobs" / str(i)).write_bytes(path.read_bytes())
+        (snapshot / path.name).symlink_to(f"../../blobs/{i}")
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    download = huggingface_hub.snapshot_download
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda repository: download(repository, cache_dir=tmp_path / "hub", local_files_only=True),
+    )
+    expected = SpeakerEncoder.load(folder / "run").embed(waveform).vectors
+    for source in (folder / "run", tmp_path / "out", tmp_path / "out" / "avg_model.pt", "hf:owner/speakers"):
+        encoder = SpeakerEncoder.from_pretrained(source)
+        np.testing.assert_allclose(encoder.embed(waveform).vectors, expected, rtol=1e-5)
+    assert "hf:owner/speakers, WeSpeaker XVEC" in repr(encoder)
+    with pytest.raises(UserError, match="repository owner/other of the Hugging Face Hub cannot be downloaded"):
+        SpeakerEncoder.from_pretrained("hf:owner/other")
+    with pytest.raises(UserError, match=r"no file or directory .*absent.*written hf:owner/name"):
+        SpeakerEncoder.from_pretrained(tmp_path / "absent")
+    with pytest.raises(UserError, match=r"must hold one checkpoint .*it holds none"):
+        SpeakerEncoder.from_pretrained(cache)

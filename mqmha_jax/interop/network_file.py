@@ -1,0 +1,58 @@
+"""A network of ours as one safetensors file: variables under our names, the configuration in the metadata."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from safetensors.numpy import save_file
+
+from mqmha_jax.atomic import replacing
+from mqmha_jax.config import Config
+from mqmha_jax.config_io import from_dict, to_dict
+from mqmha_jax.errors import UserError
+from mqmha_jax.interop.import_model import variable_shapes
+from mqmha_jax.interop.safetensors_file import read_safetensors
+
+_CONFIG = "mqmha_config"  # of the metadata
+
+
+def write_network_file(path: Path, config: Config, variables: Mapping[str, Any]) -> None:
+    """Writes a network.
+
+    Args:
+      path: of the file.
+      config: the experiment that the network is of.
+      variables: ``params`` and ``batch_stats``; names in the file are ``params/encoder/...``.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    with replacing(path) as temporary:
+        tensors = {name: np.asarray(leaf) for name, leaf in flat.items()}
+        save_file(tensors, temporary, metadata={_CONFIG: json.dumps(to_dict(config))})
+
+
+def read_network_file(path: Path) -> tuple[Config, dict[str, Any]] | None:
+    """Reads what :func:`write_network_file` wrote; None for a safetensors file of another kind.
+
+    Raises:
+      UserError: the file is missing or damaged, or its tensors are not those of its configuration.
+    """
+    named, metadata = read_safetensors(path)
+    if _CONFIG not in metadata:
+        return None
+    try:
+        config = from_dict(json.loads(metadata[_CONFIG]))
+    except (ValueError, UserError) as error:
+        raise UserError(f"{path}: its configuration cannot be used: {error}") from None
+    tensors = {tuple(name.split("/")): value for name, value in named.items()}
+    expected = {name: leaf.shape for name, leaf in variable_shapes(config.model, config.fbank.num_features).items()}
+    found = {name: value.shape for name, value in tensors.items()}
+    if wrong := sorted({*expected.items()} ^ {*found.items()}):
+        raise UserError(f"{path}: {'/'.join(wrong[0][0])} is not as the file's configuration describes it.")
+    return config, traverse_util.unflatten_dict({name: jnp.asarray(value) for name, value in tensors.items()})
