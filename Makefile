@@ -7,7 +7,7 @@ EXTRAS ?=
 ARGS ?=
 RUN := .venv/bin/python -m
 
-.PHONY: environment demo test test-slow test-beam lint format requirements
+.PHONY: environment demo test test-slow test-beam lint format docs requirements
 
 environment:
 	@$(PYTHON) launch/environment.py --extras "$(EXTRAS)"
@@ -38,6 +38,10 @@ lint: environment
 format: environment
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
+
+# The documentation site in build/site; every warning is an error.
+docs: environment
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --strict
 
 requirements:
 	echo "# Compiled from pyproject.toml for Python 3.11 to 3.14; do not edit. To renew: make requirements" > requirements.txt

@@ -4,11 +4,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
+from mqmha_jax.cli import main
+from mqmha_jax.config_io import options
 from tests.support.documents import DOCS, blocks, run_command, run_document, write_files
 from tests.support.paths import ROOT
 from tests.support.tiny_audio import write_audio
@@ -63,6 +67,48 @@ def test_links_between_documents_lead_to_files() -> None:
             if path and not re.match(r"[a-z]+:", target) and not (document.parent / path).exists():
                 broken.append(f"{document.relative_to(ROOT)}: {target}")
     assert not broken, "\n".join(broken)
+
+
+SECTIONS = "|".join(sorted({option.name.split(".")[0] for option in options()}))
+OPTION = re.compile(rf"`(?:mqmha [^`]*? )?(({SECTIONS})\.[a-z_]+)(?:\.[a-z_]+)?(?:=[^`]*)?`")
+
+
+def test_options_in_documents_exist() -> None:
+    names = {option.name for option in options()}
+    wrong = [
+        f"{document.relative_to(ROOT)}: {found[1]}"
+        for document in markdown_files()
+        for found in OPTION.finditer(document.read_text())
+        if found[1] not in names and not found[1].endswith((".py", ".md", ".json", ".npz"))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def commands(text: str) -> Iterator[str]:
+    """Lines with a command of ours, joined where a backslash continues them, and commands in the running text."""
+    joined = re.sub(r"\\\n\s*", "", text)
+    yield from re.findall(r"^(?:    |\$ )?(?:mqmha|python -m data_prep) [^\n]*", joined, re.M)
+    yield from re.findall(r"`((?:mqmha|python -m data_prep) [^`]+)`", joined)
+
+
+def test_commands_in_documents_exist_with_their_options() -> None:
+    wrong = []
+    for document in markdown_files():
+        for line in commands(document.read_text()):
+            words = re.sub(r'"[^"]*"', "", line.replace("python -m data_prep", "mqmha prep").split("#")[0]).split()
+            command: click.Command | None = main
+            for word in words[1:]:
+                if not isinstance(command, click.Group):
+                    break
+                command = command.get_command(click.Context(command), word)
+                if command is None and re.fullmatch(r"[a-z][a-z0-9-]*", word):
+                    wrong.append(f"{document.relative_to(ROOT)}: {line.strip()}: no command {word}")
+            if command is None or isinstance(command, click.Group):
+                continue
+            known = {"--help"}.union(*(option.opts + option.secondary_opts for option in command.params))
+            given = re.findall(r"(?<!\S)--[a-z][a-z-]*", " ".join(words))
+            wrong += [f"{document.relative_to(ROOT)}: {line.strip()}: no option {o}" for o in given if o not in known]
+    assert not wrong, "\n".join(wrong)
 
 
 def run_tutorial(name: str, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -1,10 +1,9 @@
 """The order of the rooms: a file imports from its own room and from those below it, never from one above."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 import mqmha_jax
 from tests.support.paths import ROOT
@@ -93,36 +92,26 @@ def test_every_room_has_a_floor() -> None:
     assert rooms == set(FLOOR)
 
 
+def defined_names(module: str) -> set[str]:
+    """What a module defines at its top level, and itself as "". Read from the source: importing it would import JAX."""
+    path = ROOT.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.exists():
+        return set()
+    return {""} | {
+        getattr(node, "name", None) or ast.unparse(getattr(node, "target", None) or node.targets[0])
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign)
+    }
+
+
 def test_the_public_face_names_what_the_modules_define() -> None:
-    """Read from the source, so that the answer costs no import of JAX."""
     for name, module in mqmha_jax._MODULES.items():
-        path = ROOT.joinpath("mqmha_jax", *module.split("."))
-        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-        defined = {
-            getattr(node, "name", None) or ast.unparse(getattr(node, "target", None) or node.targets[0])
-            for node in ast.parse(text).body
-            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign)
-        }
-        assert name in defined, f"mqmha_jax/__init__.py says that {name} is in mqmha_jax.{module}"
+        assert name in defined_names(f"mqmha_jax.{module}"), f"mqmha_jax/__init__.py: {name} is not in {module}"
 
 
-@pytest.mark.parametrize("room", INNER_FLOORS)
-def test_rooms_inside_a_room_import_only_from_below(room: str) -> None:
-    prefix = f"mqmha_jax.{room}."
-    floor = {name: i for i, names in enumerate(INNER_FLOORS[room]) for name in names}
-    modules = {module_of(path): path for path in FILES}
-    ours = {module: path for module, path in modules.items() if module.startswith(prefix)}
-    assert {inner_room(module, prefix) for module in ours} == set(floor)
-    wrong = []
-    for module, path in ours.items():
-        own = inner_room(module, prefix)
-        for other in imported_modules(path):
-            if other.startswith(prefix):
-                target = inner_room(other, prefix)
-                if target != own and floor[target] >= floor[own]:
-                    wrong.append(f"{module} imports {other}")
-    assert not wrong, "\n".join(wrong)
-
-
-def inner_room(module: str, prefix: str) -> str:
-    return module.removeprefix(prefix).split(".")[0]
+def test_the_reference_names_what_the_modules_define() -> None:
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        for path in re.findall(r"^::: (\S+)$", page.read_text(), re.M):
+            module, _, name = path.rpartition(".")
+            assert name in defined_names(module) or "" in defined_names(path), f"{page.relative_to(ROOT)}: no {path}"

@@ -64,7 +64,8 @@ def train_batches(
         examples each. More than 1 needs ``sampling="speaker"``.
       seed: seed of order, utterances and crops; 0 to 2**32 - 1.
       first_step: number of the first batch; batch k is the same for every ``first_step <= k``.
-      num_hosts, host: number of processes that share the batch, and the number of this one.
+      num_hosts: number of processes that share the batch.
+      host: number of this process, from 0.
       num_workers: processes that make batches; 0: threads of this process. (More need absl's flags parsed, for grain.)
       read_threads: threads of each process that makes batches; they release Python's lock to decompress and to wait.
       noise_and_rooms: draws a noise and a room for every example; None: plain crops.
