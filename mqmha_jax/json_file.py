@@ -72,10 +72,19 @@ def read_sealed_json(path: Path, *, advice: str) -> dict[str, Any]:
     Raises:
       UserError: as ``read_json``, or the content differs from what was written.
     """
-    value = read_json(path, dict, advice=advice)
-    if value.pop(_SEAL, None) != seal_of(value):
-        raise UserError(f"{path} differs from what was written: its checksum does not match. {advice}")
-    return value
+    return unseal(read_json(path, dict, advice=advice), where=str(path), advice=advice)
+
+
+def unseal(value: dict[str, Any], *, where: str, advice: str) -> dict[str, Any]:
+    """A sealed object without its checksum.
+
+    Raises:
+      UserError: the checksum is missing or does not match.
+    """
+    content = {name: part for name, part in value.items() if name != _SEAL}
+    if value.get(_SEAL) != seal_of(content):
+        raise UserError(f"{where} differs from what was written: its checksum does not match. {advice}")
+    return content
 
 
 def seal_of(value: dict[str, Any]) -> str:

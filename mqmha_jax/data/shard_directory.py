@@ -60,7 +60,7 @@ def complete_directory(
         coding=coding,
         job=job,
     )
-    (directory / shard_format.INFO_NAME).write_text(info.model_dump_json(indent=1) + "\n")
+    shard_format.write_info(directory / shard_format.INFO_NAME, info)
     sync_tree(directory)
     return info
 

@@ -15,6 +15,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data import shard_format
+from mqmha_jax.data.ids import check_id
 from mqmha_jax.data.shard_coding import Coding, encode
 from mqmha_jax.data.shard_format import SEGMENT_FRAMES, ShardFile
 from mqmha_jax.data.shard_table import Table, TableBuilder, duplicate_id
@@ -82,6 +83,8 @@ class ShardFileWriter:
             "".join([name, speaker, *attributes.values()]).encode()
         except UnicodeEncodeError:
             raise UserError(f"Utterance {name!r}: its names are not valid UTF-8. Rename the file.") from None
+        check_id(name, "The id of an utterance,")
+        check_id(speaker, f"Utterance {name!r}: the name of its speaker,")
         with np.errstate(over="ignore"):  # what overflows is refused in the next line
             stored = fbank.astype(np.float16)
         if not np.isfinite(stored).all():

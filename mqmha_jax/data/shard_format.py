@@ -14,6 +14,7 @@ the lengths in the table alone.
 
 import hashlib
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,12 +27,19 @@ from jaxtyping import Int, Int64
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.shard_coding import Coding, frame_features
 from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import parse_json, unseal, write_sealed_json
 
 SPEED_MARK = "#speed"
 """Stands in the name of a speaker that is another one's copy at another speed; these are the last classes."""
 
-FORMAT_VERSION = 2
-"""Version 1 had neither measures nor another coding than float16; it is still read."""
+FORMAT_VERSION = 3
+"""Version 3 put a checksum of ``shards.json`` into itself; 2 added measures and codings. All three are read.
+
+Of shards without that checksum, the speakers are compared with the records as these are read; nothing can prove their
+other fields, such as ``fbank``. They are not refused, because to make them again can take days.
+"""
+
+_SEALED_SINCE = 3
 
 INFO_NAME = "shards.json"
 TABLE_NAME = "utterances.npz"
@@ -76,7 +84,7 @@ class ShardInfo(pydantic.BaseModel, extra="forbid", frozen=True):
       job: what tells the preparation that made the shards from others; empty where there was none.
       files: the ArrayRecord files in order.
       table_sha256: checksum of the table.
-    """
+    """  # in the file, "sha256" is the checksum of all this
 
     format_version: int
     created_by: str
@@ -128,23 +136,35 @@ def sha256(path: epath.Path | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_info(path: Path, info: ShardInfo) -> None:
+    """Writes ``shards.json`` with its own checksum.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    write_sealed_json(path, info.model_dump(mode="json"))
+
+
 def parse_info(path: epath.Path) -> ShardInfo:
     """Reads ``shards.json``.
 
     Raises:
-      UserError: the file is damaged or was written by a newer version of the program.
+      UserError: the file is damaged or changed, or was written by a newer version of the program.
     """
-    text = path.read_bytes()
+    advice = "Copy it again from where it came, or prepare the shards again."
+    values = parse_json(path.read_bytes(), dict, where=str(path), advice=advice)
+    version = values.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(
+            f"{path.parent} has shards of format version {version}; this program reads versions up to "
+            f"{FORMAT_VERSION}. Update mqmha_jax, or prepare the shards again with this version."
+        )
+    if isinstance(version, int) and version >= _SEALED_SINCE:
+        values = unseal(values, where=str(path), advice=advice)
     try:
-        version = pydantic.TypeAdapter(dict[str, Any]).validate_json(text).get("format_version")
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise UserError(
-                f"{path.parent} has shards of format version {version}; this program reads versions up to "
-                f"{FORMAT_VERSION}. Update mqmha_jax, or prepare the shards again with this version."
-            )
-        return ShardInfo.model_validate_json(text)
+        return ShardInfo.model_validate_json(json.dumps(values))
     except pydantic.ValidationError as error:
-        raise UserError(f"{path} is damaged ({_first_problem(error)}). Prepare the shards again.") from None
+        raise UserError(f"{path} is damaged ({_first_problem(error)}). {advice}") from None
 
 
 def _first_problem(error: pydantic.ValidationError) -> str:

@@ -126,7 +126,7 @@ class FbankShards:
         """All frames of utterance ``index``.
 
         Raises:
-          UserError: a record can not be read or is not what the table says; the file and the record are named.
+          UserError: a record cannot be read or is not what the table says; the file and the record are named.
         """
         return self._frames(index, 0, int(self.num_frames[index]))
 
@@ -192,17 +192,19 @@ class FbankShards:
             # Parsed by hand: TensorFlow Datasets' own parser takes several times as long as the read.
             feature = self._parse(self._records[record]).features.feature
             frames = parse_frames(feature, self.info.coding, length)
-            place = (feature["utterance"].bytes_list.value[0].decode(), feature["first_frame"].int64_list.value[0])
+            names = [feature[name].bytes_list.value[0].decode() for name in ("utterance", "speaker")]
+            place = (*names, feature["first_frame"].int64_list.value[0])
         except Exception as error:  # whatever damaged bytes lead to; the reader's own errors are untyped
             raise self._unreadable(record, str(error)) from error
-        if place != (expected := (self.utterance(index), first_frame)) or frames.shape[1] != self.spec.num_features:
-            raise self._unreadable(record, f"it starts at (utterance, frame) {place}, not at {expected}")
+        expected = (self.utterance(index), self.speakers[self.speaker[index]], first_frame)
+        if place != expected or frames.shape[1] != self.spec.num_features:
+            raise self._unreadable(record, f"it starts at (utterance, speaker, frame) {place}, not at {expected}")
         return frames
 
     def _unreadable(self, record: int, reason: str) -> UserError:
         file = int(np.searchsorted(self._first_record_of_file, record, side="right")) - 1
         return UserError(
-            f"Record {record - self._first_record_of_file[file]} of {self._path(file)} can not be read: {reason}. The "
+            f"Record {record - self._first_record_of_file[file]} of {self._path(file)} cannot be read: {reason}. The "
             "file is missing or damaged: copy it again from where it came, or prepare the shards again."
         )
 
@@ -241,7 +243,9 @@ def _check_table(directory: epath.Path, info: ShardInfo, table: Table) -> None:
         or len(table["speaker"]) != num_utterances
         or len(table["utterance/ends"]) != num_utterances
         or num_records != sum(file.num_records for file in info.files)
+        or int(table["speaker"].min()) < 0
         or int(table["speaker"].max()) >= len(info.speakers)
+        or len(set(info.speakers)) < len(info.speakers)
     ):
         raise UserError(f"{directory}: {TABLE_NAME} and {INFO_NAME} do not belong together. Prepare the shards again.")
 

@@ -9,7 +9,6 @@
 Each ArrayRecord file has a table of its own until the directory is complete; ``merge`` makes one of them all.
 """
 
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from etils import epath
 from jaxtyping import Int32, Int64, UInt8
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.npz_file import open_npz
 
 Table = Mapping[str, np.ndarray]
 
@@ -145,11 +145,8 @@ def load_table(path: epath.Path | Path, names: Sequence[str] | None = None) -> d
     Raises:
       UserError: it is damaged, or lacks an array.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in (archive.files if names is None else names)}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:  # objects; an array is missing; cut off
-        raise UserError(f"{path} is not a table of utterances: {error}. Prepare the shards again.") from error
+    with open_npz(path, advice="Prepare the shards again.") as archive:
+        return {name: archive[name] for name in (archive.files if names is None else names)}
 
 
 def _append(columns: dict[str, list[Any]], row: Mapping[str, Any], missing: Any, num_rows: int) -> None:

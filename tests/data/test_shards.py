@@ -5,10 +5,12 @@ import hashlib
 import json
 import os
 import pickle
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from mqmha_jax.data.shard_format import FORMAT_VERSION, SEGMENT_FRAMES, shard_pa
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.shard_writer import ShardWriter, UtteranceFbank, shard_writer, write_shards
 from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import write_sealed_json
+from tests.support.flips import flip_each, refusal_of
 
 SPEC = FbankSpec(num_mel_bins=4)
 # Around the record length, and down to a single frame.
@@ -272,7 +276,7 @@ def test_a_damaged_record_is_named_and_the_others_stay_readable(copy: Path) -> N
     flip_byte(file, 100)
     shards = open_shards(copy)
     first_in_file = LENGTHS.index(3 * SEGMENT_FRAMES)  # records 0..4 of file 0 are utterances 0 to 3
-    with pytest.raises(UserError, match=r"Record 0 of .*00001-of-00003 can not be read: .*copy it again"):
+    with pytest.raises(UserError, match=r"Record 0 of .*00001-of-00003 cannot be read: .*copy it again"):
         shards.fbank(first_in_file)
     np.testing.assert_array_equal(shards.fbank(1), corpus()[1].fbank.astype(np.float16))
     with pytest.raises(
@@ -306,7 +310,21 @@ def remove_a_file(directory: Path) -> None:
 def edit_info(**changes: object) -> Callable[[Path], None]:
     def edit(directory: Path) -> None:
         path = directory / "shards.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        content = json.loads(path.read_text()) | changes
+        content.pop("sha256")
+        write_sealed_json(path, content)
+
+    return edit
+
+
+def change_info(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    """Without the checksum that belongs to it."""
+
+    def edit(directory: Path) -> None:
+        path = directory / "shards.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
 
     return edit
 
@@ -329,14 +347,23 @@ def pickle_in_the_table(directory: Path) -> None:
         (remove_a_file, r"00000-of-00003 has 0 bytes.*missing"),
         (
             edit_info(format_version=FORMAT_VERSION + 1),
-            r"format version 3; this program reads versions up to 2.*Update",
+            r"format version 4; this program reads versions up to 3.*Update",
         ),
+        (
+            change_info(lambda info: info["speakers"].append(info["speakers"].pop(0))),
+            r"shards\.json differs from what was written: its checksum does not match\. Copy it again",
+        ),
+        (change_info(lambda info: info["fbank"].update(window="povey")), "its checksum does not match"),
+        (change_info(lambda info: info.pop("sha256")), "its checksum does not match"),
+        (change_info(lambda info: info.update(format_version=2)), r"shards\.json is damaged \(sha256: Extra inputs"),
+        (edit_info(speakers=["same", "same", "same"]), "do not belong together"),
+        (lambda directory: (directory / "shards.json").write_text("[" * 100_000), "nested too deeply"),
         (edit_info(speakers=["only"]), "do not belong together"),
         (edit_info(segment_frames="long"), r"shards.json is damaged \(segment_frames: .*valid integer"),
-        (lambda directory: (directory / "shards.json").write_text("{"), "shards.json is damaged"),
+        (lambda directory: (directory / "shards.json").write_text("{"), "shards.json is not valid JSON"),
         (lambda directory: (directory / "shards.json").unlink(), "no directory of shards: it has no shards.json"),
         (lambda directory: flip_byte(directory / "utterances.npz", 60), "utterances.npz is missing or differs"),
-        (pickle_in_the_table, "utterances.npz is not a table of utterances: Object arrays cannot be loaded"),
+        (pickle_in_the_table, r"utterances\.npz is damaged, or is no \.npz file of arrays \(it holds Python objects\)"),
     ],
 )
 def test_damage_is_noticed_on_opening(damage: Callable[[Path], None], message: str, copy: Path) -> None:
@@ -408,6 +435,45 @@ def test_shards_in_a_bucket_are_read_by_the_same_code(
     assert all(name.startswith("gs://bucket/") for name in opened)
 
 
+# ---- any changed bit
+
+
+def flip_everywhere(directory: Path, per_file: int) -> int:
+    """Number of flips that were refused; all others change neither a frame nor a name."""
+    written = [read_everything(directory)]
+
+    def check() -> None:
+        now = read_everything(directory)
+        assert now[1:] == written[0][1:]
+        for ours, theirs in zip(now[0], written[0][0], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    refused = 0
+    for number, path in enumerate(sorted(directory.iterdir())):
+        size = path.stat().st_size
+        for _ in flip_each(path, random.Random(number).sample(range(size), min(per_file, size))):
+            refusal = refusal_of(check)
+            assert refusal is None or str(directory) in refusal
+            refused += refusal is not None
+    return refused
+
+
+def read_everything(directory: Path) -> tuple[Any, ...]:
+    shards = open_shards(directory)
+    frames = [shards.fbank(index) for index in range(len(shards))]
+    attributes = {name: values.tolist() for name, values in shards.attributes.items()}
+    return frames, shards.utterances, shards.speakers, shards.speaker.tolist(), shards.spec, attributes
+
+
+def test_a_changed_bit_is_refused_or_changes_nothing(copy: Path) -> None:
+    assert flip_everywhere(copy, 40) > 60
+
+
+@pytest.mark.slow
+def test_a_changed_bit_anywhere_is_refused_or_changes_nothing(copy: Path) -> None:
+    assert flip_everywhere(copy, 3000) > 100
+
+
 # ---- versions of the format, and files without records
 
 
@@ -415,12 +481,24 @@ def test_shards_of_the_first_version_are_read(copy: Path) -> None:
     """Version 1 knew neither measures nor codings nor jobs."""
     path = copy / "shards.json"
     info = json.loads(path.read_text())
-    for name in ("measures", "coding", "job"):
+    for name in ("measures", "coding", "job", "sha256"):
         info.pop(name)
     path.write_text(json.dumps(info | {"format_version": 1}))
     shards = open_shards(copy)
     assert shards.measures == {}
     np.testing.assert_array_equal(shards.fbank(5), corpus()[5].fbank.astype(np.float16))
+
+
+def test_speakers_exchanged_in_shards_of_the_second_version_are_found_in_the_records(copy: Path) -> None:
+    """Their shards.json has no checksum of its own, but every record names its speaker."""
+    path = copy / "shards.json"
+    info = json.loads(path.read_text())
+    info.pop("sha256")
+    path.write_text(json.dumps(info | {"format_version": 2}))
+    assert len(open_shards(copy).fbank(5)) == 725
+    path.write_text(json.dumps(info | {"format_version": 2, "speakers": ["speaker1", "speaker2", "speaker0"]}))
+    with pytest.raises(UserError, match=r"starts at.*'speaker2', 0\), not at .*'speaker0', 0\)"):
+        open_shards(copy).fbank(5)
 
 
 def test_a_file_without_records_is_no_obstacle(tmp_path: Path) -> None:

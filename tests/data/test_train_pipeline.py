@@ -252,5 +252,5 @@ def damaged(shards: FbankShards, directory: Path) -> FbankShards:
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_damaged_record_stops_training_by_name(shards: FbankShards, tmp_path: Path, num_workers: int) -> None:
-    with pytest.raises(UserError, match=r"Record \d+ of .*array_record-00000-of-00001 can not be read"):
+    with pytest.raises(UserError, match=r"Record \d+ of .*array_record-00000-of-00001 cannot be read"):
         take(damaged(shards, tmp_path), 10, num_workers=num_workers)

@@ -1,5 +1,6 @@
 """verify, inspect, leaks and the options of every corpus command."""
 
+import json
 import os
 import subprocess
 import sys
@@ -92,6 +93,18 @@ def test_values_that_are_not_finite_are_found_whatever_the_checksums_say(
         FbankShards, "fbank", lambda self, index: original(self, index) * np.float16(np.inf if index == 3 else 1)
     )
     assert damage(shards, num_workers=0, progress=False) == ["Utterance 'u3': has values that are not finite."]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"speakers": ["s1", "s0"]}, {"speakers": ["s0", "s0"]}, {"job": "other"}, {"created_by": "somebody"}],
+    ids=["rotated speakers", "one name for all", "job", "author"],
+)
+def test_an_edited_description_of_the_shards_is_refused(change: dict[str, object], shards: Path) -> None:
+    path = shards / "shards.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=r"shards\.json differs from what was written: its checksum does not match"):
+        run("verify", shards, "--num-workers", 0, "--no-progress")
 
 
 @pytest.mark.slow
