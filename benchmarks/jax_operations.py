@@ -41,7 +41,7 @@ def operation_seconds(hlo: str, run: Callable[[], object]) -> dict[str, float]:
 
 def _kind(instruction: Instruction, program: Program) -> str:
     """What an instruction of the entry computation does, by what is inside of it."""
-    inside = [instruction, *(part for name in instruction.called() for part in program.computations[name].values())]
+    inside = [instruction, *(part for name in instruction.called for part in program.computations[name].values())]
     opcodes = {part.opcode for part in inside}
     for part in inside:
         if part.opcode == "convolution":

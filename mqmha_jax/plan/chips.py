@@ -1,4 +1,4 @@
-"""Published figures of the TPU chips; the only numbers of a plan that no compiler gave."""
+"""Published figures of the TPU chips: the only numbers of a plan that do not come from the compiler."""
 
 import dataclasses
 
@@ -9,17 +9,17 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One TPU chip; JAX sees it as one device, both cores of v4 and v5p together ("megacore").
+    """One TPU chip. JAX sees it as one device, with both cores of v4 and v5p together ("megacore").
 
     Attributes:
-      name: as users know it.
+      name: the name that users know.
       peak_flops: bfloat16 FLOP/s.
-      hbm_bytes: capacity of the memory.
-      hbm_bandwidth: of the memory, bytes/s.
-      link_bandwidth: of one link to a neighbour, bytes/s, one way; both ways work at once.
-      clock_hz: of the TensorCore, in which the compiler counts.
+      hbm_bytes: capacity of the main memory.
+      hbm_bandwidth: bandwidth of the main memory, bytes/s.
+      link_bandwidth: bandwidth of one link to a neighbour, bytes/s, one way; both ways work at the same time.
+      clock_hz: clock of the TensorCore, which the compiler's cycles count.
       cores: TensorCores, which the names of v4 and v5p slices count.
-      torus_dims: neighbours lie along two or three axes.
+      torus_dims: number of axes with neighbours, two or three.
       largest: chips in the largest slice.
     """
 
@@ -35,8 +35,9 @@ class Chip:
 
 
 # Capacity, bandwidth and peak: https://docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}. Those pages give the traffic
-# over all links of a chip (both ways; v5e 400, v5p 1200, v6e 800 GB/s); one link one way is that over twice the number
-# of links, 4 in a 2-D torus and 6 in a 3-D one. v4: six links of 50 GB/s (Jouppi et al., arXiv 2304.01433, table 4).
+# over all links of a chip (both ways; v5e 400, v5p 1200, v6e 800 GB/s). One link has, one way, that traffic divided by
+# twice the number of links, 4 in a 2-D torus and 6 in a 3-D one. v4: six links of 50 GB/s (Jouppi et al., arXiv
+# 2304.01433, table 4).
 # Clock: peak / (2 FLOP x multipliers): eight units of 128 x 128 on v4 and v5p, four on v5e, four of 256 x 256 on v6e;
 # 1.05 GHz on v4 as in that paper.
 CHIPS = {
@@ -51,7 +52,7 @@ CHIPS = {
 
 
 def find_chip(name: str) -> Chip:
-    """The chip of that name; raises UserError with the valid ones."""
+    """Returns the chip of a name; raises UserError with the valid names."""
     if name not in CHIPS:
         raise unknown_name("TPU", name, CHIPS)
     return CHIPS[name]

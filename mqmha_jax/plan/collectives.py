@@ -1,4 +1,4 @@
-"""The collectives of a compiled program: what each chip sends to others, and the least time that takes."""
+"""Finds the collectives of a compiled program: the bytes that each chip sends, and the least time for it."""
 
 import dataclasses
 import math
@@ -6,14 +6,14 @@ import math
 import numpy as np
 from jaxtyping import Int
 
-from mqmha_jax.plan.groups import replica_groups
-from mqmha_jax.plan.hlo import Program
+from mqmha_jax.plan.hlo import HloNotUnderstoodError, Program, read_groups
 from mqmha_jax.plan.topology import Topology
 
+_COLLECTIVE_PREFIXES = ("all-", "collective-", "ragged-", "reduce-scatter")
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 
 HOP_SECONDS = 1e-6
-"""A message's way to a neighbour, however short (Austin et al., "How to Scale Your Model", 2025, part 3)."""
+"""Time of the shortest message to a neighbour (Austin et al., "How to Scale Your Model", 2025, part 3)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Collective:
 
     Attributes:
       kind: one of ``KINDS``.
-      operand_bytes: what each chip brings.
+      operand_bytes: bytes that each chip contributes.
       members: chips that take part together, by position in the mesh; the first group stands for all.
-      runs: how often in one step.
-      overlaps: started and awaited by two instructions, so that other work may run in between.
+      runs: number of runs in one step.
+      overlaps: True if two instructions start and await it, so that other work may run in between.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Collective:
 
     @property
     def sent_bytes(self) -> float:
-        """What a chip sends each time on a ring of n members.
+        """Bytes that a chip sends in one run on a ring of n members.
 
         All-reduce 2 (n-1)/n of its operand (a reduce-scatter and an all-gather), reduce-scatter and all-to-all (n-1)/n,
         all-gather n-1 operands, permute and broadcast one.
@@ -52,24 +52,29 @@ class Collective:
 
 
 def find_collectives(program: Program, num_devices: int) -> list[Collective]:
-    """Every collective of a step that involves more than one device; start and done are one.
+    """Finds every collective of a step between several devices; a start and its done are one.
 
     Args:
       program: the compiled step.
-      num_devices: that it runs on.
+      num_devices: number of devices of the program.
+
+    Raises:
+      HloNotUnderstoodError: a collective of an unknown kind, or groups in an unknown form.
     """
     awaited = {
         called
         for _, instruction in program.instructions()
         if instruction.opcode == "async-start"
-        for called in instruction.called()
+        for called in instruction.called
     }
     found = []
     for name, instruction in program.instructions():
         kind = instruction.opcode.removesuffix("-start")
         if kind not in KINDS:
+            if kind.startswith(_COLLECTIVE_PREFIXES) and not kind.endswith("-done"):
+                raise HloNotUnderstoodError(f"unknown collective {kind!r}; known: {', '.join(KINDS)}")
             continue
-        members = tuple(int(member) for member in replica_groups(instruction.attributes, num_devices)[0])
+        members = tuple(int(member) for member in read_groups(instruction.attributes, num_devices)[0])
         if len(members) > 1:
             found.append(
                 Collective(
@@ -84,16 +89,16 @@ def find_collectives(program: Program, num_devices: int) -> list[Collective]:
 
 
 def collective_seconds(collective: Collective, topology: Topology, coordinates: Int[np.ndarray, "N axes"]) -> float:
-    """The least time of one run of a collective.
+    """Computes the least time of one run of a collective.
 
-    ``max(sent / (links x link bandwidth), hops x 1 us)``. The members span some axes of the slice; along each of them a
-    chip has two links where the axis is a ring and one where it is a line, and the farthest member is half a ring or a
-    line away (an all-reduce goes there and back).
+    ``max(sent / (links x link bandwidth), hops x 1 us)``. The members span some axes of the slice. Along each of them a
+    chip has two links on a ring and one on a line, and the farthest member is half a ring or a line away (an all-reduce
+    goes there and back).
 
     Args:
-      collective: of the program.
+      collective: a collective of the program.
       topology: the slice.
-      coordinates: of its chips along its axes, in the order of the mesh.
+      coordinates: positions of its chips along its axes, in the order of the mesh.
     """
     places = coordinates[list(collective.members)]
     links = hops = 0

@@ -1,4 +1,4 @@
-"""What the compiler says about a step; answers are kept on disk, for each takes a minute or two."""
+"""Asks the compiler what a step costs, and keeps its answers on disk, because each takes a minute or two."""
 
 import dataclasses
 import hashlib
@@ -11,41 +11,47 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from mqmha_jax import __version__
 from mqmha_jax.plan.collectives import Collective, find_collectives
 from mqmha_jax.plan.hbm_traffic import count_hbm_bytes
-from mqmha_jax.plan.hlo import parse_hlo
+from mqmha_jax.plan.hlo import HloNotUnderstoodError, parse_hlo
 from mqmha_jax.plan.matrix_flops import count_matrix_flops
+from mqmha_jax.plan.time_limit import run_within
 
-# Two passes of the TPU compiler find out: one knows the temporaries only, a later one the sum.
+# Two passes of the TPU compiler find that memory is short: one knows only the temporaries, a later one the sum.
 _AMOUNT = r"([\d.]+)([KMGT]?)"
 _TOO_MANY_TEMPORARIES = re.compile(rf"for HLO temporaries \({_AMOUNT}\) exceeds available HBM \({_AMOUNT}\)")
 _TOO_MUCH = re.compile(rf"Used {_AMOUNT} of {_AMOUNT} hbm")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_VERSION = 2  # of the counting: an answer counted otherwise is not used
+_VERSION = 3  # of what is kept and how it is counted; answers of another version are not used
 
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
-    """One chip's share of a step, as compiled; of a program that does not fit, little is known, and the rest is 0.
+    """One chip's share of a step, as compiled. A program that does not fit leaves most numbers 0.
+
+    The memory comes from ``memory_analysis()`` and ``xla_flops`` from ``cost_analysis()``. The numbers after it are
+    counted in the text of the program, because JAX offers them nowhere else.
 
     Attributes:
       fits: the compiler found room for everything.
       needed_bytes: memory at the peak, by the compiler's own account; 0 where it gave up before the sum.
-      limit_bytes: of the compiler, where the program does not fit; else 0.
+      limit_bytes: the compiler's limit, where the program does not fit; else 0.
       argument_bytes: state and batch, with the padding of their layout.
       output_bytes: results that do not take the place of an argument.
       temporary_bytes: everything between: activations and scratch.
       code_bytes: the program itself.
-      matrix_flops: of products and convolutions.
-      xla_flops: ``cost_analysis()``: other arithmetic too, but the body of a loop once.
+      xla_flops: all arithmetic, but the body of a loop once.
+      matrix_flops: FLOPs of products and convolutions, every pass of a loop.
       hbm_bytes: traffic of main memory.
       cycles: the compiler's estimate for the arithmetic, in cycles of the TensorCore.
-      unknown_loops: loops of unknown length, counted as one pass.
-      collectives: of the step.
+      unknown_loops: loops of unknown length, which count as one pass.
+      collectives: all collectives of the step.
+      not_understood: the first part of the text that cannot be read; then the numbers from the text are missing.
     """
 
     fits: bool
@@ -55,12 +61,13 @@ class CompiledStep:
     output_bytes: int = 0
     temporary_bytes: int = 0
     code_bytes: int = 0
-    matrix_flops: float = 0.0
     xla_flops: float = 0.0
+    matrix_flops: float = 0.0
     hbm_bytes: int = 0
     cycles: int = 0
     unknown_loops: int = 0
     collectives: tuple[Collective, ...] = ()
+    not_understood: str = ""
 
 
 def compile_step(
@@ -69,42 +76,49 @@ def compile_step(
     target: str,
     num_devices: int,
     cache: Path | None = None,
-    before: Callable[[], None] = lambda: None,
+    time_limit: float | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> CompiledStep:
-    """Compiles, or finds what an earlier compilation of the same program said.
+    """Compiles a step, or finds the answer of an earlier compilation of the same program.
 
     Args:
       lowered: the step, for real devices or those of a topology.
-      target: names these devices; the program's text does not.
-      num_devices: how many they are.
+      target: name of these devices, which the program's text does not tell.
+      num_devices: number of these devices.
       cache: directory of earlier answers; None: always compile.
-      before: is called when it does compile.
+      time_limit: seconds after which to give up; None: never.
+      progress: receives a line before a compilation and while it runs.
+
+    Raises:
+      UserError: the compiler needs more than the time limit.
     """
     kept = cache / f"{_key(lowered, target)}.json" if cache else None
-    step = _remembered(kept) if kept else None
+    step = _recall(kept) if kept else None
     if step is None:
-        before()
-        step = _compile(lowered, num_devices)
+        limit = "" if time_limit is None else f", at most {time_limit / 60:g} (--time-limit)"
+        progress(f"Compiling the training step for {target}; this usually takes 1 to 4 minutes{limit} ...")
+        step = _compile(lowered, num_devices, time_limit, progress)
         if kept:
             _remember(kept, step)
     return step
 
 
 def default_cache() -> Path:
-    """Where the command keeps the compiler's answers: ``$XDG_CACHE_HOME/mqmha_jax/plan``."""
+    """Returns where the command keeps the compiler's answers: ``$XDG_CACHE_HOME/mqmha_jax/plan``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mqmha_jax" / "plan"
 
 
-def _compile(lowered: jax.stages.Lowered, num_devices: int) -> CompiledStep:
+def _compile(
+    lowered: jax.stages.Lowered, num_devices: int, time_limit: float | None, progress: Callable[[str], None]
+) -> CompiledStep:
     try:
         with _no_persistent_cache():
-            compiled = lowered.compile()
+            compiled = run_within(lowered.compile, limit_seconds=time_limit, progress=progress)
     except jax.errors.JaxRuntimeError as error:
-        return _too_large(error)
+        return _read_refusal(error)
     memory, text = compiled.memory_analysis(), compiled.as_text()
     assert memory is not None  # every XLA backend gives both
     assert text is not None
-    program = parse_hlo(text)
     outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
     parts = (memory.argument_size_in_bytes, outputs, memory.temp_size_in_bytes, memory.generated_code_size_in_bytes)
     return CompiledStep(
@@ -114,19 +128,45 @@ def _compile(lowered: jax.stages.Lowered, num_devices: int) -> CompiledStep:
         output_bytes=parts[1],
         temporary_bytes=parts[2],
         code_bytes=parts[3],
-        matrix_flops=count_matrix_flops(program),
         xla_flops=float((compiled.cost_analysis() or {}).get("flops", 0.0)),
-        hbm_bytes=count_hbm_bytes(program),
-        cycles=sum(program.runs[name] * instruction.cycles for name, instruction in program.instructions()),
-        unknown_loops=program.unknown_loops,
-        collectives=tuple(find_collectives(program, num_devices)),
+        **count_work(text, num_devices),
     )
 
 
-def _remembered(path: Path) -> CompiledStep | None:
+def count_work(text: str, num_devices: int) -> dict[str, Any]:
+    """Counts what the text of a compiled program tells.
+
+    Args:
+      text: from ``compiled.as_text()``.
+      num_devices: number of devices of the program.
+
+    Returns:
+      Fields of :class:`CompiledStep`; only ``not_understood`` where a part of the text cannot be read, because a number
+      that misses a part is worse than none.
+    """
+    try:
+        program = parse_hlo(text)
+        return {
+            "matrix_flops": count_matrix_flops(program),
+            "hbm_bytes": count_hbm_bytes(program),
+            "cycles": sum(program.runs[name] * instruction.cycles for name, instruction in program.instructions()),
+            "unknown_loops": program.unknown_loops,
+            "collectives": tuple(find_collectives(program, num_devices)),
+        }
+    except HloNotUnderstoodError as error:
+        return {"not_understood": str(error)}
+    except (
+        LookupError,
+        ValueError,
+        StopIteration,
+    ) as error:  # an operand, an axis or a number is not where it should be
+        return {"not_understood": f"{type(error).__name__}: {error}"}
+
+
+def _recall(path: Path) -> CompiledStep | None:
     try:
         answer = json.loads(path.read_text())
-    except (OSError, ValueError):  # none, or not readable: the compiler is asked again
+    except (OSError, ValueError):  # missing or damaged: the compiler is asked again
         return None
     collectives = tuple(Collective(**{**item, "members": tuple(item["members"])}) for item in answer["collectives"])
     return CompiledStep(**{**answer, "collectives": collectives})
@@ -135,18 +175,18 @@ def _remembered(path: Path) -> CompiledStep | None:
 def _remember(path: Path, step: CompiledStep) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Two plans at once must not read half a file of each other.
+        # Two plans at a time must not read half a file of each other.
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
             json.dump(dataclasses.asdict(step), file)
         os.replace(file.name, path)
-    except OSError as error:  # the answer is at hand, only the next time takes as long again
-        logging.getLogger(__name__).warning("The plan is not kept for the next time: %s", error)
+    except OSError as error:  # the answer is here; only the next plan takes as long again
+        logging.getLogger(__name__).warning("The compiler's answer cannot be kept for the next plan: %s", error)
 
 
-def _too_large(error: jax.errors.JaxRuntimeError) -> CompiledStep:
+def _read_refusal(error: jax.errors.JaxRuntimeError) -> CompiledStep:
     temporaries, together = (pattern.search(str(error)) for pattern in (_TOO_MANY_TEMPORARIES, _TOO_MUCH))
     said = temporaries or together
-    if said is None:  # it failed for another reason
+    if said is None:  # another failure than a lack of memory
         raise error
     used, limit = (int(float(said[i]) * _UNITS[said[i + 1]]) for i in (1, 3))
     return CompiledStep(
@@ -159,7 +199,7 @@ def _too_large(error: jax.errors.JaxRuntimeError) -> CompiledStep:
 
 @contextmanager
 def _no_persistent_cache() -> Iterator[None]:
-    # JAX writes a program for absent devices into its cache but cannot read it again, and warns each time.
+    # JAX writes a program for absent devices into its cache, cannot read it again, and warns each time.
     before = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     try:

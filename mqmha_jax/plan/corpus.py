@@ -1,4 +1,4 @@
-"""How large the training corpus is: as the user says, or as the shards say."""
+"""Finds the size of the training corpus: from the user, or from the shards."""
 
 from typing import NamedTuple
 
@@ -22,15 +22,15 @@ class CorpusSize(NamedTuple):
 
 
 def corpus_size(data: DataConfig, speakers: int | None, utterances: int | None) -> CorpusSize:
-    """The size that a plan is made for.
+    """Returns the size that a plan is made for.
 
     Args:
-      data: of the experiment; its shards are asked for what is not given.
-      speakers: as given by the user.
-      utterances: as given by the user.
+      data: data of the experiment; its shards tell what the user does not.
+      speakers: the user's number of speakers.
+      utterances: the user's number of utterances.
 
     Raises:
-      UserError: the number of speakers is not known, or is no number of speakers.
+      UserError: the number of speakers is unknown, or below two.
     """
     if speakers is not None and speakers < 2:
         raise UserError(f"--speakers={speakers}: a head needs at least two classes.")
@@ -40,7 +40,7 @@ def corpus_size(data: DataConfig, speakers: int | None, utterances: int | None) 
     if speakers is None:
         where = f"data.train={data.train} does not exist here" if data.train else "data.train is empty"
         raise UserError(
-            f"The number of speakers is not known: {where}. Give it as --speakers, e.g. --speakers 17982 "
+            f"The number of speakers is unknown: {where}. Give it as --speakers, e.g. --speakers 17982 "
             "(VoxCeleb2-dev at three speeds)."
         )
     return CorpusSize(speakers, utterances)

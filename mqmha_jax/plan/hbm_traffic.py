@@ -10,11 +10,11 @@ _SLICES = {"dynamic-slice", "slice", "gather"}
 
 
 def count_hbm_bytes(program: Program) -> int:
-    """Bytes per run of a program.
+    """Counts the bytes of one run of a program.
 
-    Each executed instruction reads its operands and writes its result once, a fusion as a whole; of an operand that is
-    sliced, the slice. Arrays count with the padding of their layout; those that the compiler keeps in the memory beside
-    the arithmetic do not count.
+    Each executed instruction reads its operands and writes its result once, a fusion as a whole. Of a sliced operand
+    only the slice counts. Arrays count with the padding of their layout; arrays in the memory beside the arithmetic do
+    not count.
     """
     return sum(
         program.runs[name] * instruction_bytes(instruction, program.computations[name], program)
@@ -24,7 +24,7 @@ def count_hbm_bytes(program: Program) -> int:
 
 
 def instruction_bytes(instruction: Instruction, computation: Computation, program: Program) -> int:
-    """Bytes per run of one instruction of a computation that is not fused into another's."""
+    """Counts the bytes of one run of an instruction whose computation is not fused into another."""
 
     def read(names: Iterable[str]) -> int:
         return sum(computation[name].hbm_bytes for name in names)
@@ -32,7 +32,7 @@ def instruction_bytes(instruction: Instruction, computation: Computation, progra
     match instruction.opcode:
         case opcode if opcode in _FREE or opcode.endswith(("-start", "-update")):
             return 0
-        case opcode if opcode.endswith("-done"):  # counted here, where the result stands alone
+        case opcode if opcode.endswith("-done"):  # counted here, because a start also lists its operands as results
             start = computation[instruction.operands[0]]
             return min(read(start.operands), instruction.padded_bytes) + instruction.hbm_bytes
         case opcode if opcode in _SLICES:
@@ -40,7 +40,7 @@ def instruction_bytes(instruction: Instruction, computation: Computation, progra
         case "dynamic-update-slice":
             return 2 * read(instruction.operands[1:2])
         case "fusion":
-            return _fusion_bytes(instruction, computation, program.computations[instruction.called()[0]])
+            return _fusion_bytes(instruction, computation, program.computations[instruction.called[0]])
     return read(instruction.operands) + instruction.hbm_bytes
 
 

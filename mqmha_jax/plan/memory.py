@@ -1,4 +1,4 @@
-"""Where a chip's memory goes, and what to change when it is not enough."""
+"""Splits a chip's memory by class, and says what to change when it is not enough."""
 
 import dataclasses
 import math
@@ -14,20 +14,20 @@ from mqmha_jax.plan.compiled import CompiledStep
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes of one chip by class; what the compiler did not say, because the program does not fit, is None.
+    """Bytes of one chip by class. None is unknown, because the compiler refused a program that does not fit.
 
     Attributes:
       network: parameters and running statistics.
       head: prototypes.
-      optimizer: its state.
-      batch: the chip's share.
-      other: counters, averages, losses' state.
-      padding: added to these by the layout in memory.
+      optimizer: state of the optimizer.
+      batch: the chip's share of the batch.
+      other: counters, averages, state of losses.
+      padding: added to the above by the layout in memory.
       temporaries: activations and scratch.
       outputs: metrics, and what does not take the place of the old state.
       code: the program.
       needed: the sum.
-      capacity: of the chip, or of it what the compiler may use where it said so.
+      capacity: the chip's memory, or the part that the compiler may use where it said so.
     """
 
     network: int
@@ -48,8 +48,8 @@ def memory_by_class(state: Any, batch: Mapping[str, Any], step: CompiledStep, hb
 
     Args:
       state: shapes, types and shardings of the training state.
-      batch: the same of the batch.
-      step: as compiled.
+      batch: shapes, types and shardings of the batch.
+      step: the compiler's answer.
       hbm_bytes: capacity of the chip.
     """
     network = shard_bytes((state.params["net"], state.batch_stats))
@@ -75,17 +75,17 @@ def memory_by_class(state: Any, batch: Mapping[str, Any], step: CompiledStep, hb
 
 
 def shard_bytes(tree: PyTree) -> int:
-    """Bytes that one device holds of a tree of shapes with shardings."""
+    """Adds up the bytes that one device holds of a tree of shapes with shardings."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def remedies(memory: Memory, config: Config, *, logits_bytes: int) -> list[str]:
-    """What to change so that less memory is needed, the largest class first.
+    """Lists what to change to need less memory, the largest class first.
 
     Args:
-      memory: of a chip.
+      memory: memory of a chip.
       config: the experiment.
-      logits_bytes: of the chip's share of the cosines ``[B, C, K]``, were they held whole.
+      logits_bytes: size of the chip's share of the cosines ``[B,C,K]`` if it holds all of them at once.
     """
     activations = []
     if not config.mesh.class_chunk and logits_bytes > memory.temporaries / 4:

@@ -1,4 +1,4 @@
-"""A plan: what a configuration costs on a TPU slice."""
+"""Makes a plan: what a configuration costs on a TPU slice."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,16 +21,16 @@ class Plan:
       topology: the slice.
       mesh: devices along ``data`` and ``model``.
       num_speakers: C.
-      batch_size: over all chips.
+      batch_size: B over all chips.
       crop_frames: T.
-      steps: of the recipe.
-      utterances: of the corpus; None: unknown.
-      batch_bytes: that all hosts together load for a step.
-      memory: of one chip.
-      step: what the compiler said.
+      steps: length of the recipe.
+      utterances: size of the corpus; None: unknown.
+      batch_bytes: data that all hosts together load for a step.
+      memory: memory of one chip.
+      step: the compiler's answer.
       traffic: collectives by kind.
-      time: of a step; None where the program does not fit.
-      one_chip: of the same share of the batch on a single chip; None where not asked for, or where it does not fit.
+      time: time of a step; None where the program does not fit or its text is not understood.
+      one_chip: time of the same share of the batch on a single chip; None where nobody asked, or as ``time``.
       remedies: what to change where the program does not fit.
     """
 
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the compiler found room for it."""
+        """True if the compiler found room for it."""
         return self.step.fits
 
 
@@ -63,6 +63,7 @@ def make_plan(
     utterances: int | None = None,
     one_chip: bool = False,
     cache: Path | None = None,
+    time_limit: float | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Compiles the training step for a slice and adds up what it costs.
@@ -71,17 +72,19 @@ def make_plan(
       config: the experiment.
       topology_name: e.g. ``v5e-256``.
       num_speakers: C, classes of the head.
-      utterances: of the corpus, to give the length of the recipe in epochs.
-      one_chip: compile for a single chip too, with the same share of the batch, to compare.
+      utterances: size of the corpus, for the length of the recipe in epochs.
+      one_chip: True compiles for a single chip too, with the same share of the batch, for comparison.
       cache: directory of the compiler's earlier answers.
-      progress: is told what takes long.
+      time_limit: seconds after which a compilation is given up; None: never.
+      progress: receives a line when something takes long.
 
     Raises:
-      UserError: no such slice, no compiler, or a configuration that does not go with the slice.
+      UserError: no such slice, no compiler, a configuration that does not suit the slice, or no answer in time.
     """
     topology = parse_topology(topology_name)
-    training = _training(config, topology, num_speakers)
-    step = _compile(training, topology, cache, progress)
+    progress(f"Tracing the training step for {topology} ...")
+    training = _build_step(config, topology, num_speakers)
+    step = _compile(training, topology, cache, time_limit, progress)
     traffic = sum_traffic(step.collectives, topology, chip_coordinates(topology, training.mesh.devices.flat))
     memory = memory_by_class(training.state, training.batch, step, topology.chip.hbm_bytes)
     return Plan(
@@ -96,27 +99,36 @@ def make_plan(
         memory=memory,
         step=step,
         traffic=traffic,
-        time=step_time(step, traffic, topology.chip) if step.fits else None,
-        one_chip=_one_chip_time(config, topology, num_speakers, cache, progress) if one_chip and step.fits else None,
+        time=step_time(step, traffic, topology.chip),
+        one_chip=(
+            _one_chip_time(config, topology, num_speakers, cache, time_limit, progress)
+            if one_chip and step.fits
+            else None
+        ),
         remedies=() if step.fits else tuple(remedies(memory, config, logits_bytes=_logits_bytes(config, training))),
     )
 
 
-def _training(config: Config, topology: Topology, num_speakers: int) -> Training:
+def _build_step(config: Config, topology: Topology, num_speakers: int) -> Training:
     mesh = parallel.device_mesh(config.mesh, topology_devices(topology))
     return build_training(config, num_speakers=num_speakers, mesh=mesh)
 
 
 def _compile(
-    training: Training, topology: Topology, cache: Path | None, progress: Callable[[str], None]
+    training: Training,
+    topology: Topology,
+    cache: Path | None,
+    time_limit: float | None,
+    progress: Callable[[str], None],
 ) -> CompiledStep:
-    target = f"{topology.jax_name} {training.mesh.shape}"
+    mesh = " x ".join(f"{name}={size}" for name, size in training.mesh.shape.items())
     return compile_step(
         training.lower(),
-        target=target,
+        target=f"{topology}; mesh {mesh}",
         num_devices=topology.num_chips,
         cache=cache,
-        before=lambda: progress(f"Compiling the training step for {topology}; this takes minutes ..."),
+        time_limit=time_limit,
+        progress=progress,
     )
 
 
@@ -125,19 +137,20 @@ def _one_chip_time(
     topology: Topology,
     num_speakers: int,
     cache: Path | None,
+    time_limit: float | None,
     progress: Callable[[str], None],
 ) -> StepTime | None:
     chip = topology.chip
     single = Topology(f"one {chip.name} chip", chip, (1,) * chip.torus_dims)
     share = dataclasses.replace(config.data, batch_size=config.data.batch_size // topology.num_chips)
     mesh = MeshConfig(data=1, model=1, class_chunk=config.mesh.class_chunk)
-    training = _training(dataclasses.replace(config, data=share, mesh=mesh), single, num_speakers)
-    step = _compile(training, single, cache, progress)
-    return step_time(step, (), chip) if step.fits else None
+    training = _build_step(dataclasses.replace(config, data=share, mesh=mesh), single, num_speakers)
+    step = _compile(training, single, cache, time_limit, progress)
+    return step_time(step, (), chip)
 
 
 def _logits_bytes(config: Config, training: Training) -> int:
-    """Of a chip's share of the float32 cosines of one part of the batch."""
+    """Bytes of a chip's share of the float32 cosines of one part of the batch."""
     rows = config.data.batch_size // (config.optimizer.accumulate * training.mesh.shape[parallel.DATA])
     prototypes = training.state.params["head"]["prototypes"]
     classes, centres, _ = prototypes.sharding.shard_shape(prototypes.shape)

@@ -1,8 +1,10 @@
-"""A plan as text, and as plain data."""
+"""Writes a plan as text and as plain data."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import jax
 
 from mqmha_jax.plan.chips import GIB
 from mqmha_jax.plan.memory import Memory
@@ -17,11 +19,18 @@ make it slower. estimate = the same with the compiler's own cycle count for the 
 measurement. Input pipeline, checkpoints and evaluation are in neither."""
 
 
+_NOT_UNDERSTOOD = """\
+Times are missing: jax {jax} writes the compiled program in a way that this version of mqmha_jax does not understand:
+  {what}
+Memory is known. XLA's cost analysis counts {flops:,.1f} GFLOP, the body of a loop once. Install the versions of jax and
+libtpu that docs/plan.md names to get the times."""
+
+
 def plan_report(plan: Plan) -> str:
-    """The text of ``mqmha plan``.
+    """Writes the text of ``mqmha plan``.
 
     Args:
-      plan: of ``make_plan``.
+      plan: from ``make_plan``.
 
     Returns:
       Memory by class, work, collectives, time, speed, and what to change where the program does not fit.
@@ -30,10 +39,10 @@ def plan_report(plan: Plan) -> str:
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON-able data: every field, and the times derived from them.
+    """Returns the plan as data for JSON: every field, and the times that follow from them.
 
     Args:
-      plan: of ``make_plan``.
+      plan: from ``make_plan``.
     """
     data = dataclasses.asdict(plan)
     data["step"].pop("collectives")  # one entry per instruction; ``traffic`` has their sums
@@ -75,6 +84,10 @@ def _memory(plan: Plan) -> str:
 
 def _running(plan: Plan) -> Iterable[str]:
     time = plan.time
+    if plan.step.not_understood:
+        yield _NOT_UNDERSTOOD.format(
+            jax=jax.__version__, what=plan.step.not_understood, flops=plan.step.xla_flops / 1e9
+        )
     if time is None:
         return
     yield _work(plan, time)
@@ -93,9 +106,9 @@ def _work(plan: Plan, time: StepTime) -> str:
         ("collectives, overlapped", _sent(plan, overlaps=True), _ms(time.overlapped)),
         ("compiler's cycle estimate", f"{step.cycles:,} cycles", _ms(time.cycles)),
     ]
-    notes = f"\nXLA's cost analysis counts {step.xla_flops / 1e9:,.1f} GFLOP, of a loop its body once."
+    notes = f"\nXLA's cost analysis counts {step.xla_flops / 1e9:,.1f} GFLOP, the body of a loop once."
     if step.unknown_loops:
-        notes += f"\n{step.unknown_loops} loops have no known length; one pass of each is counted."
+        notes += f"\nThe length of {step.unknown_loops} loops is unknown; each counts as one pass."
     return _table(rows) + notes
 
 
@@ -161,7 +174,7 @@ def _ms(seconds: float) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns of text, the first to the left and the others to the right."""
+    """Lines up columns, the first to the left and the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()

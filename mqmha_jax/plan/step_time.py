@@ -1,4 +1,4 @@
-"""The time of a step: bounds from the chip's published figures, and the compiler's own estimate."""
+"""Computes the time of a step: bounds from the chip's published figures, and the compiler's own estimate."""
 
 import dataclasses
 import math
@@ -21,11 +21,11 @@ class Traffic:
     Attributes:
       kind: e.g. ``all-reduce``.
       group_size: chips that take part together.
-      overlaps: other work may run meanwhile.
-      count: of collectives.
-      operand_bytes: what a chip brings to all of them.
-      sent_bytes: what it sends.
-      seconds: the least they take, one after another.
+      overlaps: True if other work may run meanwhile.
+      count: number of collectives.
+      operand_bytes: bytes that a chip contributes to all of them.
+      sent_bytes: bytes that a chip sends.
+      seconds: their least time, one after another.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class StepTime:
       compute: matrix FLOPs at the chip's bfloat16 peak.
       memory: traffic of main memory at its bandwidth.
       cycles: the compiler's estimate for the arithmetic as scheduled; 0: none.
-      exposed: collectives that all else waits for.
+      exposed: collectives that everything else waits for.
       overlapped: collectives that may run beside other work.
     """
 
@@ -67,23 +67,25 @@ class StepTime:
 
     @property
     def estimate(self) -> float:
-        """The same with the compiler's estimate of the arithmetic: ``max(cycles, bound's) + exposed``."""
+        """The bound with the compiler's estimate of the arithmetic: ``max(cycles, busy, overlapped) + exposed``."""
         return max(self.cycles, self.busy, self.overlapped) + self.exposed
 
     @property
     def efficiency(self) -> float:
-        """The share of the estimate in which the chip does its own work; what collectives leave of linear scaling."""
+        """The share of the estimate in which the chip does its own work: what collectives leave of linear scaling."""
         return max(self.cycles, self.busy) / self.estimate
 
 
-def step_time(step: CompiledStep, traffic: Sequence[Traffic], chip: Chip) -> StepTime:
-    """Times of a step.
+def step_time(step: CompiledStep, traffic: Sequence[Traffic], chip: Chip) -> StepTime | None:
+    """Computes the times of a step; None if it does not fit or its text is not understood.
 
     Args:
-      step: that fits.
-      traffic: of its collectives.
-      chip: one of the slice.
+      step: the compiler's answer.
+      traffic: its collectives.
+      chip: a chip of the slice.
     """
+    if not step.fits or step.not_understood:
+        return None
     return StepTime(
         compute=step.matrix_flops / chip.peak_flops,
         memory=step.hbm_bytes / chip.hbm_bandwidth,
@@ -96,12 +98,12 @@ def step_time(step: CompiledStep, traffic: Sequence[Traffic], chip: Chip) -> Ste
 def sum_traffic(
     collectives: Sequence[Collective], topology: Topology, coordinates: Int[np.ndarray, "N axes"]
 ) -> tuple[Traffic, ...]:
-    """The collectives of a step by kind, group and overlap, the slowest first.
+    """Adds up the collectives of a step by kind, group and overlap, the slowest first.
 
     Args:
-      collectives: of the compiled step.
+      collectives: collectives of the compiled step.
       topology: the slice.
-      coordinates: of its chips along its axes, in the order of the mesh.
+      coordinates: positions of its chips along its axes, in the order of the mesh.
     """
     kinds: dict[tuple[str, int, bool], list[Collective]] = defaultdict(list)
     for item in collectives:

@@ -15,7 +15,8 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.plan.chips import Chip, find_chip
 
 _SHAPES_2D = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
-# Below one cube of 4 x 4 x 4 chips; above it every axis is a multiple of four. Where a name gives only a number, these.
+# Shapes below one cube of 4 x 4 x 4 chips, and the shape of a name that gives only a number. Above one cube every shape
+# whose axes are multiples of four is valid.
 _SHAPES_3D = (
     *((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), (4, 4, 4), (4, 4, 8), (4, 8, 8), (8, 8, 8)),
     *((8, 8, 16), (8, 16, 16), (16, 16, 16), (16, 16, 24)),
@@ -28,8 +29,8 @@ class Topology:
     """A slice: chips on a grid.
 
     Attributes:
-      name: as the user gave it.
-      chip: of which it is made.
+      name: the user's name.
+      chip: its chip.
       shape: chips along each axis.
     """
 
@@ -39,14 +40,14 @@ class Topology:
 
     @property
     def num_chips(self) -> int:
-        """Chips, which are JAX's devices."""
+        """Number of chips, which are JAX's devices."""
         return math.prod(self.shape)
 
     @property
     def wraps(self) -> tuple[bool, ...]:
-        """Whether the two ends of each axis are neighbours.
+        """True for each axis whose two ends are neighbours.
 
-        v5e and v6e: along axes of 16 chips. v4 and v5p: in slices of whole cubes of 4 x 4 x 4.
+        They are along axes of 16 chips on v5e and v6e, and in slices of whole cubes of 4 x 4 x 4 on v4 and v5p.
         """
         if self.chip.torus_dims == 2:
             return tuple(length == 16 for length in self.shape)
@@ -54,12 +55,12 @@ class Topology:
 
     @property
     def chips_per_host(self) -> int:
-        """Chips of one machine, as the compiler lays them out."""
+        """Number of chips of one machine in the compiler's layout."""
         return min(4, self.num_chips)
 
     @property
     def jax_name(self) -> str:
-        """As JAX's ahead-of-time compilation names it."""
+        """Name of the slice in JAX's ahead-of-time compilation."""
         return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
     def __str__(self) -> str:
@@ -68,7 +69,7 @@ class Topology:
 
 
 def parse_topology(name: str) -> Topology:
-    """The slice that a name stands for.
+    """Finds the slice of a name.
 
     Args:
       name: ``v5e-256`` (v5e and v6e count chips; ``v5litepod-256`` is the same), ``v4-32`` (v4 and v5p count
@@ -123,7 +124,7 @@ def _example(chip: Chip) -> str:
 
 
 def topology_devices(topology: Topology) -> list[jax.Device]:
-    """Devices to compile for; nothing can run on them.
+    """Returns devices to compile for; nothing can run on them.
 
     Raises:
       UserError: the TPU compiler is not installed.
@@ -133,12 +134,12 @@ def topology_devices(topology: Topology) -> list[jax.Device]:
             "Compiling for a TPU needs its compiler, the package libtpu (no TPU is needed). "
             "Install it with: pip install 'mqmha-jax[plan]'"
         )
-    # Away from the cloud, the library would otherwise ask the metadata server who it is, and complain.
+    # Outside Google's cloud the library would ask the metadata server for these, and complain.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", topology.name)
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_LOG_DIR", "disabled")
-    # Nothing is run here, so another process may use the library, or the TPU, meanwhile.
+    # Nothing runs here, so another process may use the library, or the TPU, at the same time.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     from jax.experimental.topologies import get_topology_desc
 
@@ -158,10 +159,10 @@ def topology_devices(topology: Topology) -> list[jax.Device]:
 
 
 def chip_coordinates(topology: Topology, devices: Iterable[jax.Device]) -> Int[np.ndarray, "N axes"]:
-    """Where devices of a topology lie along its axes.
+    """Returns the positions of devices along the axes of a slice.
 
     Args:
       topology: the slice.
-      devices: of ``topology_devices``, in any order.
+      devices: from ``topology_devices``, in any order.
     """
     return np.array([device.coords for device in devices])[:, : len(topology.shape)]

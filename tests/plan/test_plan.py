@@ -36,14 +36,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("plans")
 
 
-@pytest.fixture
-def virtual_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPU's virtual devices on the grid of a v5e-8; nothing else of the plan is replaced."""
-    places = np.argwhere(np.ones((2, 4)))
-    monkeypatch.setattr(plan_module, "topology_devices", lambda topology: jax.devices()[: topology.num_chips])
-    monkeypatch.setattr(plan_module, "chip_coordinates", lambda _, devices: places[[d.id for d in devices]])
-
-
 def plan_eight(cache: Path, said: list[str]) -> Plan:
     return make_plan(
         experiment(), "v5e-8", num_speakers=SPEAKERS, utterances=96, cache=cache, progress=said.append, one_chip=True
@@ -53,9 +45,12 @@ def plan_eight(cache: Path, said: list[str]) -> Plan:
 def test_a_plan_of_the_real_step(virtual_slice: None, cache: Path) -> None:
     said: list[str] = []
     plan = plan_eight(cache, said)
-    assert len(said) == 2
-    assert "v5e-8: 8 v5e chips, 2 x 4" in said[0]
-    assert "one v5e chip" in said[1]
+    tracing = "Tracing the training step for v5e-8: 8 v5e chips, 2 x 4 ..."
+    assert said[0] == tracing
+    compiling = "Compiling the training step for"
+    assert said[1].startswith(f"{compiling} v5e-8: 8 v5e chips, 2 x 4; mesh data=4 x model=2; this usually takes")
+    assert said[2].startswith(f"{compiling} one v5e chip: 1 v5e chip, 1 x 1; mesh data=1 x model=1; this usually takes")
+    assert len(said) == 3
     assert plan.mesh == {"data": 4, "model": 2}
     assert plan.fits
 
@@ -76,7 +71,7 @@ def test_a_plan_of_the_real_step(virtual_slice: None, cache: Path) -> None:
 
     said.clear()
     again = plan_eight(cache, said)
-    assert said == []
+    assert said == [tracing]
     assert again == plan
 
 
@@ -140,7 +135,7 @@ def test_a_step_that_does_not_fit_is_an_answer_too(
 
     def ask() -> CompiledStep:
         return compile_step(
-            TooLarge(), target="v5e:4x4", num_devices=16, cache=tmp_path, before=lambda: compiled.append("once")
+            TooLarge(), target="v5e:4x4", num_devices=16, cache=tmp_path, progress=lambda _: compiled.append("once")
         )
 
     step = ask()
@@ -155,7 +150,7 @@ def test_a_step_that_does_not_fit_is_an_answer_too(
     assert compiled == ["once", "once"]
 
 
-def test_an_answer_that_can_not_be_kept_is_still_given(
+def test_an_answer_that_cannot_be_kept_is_still_given(
     virtual_slice: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = CompiledStep(fits=False, needed_bytes=1, limit_bytes=1)
@@ -163,7 +158,7 @@ def test_an_answer_that_can_not_be_kept_is_still_given(
     (tmp_path / "file").touch()
     plan = make_plan(experiment(), "v5e-8", num_speakers=SPEAKERS, cache=tmp_path / "file" / "plans")
     assert plan.step == answer
-    assert "not kept for the next time" in caplog.text
+    assert "cannot be kept for the next plan" in caplog.text
 
 
 def test_what_does_not_fit_is_mended_at_its_largest_part() -> None:

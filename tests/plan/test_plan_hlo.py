@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from jax import Array, lax
 
-from mqmha_jax.plan.groups import replica_groups
 from mqmha_jax.plan.hbm_traffic import count_hbm_bytes
-from mqmha_jax.plan.hlo import parse_hlo
+from mqmha_jax.plan.hlo import HloNotUnderstoodError, parse_hlo, read_groups
 from mqmha_jax.plan.matrix_flops import count_matrix_flops
 
 # As the TPU compiler writes it: tiled layouts, a small memory S(1), tuples with comments, loops without annotation.
@@ -165,9 +164,9 @@ def test_flops_of_a_scan_are_those_of_the_same_steps_written_out() -> None:
     ],
 )
 def test_groups_are_read_in_every_way_that_xla_writes_them(written: str, groups: list[list[int]]) -> None:
-    np.testing.assert_array_equal(replica_groups(f"channel_id=1, {written}", 4), groups)
+    np.testing.assert_array_equal(read_groups(f"channel_id=1, {written}", 4), groups)
 
 
 def test_groups_written_otherwise_are_an_error_and_not_a_guess() -> None:
-    with pytest.raises(ValueError, match="unreadable groups"):
-        replica_groups("replica_groups=<new form>", 4)
+    with pytest.raises(HloNotUnderstoodError, match="unreadable groups"):
+        read_groups("replica_groups=<new form>", 4)
