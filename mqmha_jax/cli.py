@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax import __version__, cli_evaluation, cli_import, cli_study
+from mqmha_jax import __version__, cli_audio, cli_evaluation, cli_import, cli_study
 from mqmha_jax.atomic import check_writable, write_json
 from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup
 
@@ -146,52 +146,6 @@ def average(workdir: Path, last: int, output: Path) -> None:
     click.echo(f"The average of the checkpoints of steps {', '.join(map(str, steps))} is in {output}")
 
 
-@main.command(arguments={"WORKDIR": "Work directory of the run.", "AUDIO": "Audio files."})
-@click.argument("workdir", type=PATH)
-@click.argument("audio", type=PATH, nargs=-1, required=True)
-@click.option("--output", type=PATH, default=Path("embeddings.npz"), help="File with ids [N] and vectors [N, E].")
-def embed(workdir: Path, audio: tuple[Path, ...], output: Path) -> None:
-    """Embed audio files with the network of a run.
-
-    Files that cannot be used are named and left out; the command then exits with status 1.
-    """
-    _keep_compiled_programs()
-    import numpy as np
-
-    from mqmha_jax.inference import SpeakerEncoder
-
-    embeddings = SpeakerEncoder.load(workdir).embed(
-        audio, on_error=lambda error: click.echo(f"Left out: {error}", err=True), progress=True
-    )
-    np.savez(output, ids=np.asarray(embeddings.ids), vectors=embeddings.vectors)
-    click.echo(f"{len(embeddings.ids)} embeddings of size {embeddings.vectors.shape[1]} in {output}")
-    if len(embeddings.ids) < len(audio):
-        sys.exit(1)
-
-
-@main.command(
-    arguments={
-        "WORKDIR": "Work directory of the run, evaluated before.",
-        "FIRST": "Audio file.",
-        "SECOND": "Audio file.",
-    }
-)
-@click.argument("workdir", type=PATH)
-@click.argument("first", type=PATH)
-@click.argument("second", type=PATH)
-@click.option("--prior", type=float, default=0.5, help="Probability of the same speaker before listening.")
-@click.option("--confidence", type=float, default=0.9, help="Answer 'unsure' below this probability of the answer.")
-def verify(workdir: Path, first: Path, second: Path, prior: float, confidence: float) -> None:
-    """Decide whether two recordings have the same speaker.
-
-    Uses the network of the run, and the threshold and calibration that 'mqmha evaluate' found for it.
-    """
-    _keep_compiled_programs()
-    from mqmha_jax.inference import SpeakerEncoder
-
-    click.echo(SpeakerEncoder.load(workdir).verify(first, second, prior=prior, confidence=confidence).sentence(workdir))
-
-
 @main.command(arguments={"CONFIG": "Configuration: a Python or JSON file.", "OVERRIDES": _OVERRIDES})
 @click.argument("config", type=PATH)
 @click.option(
@@ -259,6 +213,8 @@ prep = _LazyPreparation("prep", help="Turn audio into shards; inspect and verify
 
 for command in (
     prep,
+    cli_audio.embed,
+    cli_audio.verify,
     cli_evaluation.evaluate,
     cli_evaluation.compare,
     cli_evaluation.make_trials,

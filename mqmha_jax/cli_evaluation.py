@@ -8,18 +8,9 @@ import click
 
 from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH as _PATH
-from mqmha_jax.command_line import SectionedCommand
+from mqmha_jax.command_line import STEP, SectionedCommand
 
 _COST = click.FloatRange(min=0, min_open=True)
-
-
-class _Step(click.ParamType):
-    """A step, or the word "best"."""
-
-    name = "integer|best"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        return "best" if value == "best" else click.INT.convert(value, param, ctx)
 
 
 def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -129,7 +120,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     "--replicates", type=click.IntRange(0), default=1000, help="Bootstrap resamples for intervals; 0: no intervals."
 )
 @click.option("--seed", type=int, default=0, help="Seed of the resamples.")
-@click.option("--step", type=_Step(), show_default="the newest", help="Checkpoint: a step, or best.")
+@click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
 @click.option("--strict", is_flag=True, help="Refuse lists with training speakers or repeated trials.")
 @click.option("--output", type=_PATH, show_default="WORKDIR/evaluation", help="Directory for the results.")
 def evaluate(

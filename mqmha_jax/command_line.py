@@ -10,6 +10,19 @@ import click
 from mqmha_jax.errors import UserError
 
 PATH = click.Path(path_type=Path)
+
+
+class _Step(click.ParamType):
+    """A step, or the word "best"."""
+
+    name = "integer|best"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number, or the word."""
+        return "best" if value == "best" else click.INT.convert(value, param, ctx)
+
+
+STEP = _Step()
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 
 

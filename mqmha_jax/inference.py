@@ -1,11 +1,12 @@
 """A trained network as a tool: embed audio, decide whether two recordings are of one speaker."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
@@ -170,15 +171,43 @@ class SpeakerEncoder:
           UserError: a recording cannot be used (and ``on_error`` is None), or none can.
         """
         recordings = [audio] if isinstance(audio, (str, Path, np.ndarray)) else list(audio)
-        utterances = self._utterances(recordings, channel, on_error, on_warning)
-        parts = [
-            embed(self._embedder, part, progress=progress, **({"frames_per_batch": 1} if part.is_small else {}))
-            for part in _parts((utterance.name, utterance.fbank) for utterance in utterances)
-        ]
-        if not parts:
+        groups = list(
+            self.embed_groups(recordings, channel=channel, on_error=on_error, on_warning=on_warning, progress=progress)
+        )
+        if not groups:
             raise UserError(f"Nothing to embed: none of the {len(recordings)} recordings given can be used.")
-        ids = tuple(utterance for part in parts for utterance in part.ids)
-        return Embeddings(ids, np.concatenate([part.vectors for part in parts]))
+        ids = tuple(utterance for group in groups for utterance in group.ids)
+        return Embeddings(ids, np.concatenate([group.vectors for group in groups]))
+
+    def embed_groups(
+        self,
+        recordings: Iterable[Audio],
+        *,
+        channel: int | None = None,
+        on_error: Callable[[UserError], object] | None = None,
+        on_warning: Callable[[str], object] = _log.warning,
+        progress: bool = False,
+    ) -> Iterator[Embeddings]:
+        """Embeds any number of recordings, about 44 minutes of audio at a time.
+
+        Args:
+          recordings: read as they are needed.
+          channel, on_error, on_warning, progress: as in ``embed``.
+
+        Yields:
+          Embeddings of the next recordings, in their order.
+
+        Raises:
+          UserError: a recording cannot be used (and ``on_error`` is None).
+        """
+        utterances = self._utterances(recordings, channel, on_error, on_warning)
+        for part in _parts((utterance.name, utterance.fbank) for utterance in utterances):
+            few = {"frames_per_batch": 1} if part.is_small else {}
+            yield embed(self._embedder, part, progress=progress, **few)
+
+    def arrays(self) -> Iterator[np.ndarray]:
+        """The parameters and statistics of the network, in an order of their own."""
+        yield from map(np.asarray, jax.tree.leaves(dict(self._embedder.variables)))
 
     def verify(
         self,
@@ -241,7 +270,7 @@ class SpeakerEncoder:
 
     def _utterances(
         self,
-        recordings: Sequence[Audio],
+        recordings: Iterable[Audio],
         channel: int | None,
         on_error: Callable[[UserError], object] | None,
         on_warning: Callable[[str], object],

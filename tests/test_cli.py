@@ -288,6 +288,14 @@ def test_evaluate_refuses_a_list_over_other_utterances(workdir: Path) -> None:
     assert "unknown" in text
 
 
+def test_outputs_of_embed_are_checked_before_the_work(workdir: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    code, text = invoke("embed", workdir, tmp_path / "none.wav", "--output", tmp_path / "taken")
+    assert code == 1
+    assert "taken is a directory; give the path of a file" in text
+    assert "none.wav" not in text
+
+
 def test_embed_then_verify(workdir: Path) -> None:
     invoke("evaluate", workdir, "--replicates", 0)
     audio = workdir.parent / "audio"

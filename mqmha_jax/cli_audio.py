@@ -1,0 +1,100 @@
+"""The commands that listen to audio: embed, verify."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mqmha_jax.atomic import check_writable
+from mqmha_jax.command_line import PATH, STEP, SectionedCommand
+
+Step = int | Literal["best"] | None
+
+_STEP = click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
+_CHANNEL = click.option(
+    "--channel", type=click.IntRange(0), show_default="the mean of all", help="Channel of the files, from 0."
+)
+
+
+@click.command(
+    cls=SectionedCommand,
+    arguments={"WORKDIR": "Work directory of the run.", "AUDIO": "Audio files, or folders of them."},
+)
+@click.argument("workdir", type=PATH)
+@click.argument("audio", type=PATH, nargs=-1, required=True)
+@click.option("--output", type=PATH, default=Path("embeddings.npz"), help="File with ids [N] and vectors [N, E].")
+@_CHANNEL
+@_STEP
+def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | None, step: Step) -> None:
+    """Embed audio files with the network of a run.
+
+    The ids are the paths; of a single folder, the paths below it. Files that cannot be used are named and left out; the
+    command then exits with status 1. Run an interrupted command again to resume.
+    """
+    check_writable(output)
+    from mqmha_jax.compilation_cache import use_compilation_cache
+
+    use_compilation_cache()
+    from mqmha_jax.embed_files import embed_files, list_audio
+    from mqmha_jax.inference import SpeakerEncoder
+
+    def warn(text: object) -> None:
+        click.echo(f"Warning: {text}", err=True)
+
+    files = list_audio(audio, say=warn)
+    outcome = embed_files(
+        SpeakerEncoder.load(workdir, step=step),
+        files,
+        output,
+        channel=channel,
+        on_error=lambda error: click.echo(f"Left out: {error}", err=True),
+        on_warning=warn,
+        progress=True,
+    )
+    resumed = f" ({outcome.num_resumed} of them by an earlier call)" if outcome.num_resumed else ""
+    click.echo(f"{outcome.num_embedded} embeddings of size {outcome.dimension} in {output}{resumed}")
+    if outcome.num_embedded < len(files):
+        sys.exit(1)
+
+
+@click.command(
+    cls=SectionedCommand,
+    arguments={
+        "WORKDIR": "Work directory of the run, evaluated before.",
+        "FIRST": "Audio file.",
+        "SECOND": "Audio file.",
+    },
+)
+@click.argument("workdir", type=PATH)
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
+@click.option("--prior", type=float, default=0.5, help="Probability of the same speaker before listening.")
+@click.option("--confidence", type=float, default=0.9, help="Answer 'unsure' below this probability of the answer.")
+@click.option(
+    "--min-speech", type=click.FloatRange(0), default=0.5, help="Answer 'unsure' below this many seconds of speech."
+)
+@_CHANNEL
+@_STEP
+def verify(
+    workdir: Path,
+    first: Path,
+    second: Path,
+    prior: float,
+    confidence: float,
+    min_speech: float,
+    channel: int | None,
+    step: Step,
+) -> None:
+    """Decide whether two recordings have the same speaker.
+
+    Uses the network of the run, and the threshold and calibration that 'mqmha evaluate' found for it.
+    """
+    from mqmha_jax.compilation_cache import use_compilation_cache
+
+    use_compilation_cache()
+    from mqmha_jax.inference import SpeakerEncoder
+
+    encoder = SpeakerEncoder.load(workdir, step=step)
+    options = {"prior": prior, "confidence": confidence, "min_speech_s": min_speech}
+    click.echo(encoder.verify(first, second, channel=channel, **options).sentence(workdir))

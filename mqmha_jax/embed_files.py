@@ -1,0 +1,154 @@
+"""Many audio files to one file of embeddings: folders as well, in parts that an interrupted call leaves to the next."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from mqmha_jax.atomic import replacing
+from mqmha_jax.data.embedding_files import write_embeddings
+from mqmha_jax.data.ids import check_id, check_spellings, plain_id
+from mqmha_jax.errors import UserError
+from mqmha_jax.features.audio_folder import audio_files
+from mqmha_jax.inference import SpeakerEncoder
+from mqmha_jax.npz_file import open_npz
+from mqmha_jax.types import Embeddings
+
+
+class Outcome(NamedTuple):
+    """What became of the files.
+
+    Attributes:
+      num_embedded: in the output.
+      num_resumed: of these, embedded by an earlier, interrupted call.
+      dimension: of the embeddings.
+    """
+
+    num_embedded: int
+    num_resumed: int
+    dimension: int
+
+
+def list_audio(arguments: Sequence[Path], *, say: Callable[[str], object]) -> dict[str, Path]:
+    """Names audio files, and those below folders.
+
+    Args:
+      arguments: files and folders.
+      say: called with a sentence for each file that is given twice, and counts once.
+
+    Returns:
+      Files by id: the path as it is given, without ``./``; below a folder that is the only argument, the path from
+      there, which is what trial lists name.
+
+    Raises:
+      UserError: a folder holds no audio, or a name cannot be an id.
+    """
+    files: dict[str, Path] = {}
+    for argument in arguments:
+        found = audio_files(argument) if argument.is_dir() else [argument]
+        base = argument if argument.is_dir() and len(arguments) == 1 else Path()
+        for path in found:
+            name = path.relative_to(base) if base != Path() else path
+            utterance = check_id(plain_id(name.as_posix()), "The file name")
+            if utterance in files:
+                say(f"{utterance} is given twice and embedded once.")
+            files[utterance] = path
+    check_spellings(files, "files")
+    return files
+
+
+def embed_files(
+    encoder: SpeakerEncoder,
+    files: Mapping[str, Path],
+    output: Path,
+    *,
+    channel: int | None = None,
+    on_error: Callable[[UserError], object],
+    on_warning: Callable[[str], object],
+    progress: bool = False,
+) -> Outcome:
+    """Embeds files and writes their embeddings.
+
+    About 44 minutes of audio are a part, which is kept beside the output until that is written. A later call with the
+    same network takes over the parts, but for files that have changed since.
+
+    Args:
+      encoder: the network.
+      files: by id.
+      output: npz that ``read_embeddings`` reads.
+      channel: as in ``SpeakerEncoder.embed``.
+      on_error: called for each file that cannot be used, which is left out.
+      on_warning: as in ``SpeakerEncoder.embed``.
+      progress: show a progress bar.
+
+    Raises:
+      UserError: no file can be used, or the output cannot be written.
+    """
+    states = {name: _state(path) for name, path in files.items()}
+    parts = output.with_name(f".{output.name}.{_fingerprint(encoder, channel)}.parts")
+    done = _take_over(parts, states)
+    num_resumed = len(done)
+    names = {str(path): name for name, path in files.items() if name not in done}
+    with tqdm(total=len(files), initial=num_resumed, unit="file", disable=not progress, leave=False) as bar:
+
+        def count(path: Path) -> Path:
+            bar.update()
+            return path
+
+        waiting = (count(files[name]) for name in names.values())
+        for group in encoder.embed_groups(waiting, channel=channel, on_error=on_error, on_warning=on_warning):
+            part = Embeddings(tuple(names[path] for path in group.ids), group.vectors)
+            done |= dict(zip(part.ids, part.vectors, strict=True))
+            if len(done) < len(files):
+                _keep(parts, part, states)
+    if not done:
+        raise UserError(f"Nothing to embed: none of the {len(files)} files can be used.")
+    ids = tuple(name for name in files if name in done)
+    write_embeddings(output, Embeddings(ids, np.stack([done[name] for name in ids])))
+    shutil.rmtree(parts, ignore_errors=True)
+    return Outcome(len(ids), num_resumed, len(done[ids[0]]))
+
+
+def _fingerprint(encoder: SpeakerEncoder, channel: int | None) -> str:
+    """The same only for the same network, features and channel."""
+    digest = hashlib.sha256(repr((encoder.config.fbank, channel)).encode())
+    for array in encoder.arrays():
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _state(path: Path) -> str:
+    """What changes when a file does; empty if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _keep(parts: Path, part: Embeddings, states: Mapping[str, str]) -> None:
+    number = len(list(parts.glob("*.npz")))
+    with replacing(parts / f"{number:06d}.npz") as temporary:
+        np.savez(
+            temporary,
+            ids=np.asarray(part.ids, np.str_),
+            vectors=part.vectors,
+            states=np.asarray([states[name] for name in part.ids], np.str_),
+        )
+
+
+def _take_over(parts: Path, states: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Vectors that an earlier call left, of files that are as they were."""
+    done: dict[str, np.ndarray] = {}
+    for path in sorted(parts.glob("*.npz")):
+        try:
+            with open_npz(path, advice="It is not taken over.") as archive:
+                kept = zip(archive["ids"].tolist(), archive["vectors"], archive["states"].tolist(), strict=True)
+                done |= {name: vector for name, vector, state in kept if states.get(name) == state}
+        except (UserError, ValueError):
+            path.unlink()
+    return done

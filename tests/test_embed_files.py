@@ -1,0 +1,130 @@
+"""Files and folders to one file of embeddings, with ids that lists name; an interrupted call is resumed."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mqmha_jax import inference
+from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
+from mqmha_jax.data.embedding_files import read_embeddings
+from mqmha_jax.embed_files import embed_files, list_audio
+from mqmha_jax.errors import UserError
+from mqmha_jax.inference import SpeakerEncoder
+from mqmha_jax.models.speaker_net import build_speaker_net
+from tests.support.tiny_audio import write_all
+
+CONFIG = Config(
+    fbank=FbankSpec(num_mel_bins=8),
+    model=ModelConfig(
+        encoder=part("tdnn", channels=8, final_channels=8, kernel_sizes=[3], dilations=[1]),
+        pooling=part("tstp"),
+        embedding_dim=4,
+    ),
+)
+NAMES = ("a/0.wav", "a/deep er/1.flac", "b/2.wav", "b/3.wav")
+
+
+def make_encoder(seed: int) -> SpeakerEncoder:
+    net = build_speaker_net(CONFIG.model)
+    return SpeakerEncoder(
+        CONFIG, net.init(jax.random.key(seed), jnp.zeros((1, 8, 8)), jnp.ones((1, 8), bool), train=False)
+    )
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SpeakerEncoder:
+    return make_encoder(0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_all(tmp_path / "audio", NAMES)
+    (tmp_path / "audio" / "notes.txt").touch()
+    return tmp_path / "audio"
+
+
+def refuse(error: object) -> None:
+    raise AssertionError(error)
+
+
+def ignore(_: object) -> None:
+    """Noise is not speech, and is embedded with a warning."""
+
+
+def test_names_are_what_lists_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tuple(list_audio([folder], say=refuse)) == NAMES
+    monkeypatch.chdir(folder)
+    assert list(list_audio([Path("./a"), Path("b/2.wav")], say=refuse)) == ["a/0.wav", "a/deep er/1.flac", "b/2.wav"]
+    said: list[str] = []
+    assert list(list_audio([Path("a/0.wav"), Path("./a/0.wav"), Path("a//0.wav")], say=said.append)) == ["a/0.wav"]
+    assert said == ["a/0.wav is given twice and embedded once."] * 2
+    with pytest.raises(UserError, match=r"The file name 'a\\nb\.wav' has the character"):
+        list_audio([Path("a\nb.wav")], say=refuse)
+
+
+@pytest.mark.parametrize("name", ["out", "out.npz", "new folder/out.v2"])
+def test_the_output_has_the_very_name_given(encoder: SpeakerEncoder, folder: Path, tmp_path: Path, name: str) -> None:
+    files = list_audio([folder], say=refuse)
+    errors: list[UserError] = []
+    (folder / "b/2.wav").write_bytes(b"x")
+    outcome = embed_files(encoder, files, tmp_path / name, on_error=errors.append, on_warning=ignore)
+    assert outcome == (3, 0, 4)
+    assert [str(folder / "b/2.wav") in str(error) for error in errors] == [True]
+    made = (tmp_path / name).rename(tmp_path / "e.npz")
+    embeddings = read_embeddings(made)
+    assert embeddings.ids == (NAMES[0], NAMES[1], NAMES[3])
+    alone = encoder.embed(folder / NAMES[3], on_warning=ignore)
+    np.testing.assert_allclose(embeddings.vectors[2], alone.vectors[0], rtol=1e-4, atol=1e-5)
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_an_interrupted_call_is_resumed(
+    encoder: SpeakerEncoder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "_FRAMES_AT_ONCE", 1)  # each file is a part
+    files, output = list_audio([folder], say=refuse), tmp_path / "e.npz"
+    expected = encoder.embed([folder / name for name in NAMES], on_warning=ignore).vectors
+
+    def interrupt(text: str) -> None:
+        if NAMES[2] in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_files(encoder, files, output, on_error=refuse, on_warning=interrupt)
+    assert not output.exists()
+    other = embed_files(make_encoder(1), files, tmp_path / "other", on_error=refuse, on_warning=ignore)
+    assert other.num_resumed == 0
+    said: list[str] = []
+    write_all(folder, NAMES[:1])
+    (folder / NAMES[0]).touch()  # changed since
+    outcome = embed_files(encoder, files, output, on_error=refuse, on_warning=said.append)
+    assert outcome == (4, 1, 4)
+    assert [name for name in NAMES if any(name in text for text in said)] == [NAMES[0], NAMES[2], NAMES[3]]
+    assert read_embeddings(output).ids == NAMES
+    np.testing.assert_allclose(read_embeddings(output).vectors, expected, rtol=1e-4, atol=1e-5)
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_damaged_part_is_embedded_again(
+    encoder: SpeakerEncoder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "_FRAMES_AT_ONCE", 1)
+    files, output = list_audio([folder], say=refuse), tmp_path / "e.npz"
+
+    def interrupt(text: str) -> None:
+        if NAMES[3] in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_files(encoder, files, output, on_error=refuse, on_warning=interrupt)
+    (first, *_) = sorted(tmp_path.rglob("*.parts/*.npz"))
+    first.write_bytes(first.read_bytes()[:-9])
+    assert embed_files(encoder, files, output, on_error=refuse, on_warning=ignore) == (4, 2, 4)
+
+
+def test_nothing_to_embed(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Nothing to embed: none of the 1 files can be used"):
+        embed_files(encoder, {"x": tmp_path / "x"}, tmp_path / "e.npz", on_error=ignore, on_warning=ignore)
