@@ -55,7 +55,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
         "Calibration": ("calibrate", "calibrate_data", "quality"),
         "Back-end": ("fitted_on", "whiten", "lda", "plda", "per_speaker", "shrinkage"),
         "Measures": ("p_target", "costs", "replicates", "seed"),
-        "Output": ("output",),
+        "Output": ("output", "save_threshold"),
     },
 )
 @click.argument("workdir", type=_PATH, required=False)
@@ -94,7 +94,9 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     type=_PATH,
     help="Cohort for AS-norm: shards, such as the training shards; with --embeddings, a file.",
 )
-@click.option("--top-n", type=int, default=300, help="Number of nearest cohort members that normalise a score.")
+@click.option(
+    "--top-n", type=click.IntRange(2), default=300, help="Number of nearest cohort members that normalise a score."
+)
 @click.option("--calibrate", type=_PATH, help="Trial list to calibrate on; its speakers must be in no other list.")
 @click.option(
     "--calibrate-data", type=_PATH, help="Shards (or embeddings) with its utterances, unless --data has them."
@@ -123,6 +125,11 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
 @click.option("--strict", is_flag=True, help="Refuse lists with training speakers or repeated trials.")
 @click.option("--output", type=_PATH, show_default="WORKDIR/evaluation", help="Directory for the results.")
+@click.option(
+    "--save-threshold",
+    is_flag=True,
+    help="Keep threshold and calibration in WORKDIR, for 'mqmha verify'. The run's own dev list does without asking.",
+)
 def evaluate(
     workdir: Path | None,
     data: tuple[Path, ...],
@@ -146,12 +153,13 @@ def evaluate(
     step: int | Literal["best"] | None,
     strict: bool,
     output: Path | None,
+    save_threshold: bool,
     **backend: Any,
 ) -> None:
     """Evaluate a run, embeddings or scores on trial lists.
 
-    Evaluates the run in WORKDIR, --embeddings, or --scores alone. Writes error rates with intervals, a report, and the
-    threshold and calibration that 'mqmha verify' uses.
+    Evaluates the run in WORKDIR, --embeddings, or --scores alone. Writes error rates with intervals and a report. The
+    run's own dev list, or --save-threshold, also sets the threshold and calibration that 'mqmha verify' uses.
     """
     from mqmha_jax.compilation_cache import use_compilation_cache
 
@@ -161,17 +169,17 @@ def evaluate(
     from mqmha_jax.evaluation.embeddings.file_source import FileSource
     from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists, evaluate_run
     from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint
-    from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
+    from mqmha_jax.evaluation.report.tables import check_output, result_tables, write_evaluation
     from mqmha_jax.evaluation.scoring.backend import BackendPlan
     from mqmha_jax.evaluation.scoring.method import Method
+    from mqmha_jax.runs.workdir import read_config
 
     if workdir and embeddings:
         raise UserError("WORKDIR and --embeddings were both given; evaluate one after the other, with two --output.")
     if not workdir and output is None:
         raise UserError("Without WORKDIR, --output says where the results go; give --output DIR.")
-    if not workdir and (data or step is not None):
-        raise UserError("--data and --step belong to the run in a WORKDIR, and none was given.")
-    output = output or workdir / "evaluation"  # type: ignore[operator]  # one of the two was given
+    if not workdir and (data or step is not None or save_threshold):
+        raise UserError("--data, --step and --save-threshold belong to the run in a WORKDIR, and none was given.")
     known = read_metadata(metadata) if metadata else NOTHING_KNOWN
     further = (calibrate_data,) if calibrate_data else ()
     method = Method(cohort, top_n, not no_mean, calibrate, quality, enrol_map, average, BackendPlan(**backend))
@@ -180,19 +188,30 @@ def evaluate(
         "score_files": ScoreFiles(scores, llr),
         "measuring": Measuring([OperatingPoint(p, *costs) for p in p_target], replicates, seed),
         "strict": strict,
+        "say": lambda sentence: click.echo(sentence, err=True),
     }
+    method.check()
+    if workdir:
+        read_config(workdir)  # before the output makes a directory there
+    output = output or workdir / "evaluation"  # type: ignore[operator]  # one of the two was given
+    check_output(output)
     if workdir:
         evaluation = evaluate_run(
-            workdir, data=data, calibrate_data=further, lists=lists, method=method, step=step, **rest
+            workdir,
+            data=data,
+            calibrate_data=further,
+            lists=lists,
+            method=method,
+            step=step,
+            keep=save_threshold or None,
+            **rest,
         )
     else:
         source = FileSource((*embeddings, *further), known) if embeddings else None
         evaluation = evaluate_lists(source, lists, method, **rest)
-    for note in evaluation.notes:
-        click.echo(f"Warning: {note}", err=True)
     write_evaluation(output, evaluation, title=workdir.name if workdir else "Evaluation")
     click.echo(result_tables(evaluation.lists))
-    click.echo(f"\nReport, tables and scores are in {output}; to look at: {output / 'report.html'}")
+    click.echo(f"\nReport, tables and scores are in {output}. Open {output / 'report.html'} in a browser.")
 
 
 @click.command(

@@ -76,7 +76,9 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
         raise UserError(f"Stopped after step {result.step}; the same command goes on from there.")
 
     click.echo("3. Evaluation: speakers that the network has never heard")
-    evaluation = evaluate_run(workdir, data=[data / "eval"], lists=[data / "eval.trials"], progress=progress)
+    evaluation = evaluate_run(
+        workdir, data=[data / "eval"], lists=[data / "eval.trials"], keep=True, progress=progress, say=click.echo
+    )
     trained = evaluation.lists[0]
     systems = {"trained": trained.systems[0].scores, "untrained": _untrained_scores(config, shards, trained.trials)}
     both = evaluate_list(

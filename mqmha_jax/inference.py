@@ -94,23 +94,18 @@ class SpeakerEncoder:
           UserError: no work directory, no such checkpoint, or a damaged file in it.
         """
         # Orbax, which only this way of making an encoder needs
-        from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+        from mqmha_jax.evaluation.embeddings.run_source import find_step
+        from mqmha_jax.runs.checkpoint import load_network
 
         workdir = Path(workdir)
-        if step == "best":
-            with Checkpoints(workdir) as checkpoints:
-                step = checkpoints.best_step
-            if step is None:
-                raise UserError(
-                    f"No checkpoint in {workdir} has a dev EER, so none is the best; name a step, or take the newest."
-                )
-        network = load_network(workdir, step)
+        network = load_network(workdir, find_step(workdir, step))
+        threshold, kept = load_threshold(workdir, network.step), load_calibration(workdir, network.step)
         return cls(
             network.config,
             network.variables,
-            mean=load_mean(workdir, network.step),
-            threshold=load_threshold(workdir, network.step),
-            calibration=load_calibration(workdir, network.step),
+            mean=load_mean(workdir, network.step, network.config.model.embedding_dim),
+            threshold=threshold and threshold.value,
+            calibration=kept and kept.calibration,
             name=f"{workdir}, step {network.step}",
         )
 

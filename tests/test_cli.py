@@ -1,6 +1,9 @@
 """The ``mqmha`` command: help that answers, sentences instead of tracebacks, and the way from a run to a decision."""
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +22,8 @@ from mqmha_jax.cli import main
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.config_io import to_dict
 from tests.support.tiny import tiny_config
+
+TESTED = ("s8", "s9", "s10", "s11")  # the speakers of the run's dev list
 
 COMMANDS = [name for name in main.commands if name != "prep"]
 
@@ -162,7 +167,7 @@ def tone(root: Path, speaker: int, take: int) -> Recording:
 
 
 def test_verify_before_an_evaluation_says_how_to_get_a_threshold(workdir: Path) -> None:
-    (workdir / "threshold.json").unlink(missing_ok=True)
+    (workdir / "threshold-8.json").unlink(missing_ok=True)
     audio = workdir.parent / "audio"
     code, text = invoke("verify", workdir, audio / "s9/0.wav", audio / "s9/1.wav")
     assert code == 0
@@ -219,7 +224,7 @@ def test_cohort_calibration_and_the_best_step_in_one_go(workdir: Path) -> None:
 
 
 def test_evaluate_and_compare_stand_alone(workdir: Path, tmp_path: Path) -> None:
-    audio = sorted((workdir.parent / "audio").glob("s[89]/*.wav"))
+    audio = sorted(path for path in (workdir.parent / "audio").glob("*/*.wav") if path.parent.name in TESTED)
     code, text = invoke("embed", workdir, *audio, "--output", tmp_path / "e.npz")
     assert code == 0, text
     write_trials(tmp_path / "own", make_trials({str(path): path.parent.name for path in audio}))
@@ -245,7 +250,7 @@ def test_evaluate_and_compare_stand_alone(workdir: Path, tmp_path: Path) -> None
     [
         (["x", "--embeddings", "e.npz"], "WORKDIR and --embeddings were both given"),
         (["--embeddings", "e.npz"], "Without WORKDIR, --output says where"),
-        (["--scores", "s", "--output", "o", "--data", "d"], "--data and --step belong to the run in a WORKDIR"),
+        (["--scores", "s", "--output", "o", "--data", "d"], "--data, --step and --save-threshold belong to"),
         (["--output", "o", "--trials", "none"], "none: the list cannot be read"),
         (["x", "--step", "last"], "'last' is not a valid integer"),
         (["x", "--lda", "2"], "LDA to 2 must be fitted on utterances of known speakers; give them with --backend"),
@@ -270,16 +275,115 @@ def test_lists_are_made_and_imported(workdir: Path, tmp_path: Path) -> None:
     assert (tmp_path / "vox").read_text() == "1 id10001/a/00001.m4a id10001/b/00001.m4a\n"
 
 
-def test_evaluating_an_older_checkpoint_leaves_the_threshold_of_the_newest(workdir: Path) -> None:
+def test_every_step_has_a_threshold_of_its_own(workdir: Path) -> None:
     invoke("evaluate", workdir, "--replicates", 0)
-    before = (workdir / "threshold.json").read_text()
+    before = (workdir / "threshold-8.json").read_text()
+    (workdir / "threshold-4.json").unlink(missing_ok=True)
+    pair = [workdir.parent / "audio" / name for name in ("s9/0.wav", "s9/1.wav")]
+    code, text = invoke("verify", workdir, *pair, "--step", 4)
+    assert "no threshold is known" in text
     code, text = invoke("evaluate", workdir, "--step", 4, "--replicates", 0, "--output", workdir / "older")
     assert code == 0, text
-    assert (workdir / "threshold.json").read_text() == before
+    assert "'mqmha verify' now uses the threshold" in text
+    assert "(list eval, 4 speakers, EER" in text
+    assert (workdir / "threshold-8.json").read_text() == before
+    saved = json.loads((workdir / "threshold-4.json").read_text())
+    code, text = invoke("verify", workdir, *pair, "--step", 4)
+    assert f"threshold {saved['value']:.3f}" in text
+    code, text = invoke("embed", workdir, pair[0], "--step", 3, "--output", workdir / "e.npz")
+    assert code == 1
+    assert "No checkpoint of step 3" in text
     code, text = invoke("evaluate", workdir, "--step", 5)
     assert code == 1
     assert "No checkpoint of step 5" in text
-    assert "[4, 8]" in text
+    assert "available steps: [4, " in text
+
+
+def test_another_list_leaves_the_threshold_unless_asked(workdir: Path, tmp_path: Path) -> None:
+    invoke("evaluate", workdir, "--replicates", 0)
+    kept = workdir / "threshold-8.json"
+    before, value = kept.read_text(), json.loads(kept.read_text())["value"]
+    write_trials(tmp_path / "other", make_trials({f"s{s}/{take}": f"s{s}" for s in range(3) for take in range(4)}))
+    options = ["--data", workdir.parent / "train", "--trials", tmp_path / "other", "--replicates", 0]
+    code, text = invoke("evaluate", workdir, *options, "--output", tmp_path / "out")
+    assert code == 0, text
+    assert kept.read_text() == before
+    own = f"{value:.3f} (list eval, 4 speakers, EER"
+    assert f"'mqmha verify' still uses the threshold {own}" in text
+    assert "--save-threshold replaces it by" in text
+    code, text = invoke("evaluate", workdir, *options, "--output", tmp_path / "out", "--save-threshold")
+    assert code == 0, text
+    assert "'mqmha verify' now uses the threshold" in text
+    assert "(list other, 3 speakers, EER" in text
+    assert f"before: {own}" in text
+    assert json.loads(kept.read_text())["list"] == "other"
+    code, text = invoke("evaluate", workdir, "--replicates", 0)
+    assert f"now uses the threshold {own}" in text
+    kept.unlink()
+    code, text = invoke("evaluate", workdir, *options, "--output", tmp_path / "out")
+    assert "'mqmha verify' has no threshold at step 8; --save-threshold keeps" in text
+    assert not kept.exists()
+    code, text = invoke("evaluate", workdir, "--no-mean", "--save-threshold")
+    assert code == 1
+    assert "--save-threshold does not go with --no-mean" in text
+
+
+def test_files_of_steps_that_are_gone_are_removed(workdir: Path) -> None:
+    for name in ("threshold-3.json", "calibration-3.json", "mean_embedding-3.npz"):
+        (workdir / name).write_text("of an earlier network")
+    code, text = invoke("evaluate", workdir, "--replicates", 0)
+    assert code == 0, text
+    assert not [path.name for path in workdir.iterdir() if path.stem.endswith("-3")]
+    assert (workdir / "mean_embedding-8.npz").exists()
+
+
+def test_a_run_that_cannot_be_written_is_evaluated_elsewhere(
+    workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(workdir, run)
+    for path in run.glob("*-8.*"):
+        path.unlink()
+    replace, files = os.replace, sorted(run.rglob("*"))
+
+    def refuse_in_run(source: str | Path, target: str | Path) -> None:
+        if Path(target).is_relative_to(run):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse_in_run)
+    code, text = invoke("evaluate", run, "--replicates", 0, "--output", tmp_path / "out")
+    assert code == 0, text
+    assert "The mean embedding is not kept: " in text
+    assert "Threshold and calibration are not kept for 'mqmha verify': " in text
+    assert (tmp_path / "out" / "metrics.json").exists()
+    assert sorted(run.rglob("*")) == files
+    code, text = invoke("evaluate", run, "--replicates", 0, "--output", tmp_path / "out", "--save-threshold")
+    assert code == 1
+    assert "Read-only file system" in text
+
+
+def test_a_small_cohort_is_told_before_the_work(workdir: Path, tmp_path: Path) -> None:
+    output = ["--replicates", 0, "--output", tmp_path / "out"]
+    code, text = invoke("evaluate", workdir, "--as-norm", workdir.parent / "train", *output)
+    assert code == 0, text
+    assert "has 8 members: all of them count (--top-n 300)." in text
+    settings = json.loads((tmp_path / "out" / "metrics.json").read_text())["settings"]
+    assert settings["as-norm"].endswith("8 members, the 8 nearest count")
+    code, text = invoke("evaluate", workdir, "--top-n", 1)
+    assert code == 2
+    assert "1 is not in the range x>=2" in text
+
+
+def test_output_is_checked_before_the_work(workdir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, text = invoke("evaluate", workdir, "--trials", "none", "--output", tmp_path / "file")
+    assert code == 1
+    assert "file is a file; the output is a directory" in text
+    code, text = invoke("evaluate", tmp_path / "no_run")
+    assert code == 1
+    assert "no_run is not a work directory" in text
+    assert not (tmp_path / "no_run").exists()
 
 
 def test_evaluate_refuses_a_list_over_other_utterances(workdir: Path) -> None:

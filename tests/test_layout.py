@@ -45,6 +45,7 @@ INNER_FLOORS = {
         ("results",),
         ("report",),
         ("list_checks",),
+        ("keep_decisions",),
         ("evaluate_lists", "dev_list"),
     ),
 }

@@ -10,14 +10,22 @@ from mqmha_jax.data.score_files import read_scores
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.run_source import RunSource, Step
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
-from mqmha_jax.evaluation.list_checks import Lists, check_lists, check_score_lists, utterances_of
+from mqmha_jax.evaluation.keep_decisions import keep_decisions, require_verify_method
+from mqmha_jax.evaluation.list_checks import (
+    Lists,
+    Say,
+    check_lists,
+    check_score_lists,
+    fit_top_n,
+    say_nothing,
+    utterances_of,
+)
 from mqmha_jax.evaluation.metrics.measure_list import USUAL_MEASURING, Measuring, Scores, evaluate_list
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.backend import fit_backend
 from mqmha_jax.evaluation.scoring.calibration import Calibration
-from mqmha_jax.evaluation.scoring.decisions import save_calibration, save_threshold
 from mqmha_jax.evaluation.scoring.method import COSINE_ONLY, Method
-from mqmha_jax.evaluation.scoring.systems import COSINE, Systems
+from mqmha_jax.evaluation.scoring.systems import Systems
 from mqmha_jax.types import Embeddings, Trials
 
 
@@ -48,12 +56,11 @@ def evaluate_run(
     score_files: ScoreFiles = NO_SCORE_FILES,
     measuring: Measuring = USUAL_MEASURING,
     strict: bool = False,
+    keep: bool | None = None,
     progress: bool = True,
+    say: Say = say_nothing,
 ) -> Evaluation:
     """Scores trial lists with the network of a run, and measures them.
-
-    The newest network's threshold (of the first list) and calibration are kept in the work directory, if it was
-    scored as ``verify`` scores: by the cosine of two utterances, after subtracting the mean.
 
     Args:
       workdir: of the run.
@@ -66,28 +73,34 @@ def evaluate_run(
       score_files: further systems.
       measuring: costs and resamples.
       strict: refuse what is otherwise noted, such as speakers that the network was trained on.
+      keep: keep the threshold (of the first list) and the calibration in the work directory, for ``verify`` at this
+        step; None: only if the list is the run's own dev list.
       progress: show progress bars.
+      say: receives a sentence for each note, before the work, and for what changes for ``verify``.
 
     Raises:
       UserError: run, data or lists are missing or do not fit together.
     """
     method.check()  # before the network is loaded
-    source = RunSource(workdir, data, calibrate_data, step=step, progress=progress)
-    if not lists and not source.config.data.dev_trials:
+    if keep:
+        require_verify_method(method)
+    source = RunSource(workdir, data, calibrate_data, step=step, progress=progress, say=say)
+    own = Path(source.config.data.dev_trials) if source.config.data.dev_trials else None
+    if not lists and own is None:
         raise UserError(f"The run in {workdir} has no dev list; give a list with --data DIR --trials FILE.")
+    lists = lists or [own]  # type: ignore[list-item]  # checked above
     evaluation = evaluate_lists(
         source,
-        lists or [Path(source.config.data.dev_trials)],
+        lists,
         method,
         known=known,
         score_files=score_files,
         measuring=measuring,
         strict=strict,
+        say=say,
     )
-    if source.is_newest and method.use_mean and method.enrol_map is None:
-        save_threshold(workdir, evaluation.lists[0], source.step)
-        if COSINE in evaluation.calibrations:
-            save_calibration(workdir, evaluation.calibrations[COSINE], source.step)
+    is_own = own is not None and lists[0].resolve() == own.resolve()
+    keep_decisions(workdir, source.step, evaluation, method, asked=keep, is_own=is_own, say=say)
     return evaluation
 
 
@@ -100,6 +113,7 @@ def evaluate_lists(
     score_files: ScoreFiles = NO_SCORE_FILES,
     measuring: Measuring = USUAL_MEASURING,
     strict: bool = False,
+    say: Say = say_nothing,
 ) -> Evaluation:
     """Scores trial lists with embeddings from any source, and measures them.
 
@@ -111,6 +125,7 @@ def evaluate_lists(
       score_files: further systems.
       measuring: costs and resamples.
       strict: refuse what is otherwise noted, such as speakers that the network was trained on.
+      say: receives a sentence for each note, before the work.
 
     Raises:
       UserError: something cannot be read or does not fit together; with ``strict``, the first note.
@@ -123,6 +138,10 @@ def evaluate_lists(
         notes = check_lists(source, read, method)
     if strict and notes:
         raise UserError(f"{notes[0]} Correct the list, or evaluate without --strict, which only notes it.")
+    for note in notes:
+        say(f"Warning: {note}")
+    if source is not None:
+        method = fit_top_n(method, source, say)
     scored = _NOTHING_SCORED if source is None else _score(source, read, method)
     return _measure(read, scored, score_files, measuring, notes)
 

@@ -1,6 +1,6 @@
 """Checks of trial lists before anything is scored: what cannot be evaluated, and what flatters the numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from mqmha_jax.data.lists import check_trials
@@ -10,6 +10,12 @@ from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
 from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
 from mqmha_jax.evaluation.scoring.method import Method, Models
 from mqmha_jax.types import Trials
+
+Say = Callable[[str], object]  # receives a sentence for the user
+
+
+def say_nothing(sentence: str) -> None:
+    """Drops a sentence."""
 
 
 class Lists(NamedTuple):
@@ -74,6 +80,22 @@ def check_lists(source: EmbeddingSource, lists: Lists, method: Method) -> list[s
         notes += shared_utterances(name, utterances_of(part, lists.models), trained, "were trained on")
     notes += _note_training_speakers(speakers, source.training_speakers, [*lists.calibration])
     return notes + _note_fitted_speakers(speakers, source, method)
+
+
+def fit_top_n(method: Method, source: EmbeddingSource, say: Say) -> Method:
+    """Lowers ``top_n`` to the size of a smaller cohort, and says so.
+
+    Raises:
+      UserError: the cohort cannot be read, or has fewer than two members.
+    """
+    if method.cohort is None:
+        return method
+    size = len(source.speakers_at(method.cohort))
+    if size < 2:
+        raise UserError(f"The cohort {method.cohort} has {size} members; AS-norm needs at least 2.")
+    if method.top_n > size:
+        say(f"The cohort {method.cohort} has {size} members: all of them count (--top-n {method.top_n}).")
+    return method._replace(top_n=min(method.top_n, size))
 
 
 def utterances_of(trials: Trials, models: Models | None) -> set[str]:

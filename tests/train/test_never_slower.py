@@ -22,7 +22,7 @@ from mqmha_jax.data.batch_plan import FRAMES_PER_BATCH, MAX_FRAMES, plan_batches
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.evaluation.embeddings.training_mean import save_mean
 from mqmha_jax.evaluation.scoring.calibration import Calibration
-from mqmha_jax.evaluation.scoring.decisions import save_calibration
+from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, save_calibration
 from mqmha_jax.train import loop
 from mqmha_jax.train.loop import train
 from tests.support.tiny import tiny_config, tiny_corpus
@@ -141,7 +141,7 @@ def test_verify_loads_nothing_that_reads_shards_or_draws_and_compiles_only_once(
 ) -> None:
     """With all that an evaluation can leave for it."""
     save_mean(run[0], np.full(6, 0.1, np.float32), step=12)
-    save_calibration(run[0], Calibration(("score",), (5.0,), -1.0, 0.5), step=12)
+    save_calibration(run[0], KeptCalibration(Calibration(("score",), (5.0,), -1.0, 0.5), "other"), step=12)
     rng = np.random.default_rng(0)
     recordings = [write_audio(tmp_path / name, 0.1 * rng.standard_normal(RATE)) for name in ("a.wav", "b.wav")]
     modules, programs = call(["verify", run[0], *recordings], tmp_path / "compiled")

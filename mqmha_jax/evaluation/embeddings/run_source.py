@@ -1,7 +1,7 @@
 """Embeddings by the network of a run, of utterances in shards."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -44,8 +44,9 @@ class RunSource:
         *,
         step: Step = None,
         progress: bool = True,
+        say: Callable[[str], object] = lambda sentence: None,
     ) -> None:
-        """Load the network and open the shards.
+        """Loads the network and opens the shards.
 
         Args:
           workdir: of the run.
@@ -53,15 +54,15 @@ class RunSource:
           further_data: more of them, in any case.
           step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
           progress: show progress bars.
+          say: receives a sentence where the work directory cannot be written.
 
         Raises:
           UserError: there is no such checkpoint, shards are missing or of another kind, or two hold one utterance.
         """
-        self._network = load_network(workdir, _best_step(workdir) if step == "best" else step)
+        self._network = load_network(workdir, find_step(workdir, step))
         self._embedder = Embedder(self._network.net, self._network.variables)
-        self._workdir, self._progress = workdir, progress
+        self._workdir, self._progress, self._say = workdir, progress, say
         self.config, self.step = self._network.config, self._network.step
-        self.is_newest = step is None
         self._shards = [
             self._open(path) for path in dict.fromkeys([*(data or [Path(self.config.data.dev)]), *further_data])
         ]
@@ -70,7 +71,7 @@ class RunSource:
         self.utterances = self.known.utt2spk.keys()
         if len(self.utterances) < sum(map(len, self._shards)):
             twice, _ = Counter(utterance for part in parts for utterance in part.utt2spk).most_common(1)[0]
-            raise UserError(f"Utterance {twice!r} lies in two of the directories of shards; rename it in one.")
+            raise UserError(f"Utterance {twice!r} is in two of the directories of shards; rename it in one.")
 
     @property
     def name(self) -> str:
@@ -130,7 +131,7 @@ class RunSource:
         return shards
 
     def _mean(self) -> Float32[np.ndarray, " E"]:
-        mean = load_mean(self._workdir, self.step)
+        mean = load_mean(self._workdir, self.step, self.config.model.embedding_dim)
         if mean is None:
             try:
                 shards = open_shards(self.config.data.train)
@@ -139,8 +140,10 @@ class RunSource:
                     f"{error} The mean training embedding comes from there; --no-mean scores without it."
                 ) from error
             mean = training_mean(self._embedder, shards)
-            if self.is_newest:
+            try:
                 save_mean(self._workdir, mean, self.step)
+            except UserError as error:  # the numbers are the same; the next evaluation computes the mean again
+                self._say(f"The mean embedding is not kept: {error}")
         return mean
 
     def _speaker_means(self, shards: FbankShards, mean: Float32[np.ndarray, " E"] | None) -> Float32[np.ndarray, "n E"]:
@@ -155,12 +158,19 @@ class RunSource:
         return (sum_per_speaker(units.astype(np.float64), index) / counts[:, None]).astype(np.float32)
 
 
-def _best_step(workdir: Path) -> int:
+def find_step(workdir: Path, step: Step) -> int | None:
+    """The step that "best" names, the one with the lowest dev EER; a number or None stays as it is.
+
+    Raises:
+      UserError: no checkpoint has a dev EER.
+    """
+    if step != "best":
+        return step
     with Checkpoints(workdir) as checkpoints:
-        step = checkpoints.best_step
-    if step is None:
+        best = checkpoints.best_step
+    if best is None:
         raise UserError(
-            f"--step best: no checkpoint in {workdir} has a dev EER; train with data.dev and data.dev_trials, or name "
-            "a step."
+            f"--step best: no checkpoint in {workdir} has a dev EER; train with data.dev and data.dev_trials, or give "
+            "the number of a step."
         )
-    return step
+    return best

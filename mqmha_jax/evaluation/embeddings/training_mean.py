@@ -1,4 +1,4 @@
-"""The mean embedding of the training set, which scoring subtracts, and where a run keeps it."""
+"""The mean embedding of the training set, which scoring subtracts, and its file in a work directory."""
 
 from pathlib import Path
 
@@ -10,10 +10,9 @@ from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import Selection
+from mqmha_jax.npz_file import open_npz
 
-MEAN_FILE = "mean_embedding.npz"
-
-# A sample is enough for a mean of unit vectors, and costs seconds: so many utterances of three seconds each.
+# A sample is enough for a mean embedding, and takes seconds: number of utterances, frames of each (three seconds).
 _UTTERANCES, _FRAMES = 1_000, 300
 
 
@@ -21,8 +20,8 @@ def training_mean(embedder: Embedder, shards: FbankShards) -> Float32[np.ndarray
     """The mean embedding over at most 1,000 evenly spaced training utterances.
 
     Args:
-      embedder: of the network.
-      shards: of the training.
+      embedder: the network.
+      shards: the training set.
     """
     count = min(len(shards), _UTTERANCES)
     evenly_spaced = np.linspace(0, len(shards) - 1, count).round().astype(int)
@@ -30,22 +29,39 @@ def training_mean(embedder: Embedder, shards: FbankShards) -> Float32[np.ndarray
 
 
 def save_mean(workdir: Path, mean: Float32[np.ndarray, " E"], step: int) -> None:
-    """Keep the mean of the network that was trained for ``step`` steps."""
-    with replacing(workdir / MEAN_FILE) as temporary:
+    """Keeps the mean embedding of the network of one step.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    with replacing(mean_path(workdir, step)) as temporary:
         np.savez(temporary, mean=mean, step=step)
 
 
-def load_mean(workdir: Path, step: int) -> Float32[np.ndarray, " E"] | None:
-    """The mean kept for this step's network, or None.
+def load_mean(workdir: Path, step: int, embedding_dim: int) -> Float32[np.ndarray, " E"] | None:
+    """The mean embedding kept for the network of this step; None: there is none.
 
     Raises:
-      UserError: the file is damaged.
+      UserError: the file is damaged, or belongs to another network.
     """
-    path = workdir / MEAN_FILE
-    if not path.is_file():
+    path = mean_path(workdir, step)
+    if not path.exists():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            return kept["mean"] if int(kept["step"]) == step else None
-    except Exception as error:  # zipfile, zlib, numpy and os each have their own
-        raise UserError(f"{path} can not be read ({error}); remove it and evaluate again.") from error
+    advice = "Delete the file and run 'mqmha evaluate' on the work directory again."
+    with open_npz(path, advice=advice) as kept:
+        mean, saved_step = kept["mean"], kept["step"]
+    if saved_step.shape != () or saved_step.dtype.kind not in "iu" or int(saved_step) != step:
+        raise UserError(f"{path} does not belong to step {step}: its step is {saved_step}. {advice}")
+    if mean.shape != (embedding_dim,) or mean.dtype != np.float32:
+        raise UserError(
+            f"{path} holds a mean of shape {mean.shape} and type {mean.dtype}; the network's embeddings are float32 of "
+            f"size {embedding_dim}. {advice}"
+        )
+    if not np.isfinite(mean).all():
+        raise UserError(f"{path} holds a mean that is not finite. {advice}")
+    return mean
+
+
+def mean_path(workdir: Path, step: int) -> Path:
+    """Where a work directory keeps the mean embedding of a step."""
+    return workdir / f"mean_embedding-{step}.npz"

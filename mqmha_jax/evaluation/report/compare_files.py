@@ -1,6 +1,5 @@
 """``mqmha compare``: evaluations on disk against each other, list by list, in plain words."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS, trial_speakers
 from mqmha_jax.evaluation.metrics.compare import Comparison, compare_systems
 from mqmha_jax.evaluation.report.tables import FORMAT_VERSION, METRICS_FILE
+from mqmha_jax.json_file import read_sealed_json
 from mqmha_jax.types import Trials
 
 _TITLES = {"eer": "EER %", "min_dcf_0.01": "minDCF 0.01"}
@@ -127,14 +127,12 @@ class _Evaluation:
     def __init__(self, file: SystemFile) -> None:
         self.path = file.path / METRICS_FILE if file.path.is_dir() else file.path
         self._system = file.system
-        try:
-            saved = json.loads(self.path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{self.path}: can not be read ({error.strerror}); run 'mqmha evaluate' first.") from error
-        except ValueError as error:
-            raise UserError(f"{self.path}: not JSON ({error}); evaluate again.") from error
-        if not isinstance(saved, dict) or saved.get("format_version") != FORMAT_VERSION:
-            raise UserError(f"{self.path}: not of 'mqmha evaluate', or of another version of it; evaluate again.")
+        saved = read_sealed_json(self.path, advice="Run 'mqmha evaluate' (again) to write it.")
+        if saved.get("format_version") != FORMAT_VERSION:
+            raise UserError(
+                f"{self.path} was written by another version of 'mqmha evaluate' (format "
+                f"{saved.get('format_version')}, here {FORMAT_VERSION}); evaluate again."
+            )
         self.lists: dict[str, Any] = saved["lists"]
         self._speakers_file: str | None = saved["utt2spk"]
 

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from mqmha_jax.atomic import replacing, write_json, write_text
+from mqmha_jax.atomic import check_writable, check_writable_directory, replacing, write_text
 from mqmha_jax.data.score_files import write_scores
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.bootstrap import FEWEST_SPEAKERS, MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
 from mqmha_jax.evaluation.report.plots import result_picture
 from mqmha_jax.evaluation.results import Evaluation
+from mqmha_jax.json_file import read_sealed_json, write_sealed_json
 
 METRICS_FILE, SPEAKERS_FILE = "metrics.json", "utt2spk.txt"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def result_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
@@ -35,6 +36,16 @@ def result_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
     return "\n\n".join(tables)
 
 
+def check_output(directory: Path) -> None:
+    """Refuses a directory that cannot take the results, before the work.
+
+    Raises:
+      UserError: it cannot be made or written, or holds a write-protected ``metrics.json``.
+    """
+    check_writable_directory(directory)
+    check_writable(directory / METRICS_FILE)
+
+
 def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: str = "", mean: bool = True) -> None:
     """Writes everything about an evaluation; each file appears whole or not at all.
 
@@ -42,7 +53,7 @@ def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: st
     ``results_LIST.png`` the pictures alone.
 
     Args:
-      directory: made if it is not there; earlier results in it are replaced.
+      directory: made if it is missing; earlier results in it are replaced, and those of other lists are removed.
       evaluation: of one or more lists.
       title: what was evaluated.
       mean: as for ``result_tables``.
@@ -56,7 +67,7 @@ def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: st
     write_numbers(directory, evaluation, title=title)
     write_text(directory / "results.txt", result_tables(evaluation.lists, mean=mean) + "\n")
     for part in evaluation.lists:
-        with replacing(directory / f"results_{_file_name(part.name)}.png") as temporary:
+        with replacing(directory / _picture(part.name)) as temporary:
             pictured = {system.name: (system.scores, part.trials.target) for system in part.systems}
             result_picture(pictured, temporary, " ".join(filter(None, [title, part.name])))
     write_html_report(
@@ -84,6 +95,7 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
       UserError: as ``write_evaluation``.
     """
     files = _score_files(evaluation.lists)
+    earlier = _named_files(directory)
     for part in evaluation.lists:
         for system in part.systems:
             write_scores(directory / files[part.name, system.name], part.trials, system.scores)
@@ -99,7 +111,9 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
         "utt2spk": SPEAKERS_FILE if in_lists else None,
         "lists": {part.name: _numbers(part, files) for part in evaluation.lists},
     }
-    write_json(directory / METRICS_FILE, numbers)  # last: what it names is there
+    write_sealed_json(directory / METRICS_FILE, numbers)  # last: the files that it names exist
+    for name in earlier - _named_files(directory):
+        (directory / name).unlink(missing_ok=True)
 
 
 def _heading(part: ListEvaluation) -> str:
@@ -192,6 +206,23 @@ def _score_files(lists: Sequence[ListEvaluation]) -> dict[tuple[str, str], str]:
                 )
             files[part.name, system.name] = name
     return files
+
+
+def _named_files(directory: Path) -> set[str]:
+    """Files of the evaluation in a directory that depend on its lists and systems."""
+    try:
+        saved = read_sealed_json(directory / METRICS_FILE, advice="")
+    except UserError:  # none, or not ours: nothing of it is removed
+        return set()
+    lists = saved.get("lists", {})
+    scores = {system["scores"] for part in lists.values() for system in part["systems"].values()}
+    speakers = {saved["utt2spk"]} if saved.get("utt2spk") else set()
+    names = scores | speakers | {_picture(name) for name in lists}
+    return {name for name in names if Path(name).name == name}  # in this directory, whatever a received file says
+
+
+def _picture(name: str) -> str:
+    return f"results_{_file_name(name)}.png"
 
 
 def _file_name(name: str) -> str:

@@ -1,15 +1,12 @@
 """From scores to log-likelihood ratios, and from these to decisions: same, different or unsure."""
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy  # its parts load when they are first used
 from jaxtyping import Bool, Float64, Shaped
 
-from mqmha_jax.atomic import write_json
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring.quality import Features
 
@@ -47,42 +44,6 @@ class Calibration:
                 f"{', '.join(features.names)}; valid: the same measures in the same order."
             )
         return features.values @ np.array(self.coefficients) + self.offset
-
-    def save(self, path: str | Path) -> None:
-        """Writes the map as JSON; the file appears whole or not at all.
-
-        Raises:
-          UserError: the file can not be written.
-        """
-        write_json(Path(path), asdict(self))
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Calibration":
-        """Reads what ``save`` wrote.
-
-        Raises:
-          UserError: the file can not be read or is no calibration.
-        """
-        try:
-            saved = json.loads(Path(path).read_text(encoding="utf-8"))
-            loaded = cls(
-                features=tuple(str(name) for name in saved["features"]),
-                coefficients=tuple(float(value) for value in saved["coefficients"]),
-                offset=float(saved["offset"]),
-                prior=float(saved["prior"]),
-            )
-        except OSError as error:
-            raise UserError(f"{path}: the calibration can not be read ({error.strerror}).") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}: no calibration ({type(error).__name__}: {error}); fit and save it again."
-            ) from error
-        if (
-            len(loaded.features) != len(loaded.coefficients)
-            or not np.isfinite([*loaded.coefficients, loaded.offset]).all()
-        ):
-            raise UserError(f"{path}: no calibration: needs one finite coefficient per feature; fit and save it again.")
-        return loaded
 
 
 class Decision(NamedTuple):

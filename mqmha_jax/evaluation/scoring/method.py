@@ -37,8 +37,8 @@ class Method(NamedTuple):
         """Refuses what does not go together.
 
         Raises:
-          UserError: means of scores with a cohort or with PLDA, quality measures of models or without calibration, or
-            a back-end that ``BackendPlan.check`` refuses.
+          UserError: means of scores with a cohort or with PLDA, quality measures of models or without calibration, a
+            ``top_n`` below 2, or a back-end that ``BackendPlan.check`` refuses.
         """
         if self.enrol_map and self.average == "scores" and self.cohort:
             raise UserError("--average scores does not go with --as-norm; average the embeddings, or leave one out.")
@@ -48,6 +48,8 @@ class Method(NamedTuple):
             )
         if self.enrol_map and self.quality:
             raise UserError("--quality looks at single utterances and does not go with --enrol-map; leave one out.")
+        if self.top_n < 2:
+            raise UserError(f"--top-n is {self.top_n}; valid: 2 or more.")
         if self.quality and not self.calibrate:
             raise UserError("--quality is a way to calibrate; give the list to calibrate on with --calibrate FILE.")
         self.backend.check()

@@ -15,6 +15,7 @@ from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files,
 from mqmha_jax.evaluation.report.tables import write_numbers
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
+from mqmha_jax.json_file import write_sealed_json
 from mqmha_jax.types import Trials
 from tests.support.clouds import all_pairs, cloud, speakers_of
 
@@ -86,12 +87,21 @@ def test_what_can_not_be_compared_is_refused(saved: Path, tmp_path: Path) -> Non
         compare_files([SystemFile(saved / "unknown")], good)
     with pytest.raises(UserError, match=r"Unknown system in .* 'cosin'. Did you mean 'cosine'"):
         compare_files(good, [SystemFile(saved / "better1", "cosin")])
-    with pytest.raises(UserError, match=r"metrics.json: can not be read \(No such file.*run 'mqmha evaluate' first"):
+    with pytest.raises(UserError, match=r"metrics.json cannot be read \(No such file.*Run 'mqmha evaluate'"):
         compare_files(good, [SystemFile(tmp_path)])
-    for text, message in (("{", "not JSON"), ("[]", "not of 'mqmha evaluate'"), (json.dumps({"eer": 1}), "not of")):
+    written = (saved / "worse1" / "metrics.json").read_text()
+    for text, message in (
+        ("{", "is not valid JSON"),
+        ("[]", r"holds a list .* not an object"),
+        (json.dumps({"eer": 1}), "checksum does not match"),
+        (written.replace("own", "owm"), "checksum does not match"),
+    ):
         (tmp_path / "metrics.json").write_text(text)
         with pytest.raises(UserError, match=message):
             compare_files(good, [SystemFile(tmp_path)])
+    write_sealed_json(tmp_path / "metrics.json", {"format_version": 1})
+    with pytest.raises(UserError, match=r"written by another version of 'mqmha evaluate' \(format 1, here 2\)"):
+        compare_files(good, [SystemFile(tmp_path)])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The tables read well, the files hold every digit and name each other, and a failed write harms nothing."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,10 @@ from mqmha_jax.data.score_files import read_scored_trials
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
 from mqmha_jax.evaluation.metrics.results import ListEvaluation
-from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
+from mqmha_jax.evaluation.report.tables import check_output, result_tables, write_evaluation
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
-from mqmha_jax.evaluation.scoring.decisions import load_threshold, save_threshold
+from mqmha_jax.json_file import write_sealed_json
 from tests.support.clouds import all_pairs, cloud, speakers_of
 
 EMBEDDINGS = cloud(21, utterances=3)
@@ -104,33 +103,37 @@ def test_lists_that_would_share_a_file_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_threshold_is_of_one_step(tmp_path: Path) -> None:
-    part = evaluated("dev")
-    assert load_threshold(tmp_path, 40) is None
-    save_threshold(tmp_path, part, 40)
-    assert load_threshold(tmp_path, 40) == part.systems[0].threshold
-    assert load_threshold(tmp_path, 41) is None
-    saved = json.loads((tmp_path / "threshold.json").read_text())
-    assert (saved["list"], saved["speakers"], saved["eer"]) == ("dev", 21, part.systems[0].metrics["EER"].value)
+def test_results_of_other_lists_do_not_stay(tmp_path: Path) -> None:
+    """They used to lie beside the new ones as if they belonged to them."""
+    (tmp_path / "notes.txt").write_text("the user's own")
+    write_evaluation(tmp_path, evaluation(evaluated("old"), evaluated("both")))
+    write_evaluation(tmp_path, evaluation(evaluated("both")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "metrics.json",
+        "notes.txt",
+        "report.html",
+        "results.txt",
+        "results_both.png",
+        "scores_both_cosine-calibrated.txt",
+        "scores_both_cosine.txt",
+        "utt2spk.txt",
+    ]
 
 
-@pytest.mark.parametrize("broken", ["", "{}", "[1]", '{"threshold": null, "step": 40}'])
-def test_damaged_threshold_files_are_refused(tmp_path: Path, broken: str) -> None:
-    (tmp_path / "threshold.json").write_text(broken)
-    with pytest.raises(UserError, match=r"threshold\.json: holds no threshold .*; evaluate the work directory again"):
-        load_threshold(tmp_path, 40)
+def test_nothing_outside_the_directory_is_removed(tmp_path: Path) -> None:
+    """Not even where a received metrics.json names it."""
+    outside = tmp_path / "outside.txt"
+    outside.write_text("stays")
+    lists = {"x": {"systems": {"s": {"scores": "../outside.txt"}}}}
+    write_sealed_json(tmp_path / "in" / "metrics.json", {"lists": lists, "utt2spk": str(outside)})
+    write_evaluation(tmp_path / "in", evaluation(evaluated("new")))
+    assert outside.read_text() == "stays"
 
 
-def test_full_disk_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    part = evaluated("old")
-    save_threshold(tmp_path, part, 1)
-    earlier = (tmp_path / "threshold.json").read_text()
-
-    def no_space(*_: object) -> None:
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(os, "replace", no_space)
-    with pytest.raises(UserError, match=r"threshold.json cannot be written \(No space left on device\)\. Free some"):
-        save_threshold(tmp_path, part, 2)
-    assert (tmp_path / "threshold.json").read_text() == earlier
-    assert [path.name for path in tmp_path.iterdir()] == ["threshold.json"]
+def test_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file is a file; the output is a directory"):
+        check_output(tmp_path / "file")
+    (tmp_path / "out" / "metrics.json").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"metrics\.json is a directory"):
+        check_output(tmp_path / "out")

@@ -1,7 +1,5 @@
 """Calibrated scores are likelihood ratios: known ones are found, costs reach their minimum, decisions follow."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy.special import expit, logit
@@ -94,14 +92,6 @@ def test_separable_lists_get_finite_ratios_of_the_right_sign():
     assert 3 < np.abs(llr).min() < np.abs(llr).max() < 50
 
 
-def test_survives_the_disk(tmp_path):
-    scores, target = gaussian_scores(np.random.default_rng(4), 300)
-    fitted = fit_calibration(score_feature(scores), target, prior=0.01)
-    fitted.save(tmp_path / "calibration.json")
-    assert Calibration.load(tmp_path / "calibration.json") == fitted
-    assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]
-
-
 def test_decisions_and_how_sure_they_are():
     assert decision(0.0) == ("unsure", 0.5)
     assert decision(5.0).verdict == "same"
@@ -129,7 +119,7 @@ def test_lists_that_teach_nothing_are_refused(scores, target, prior, message):
         fit_calibration(score_feature(np.array(scores, np.float64)), np.array(target), prior=prior)
 
 
-def test_wrong_use_is_refused(tmp_path):
+def test_wrong_use_is_refused():
     fitted = Calibration(("score",), (2.0,), 1.0, 0.05)
     with pytest.raises(UserError, match="fitted on score, but the trials have score, log_norm_min; valid: the same"):
         fitted.llr(Features(("score", "log_norm_min"), np.zeros((1, 2))))
@@ -141,15 +131,6 @@ def test_wrong_use_is_refused(tmp_path):
             decision(1.0, **arguments)
     with pytest.raises(UserError, match="not a number"):
         decision(np.nan)
-    with pytest.raises(UserError, match="can not be read"):
-        Calibration.load(tmp_path / "none.json")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        fitted.save(tmp_path / "file" / "c.json")
-    for content in ("[1", "[]", '{"features": []}', json.dumps(vars(fitted) | {"coefficients": [1.0, 2.0]})):
-        (tmp_path / "broken.json").write_text(content)
-        with pytest.raises(UserError, match=r"broken.json: no calibration.*fit and save it again"):
-            Calibration.load(tmp_path / "broken.json")
     embeddings = Embeddings(("a", "b"), np.eye(2, dtype=np.float32))
     with pytest.raises(UserError, match=r"The duration of utterance 'b' is 0.0 \(1 such utterances\)"):
         utterance_measures(embeddings, duration_s=np.array([1.0, 0.0]))

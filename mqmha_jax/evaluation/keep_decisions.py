@@ -1,0 +1,106 @@
+"""Keeps threshold and calibration for ``verify``: those of a run's own list, or of one that the user names."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.list_checks import Say
+from mqmha_jax.evaluation.results import Evaluation
+from mqmha_jax.evaluation.scoring.decisions import (
+    KeptCalibration,
+    Threshold,
+    load_calibration,
+    load_threshold,
+    save_calibration,
+    save_threshold,
+)
+from mqmha_jax.evaluation.scoring.method import Method
+from mqmha_jax.evaluation.scoring.systems import COSINE
+from mqmha_jax.runs.checkpoint import Checkpoints
+
+Kept = TypeVar("Kept")
+
+# Files that belong to the network of a step. Where its checkpoint is gone, another network may reach the same step.
+_STEP_FILES = ("threshold-*.json", "calibration-*.json", "mean_embedding-*.npz")
+
+
+def require_verify_method(method: Method) -> None:
+    """Refuses to keep a threshold of scores that ``verify`` does not compute.
+
+    Raises:
+      UserError: the method keeps the mean, or averages the utterances of a model.
+    """
+    option = "--no-mean" if not method.use_mean else "--enrol-map" if method.enrol_map else None
+    if option:
+        raise UserError(
+            f"--save-threshold does not go with {option}: 'mqmha verify' compares two recordings after subtracting the "
+            "mean. Leave one of the two out."
+        )
+
+
+def keep_decisions(
+    workdir: Path, step: int, evaluation: Evaluation, method: Method, *, asked: bool | None, is_own: bool, say: Say
+) -> None:
+    """Keeps threshold and calibration for ``verify``, or says that they stay as they are.
+
+    Args:
+      workdir: of the run.
+      step: of the network that was evaluated.
+      evaluation: its first list gives the threshold.
+      method: how the lists were scored.
+      asked: the user wants them kept, or not; None: those of the run's own list are.
+      is_own: the first list is the run's own dev list.
+      say: receives what changes.
+
+    Raises:
+      UserError: the user asked, and the files cannot be written.
+    """
+    if not method.use_mean or method.enrol_map:  # other scores than those of ``verify``
+        return
+    threshold, earlier = Threshold.of(evaluation.lists[0]), _load(load_threshold, workdir, step)
+    if not (is_own if asked is None else asked):
+        if earlier is None:
+            say(f"'mqmha verify' has no threshold at step {step}; --save-threshold keeps {threshold}.")
+        elif earlier != threshold:
+            say(f"'mqmha verify' still uses the threshold {earlier}; --save-threshold replaces it by {threshold}.")
+        return
+    calibration, earlier_calibration = None, _load(load_calibration, workdir, step)
+    if method.calibrate and COSINE in evaluation.calibrations:
+        calibration = KeptCalibration(evaluation.calibrations[COSINE], method.calibrate.stem)
+    try:
+        save_threshold(workdir, threshold, step)
+        if calibration:
+            save_calibration(workdir, calibration, step)
+        _remove_stale(workdir)
+    except UserError as error:
+        if asked:
+            raise
+        say(f"Threshold and calibration are not kept for 'mqmha verify': {error}")
+        return
+    if earlier != threshold:
+        before = f"; before: {earlier}" if earlier else ""
+        say(f"'mqmha verify' now uses the threshold {threshold} at step {step}{before}.")
+    if calibration and calibration != earlier_calibration:
+        before = f"; before: the calibration on list {earlier_calibration.list}" if earlier_calibration else ""
+        say(f"'mqmha verify' now uses the calibration on list {calibration.list} at step {step}{before}.")
+    elif earlier_calibration and earlier != threshold:
+        say(f"'mqmha verify' decides by its calibration, which stays that on list {earlier_calibration.list}.")
+
+
+def _load(load: Callable[[Path, int], Kept | None], workdir: Path, step: int) -> Kept | None:
+    """What is kept; a damaged file counts as none, because it is about to be replaced."""
+    try:
+        return load(workdir, step)
+    except UserError:
+        return None
+
+
+def _remove_stale(workdir: Path) -> None:
+    """Removes the files of steps whose checkpoints are gone."""
+    with Checkpoints(workdir) as checkpoints:
+        steps = {str(step) for step in checkpoints.steps}
+    for pattern in _STEP_FILES:
+        for path in workdir.glob(pattern):
+            if path.stem.rpartition("-")[2] not in steps:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,52 @@
+"""The mean embedding that a run keeps: it comes back, and what does not fit the network is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings.training_mean import load_mean, mean_path, save_mean
+
+MEAN = np.linspace(-1, 1, 6, dtype=np.float32)
+
+
+def test_each_step_has_its_own(tmp_path: Path) -> None:
+    save_mean(tmp_path, MEAN, 40)
+    save_mean(tmp_path, 2 * MEAN, 80)
+    np.testing.assert_array_equal(load_mean(tmp_path, 40, 6), MEAN)
+    np.testing.assert_array_equal(load_mean(tmp_path, 80, 6), 2 * MEAN)
+    assert load_mean(tmp_path, 41, 6) is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mean": MEAN, "step": 41}, r"does not belong to step 40: its step is 41\. Delete the file"),
+        ({"mean": MEAN, "step": 40.0}, r"does not belong to step 40: its step is 40\.0"),
+        ({"mean": MEAN[:5], "step": 40}, r"a mean of shape \(5,\) and type float32; .* float32 of size 6"),
+        ({"mean": MEAN.astype(np.float64), "step": 40}, r"a mean of shape \(6,\) and type float64"),
+        ({"mean": np.where(MEAN > 0, MEAN, np.nan).astype(np.float32), "step": 40}, "a mean that is not finite"),
+        ({"step": 40}, "lacks an array"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    np.savez(mean_path(tmp_path, 40), **arrays)
+    with pytest.raises(UserError, match=rf"mean_embedding-40\.npz .*{message}"):
+        load_mean(tmp_path, 40, 6)
+
+
+def test_any_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    save_mean(tmp_path, MEAN, 40)
+    path = mean_path(tmp_path, 40)
+    written = path.read_bytes()
+    refused = 0
+    for place in range(len(written)):
+        damaged = bytearray(written)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(load_mean(tmp_path, 40, 6), MEAN)
+        except UserError:
+            refused += 1
+    assert refused > len(written) / 4

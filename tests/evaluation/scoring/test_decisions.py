@@ -1,0 +1,111 @@
+"""What an evaluation keeps for ``verify``: it comes back, belongs to one step, and damage is refused."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.scoring.calibration import Calibration
+from mqmha_jax.evaluation.scoring.decisions import (
+    KeptCalibration,
+    Threshold,
+    load_calibration,
+    load_threshold,
+    save_calibration,
+    save_threshold,
+)
+from mqmha_jax.json_file import write_sealed_json
+
+THRESHOLD = Threshold(0.25, "dev", 0.031, 40)
+CALIBRATION = KeptCalibration(Calibration(("score", "log_norm_min"), (8.5, -0.25), -1.5, 0.05), "other")
+
+
+def test_each_step_has_its_own(tmp_path: Path) -> None:
+    assert load_threshold(tmp_path, 40) is None
+    assert load_calibration(tmp_path, 40) is None
+    save_threshold(tmp_path, THRESHOLD, 40)
+    save_threshold(tmp_path, THRESHOLD._replace(speakers=None), 41)
+    save_calibration(tmp_path, CALIBRATION, 40)
+    assert load_threshold(tmp_path, 40) == THRESHOLD
+    assert load_threshold(tmp_path, 41) == THRESHOLD._replace(speakers=None)
+    assert load_calibration(tmp_path, 40) == CALIBRATION
+    assert load_calibration(tmp_path, 41) is None
+    assert str(THRESHOLD) == "0.250 (list dev, 40 speakers, EER 3.10%)"
+
+
+def test_a_file_under_the_name_of_another_step_is_refused(tmp_path: Path) -> None:
+    save_threshold(tmp_path, THRESHOLD, 40)
+    save_calibration(tmp_path, CALIBRATION, 40)
+    for kind, load in (("threshold", load_threshold), ("calibration", load_calibration)):
+        (tmp_path / f"{kind}-40.json").rename(tmp_path / f"{kind}-41.json")
+        with pytest.raises(UserError, match=rf"{kind}-41\.json belongs to step 40, not to step 41\. Delete the file"):
+            load(tmp_path, 41)
+
+
+def test_any_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    save_threshold(tmp_path, THRESHOLD, 40)
+    save_calibration(tmp_path, CALIBRATION, 40)
+    for kind, load in (("threshold", load_threshold), ("calibration", load_calibration)):
+        path = tmp_path / f"{kind}-40.json"
+        written, expected = path.read_bytes(), load(tmp_path, 40)
+        for place in range(len(written)):
+            for bit in (0, 3, 6):
+                damaged = bytearray(written)
+                damaged[place] ^= 1 << bit
+                path.write_bytes(damaged)
+                with contextlib.suppress(UserError):
+                    assert load(tmp_path, 40) == expected, damaged.decode(errors="replace")
+        path.write_bytes(written)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"value": None, "list": "dev", "eer": 0.1, "speakers": 3},
+        {"value": float("nan"), "list": "dev", "eer": 0.1, "speakers": 3},
+        {"value": 0.1, "list": "dev", "eer": 2.0, "speakers": 3},
+        {"value": 0.1, "list": "dev", "eer": 0.1, "speakers": "many"},
+        {},
+    ],
+)
+def test_what_is_no_threshold_is_refused(tmp_path: Path, value: dict[str, object]) -> None:
+    write_sealed_json(tmp_path / "threshold-40.json", {"step": 40, **value})
+    with pytest.raises(UserError, match=r"threshold-40\.json holds no threshold\. Delete the file and run"):
+        load_threshold(tmp_path, 40)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"coefficients": [1.0]},
+        {"coefficients": ["a", "b"]},
+        {"features": [], "coefficients": []},
+        {"offset": float("inf")},
+        {"prior": 1.0},
+        {"prior": None},
+    ],
+)
+def test_what_is_no_calibration_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    fitted = CALIBRATION.calibration
+    good = {"features": [*fitted.features], "coefficients": [*fitted.coefficients], "offset": -1.5, "prior": 0.05}
+    write_sealed_json(
+        tmp_path / "calibration-40.json", {"step": 40, "list": "other", "calibration": {**good, **change}}
+    )
+    with pytest.raises(UserError, match=r"calibration-40\.json holds no calibration\. Delete the file and run"):
+        load_calibration(tmp_path, 40)
+
+
+def test_full_disk_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_threshold(tmp_path, THRESHOLD, 1)
+    earlier = json.loads((tmp_path / "threshold-1.json").read_text())
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(UserError, match=r"threshold-1.json cannot be written \(No space left on device\)\. Free some"):
+        save_threshold(tmp_path, THRESHOLD._replace(value=0.5), 1)
+    assert json.loads((tmp_path / "threshold-1.json").read_text()) == earlier
