@@ -4,7 +4,7 @@ A value of :class:`Maps` knows which frames are real and how its frequencies lie
 and never sees masks or folding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -96,13 +96,31 @@ class Maps(NamedTuple):
 
     def plus(self, other: "Maps") -> "Maps":
         """The sum of maps of the same shape."""
+        return self._replace(values=self.values + other.folded_like(self).values)
+
+    def folded_like(self, other: "Maps") -> "Maps":
+        """The same maps, with their frequencies folded as those of ``other``."""
         if self.bands == other.bands:
-            return self._replace(values=self.values + other.values)
-        return self._replace(values=self.values + self.bands.wrap(other.unfold()))
+            return self
+        return Maps(other.bands.wrap(self.unfold()), self.mask, other.bands)
+
+    def split_channels(self, num_parts: int) -> "list[Maps]":
+        """Cuts the channels into equal runs."""
+        values = self.values.reshape(*self.values.shape[:-1], self.bands.fold, -1)
+        parts = jnp.split(values, num_parts, axis=-1)
+        return [self._replace(values=part.reshape(*self.values.shape[:-1], -1)) for part in parts]
+
+
+def join_channels(parts: Sequence[Maps]) -> Maps:
+    """Puts the channels of maps of the same size one after another."""
+    first = parts[0]
+    leading = (*first.values.shape[:-1], first.bands.fold)
+    values = [part.folded_like(first).values.reshape(*leading, -1) for part in parts]
+    return first._replace(values=jnp.concatenate(values, axis=-1).reshape(*leading[:-1], -1))
 
 
 class ConvNorm(nn.Module):
-    """Convolution over (time, frequency) without a bias, then batch normalisation.
+    """Convolution over (time, frequency), then batch normalisation.
 
     Attributes:
       channels: of the result.
@@ -111,6 +129,7 @@ class ConvNorm(nn.Module):
       compute: types, normalisation groups, width of the hardware's vectors.
       lead: of the result's folding, 0 or 1: of two convolutions in a row the first one is faster with a 1
         (``folding.convolve``). The numbers are the same.
+      use_bias: a bias per channel before the normalisation, which makes it superfluous; checkpoints of others have it.
     """
 
     channels: int
@@ -118,18 +137,19 @@ class ConvNorm(nn.Module):
     stride: int | tuple[int, int]
     compute: Compute
     lead: int = 0
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, maps: Maps, *, train: bool) -> Maps:
         """Convolves and normalises."""
-        stride = (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
-        maps = _Conv(self.channels, self.kernel_size, stride, self.compute.lanes, self.lead, name="conv")(maps)
+        conv = Conv(self.channels, self.kernel_size, self.stride, self.compute, self.lead, self.use_bias, name="conv")
+        maps = conv(maps)
         norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
         return maps.normalize(norm, train=train)
 
 
-class _Conv(nn.Module):
-    """The convolution alone.
+class Conv(nn.Module):
+    """Convolution over (time, frequency) alone; attributes as for ``ConvNorm``.
 
     Padding is explicit, because "SAME" aligns strides by the parity of the length: one more padded frame would shift
     every output.
@@ -137,12 +157,19 @@ class _Conv(nn.Module):
 
     channels: int
     kernel_size: int
-    stride: tuple[int, int]
-    lanes: int
-    lead: int
+    stride: int | tuple[int, int]
+    compute: Compute
+    lead: int = 0
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, maps: Maps) -> Maps:
+        """Convolves."""
+        stride = (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
         shape = (self.kernel_size, self.kernel_size, maps.channels, self.channels)
         kernel = self.param("kernel", nn.initializers.kaiming_normal(), shape)
-        return maps.convolve(kernel, stride=self.stride, lanes=self.lanes, lead=self.lead)
+        maps = maps.convolve(kernel, stride=stride, lanes=self.compute.lanes, lead=self.lead)
+        if not self.use_bias:
+            return maps
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,)).astype(maps.values.dtype)
+        return maps._replace(values=maps.values + jnp.tile(bias, maps.bands.fold)[None, None, None])

@@ -60,6 +60,13 @@ def masked_moments(x: Float[Array, "*rest D"], mask: Bool[Array, "*leading"]) ->
     return Moments(mean, jnp.maximum(mean_square - mean * mean, 0), count)
 
 
+def masked_mean(x: Float[Array, "B T ..."], mask: Bool[Array, "B T"]) -> Float[Array, "B ..."]:
+    """The mean over the frames that the mask marks, in float32 or wider; zeros where it marks none."""
+    total = mask_positions(x, mask).sum(axis=1, dtype=jnp.promote_types(x.dtype, jnp.float32))
+    count = jnp.maximum(mask.sum(axis=1), 1).astype(total.dtype)
+    return total / jnp.expand_dims(count, tuple(range(1, total.ndim)))
+
+
 class MaskedBatchNorm(nn.Module):
     """Batch normalisation whose statistics leave out masked positions.
 
@@ -71,11 +78,13 @@ class MaskedBatchNorm(nn.Module):
       affine: learn a scale and a bias per channel.
       groups: number of groups of adjacent rows with statistics of their own, as replicas without synchronisation have
         (running statistics collect the mean over the groups).
+      epsilon: added to the variance.
       dtype: type of the result.
     """
 
     affine: bool = True
     groups: int = 1
+    epsilon: float = EPSILON
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -114,7 +123,7 @@ class MaskedBatchNorm(nn.Module):
                 running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * unbiased.mean(axis=0)
         else:
             mean, var = running_mean.value[None], running_var.value[None]
-        gain = lax.rsqrt(var + EPSILON)
+        gain = lax.rsqrt(var + self.epsilon)
         shift = -mean * gain
         if self.affine:
             scale = self.param("scale", nn.initializers.ones, (num_channels,))

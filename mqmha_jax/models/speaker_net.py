@@ -17,7 +17,7 @@ class SpeakerNet(nn.Module):
 
     Attributes:
       encoder: ``(fbank, mask, *, train) -> (frames, mask)``.
-      pooling: ``(frames, mask) -> [B, S]``.
+      pooling: ``(frames, mask, *, train) -> [B, S]``.
       embedding_dim: E.
       embedding_layers: 1, linear; 2, linear, ReLU, batch normalisation without scale and bias, linear.
       embedding_bias: the last linear layer has a bias.
@@ -53,7 +53,7 @@ class SpeakerNet(nn.Module):
         """
         has_frames = mask.any(axis=1)
         frames, mask = self.encoder(fbank, mask, train=train)
-        pooled = self.pooling(frames, mask)
+        pooled = self.pooling(frames, mask, train=train)
         if self.normalize_pooled:
             norm = MaskedBatchNorm(groups=self.batch_norm_groups, name="pooled_norm")
             pooled = norm(pooled, has_frames, train=train)

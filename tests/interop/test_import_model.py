@@ -28,6 +28,14 @@ REFERENCES = {
     "wespeaker_ecapa": "wespeaker_ecapa",
     "wespeaker_ecapa_glob": "wespeaker_ecapa",
     "wespeaker_xvec": "wespeaker_xvector",
+    "wespeaker_res2net": "wespeaker_res2net",
+    "wespeaker_eres2net": "wespeaker_res2net",
+    "wespeaker_eres2net_aug": "wespeaker_res2net",
+    "3dspeaker_eres2netv2": "3dspeaker_eres2netv2",
+    "wespeaker_simam_resnet34_asp": "wespeaker_simam",
+    "wespeaker_repvgg": "wespeaker_repvgg",
+    "wespeaker_redimnet_basic_resnet": "wespeaker_redimnet",
+    "wespeaker_redimnet_convnext_like": "wespeaker_redimnet",
 }
 
 

@@ -174,3 +174,24 @@ def test_the_order_of_frames_does_not_matter(pooling):
         [2, 0, 3, 1, 6, 5, 4, 7, 8]
     )  # the valid frames of each utterance stay in front only for the longest
     np.testing.assert_allclose(pool(frames[2:, order], mask[2:, order]), pool(frames[2:], mask[2:]), atol=1e-5)
+
+
+def test_a_normalised_scorer_uses_the_valid_frames_of_the_batch_in_training():
+    module = MQMHA(heads=1, queries=1, layers=2, bottleneck=5, channel_wise=True, activation="relu_norm_tanh")
+    rng = np.random.default_rng(2)
+    frames, mask = rng.normal(size=(3, 9, 4)).astype(np.float32), np.arange(9)[None] < np.array(LENGTHS)[:, None]
+    batch = jnp.asarray(frames), jnp.asarray(mask)
+    variables = jax.jit(module.init)(jax.random.key(0), *batch)
+    apply = jax.jit(functools.partial(module.apply, train=True, mutable=["batch_stats"]))
+    pooled, update = apply(variables, *batch)
+    params, pieces = (
+        jax.tree.map(np.asarray, variables["params"]),
+        [row[:length] for row, length in zip(frames, LENGTHS, strict=True)],
+    )
+    hidden = [np.maximum(x @ params["hidden"]["kernel"][0, 0] + params["hidden"]["bias"][0, 0], 0) for x in pieces]
+    valid = np.concatenate(hidden)
+    np.testing.assert_allclose(update["batch_stats"]["hidden_norm"]["mean"], 0.1 * valid.mean(axis=0), rtol=1e-5)
+    for row, x, h in zip(pooled, pieces, hidden, strict=True):
+        scores = np.tanh((h - valid.mean(axis=0)) / np.sqrt(valid.var(axis=0) + 1e-5)) @ params["score"]["kernel"][0, 0]
+        weights = np.exp(scores) / np.exp(scores).sum(axis=0)
+        np.testing.assert_allclose(row[:4], (weights * x).sum(axis=0), rtol=1e-4)

@@ -4,7 +4,16 @@ A file defines ``FAMILY``, a :class:`mqmha_jax.interop.family.Family`. Its test 
 ``tests/interop/test_import_model.py``.
 """
 
-from mqmha_jax.interop.families import campplus, wespeaker_ecapa, wespeaker_resnet, wespeaker_xvector
+from mqmha_jax.interop.families import (
+    campplus,
+    res2net,
+    wespeaker_ecapa,
+    wespeaker_redimnet,
+    wespeaker_repvgg,
+    wespeaker_resnet,
+    wespeaker_simam,
+    wespeaker_xvector,
+)
 from mqmha_jax.interop.family import Family
 
 FAMILIES: dict[str, Family] = {
@@ -13,4 +22,9 @@ FAMILIES: dict[str, Family] = {
     "wespeaker_resnet": wespeaker_resnet.FAMILY,
     "wespeaker_ecapa": wespeaker_ecapa.FAMILY,
     "wespeaker_xvector": wespeaker_xvector.FAMILY,
+    "wespeaker_res2net": res2net.FAMILY,
+    "3dspeaker_eres2netv2": res2net.V2_FAMILY,
+    "wespeaker_repvgg": wespeaker_repvgg.FAMILY,
+    "wespeaker_simam": wespeaker_simam.FAMILY,
+    "wespeaker_redimnet": wespeaker_redimnet.FAMILY,
 }

@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.encoders.time_delay import TimeDelayLayer
-from mqmha_jax.models.masked import Compute, mask_positions
+from mqmha_jax.models.masked import Compute, masked_mean
 
 
 def _layer(
@@ -33,8 +33,7 @@ class _SqueezeExcitation(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"]) -> Float[Array, "B T c"]:
-        count = jnp.maximum(mask.sum(axis=1), 1).astype(jnp.float32)[:, None]
-        mean = mask_positions(x, mask).sum(axis=1, dtype=jnp.promote_types(x.dtype, jnp.float32)) / count
+        mean = masked_mean(x, mask)
         hidden = nn.relu(nn.Dense(self.bottleneck, dtype=self.compute.dtype, name="squeeze")(mean))
         factor = nn.sigmoid(nn.Dense(x.shape[-1], dtype=self.compute.dtype, name="excite")(hidden))
         return x * factor[:, None]

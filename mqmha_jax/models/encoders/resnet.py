@@ -10,8 +10,11 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.models.encoders.simam import apply_simam
 from mqmha_jax.models.maps import ConvNorm, Maps
 from mqmha_jax.models.masked import Compute
+
+Attention = Literal["none", "simam"]
 
 _BOTTLENECK_EXPANSION = 4  # a bottleneck block widens its result by this factor (He et al., arXiv 1512.03385)
 
@@ -24,12 +27,14 @@ class ResidualBlock(nn.Module):
       stride: over time and frequency, or a pair.
       bottleneck: whether the block is a bottleneck, whose result has four times the channels.
       compute: types, normalisation groups, width of the hardware's vectors.
+      attention: what weighs the result of the layers before it meets the shortcut.
     """
 
     channels: int
     stride: int | tuple[int, int]
     bottleneck: bool
     compute: Compute
+    attention: Attention = "none"
 
     @nn.compact
     def __call__(self, maps: Maps, train: bool) -> Maps:
@@ -51,6 +56,8 @@ class ResidualBlock(nn.Module):
         inner = layers[0](maps, train=train)
         for layer in layers[1:]:
             inner = layer(inner.apply(nn.relu), train=train)
+        if self.attention == "simam":
+            inner = apply_simam(inner)
         if self.stride != 1 or maps.channels != channels_out:
             maps = conv(channels_out, 1, self.stride, name="shortcut")(maps, train=train)
         return inner.plus(maps).apply(nn.relu)
@@ -68,6 +75,7 @@ class ResNet(nn.Module):
       block: ``"basic"`` (two 3x3 convolutions) or ``"bottleneck"`` (1x1, 3x3, 1x1; four times the channels).
       width: channels of the first stage; every later stage doubles them.
       strides: stride over time and frequency of the first block of each stage.
+      attention: weighs the result of each block; "simam" has no parameters (Yang et al., 2021).
       compute: types, normalisation groups, rematerialisation by block.
     """
 
@@ -75,6 +83,7 @@ class ResNet(nn.Module):
     block: Literal["basic", "bottleneck"] = "basic"
     width: PositiveInt = 32
     strides: tuple[PositiveInt, ...] = (1, 2, 2, 2)
+    attention: Attention = "none"
     compute: Compute = Compute()
 
     @nn.compact
@@ -109,6 +118,7 @@ class ResNet(nn.Module):
                     stride if i == 1 else 1,
                     self.block == "bottleneck",
                     self.compute,
+                    self.attention,
                     name=f"stage{stage}_block{i}",
                 )
                 maps = block(maps, train)

@@ -1,4 +1,4 @@
-"""Poolings: ``(frames [B,t,D], mask [B,t]) -> [B,S]``, by name. The fields of each class are its options.
+"""Poolings: ``(frames [B,t,D], mask [B,t], *, train) -> [B,S]``, by name. The fields of each class are its options.
 
 Attention over frames is one module; its special cases differ in what is set, and every option can still be changed.
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveFloat, PositiveInt
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.models.masked import MaskedBatchNorm
 
 _INIT = nn.initializers.lecun_normal(batch_axis=(0, 1))
 
@@ -29,9 +30,11 @@ class MQMHA(nn.Module):
     Attributes:
       heads: H; must divide D.
       queries: Q.
-      layers: 1, an affine scorer; 2, affine, tanh, affine.
+      layers: 1, an affine scorer; 2, affine, activation, affine.
       bottleneck: width between the two layers.
       channel_wise: one weight per channel instead of one per head.
+      activation: between two layers: "tanh", or what others put there: "relu_norm" (ReLU, batch normalisation, as in
+        WeSpeaker's SimAM-ResNet), "relu_norm_tanh" (SpeechBrain).
       use_bias: a bias in the first of two layers.
       context: the scorer sees, beside the frame, mean and standard deviation of all frames of the utterance.
       unbiased_context: the standard deviation that the scorer sees divides by ``n - 1``, as in WeSpeaker's ECAPA.
@@ -44,6 +47,7 @@ class MQMHA(nn.Module):
     layers: Literal[1, 2] = 1
     bottleneck: PositiveInt = 64
     channel_wise: bool = False
+    activation: Literal["tanh", "relu_norm", "relu_norm_tanh"] = "tanh"
     use_bias: bool = True
     context: bool = False
     unbiased_context: bool = False
@@ -51,12 +55,15 @@ class MQMHA(nn.Module):
     variance_floor: PositiveFloat = 1e-7
 
     @nn.compact
-    def __call__(self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"]) -> Float[Array, "B S"]:
+    def __call__(
+        self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"], *, train: bool = False
+    ) -> Float[Array, "B S"]:
         """Pools frames.
 
         Args:
           frames: encoder output, float32 or wider.
           mask: which frames are valid; an utterance without any gets finite but meaningless statistics.
+          train: whether a batch normalisation in the scorer uses and collects the statistics of this batch.
 
         Returns:
           ``[B, 2 D Q]`` in the order query, head, (mean, std), channel, which is also WeSpeaker's; without deviations
@@ -84,7 +91,7 @@ class MQMHA(nn.Module):
         seen = centred if self.layers == 1 else frames
         if self.context:
             seen = self._with_context(frames, centred, count)
-        weights = self._weights(seen, mask, head_dim)
+        weights = self._weights(seen, mask, head_dim, train)
         average = "bhtqd,bhtd->bhqd" if self.channel_wise else "bhtq,bhtd->bhqd"
         offset, square = (jnp.einsum(average, weights, x).swapaxes(1, 2) for x in (centred, centred * centred))
         mean = offset + centre.reshape(batch_size, 1, self.heads, head_dim)
@@ -105,7 +112,7 @@ class MQMHA(nn.Module):
         return jnp.concatenate([frames, *everywhere], axis=-1)
 
     def _weights(
-        self, frames: Float[Array, "B H t i"], mask: Bool[Array, "B t"], head_dim: int
+        self, frames: Float[Array, "B H t i"], mask: Bool[Array, "B t"], head_dim: int, train: bool
     ) -> Float[Array, "B H t *weights"]:
         """Attention weights that sum to one over the valid frames: ``Q``, or ``Q`` times ``head_dim`` of them."""
         groups = (self.queries, self.heads)
@@ -116,7 +123,7 @@ class MQMHA(nn.Module):
             hidden = nn.Einsum(shape, "bhtd,qhdo->btqho", self.use_bias, kernel_init=_INIT, name="hidden")(frames)
             shape = (*groups, self.bottleneck, num_scores)
             score = nn.Einsum(shape, "btqhi,qhio->bhtqo", False, kernel_init=_INIT, name="score")
-            scores = score(jnp.tanh(hidden))
+            scores = score(self._activate(hidden, mask, train))
         elif self.channel_wise:
             shape = (*groups, width, num_scores)
             scores = nn.Einsum(shape, "bhtd,qhdo->bhtqo", False, kernel_init=_INIT, name="score")(frames)
@@ -127,6 +134,14 @@ class MQMHA(nn.Module):
             scores = scores[..., 0]
         valid = mask.reshape(len(mask), 1, -1, *[1] * (scores.ndim - 3))
         return jax.nn.softmax(jnp.where(valid, scores, lowest), axis=2)
+
+    def _activate(self, hidden: Float[Array, "B t Q H o"], mask: Bool[Array, "B t"], train: bool) -> Array:
+        """What lies between two layers."""
+        if self.activation != "tanh":
+            shape = hidden.shape
+            norm = MaskedBatchNorm(name="hidden_norm")
+            hidden = norm(nn.relu(hidden).reshape(*shape[:2], -1), mask, train=train).reshape(shape)
+        return hidden if self.activation == "relu_norm" else jnp.tanh(hidden)
 
     def _check_heads(self, num_channels: int) -> None:
         if num_channels % self.heads == 0:

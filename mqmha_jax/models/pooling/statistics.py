@@ -13,7 +13,9 @@ class TAP(nn.Module):
     """Temporal average pooling: ``S = D``."""
 
     @nn.compact
-    def __call__(self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"]) -> Float[Array, "B D"]:
+    def __call__(
+        self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"], *, train: bool = False
+    ) -> Float[Array, "B D"]:
         """The mean over valid frames; zero for an utterance that has none."""
         mean, _, _ = _moments(frames, mask)
         return mean
@@ -32,7 +34,9 @@ class TSTP(nn.Module):
     variance_offset: NonNegativeFloat = 1e-7
 
     @nn.compact
-    def __call__(self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"]) -> Float[Array, "B S"]:
+    def __call__(
+        self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"], *, train: bool = False
+    ) -> Float[Array, "B S"]:
         """Means and standard deviations over valid frames, ``sqrt(variance + variance_offset)``."""
         mean, sum_of_squares, count = _moments(frames, mask)
         freedom = jnp.maximum(count - 1, 1) if self.unbiased else count

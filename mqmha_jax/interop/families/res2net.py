@@ -1,0 +1,113 @@
+"""Res2Net and ERes2Net of WeSpeaker, ERes2Net and ERes2NetV2 of 3D-Speaker: one scheme of names for all."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.interop.families.wespeaker_poolings import (
+    embedding_layers,
+    embedding_source,
+    infer_pooling,
+    pooling_constants,
+    pooling_source,
+)
+from mqmha_jax.interop.family import Family
+from mqmha_jax.interop.tensors import Source, Tensors, conv2d, norm
+from mqmha_jax.models.encoders.res2net import Res2Net
+
+_NUM_STAGES = 4
+_STRIDE = 8  # of all stages together, over time and frequency
+_FUSIONS = {"all": ("layer{}_downsample", "fuse_mode{}"), "last": ("layer{}_ds", "fuse{}")}
+_ATTENTION = {"squeeze": (0, 1), "attend": (3, 4)}  # numbers of convolution and normalisation in their sequence
+
+
+def _recognize(names: Sequence[str]) -> bool:
+    return "layer1.0.convs.0.weight" in names and not _recognize_v2(names)
+
+
+def _recognize_v2(names: Sequence[str]) -> bool:
+    return "layer1.0.convs.0.weight" in names and "layer3_ds.weight" in names
+
+
+def _infer_model(tensors: Tensors, num_features: int) -> ModelConfig:
+    width = tensors.shape("conv1.weight", rank=4)[0]
+    part_width = tensors.shape("layer4.0.convs.0.weight", rank=4)[0]
+    num_statistics = tensors.shape("seg_1.weight", rank=2)[1]
+    expansion = tensors.shape("layer1.0.conv3.weight", rank=4)[0] // width
+    num_channels = 8 * width * expansion * -(-num_features // _STRIDE)
+    fusion = "all" if "layer1_downsample.weight" in tensors else "last" if "layer3_ds.weight" in tensors else "none"
+    stage_sizes = [tensors.count(rf"layer{stage}\.(\d+)\.") for stage in range(1, _NUM_STAGES + 1)]
+    narrow, first_part = (tensors.shape(f"layer1.0.{name}.weight", rank=4)[0] for name in ("conv1", "convs.0"))
+    return ModelConfig(
+        encoder=part(
+            "res2net",
+            stage_sizes=stage_sizes,
+            width=width,
+            # A part of the last stage has ``8 width * base_width / 64`` channels, rounded down.
+            base_width=-(-part_width * 8 // width),
+            scale=narrow // first_part,
+            expansion=expansion,
+            enhanced=fusion != "none",
+            fusion=fusion,
+        ),
+        pooling=infer_pooling(tensors, num_statistics, num_channels),
+        **embedding_layers(tensors),
+    )
+
+
+def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
+    match path:
+        case ("encoder", "stem", kind, leaf):
+            return norm("bn1", leaf) if kind == "norm" else conv2d("conv1", leaf)
+        case ("encoder", module, leaf):
+            return conv2d(_fusion_names(config)[0].format(module.removeprefix("stage")[0]), leaf)
+        case ("encoder", module, inner, kind, leaf) if module.endswith("_fusion"):
+            stages = "1234"[: int(module[5])] if config.encoder.options["fusion"] == "all" else "34"
+            return _attention(_fusion_names(config)[1].format(stages), inner, kind, leaf)
+        case ("encoder", module, inner, *rest):
+            stage, block = re.findall(r"\d+", module)
+            return _block_source(f"layer{stage}.{int(block) - 1}", int(stage), inner, rest, config)
+        case ("pooling", *rest):
+            return pooling_source(tuple(rest), config)
+    return embedding_source(path, config)
+
+
+def _fusion_names(config: ModelConfig) -> tuple[str, str]:
+    return _FUSIONS[config.encoder.options["fusion"]]
+
+
+def _block_source(name: str, stage: int, inner: str, rest: Sequence[str], config: ModelConfig) -> Source:
+    kind, leaf = rest[-2:]
+    if inner.startswith("fusion"):
+        return _attention(f"{name}.fuse_models.{int(inner[6:]) - 2}", rest[0], kind, leaf)
+    if inner.startswith("part"):
+        index = int(inner[4:]) - 1
+        # ERes2Net's fusing blocks name the first part's layers like no other; those of V2 do not.
+        if stage > 2 and config.encoder.options["fusion"] == "all":
+            conv, bn = (f"convs.{index - 1}", f"bns.{index - 1}") if index else ("conv2_1", "bn2_1")
+        else:
+            conv, bn = f"convs.{index}", f"bns.{index}"
+    else:
+        conv, bn = {
+            "narrow": ("conv1", "bn1"),
+            "widen": ("conv3", "bn3"),
+            "shortcut": ("shortcut.0", "shortcut.1"),
+        }[inner]
+    return norm(f"{name}.{bn}", leaf) if kind == "norm" else conv2d(f"{name}.{conv}", leaf)
+
+
+def _attention(name: str, layer: str, kind: str, leaf: str) -> Source:
+    conv, bn = _ATTENTION[layer]
+    return norm(f"{name}.local_att.{bn}", leaf) if kind == "norm" else conv2d(f"{name}.local_att.{conv}", leaf)
+
+
+FAMILY = Family(
+    title="WeSpeaker Res2Net or ERes2Net",
+    encoder=Res2Net,
+    recognize=_recognize,
+    infer_model=_infer_model,
+    source=_source,
+    constants=pooling_constants,
+)
+V2_FAMILY = dataclasses.replace(FAMILY, title="3D-Speaker ERes2NetV2", recognize=_recognize_v2)
