@@ -43,6 +43,7 @@ from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.train_pipeline import train_batches
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.fbank import WAVEFORM_SCALE, extract_fbank
+from mqmha_jax.features.speech_evidence import measure_speech
 
 SPEC = FbankSpec()
 RATE = SPEC.sample_rate_hz
@@ -204,6 +205,7 @@ def _stages(paths: list[Path], work: Path) -> dict[str, float]:
     return {
         "stage decode": _cpu_seconds(lambda: waveforms.extend(read_audio(path, RATE) for path in paths)),
         "stage speed 0.9": _cpu_seconds(lambda: [change_speed(waveform, 0.9) for waveform in waveforms]),
+        "stage speech": _cpu_seconds(lambda: [measure_speech(waveform, RATE) for waveform in waveforms]),
         "stage measures": _cpu_seconds(lambda: [waveform_measures(waveform, RATE) for waveform in waveforms]),
         "stage fbank": _cpu_seconds(lambda: fbanks.extend(extract_fbank(waveform, SPEC) for waveform in waveforms)),
         "stage write": _cpu_seconds(write),

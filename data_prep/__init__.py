@@ -1,1 +1,1 @@
-"""Offline jobs: a corpus of audio becomes a directory of fbank shards. Run ``python -m data_prep --help``."""
+"""Offline jobs that turn a corpus of audio into a directory of fbank shards. Run ``mqmha prep --help``."""

@@ -1,7 +1,7 @@
-"""The pieces of a corpus made by Apache Beam's workers, on any of its runners.
+"""Makes the pieces of a corpus with Apache Beam's workers, on any of its runners.
 
 Beam needs an environment of its own (``requirements-beam.txt``), and a disk that all workers see under one path. The
-files are those that any other way of running makes.
+files are the same as those of any other way to run.
 """
 
 import functools
@@ -13,10 +13,10 @@ from mqmha_jax.errors import UserError
 
 
 def beam_run(options: str) -> Run:
-    """How ``build_shards`` has its pieces made by Beam.
+    """The ``run`` of ``build_shards`` that hands pieces to Beam.
 
     Args:
-      options: Beam's own, as on its command line, such as ``"--runner=FlinkRunner --flink_master=..."``.
+      options: options of Beam, as on its command line, such as ``"--runner=FlinkRunner --flink_master=..."``.
 
     Raises:
       UserError: Apache Beam is not installed.
@@ -25,7 +25,7 @@ def beam_run(options: str) -> Run:
         import apache_beam  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"--beam needs Apache Beam ({error}), which wants an environment of its own: "
+            f"--beam needs Apache Beam ({error}), which needs an environment of its own: "
             "pip install -r data_prep/requirements-beam.txt && pip install --no-deps -e ."
         ) from error
     return functools.partial(_run, options=shlex.split(options))
@@ -42,5 +42,5 @@ def _run(function: Callable[[Piece], None], pieces: Iterable[Piece], options: li
     try:
         pipeline.run().wait_until_finish()
     except Exception as error:  # runners wrap what a worker raised, each in its own way
-        raise UserError(f"The Beam pipeline failed; finished parts stay. {error}") from error
+        raise UserError(f"The Beam pipeline failed. Finished parts stay. {error}") from error
     yield from (None for _ in items)

@@ -127,7 +127,7 @@ def _outlook(output: Path, recordings: Sequence["Recording"], options: "ShardOpt
     from data_prep.pieces import estimated_bytes
 
     if not recordings:
-        raise UserError("There are no recordings.")
+        raise UserError("The corpus lists no recordings. Check its path and its split.")
     count = describe_job(recordings, options, shard_megabytes).num_pieces
     megabytes = estimated_bytes(recordings, options) / 1e6
     return (

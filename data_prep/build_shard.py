@@ -1,4 +1,4 @@
-"""One piece of a corpus becomes one file of shards. Local processes, array jobs and Beam all call this function."""
+"""Turns one piece of a corpus into one file of shards. Local processes, array jobs and Beam call this function."""
 
 import contextlib
 import json
@@ -26,14 +26,14 @@ from mqmha_jax.features.speech_evidence import SpeechEvidence, measure_speech
 from mqmha_jax.json_file import parse_json
 
 GRACE_SECONDS = 60.0
-"""A worker that is still at a recording so long after the limit ends itself: it hangs where no signal reaches it."""
+"""A worker that works on a recording this long after the limit ends itself: it hangs where no signal reaches it."""
 
 
 class Part(NamedTuple):
-    """One finished file of a directory that is not complete yet.
+    """One finished file of a directory that is still incomplete.
 
     Attributes:
-      file: what to note about it.
+      file: its entry in ``shards.json``.
       table: its utterances.
       rejected: recordings of the piece that are not in it.
       doubtful: recordings that are in it, with little speech or many clipped samples.
@@ -48,20 +48,20 @@ class Part(NamedTuple):
 def build_shard(recordings: Sequence[Recording], path: Path, part_path: Path, *, options: ShardOptions) -> Part:
     """Reads every recording of a piece, makes its versions, computes their filterbanks and writes them in order.
 
-    The bytes are a function of the recordings and the options, wherever this runs. All versions of a recording are in
-    the file, or none.
+    The bytes depend on the recordings and the options only, wherever this runs. The file holds all versions of a
+    recording or none.
 
     Args:
       recordings: of the piece.
       path: the file of frames; appears whole.
-      part_path: table and rejections; appears last, so where it is, the part is finished.
-      options: what is made of each recording.
+      part_path: table and findings; appears last, so a part that has it is finished.
+      options: what to make of each recording.
 
     Raises:
       UserError: the disk is full, an id appears twice, or a noise or a room of the plan cannot be read.
     """
     rejected, doubtful = list[Finding](), list[Finding]()
-    with naming_a_full_disk(path, "The parts that are finished stay, and the same command goes on from there."):
+    with naming_a_full_disk(path, "Finished parts stay; run the same command again to resume."):
         with replacing(path) as temporary:
             writer = ShardFileWriter(temporary, options.spec, options.coding)
             try:
@@ -131,7 +131,7 @@ def _make_utterances(recording: Recording, options: ShardOptions) -> _Made | Fin
 
 
 def _versions_as_fbank(recording: Recording, options: ShardOptions) -> _Made:
-    """Raises _Unusable for what is the recording's fault, and UserError for what is not, such as a noise."""
+    """Raises _Unusable for a fault of the recording, and UserError for any other, such as a damaged noise file."""
     from mqmha_jax.features.fbank import extract_fbank  # here: the worker limits XLA's threads first
 
     spec, plan = options.spec, options.plan
@@ -154,7 +154,9 @@ def _versions_as_fbank(recording: Recording, options: ShardOptions) -> _Made:
         with _blaming_the_recording():
             frames = fbank(version.utterance, version.waveform)
         measures = waveform_measures(version.waveform, spec.sample_rate_hz)
-        if speech is not None:  # measured once: speech stays speech under noise, and changes its length with the speed
+        if (
+            speech is not None
+        ):  # measured once: it takes about as long as the filterbank, and under noise speech stays speech
             measures["speech_seconds"] = speech.speech_s / plan.speeds[version.speed_index]
         made.append(UtteranceFbank(version.utterance, version.speaker, frames, version.attributes, measures))
     return _Made(made, [] if speech is None else speech.concerns())
@@ -173,8 +175,8 @@ def _blaming_the_recording() -> Iterator[None]:
     except UserError as error:
         raise _Unusable(str(error)) from error
     except MemoryError as error:
-        raise _Unusable("does not fit into memory; cut it into shorter files.") from error
-    except Exception as error:  # one file of a million that a decoder stumbles over in its own way; all are counted
+        raise _Unusable("does not fit into memory. Cut it into shorter files.") from error
+    except Exception as error:  # a decoder may fail in any way on one file of a million; all are counted
         raise _Unusable(f"cannot be used ({type(error).__name__}: {error}).") from error
 
 
@@ -182,9 +184,11 @@ def _check_names(recording: Recording) -> None:
     try:
         "".join([recording.utterance, recording.speaker, *recording.attributes.values()]).encode()
     except UnicodeEncodeError:
-        raise UserError("its name is not valid UTF-8; rename the file.") from None
+        raise UserError("its name is not valid UTF-8. Rename the file.") from None
     if SPEED_MARK in recording.speaker:
-        raise UserError(f"its speaker {recording.speaker!r} holds {SPEED_MARK!r}, which marks copies at other speeds.")
+        raise UserError(
+            f"its speaker {recording.speaker!r} contains {SPEED_MARK!r}, which marks copies at other speeds."
+        )
 
 
 def _check_speech(speech: SpeechEvidence, options: ShardOptions) -> None:
@@ -197,13 +201,15 @@ def _check_speech(speech: SpeechEvidence, options: ShardOptions) -> None:
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raises _Unusable inside after so long; without effect in a thread, where no signal arrives."""
+    """Raises _Unusable inside after that time; has no effect in a thread, where no signal arrives."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def too_long(*_: object) -> None:
-        raise _Unusable(f"took longer than {seconds:g} s; it hangs or is huge. Leave it out, or allow more: --timeout.")
+        raise _Unusable(
+            f"took longer than {seconds:g} s: it hangs or is huge. Leave it out, or allow more with --timeout."
+        )
 
     before = signal.signal(signal.SIGALRM, too_long)
     signal.setitimer(signal.ITIMER_REAL, seconds)

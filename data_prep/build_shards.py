@@ -1,4 +1,4 @@
-"""From recordings to a directory of fbank shards: all of it on this machine, or the part that falls to it."""
+"""Turns recordings into a directory of fbank shards: all of it, or the share of this machine."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ from mqmha_jax.errors import UserError
 
 
 class Piece(NamedTuple):
-    """What a worker process gets."""
+    """The work of one process: recordings, and where their frames and their table go."""
 
     recordings: Sequence[Recording]
     path: Path
@@ -57,29 +57,30 @@ def build_shards(
 ) -> BuildReport:
     """Reads every recording, makes its versions, computes their filterbanks and writes them in order.
 
-    Pieces of the corpus become files in ``DIRECTORY.partial``, each complete or not there; the same call goes on after
-    any end. Recordings that cannot be used are listed in ``rejected.jsonl`` beside the shards, with path and reason.
-    The bytes written do not depend on ``num_workers``, on ``shard_range`` or on interruptions.
+    Pieces of the corpus become files in ``DIRECTORY.partial``, each complete or absent; the same call resumes after
+    any interruption. ``rejected.jsonl`` beside the shards lists recordings that cannot be used, ``doubtful.jsonl``
+    those with little speech or many clipped samples, with path and reason. The bytes written do not depend on
+    ``num_workers``, on ``shard_range`` or on interruptions.
 
     Args:
       recordings: the corpus.
       directory: the shards; must not exist yet, and appears when complete.
       spec: the filterbank.
       plan: versions of every recording, at the rate of ``spec``; None: only the recording itself.
-      provenance: written into the shards as it is.
+      provenance: where the data came from, as JSON values; stored in the shards.
       num_workers: worker processes, each of which makes whole files; 0 does the work in this process.
-      max_rejected: more recordings that cannot be used than this end the job.
+      max_rejected: the job stops when it rejects more recordings than this.
       progress: show a bar on standard error.
       coding: how frames are stored.
-      shard_megabytes: size of a file; a small corpus is cut into smaller ones, for all cores to have work.
-      shard_range: pieces to make here, as ``parse_range`` takes it; None: all. Whoever makes the last one completes the
-        directory.
-      retry_rejected: make finished pieces again that lack recordings, for instance because files have been mended.
+      shard_megabytes: size of a file; a small corpus is cut into smaller ones, so that all cores have work.
+      shard_range: pieces to make here, as ``parse_range`` takes it; None: all. The process that makes the last one
+        completes the directory.
+      retry_rejected: remake finished pieces that lack recordings, for instance after files were repaired.
       timeout_seconds: a recording that takes longer is rejected.
       min_speech_seconds: a recording with less speech is rejected.
       max_clipped_share: a recording with a larger share of clipped samples is rejected.
-      run: calls a function of a module for every item, anywhere that sees the same disk, and yields as often, in order;
-        None: ``num_workers`` processes of this machine.
+      run: calls a module's function for every item, on any machine that sees the same disk, and yields once per item,
+        in order; None: ``num_workers`` processes of this machine.
 
     Raises:
       UserError: too many recordings were rejected, none was left, an id appears twice, the directory exists, another
@@ -87,7 +88,7 @@ def build_shards(
         noise or a room of the plan cannot be read. Finished parts stay.
     """
     if not recordings:
-        raise UserError("There are no recordings.")
+        raise UserError("The corpus lists no recordings. Check its path and its split.")
     _refuse_duplicates(recordings)
     plan = plan or VersionPlan(sample_rate_hz=spec.sample_rate_hz)
     options = ShardOptions(
@@ -99,7 +100,7 @@ def build_shards(
         max_clipped_share=max_clipped_share,
     )
     job = describe_job(recordings, options, shard_megabytes)
-    target = Path(os.path.abspath(directory))  # of ".", too, there are neighbours
+    target = Path(os.path.abspath(directory))  # "." has neighbours, too
     if not is_made(target, job):
         refuse_taken(target)
     partial = Partial(target)
@@ -123,7 +124,7 @@ def _make(
     retry_rejected: bool,
     progress: bool,
 ) -> None:
-    """The pieces that are not finished."""
+    """Makes the pieces that are not finished."""
     todo, rejected, num_utterances = [], list[Finding](), 0
 
     def count_in(part: Part) -> None:
@@ -154,8 +155,8 @@ def _make(
 
 
 def _make_piece(item: Piece, options: ShardOptions) -> None:
-    """Makes one file of the shards, in whatever process this is called."""
-    item.part_path.unlink(missing_ok=True)  # of an earlier attempt; a part without its table is not finished
+    """Makes one file of the shards, in any process."""
+    item.part_path.unlink(missing_ok=True)  # a part without its table is not finished
     build_shard(*item, options=options)
 
 

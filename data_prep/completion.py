@@ -1,4 +1,4 @@
-"""Finished parts become a directory of shards."""
+"""Completes a directory of shards from its finished parts."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ from mqmha_jax.errors import UserError
 
 
 class BuildReport(NamedTuple):
-    """What became of a corpus.
+    """The outcome of a preparation.
 
     Attributes:
       num_recordings: recordings in the corpus.
-      num_utterances: utterances written, all versions.
-      num_speakers: speakers written, those of other speeds included.
+      num_utterances: utterances written, in all versions.
+      num_speakers: speakers written, including those at other speeds.
       num_frames: frames written.
       rejected: recordings left out.
       doubtful: recordings written although they hold little speech or are clipped.
-      num_missing: pieces that other processes have yet to make; the output appears when there are none.
+      num_missing: pieces that are still to be made; the output appears when none is missing.
     """
 
     num_recordings: int
@@ -56,11 +56,11 @@ def complete(
     provenance: Mapping[str, Any],
     max_rejected: int,
 ) -> BuildReport:
-    """Turns finished parts into the output, unless parts are missing or another process does it.
+    """Turns finished parts into the output, unless parts are missing or another process does so.
 
     Args:
       partial: the opened directory of parts.
-      job, count: what is made, in how many pieces.
+      job, count: the job, and its number of pieces.
       recordings, options, provenance, max_rejected: as for ``build_shards``.
 
     Raises:
@@ -68,7 +68,9 @@ def complete(
     """
     with (
         partial.alone_with(range(count)) as alone,
-        naming_a_full_disk(partial.target, f"The parts in {partial.directory} stay; the same command goes on."),
+        naming_a_full_disk(
+            partial.target, f"The parts in {partial.directory} stay; run the same command again to resume."
+        ),
     ):
         if is_made(partial.target, job):
             partial.remove()
@@ -105,13 +107,13 @@ def complete(
 
 
 def too_many(rejected: Sequence[Finding], max_rejected: int, num_accepted: int, directory: Path) -> str:
-    """The summary with which a job stops.
+    """The message of a job that stops because of rejected recordings.
 
     Args:
       rejected: recordings that were rejected.
-      max_rejected: how many may be.
+      max_rejected: how many are allowed.
       num_accepted: utterances made so far.
-      directory: where the finished parts are.
+      directory: of the finished parts.
     """
     shown = "\n".join(f"  {_with_path(finding)}" for finding in rejected[:5])
     more = f"\n  and {len(rejected) - 5} more" if len(rejected) > 5 else ""
@@ -128,7 +130,7 @@ def _with_path(finding: Finding) -> str:
 
 
 def _class_key(speaker: str, speeds: Sequence[str]) -> tuple[int, str]:
-    """Original speed first, then speed by speed in the plan's order, in each by the original's name."""
+    """Sorts by speed in the plan's order, the original first, then by the original speaker's name."""
     name, _, speed = speaker.partition(SPEED_MARK)
     return (speeds.index(speed) if speed else 0, name)
 

@@ -1,4 +1,4 @@
-"""A file from the network: whole and with the right checksum, or not there."""
+"""Downloads a file: it is whole and has the right checksum, or it does not appear."""
 
 import hashlib
 import http.client
@@ -14,15 +14,15 @@ _BLOCK_BYTES = 1 << 20
 
 
 def download(url: str, path: Path, *, md5: str) -> None:
-    """Downloads a file; what an earlier attempt left is taken up where it ended.
+    """Downloads a file; resumes an earlier attempt.
 
     Args:
       url: http or https.
-      path: where the file appears once it is complete; until then it grows beside it.
-      md5: what its owners publish as its MD5.
+      path: where the file appears when it is complete; until then, a partial file grows beside it.
+      md5: the MD5 that its owners publish.
 
     Raises:
-      UserError: there is no connection, the server has no such file, its checksum is another, or the disk is full.
+      UserError: there is no connection, the server has no such file, its checksum differs, or the disk is full.
     """
     if path.is_file() and _md5(path) == md5:
         return
@@ -34,17 +34,19 @@ def download(url: str, path: Path, *, md5: str) -> None:
         if found != md5:
             growing.unlink()
             raise UserError(
-                f"{url}: what came has the MD5 {found}, its owners publish {md5}; it is removed. Try again, and from "
-                "another network if it happens twice."
+                f"{url}: the download has the MD5 {found}, but its owners publish {md5}. It was removed. Try again; if "
+                "this happens twice, from another network."
             )
         growing.replace(path)
     except urllib.error.URLError as error:
         raise UserError(
-            f"{url}: cannot be downloaded ({getattr(error, 'reason', error)}). Try again where there is a network, or "
-            f"bring the file yourself: put it at {path}."
+            f"{url}: cannot be downloaded ({getattr(error, 'reason', error)}). Check the network and try again, or "
+            f"copy the file to {path} yourself."
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"{url}: the download to {growing} broke off ({error}). Run it again to go on.") from error
+        raise UserError(
+            f"{url}: the download to {growing} broke off ({error}). Run the command again to resume."
+        ) from error
 
 
 def _fetch(url: str, growing: Path) -> None:
@@ -53,7 +55,7 @@ def _fetch(url: str, growing: Path) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left to send: the checksum will tell
+        if error.code == 416:  # the file is complete; the checksum decides
             return
         raise
     with response, growing.open("ab" if response.status == 206 else "wb") as file:

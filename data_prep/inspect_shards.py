@@ -1,4 +1,4 @@
-"""What is in a directory of shards: figures for the terminal, and a picture."""
+"""Describes a directory of shards: figures for the terminal, and a picture."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def statistics(shards: FbankShards) -> str:
     """Counts, lengths, measures and sizes as a table of text.
 
     Args:
-      shards: what to describe; its frames are not read.
+      shards: the shards; their frames are not read.
     """
     seconds = _seconds(shards)
     per_speaker = np.bincount(shards.speaker, minlength=len(shards.speakers))

@@ -1,4 +1,4 @@
-"""Speakers and utterances that are in two sets which should share none, found before they make results look good."""
+"""Finds speakers and utterances that two sets share, before they make results look too good."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,21 +10,21 @@ from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
 
 
 def leaks(name: str, speakers: Iterable[str], utterances: Iterable[str], other: Path) -> list[str]:
-    """What a set shares with another one on disk.
+    """What a set shares with another set on disk.
 
     Args:
       name: of the set.
-      speakers: its speakers; copies at another speed count as the speaker.
+      speakers: its speakers; a copy at another speed counts as the original speaker.
       utterances: its ids.
-      other: shards, or the work directory of a training, which knows its speakers only.
+      other: shards, or the work directory of a run, which stores its speakers only.
 
     Returns:
-      A sentence on the shared speakers and one on the shared ids, where there are any.
+      A sentence on shared speakers and one on shared ids, each only if there are any.
 
     Raises:
-      UserError: ``other`` is neither.
+      UserError: ``other`` is neither of the two.
     """
-    from mqmha_jax.runs.workdir import has_speakers, read_speakers  # here: brings JAX, which workers can do without
+    from mqmha_jax.runs.workdir import has_speakers, read_speakers  # here: imports JAX, which workers do not need
 
     originals = {speaker.split(SPEED_MARK)[0] for speaker in speakers}
     if has_speakers(other):
@@ -32,7 +32,7 @@ def leaks(name: str, speakers: Iterable[str], utterances: Iterable[str], other: 
     try:
         shards = open_shards(other)
     except UserError as error:
-        raise UserError(f"{other} is neither shards nor the work directory of a training: {error}") from error
+        raise UserError(f"{other} is neither shards nor the work directory of a run: {error}") from error
     return [
         *shared_speakers(name, originals, shards.speakers, f"are speakers of {other}"),
         *shared_utterances(name, utterances, shards.utterances, f"are utterances of {other}"),
@@ -43,7 +43,7 @@ def leaks_of_shards(train: Path, evaluation: Path) -> list[str]:
     """What two sets on disk share.
 
     Args:
-      train: shards, or the work directory of a training.
+      train: shards, or the work directory of a run.
       evaluation: shards.
 
     Raises:

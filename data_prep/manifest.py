@@ -1,4 +1,4 @@
-"""What a corpus is to the rest of the job: recordings with a name, a speaker and a way to their samples."""
+"""The recordings of a corpus: each has an id, a speaker and a source of samples."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,8 +16,8 @@ class Recording(NamedTuple):
     Attributes:
       utterance: id, unique in the corpus; trial lists name it.
       speaker: name of the speaker.
-      source: an audio file, or a function from a sample rate in Hz to samples ``[n]`` (it is sent to worker processes,
-        so it must pickle: a function of a module, or a ``functools.partial`` of one).
+      source: an audio file, or a function from a sample rate in Hz to samples ``[n]``. It is sent to worker processes,
+        so it must pickle: a module's function, or a ``functools.partial`` of one.
       attributes: further string columns of the shards.
       is_speech: whether speech is expected; False for noises and room responses, whose speech nobody measures.
     """
@@ -30,8 +30,8 @@ class Recording(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """What to call the recording in a report: where it comes from, or its name if its source does not say."""
-        says = type(self.source).__str__ is not object.__str__  # a path does, and the sources that the corpora define
+        """What reports call the recording: its source, or its id if the source has no readable form."""
+        says = type(self.source).__str__ is not object.__str__  # paths do, and the sources of our corpora
         return str(self.source) if says else self.utterance
 
     def waveform(self, sample_rate_hz: int) -> Float[np.ndarray, " n"]:

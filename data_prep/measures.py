@@ -1,14 +1,14 @@
-"""Figures of a waveform that are kept beside its frames: for sampling, for quality measures and to find bad audio."""
+"""Measures of a waveform, stored beside its frames: for sampling, for quality measures and to find bad audio."""
 
 import numpy as np
 from jaxtyping import Float
 
 WINDOW_MS = 20
-"""Windows whose powers stand for the level over time."""
+"""Length of the windows whose powers give the level over time."""
 
 NOISE_PERCENTILE, SPEECH_PERCENTILE = 10, 95
 SILENCE_DB = 40.0
-"""A window so far below the loud ones holds no speech."""
+"""A window this far below the loud ones is silent."""
 
 FULL_SCALE = 32_766 / 32_768
 """Samples at or beyond this are clipped, or close to it; 16-bit audio ends at 32,767."""
@@ -18,12 +18,12 @@ LARGEST_SNR_DB = 100.0
 
 
 def waveform_measures(waveform: Float[np.ndarray, " n"], sample_rate_hz: int) -> dict[str, float]:
-    """What a table of shards keeps of each utterance.
+    """Measures one utterance, for the table of the shards.
 
-    ``snr_db`` is blind, in the manner of NIST's program ``stnr`` (Speech Quality Assurance package, SPQA 2.3, 1993):
-    the 95th percentile of the windows' powers is speech plus noise, as there; the noise is the 10th percentile, where
-    ``stnr`` fits the lower hill of the histogram. Without a pause in the speech it is too low; it orders recordings
-    rather than measuring one.
+    ``snr_db`` is blind, similar to NIST's program ``stnr`` (Speech Quality Assurance package, SPQA 2.3, 1993): speech
+    plus noise is the 95th percentile of the windows' powers, as in ``stnr``; noise is the 10th percentile, where
+    ``stnr`` fits the lower peak of the histogram. It is too low for speech without pauses, so use it to rank
+    recordings, not as an exact value.
 
     Args:
       waveform: samples, full scale is 1.
@@ -31,8 +31,8 @@ def waveform_measures(waveform: Float[np.ndarray, " n"], sample_rate_hz: int) ->
 
     Returns:
       ``seconds``; ``power``, the mean square of the samples; ``snr_db``, between 0 and 100; ``clipped_share``, the
-      share of samples at full scale; ``silence_share``, the share of windows that lie 40 dB below the 95th percentile
-      or are exactly zero.
+      share of samples at full scale; ``silence_share``, the share of windows 40 dB below the 95th percentile or
+      exactly zero.
     """
     window = max(1, sample_rate_hz * WINDOW_MS // 1000)
     num_windows = max(1, len(waveform) // window)

@@ -1,4 +1,4 @@
-"""The field's official trial lists, checked and brought to ids of utterances: VoxCeleb1, CN-Celeb, VoxSRC."""
+"""Checks the official trial lists of the field and converts them to our ids: VoxCeleb1, CN-Celeb, VoxSRC."""
 
 import itertools
 import re
@@ -13,7 +13,7 @@ from mqmha_jax.data.lists import read_models, read_trials, text_lines
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Trials
 
-# How many trials each of the published files has.
+# Number of trials in each published file.
 VOXCELEB1 = {
     37_720: "VoxCeleb1-O",
     37_611: "VoxCeleb1-O cleaned",
@@ -32,8 +32,8 @@ class OfficialList(NamedTuple):
 
     Attributes:
       trials: its M trials.
-      models: where a list can be evaluated with several utterances enrolled at once, those of each enrolment side.
-      said: a sentence on what it is.
+      models: the utterances of each enrolment, if the list also has a protocol with several per enrolment.
+      said: a sentence that describes the list.
     """
 
     trials: Trials
@@ -48,16 +48,16 @@ def import_official(
 
     Args:
       form: "voxceleb", "cnceleb" or "voxsrc".
-      path: the list as it was downloaded.
-      enrol_list: of CN-Celeb, the one file of each enrolment; None: ``enroll.lst`` beside the list.
-      enrol_map: of CN-Celeb, the utterances that this file was joined from; None: ``enroll.map`` beside the list.
-      suffix: ending of the audio files, where it is another than that in the list.
+      path: the list as downloaded.
+      enrol_list: CN-Celeb's list of the one file per enrolment; None: ``enroll.lst`` beside the list.
+      enrol_map: CN-Celeb's map from that file to the utterances in it; None: ``enroll.map`` beside the list.
+      suffix: ending of the audio files, if it differs from the list's.
 
     Returns:
-      The trials over ids that are paths below the corpus (of CN-Celeb: below ``eval``, and below ``data`` in the map).
+      The trials over ids that are paths below the corpus (for CN-Celeb, below ``eval``, and below ``data`` in the map).
 
     Raises:
-      UserError: the list cannot be read, has no labels, or labels that contradict the speakers in its ids.
+      UserError: the list cannot be read, has no labels, or its labels contradict the speakers in its ids.
     """
     if form == "cnceleb":
         trials, models, said = _cnceleb(path, enrol_list, enrol_map)
@@ -77,7 +77,7 @@ def import_official(
 
 
 def write_models(path: Path, models: Mapping[str, Sequence[str]]) -> None:
-    """Write the utterances of each model as ``mqmha evaluate --enrol-map`` reads them: ``model utterance ...``."""
+    """Writes the utterances of each model, lines ``model utterance ...``, for ``mqmha evaluate --enrol-map``."""
     write_text(path, "".join(f"{' '.join((model, *utterances))}\n" for model, utterances in models.items()))
 
 
@@ -85,7 +85,9 @@ def _voxceleb(path: Path) -> tuple[Trials, str]:
     """Lines ``1 id10270/5r0dWxy17C8/00001.wav id10270/x6uYqmx31kE/00002.wav``; the first folder is the speaker."""
     trials = read_trials(path)
     _check_speakers(path, trials, _VOXCELEB_ID, "id10270/5r0dWxy17C8/00001.wav")
-    return trials, VOXCELEB1.get(len(trials.target), "VoxCeleb form, of another length than the six lists of VoxCeleb1")
+    return trials, VOXCELEB1.get(
+        len(trials.target), "VoxCeleb form, with another number of trials than the six lists of VoxCeleb1"
+    )
 
 
 def _cnceleb(
@@ -93,8 +95,8 @@ def _cnceleb(
 ) -> tuple[Trials, dict[str, tuple[str, ...]], str]:
     """Lines ``id00800-enroll test/id00800-singing-01-001.wav 1``, where enroll.lst has the file of id00800-enroll.
 
-    The file is several utterances in one, which enroll.map names. It stands for them in both protocols, so that one
-    list serves both: by itself, the file is embedded; with the map, they are.
+    That file joins several utterances, which enroll.map names. One list serves both protocols: without the map, the
+    file is embedded; with the map, its utterances are.
     """
     trials = read_trials(path)
     _check_speakers(path, trials, _CNCELEB_ID, "id00800-enroll")
@@ -102,7 +104,7 @@ def _cnceleb(
     file_of = _enrolments(path.parent / "enroll.lst" if enrol_list is None else enrol_list)
     if missing := [name for name in names if name not in file_of]:
         raise UserError(
-            f"{path}: enrolment {missing[0]!r} is not in the enrolment list; give it with --enrol-list FILE."
+            f"{path}: enrolment {missing[0]!r} is not in the enrolment list. Give that list with --enrol-list FILE."
         )
     models = {}
     if enrol_map is None and (path.parent / "enroll.map").is_file():
@@ -110,20 +112,22 @@ def _cnceleb(
     if enrol_map is not None:
         own = _mapped(enrol_map)
         if missing := [name for name in names if name not in own]:
-            raise UserError(f"{enrol_map}: enrolment {missing[0]!r} of {path} is not in it; give the list's own map.")
+            raise UserError(
+                f"{enrol_map}: enrolment {missing[0]!r} of {path} is missing. Give the map that belongs to the list."
+            )
         models = {file_of[name]: own[name] for name in names}
     return trials._replace(enrol=tuple(file_of[name] for name in trials.enrol)), models, "CN-Celeb"
 
 
 def _mapped(path: Path) -> dict[str, tuple[str, ...]]:
-    """Lines ``id00800-enroll id00800/singing-01-001.wav ...``; the speaker alone stands for its enrolment, too."""
+    """Reads lines ``id00800-enroll id00800/singing-01-001.wav ...``; the first word may be the speaker only."""
     models = {}
     for name, utterances in read_models(path).items():
         speaker = name.removesuffix(_ENROL)
         strangers = [utterance for utterance in utterances if PurePosixPath(utterance).parent.name != speaker]
         if strangers:
             raise UserError(
-                f"{path}: {name!r} is enrolled with {strangers[0]!r}; valid: utterances of {speaker}, such as "
+                f"{path}: {name!r} is enrolled with {strangers[0]!r}, which is not an utterance of {speaker}, such as "
                 f"{speaker}/singing-01-001.wav. The file is damaged: download it again."
             )
         models[speaker + _ENROL] = utterances
@@ -131,11 +135,11 @@ def _mapped(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _voxsrc(path: Path) -> tuple[Trials, str]:
-    """Lines ``1 a.wav b.wav`` as in the validation lists; ids need not tell the speaker. Blind lists have no labels."""
+    """Reads lines ``1 a.wav b.wav`` of a validation list, whose ids need not name the speaker."""
     if any(len(fields) == 2 for _, fields in itertools.islice(text_lines(path), 1)):
         raise UserError(
-            f"{path}: two files a line and no label: a blind test list, which only the challenge can evaluate. "
-            "Take its validation list."
+            f"{path}: two files per line and no label: this is a blind test list, which only the challenge can "
+            "evaluate. Use its validation list."
         )
     return read_trials(path), "VoxSRC form"
 
@@ -145,7 +149,7 @@ def _enrolments(path: Path) -> Mapping[str, str]:
     file_of = {}
     for line_number, fields in text_lines(path):
         if len(fields) != 2:
-            raise UserError(f"{path}:{line_number}: {len(fields)} fields; valid: 'enrolment file'.")
+            raise UserError(f"{path}:{line_number}: {len(fields)} fields; a line holds 'enrolment file'.")
         file_of[fields[0]] = fields[1]
     return file_of
 
@@ -155,10 +159,10 @@ def _check_speakers(path: Path, trials: Trials, form: re.Pattern[str], example: 
         speakers = [form.fullmatch(utterance) for utterance in (enrol, test)]
         if not all(speakers):
             wrong = enrol if speakers[0] is None else test
-            raise UserError(f"{path}: trial {number}: {wrong!r} tells no speaker; valid: ids such as {example}.")
+            raise UserError(f"{path}: trial {number}: {wrong!r} names no speaker; ids look like {example}.")
         one, other = (match[1] for match in speakers if match)
         if (one == other) != target:
             raise UserError(
-                f"{path}: trial {number} is labelled {int(target)}, but its speakers are {one} and {other}; the file "
+                f"{path}: trial {number} is labelled {int(target)}, but its speakers are {one} and {other}. The file "
                 "is damaged: download it again."
             )

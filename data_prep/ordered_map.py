@@ -1,4 +1,4 @@
-"""A map over worker processes that keeps the order and bounded memory, and leaves nothing behind when it ends."""
+"""A map over worker processes that keeps the order, bounds memory and leaves no process behind."""
 
 import collections
 import concurrent.futures
@@ -20,13 +20,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TASKS_AHEAD = 2
-"""Tasks per worker handed out before their result is asked for: enough to keep workers busy behind a slow task."""
+"""Tasks per worker that are submitted before their result is needed: enough to keep workers busy behind a slow one."""
 
 NAME_BYTES = 512
 
 
 class _Note(ctypes.Structure):
-    """What a worker is at, in memory that the parent sees after its death."""
+    """What a worker works on, in memory that the parent can read after the worker died."""
 
     _fields_ = (("since", ctypes.c_double), ("deadline", ctypes.c_double), ("name", ctypes.c_char * NAME_BYTES))
 
@@ -40,11 +40,11 @@ def num_cores() -> int:
 
 
 def now_at(name: str, deadline_seconds: float) -> None:
-    """Called in a function that is mapped: what it is at, to be named if the worker dies.
+    """Notes what the mapped function works on, to be named if the worker dies.
 
     Args:
-      name: of what is worked on; empty: of nothing any more.
-      deadline_seconds: the worker ends itself if it is still at it after so long.
+      name: of the work; empty: none.
+      deadline_seconds: the worker ends itself if it is not done after this time.
     """
     _note.since = time.time()
     _note.deadline = _note.since + deadline_seconds
@@ -54,22 +54,22 @@ def now_at(name: str, deadline_seconds: float) -> None:
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], num_workers: int
 ) -> Generator[Result, None, None]:
-    """``map(function, items)`` by processes of one thread each; close the iterator to stop early.
+    """``map(function, items)`` with single-threaded processes; close the iterator to stop early.
 
     Args:
-      function: of one item; it and the items pickle.
-      items: consumed as the work goes on.
+      function: takes one item; it and the items must pickle.
+      items: consumed step by step.
       num_workers: worker processes; 0 calls the function in this process.
 
     Raises:
-      UserError: a worker died; names what the workers were at.
+      UserError: a worker died; names what the workers worked on.
       Exception: whatever the function raised.
     """
     if num_workers == 0:
         yield from map(function, items)
         return
     items = iter(items)
-    # Not forked: JAX has threads in this process, whose locks a fork would copy in any state.
+    # Not forked: a fork would copy the locks of JAX's threads in whatever state they are.
     context = multiprocessing.get_context("spawn")
     notes = context.RawArray(_Note, num_workers)
     others = set(multiprocessing.active_children())
@@ -87,21 +87,21 @@ def ordered_map(
     except BrokenProcessPool:
         raise UserError(_died(notes, num_workers)) from None
     finally:
-        # What was begun is of no use any more, and could take minutes.
+        # The tasks in progress are useless now, and could take minutes.
         for worker in set(multiprocessing.active_children()) - others:
             worker.terminate()
         pool.shutdown(cancel_futures=True)
 
 
 def _begin(notes: Any, num_begun: Any) -> None:
-    """One thread per worker: many processes with a pool of threads each would only wait for each other."""
+    """Prepares a worker with one thread: many processes with a thread pool each would wait for each other."""
     global _note
     os.environ["JAX_PLATFORMS"] = "cpu"
     # The user's own flags stay: other compiler options would round other bits than num_workers=0 does.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
     os.environ["NPROC"] = "1"  # size of XLA's thread pool
     os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and ends the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, too, and ends the workers
     with num_begun.get_lock():
         _note = notes[num_begun.value]
         num_begun.value += 1
@@ -109,7 +109,7 @@ def _begin(notes: Any, num_begun: Any) -> None:
 
 
 def _watch() -> None:
-    """Ends a worker whose parent was killed, which nobody else would, or that hangs where no signal reaches it."""
+    """Ends a worker whose parent was killed, or that hangs where no signal reaches it."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     while not connection.wait([parent.sentinel], timeout=1):
@@ -122,7 +122,7 @@ def _died(notes: Any, num_workers: int) -> str:
     busy = sorted((note.since, note.name.decode(errors="replace")) for note in notes if note.name)
     named = "".join(f"\n  {time.time() - since:.0f} s: {name}" for since, name in busy[:8])
     return (
-        "A worker process died; most often it ran out of memory. Try again with fewer workers, "
-        f"--num-workers {max(1, num_workers // 2)} for instance."
-        + (f" The workers were at these recordings; leave out one that is huge or hangs:{named}" if named else "")
+        "A worker process died, most likely because memory ran out. Try again with fewer workers, such as "
+        f"--num-workers {max(1, num_workers // 2)}."
+        + (f" The workers were reading these recordings; leave out one that is huge or hangs:{named}" if named else "")
     )

@@ -1,9 +1,9 @@
-"""The directory beside the output in which shards grow, through kills and over machines, until all are there.
+"""The directory beside the output in which shards grow until all exist; it survives kills and serves many machines.
 
-OUTPUT.partial/job.json       what is being made; another job is refused
-OUTPUT.partial/lock           byte i is locked by the process that makes piece i
-OUTPUT.partial/shards/        becomes OUTPUT
-OUTPUT.partial/parts/00012    table and rejections of piece 12; where it is, the piece is finished
+OUTPUT.partial/job.json           describes the job; another job is refused
+OUTPUT.partial/lock               the process that makes piece i locks byte i
+OUTPUT.partial/shards/            becomes OUTPUT
+OUTPUT.partial/parts/00012.npz    table and findings of piece 12, which is finished if this file exists
 """
 
 import contextlib
@@ -35,11 +35,11 @@ _JOB_BYTE = 1 << 40
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What tells one preparation from another.
+    """Identifies a preparation.
 
     Attributes:
       described: every option and a fingerprint of the recordings, as JSON values.
-      num_pieces: how many files the shards are.
+      num_pieces: number of files.
     """
 
     described: Mapping[str, Any]
@@ -47,12 +47,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The same for the same command over the same recordings, wherever it runs."""
+        """Equal for the same command over the same recordings, on any machine."""
         return hashlib.sha256(json.dumps(self.described, sort_keys=True).encode()).hexdigest()
 
 
 def describe_job(recordings: Sequence[Recording], options: ShardOptions, shard_megabytes: float) -> Job:
-    """The job of making shards from recordings."""
+    """Describes the job that makes shards from recordings."""
     plan = dataclasses.asdict(options.plan)
     listings = {f"files in {name}": _listing(value) for name, value in plan.items() if isinstance(value, Path)}
     described = {
@@ -85,13 +85,13 @@ class Partial:
 
     @contextlib.contextmanager
     def opened(self, job: Job) -> Iterator[int]:
-        """Makes the directory this job's, or checks that it already is.
+        """Claims the directory for this job, or checks that it belongs to it.
 
         Yields:
-          The number of pieces, as the process that came first counted them: file sizes may have changed since.
+          The number of pieces that the first process counted: file sizes may have changed since.
 
         Raises:
-          UserError: it holds finished parts of another job, or cannot be written.
+          UserError: the directory holds finished parts of another job, or cannot be written.
         """
         try:
             for directory in (self.shards, self._parts):
@@ -113,22 +113,22 @@ class Partial:
 
     @contextlib.contextmanager
     def claimed(self, pieces: range) -> Iterator[None]:
-        """Pieces that no other process makes meanwhile, on any machine that sees the directory.
+        """Reserves pieces: no other process, on any machine that sees the directory, makes them meanwhile.
 
         Raises:
-          UserError: another process makes some of them.
+          UserError: another process is making some of them.
         """
         with self.alone_with(pieces) as alone:
             if not alone:
                 raise UserError(
-                    f"Another process is making shards {pieces.start}:{pieces.stop} of {self.target}, or some of them. "
-                    "Wait for it, choose another output directory, or give each process another --shard-range."
+                    f"Another process is making some of the shards {pieces.start}:{pieces.stop} of {self.target}. Wait "
+                    "for it, choose another output directory, or give each process a --shard-range of its own."
                 )
             yield
 
     @contextlib.contextmanager
     def alone_with(self, pieces: range) -> Iterator[bool]:
-        """Whether no other process had any of the pieces; if so, none gets them meanwhile."""
+        """Whether no other process has any of the pieces; if so, no other process gets them meanwhile."""
         assert self._lock is not None
         try:
             # A range of bytes: the kernel, or the server of a network disk, sees which ranges overlap.
@@ -138,7 +138,7 @@ class Partial:
             return
         except OSError as error:  # some network mounts have no locks
             logging.getLogger(__name__).warning(
-                "%s cannot be locked (%s): take care that no other process makes the same shards.", self.target, error
+                "%s cannot be locked (%s). Make sure that no other process makes the same shards.", self.target, error
             )
             yield True
             return
@@ -148,7 +148,7 @@ class Partial:
             fcntl.lockf(self._lock, fcntl.LOCK_UN, len(pieces), pieces.start)
 
     def paths(self, index: int, count: int) -> tuple[Path, Path]:
-        """Where the frames of a piece lie, and its table."""
+        """Paths of a piece's frames and of its table."""
         return shard_path(self.shards, index, count), self._parts / f"{index:05d}.npz"
 
     def part(self, index: int, count: int) -> Part | None:
@@ -158,34 +158,34 @@ class Partial:
             return None
         try:
             part = load_part(part_path)
-        except UserError:  # made again
+        except UserError:  # it will be remade
             return None
         return part if path.is_file() and path.stat().st_size == part.file.num_bytes else None
 
     def num_missing(self, count: int) -> int:
-        """How many pieces are not finished, by names alone."""
+        """Number of unfinished pieces, by file names only."""
         return sum(not self.paths(index, count)[1].is_file() for index in range(count))
 
     def discard_if_empty(self) -> None:
-        """Removes the directory if nobody works in it and no part is there: a job that fails at once leaves nothing."""
+        """Removes the directory if no process works in it and it has no parts: an early failure leaves nothing."""
         with self.alone_with(range(_JOB_BYTE)) as alone:
             if alone and not any(self._parts.glob("*.npz")):
                 shutil.rmtree(self.directory, ignore_errors=True)
 
     def publish(self) -> None:
-        """Makes the completed directory the output."""
+        """Renames the completed directory to the output."""
         with contextlib.suppress(FileNotFoundError):
-            self.target.rmdir()  # an empty one may be there
+            self.target.rmdir()  # an empty directory may exist
         os.rename(self.shards, self.target)
         sync(self.target.parent)
         self.remove()
 
     def remove(self) -> None:
-        """Removes what is of no use once the output is there."""
+        """Removes the directory, which is useless once the output exists."""
         shutil.rmtree(self.directory)
 
     def close(self) -> None:
-        """Gives the locks back."""
+        """Releases the locks."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -195,7 +195,7 @@ class Partial:
         try:
             saved, num_pieces = self._saved_job()
         except UserError:
-            # Whose parts they are is not known; beside a finished output they are of no use to anyone.
+            # Nobody knows whose parts these are; beside a finished output they are useless.
             if has_parts and not (self.target / INFO_NAME).is_file():
                 raise
         else:
@@ -203,7 +203,7 @@ class Partial:
                 return num_pieces
             if has_parts:
                 raise UserError(_other_job(self.directory, saved, job.described))
-            with self.claimed(range(_JOB_BYTE)):  # what was begun is of no use for this job
+            with self.claimed(range(_JOB_BYTE)):  # an unfinished piece of another job is useless
                 shutil.rmtree(self.shards)
                 self.shards.mkdir()
         write_json(self._job_path, {"num_pieces": job.num_pieces, "job": job.described})
@@ -215,7 +215,7 @@ class Partial:
         Raises:
           UserError: ``job.json`` is missing or damaged.
         """
-        advice = f"It says what the finished parts in {self.directory} belong to. Remove this directory to begin anew."
+        advice = f"It says which job made the parts in {self.directory}. Delete this directory to start again."
         saved = read_json(self._job_path, dict, advice=advice)
         described, count = saved.get("job"), saved.get("num_pieces")
         if not isinstance(described, dict) or type(count) is not int or count < 1:
@@ -227,8 +227,8 @@ def _other_job(directory: Path, saved: Mapping[str, Any], given: Mapping[str, An
     names = [name for name in {**saved, **given} if saved.get(name) != given.get(name)]
     differing = "; ".join(f"{name}: {_short(saved.get(name))} -> {_short(given.get(name))}" for name in names)
     return (
-        f"{directory} holds finished parts of another job; these differ (there -> given): {differing}. Run the command "
-        "with which it was begun to go on, choose another output directory, or remove this one to begin anew."
+        f"{directory} holds finished parts of another job; these differ (saved -> given): {differing}. Run the "
+        "original command to resume that job, choose another output directory, or delete this one to start again."
     )
 
 

@@ -1,4 +1,4 @@
-"""How a corpus is cut into pieces, one file each."""
+"""Cuts a corpus into pieces, one file each."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from mqmha_jax.errors import UserError
 
 SMALLEST_PIECE_BYTES = 4_000_000
 MANY_PIECES = 64
-"""A corpus that would fill fewer files is cut into up to so many smaller ones, so that all cores have work."""
+"""A corpus that would fill fewer files is cut into smaller ones, up to this number, so that all cores have work."""
 
 BYTES_PER_SECOND = {".wav": 32_000.0, ".flac": 16_000.0}
 COMPRESSED_BYTES_PER_SECOND = 8_000.0
 SECONDS_WITHOUT_FILE = 5.0
 SAMPLED_FILES = 1_000
-"""File sizes are looked up for so many recordings, evenly spread: a million look-ups on a network disk take an hour."""
+"""Number of recordings whose file size is read, evenly spread: a million reads on a network disk take an hour."""
 
 
 def estimated_bytes(recordings: Sequence[Recording], options: ShardOptions) -> float:
@@ -32,19 +32,19 @@ def estimated_bytes(recordings: Sequence[Recording], options: ShardOptions) -> f
 
 
 def num_pieces(total_bytes: float, num_recordings: int, shard_megabytes: float) -> int:
-    """How many pieces shards of a size are cut into; a function of the corpus, never of the machine."""
+    """Number of pieces; depends on the corpus, never on the machine."""
     by_size = -(-total_bytes // (shard_megabytes * 1e6))
     for_all_cores = min(MANY_PIECES, total_bytes // SMALLEST_PIECE_BYTES)
     return int(min(num_recordings, max(1, by_size, for_all_cores)))
 
 
 def piece(recordings: Sequence[Recording], index: int, count: int) -> Sequence[Recording]:
-    """Piece ``index`` of ``count``; they differ by one recording at most."""
+    """Piece ``index`` of ``count``; sizes differ by one recording at most."""
     return recordings[index * len(recordings) // count : (index + 1) * len(recordings) // count]
 
 
 def parse_range(text: str, count: int) -> range:
-    """Which of ``count`` pieces ``"first:end"`` means, or ``"task/tasks"``, equal shares of all of them.
+    """The pieces that ``"first:end"`` means, or ``"task/tasks"``, one of equal shares.
 
     Raises:
       UserError: it is neither.
@@ -61,8 +61,8 @@ def parse_range(text: str, count: int) -> range:
     except ValueError:
         pass
     raise UserError(
-        f"--shard-range {text}: there are {count} pieces. Give first:end, from 0:1 to 0:{count}, or task/tasks such as "
-        "0/16, which counts from 0."
+        f"--shard-range {text} is not a range of the {count} files. Give A:B with 0 <= A < B <= {count}, or I/N such "
+        "as 0/16, with I from 0 to N - 1."
     )
 
 
@@ -80,13 +80,13 @@ def _estimated_seconds(recording: Recording) -> float:
         return SECONDS_WITHOUT_FILE
     try:
         size = recording.source.stat().st_size
-    except OSError:  # its reader will say what is wrong
+    except OSError:  # the reader will report it
         return 0.0
     return size / BYTES_PER_SECOND.get(recording.source.suffix.lower(), COMPRESSED_BYTES_PER_SECOND)
 
 
 def _source(source: object) -> str:
-    """The same in every process, unlike the address in what ``repr`` says of a function."""
+    """Describes a source equally in every process; the ``repr`` of a function holds an address."""
     if isinstance(source, partial):
         return f"{_source(source.func)}{source.args}{sorted(source.keywords.items())}"
     name = getattr(source, "__qualname__", None)

@@ -1,4 +1,4 @@
-"""From a folder of room impulse responses to the file of decays that training on the device convolves with."""
+"""Measures room impulse responses and writes the file of decays that training on the device convolves with."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import read_audio
 
 DECAY_FRAMES = 100
-"""Frames of decay in the file; training takes as many of them as its crops have context."""
+"""Frames of decay in the file; training uses as many as its crops have context."""
 
 ROOMS_AT_ONCE = 256
 
@@ -31,11 +31,11 @@ def make_rooms(
     """Measures the decay of every room response in a folder and writes them to one file.
 
     Args:
-      directory: as for ``room_files``; of several channels the first is taken.
+      directory: as for ``room_files``; the first of several channels is read.
       output: the file, replaced if it exists.
       spec: filterbank of the training shards.
-      max_rooms: of more responses so many are drawn.
-      seed: of that choice.
+      max_rooms: this number is drawn if there are more.
+      seed: of the draw.
       progress: show a bar on standard error.
 
     Returns:
@@ -44,7 +44,7 @@ def make_rooms(
     Raises:
       UserError: there is no audio, a file cannot be read or is silent, or the output cannot be written.
     """
-    from mqmha_jax.augment.room_decay import room_decays  # here: JAX, which other commands do not need
+    from mqmha_jax.augment.room_decay import room_decays  # here: imports JAX, which other commands do not need
 
     check_writable(output)
     files = room_files(directory)
@@ -58,7 +58,7 @@ def make_rooms(
             for path in files[first : first + ROOMS_AT_ONCE]:
                 response = read_audio(path, spec.sample_rate_hz, FIRST_CHANNEL)
                 if not response.any():
-                    raise UserError(f"{path}: the room response is all zeros; leave the file out.")
+                    raise UserError(f"{path}: the room response is all zeros. Leave the file out.")
                 responses.append(response)
                 bar.update()
             decays.append(room_decays(responses, spec, num_frames=DECAY_FRAMES))

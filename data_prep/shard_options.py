@@ -1,4 +1,4 @@
-"""What a job makes of every recording."""
+"""Options of a preparation that change its result."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from mqmha_jax.data.shard_coding import Coding
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardOptions:
-    """What is made of every recording.
+    """What to make of every recording.
 
     Attributes:
       spec: the filterbank.
@@ -29,7 +29,7 @@ class ShardOptions:
 
 
 SHARD_MEGABYTES = 512.0
-"""Nine hours of audio as float16 of 80 bins: minutes of work that a kill can cost; 280 files for VoxCeleb2-dev."""
+"""Nine hours of audio (float16, 80 bins): a kill costs minutes of work, and VoxCeleb2-dev becomes 280 files."""
 
 TIMEOUT_SECONDS = 1800.0
 

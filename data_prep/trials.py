@@ -1,4 +1,4 @@
-"""Trial lists for a corpus of your own: same-speaker pairs across sessions and different-speaker pairs, balanced."""
+"""Balanced trial lists for your own corpus: same-speaker pairs across sessions, and different-speaker pairs."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -23,15 +23,15 @@ def make_trials(
     per_speaker: int = 200,
     seed: int = 0,
 ) -> Trials:
-    """Draw trials, the same number per speaker where the speaker has as many pairs.
+    """Draws trials, the same number for every speaker that has enough pairs.
 
     Args:
       utt2spk: speaker of each utterance.
-      utt2session: session of each utterance. Targets then pair different sessions; a speaker recorded in one
-        session only gets none. None pairs any two utterances of a speaker.
-      spk2gender: gender of each speaker. Nontargets then pair equal ones, which is harder; None pairs any two
+      utt2session: session of each utterance. Targets then pair different sessions, so a speaker with one session gets
+        no targets. None pairs any two utterances of a speaker.
+      spk2gender: gender of each speaker. Nontargets then pair equal genders, which is harder. None pairs any two
         speakers.
-      per_speaker: at most so many target and so many nontarget trials per (enrolled) speaker.
+      per_speaker: maximum number of target trials, and of nontarget trials, per enrolled speaker.
       seed: of the draw.
 
     Returns:
@@ -44,7 +44,7 @@ def make_trials(
     for utterance, speaker in sorted(utt2spk.items()):
         by_speaker.setdefault(speaker, []).append(utterance)
     if len(by_speaker) < 2:
-        raise UserError(f"A trial list needs at least two speakers; the data has {len(by_speaker)}.")
+        raise UserError(f"A trial list needs at least two speakers, and the data has {len(by_speaker)}. Add speakers.")
     rng = np.random.default_rng(seed)
     groups: dict[str, list[str]] = {}
     for speaker in sorted(by_speaker):
@@ -66,10 +66,10 @@ def make_trials(
         raise UserError(
             "No speaker has two utterances"
             + ("" if utt2session is None else " from different sessions")
-            + ", so there is no target trial; add recordings, or leave the sessions out."
+            + ", so there is no target trial. Add recordings, or leave the sessions out."
         )
     if not nontargets:
-        raise UserError("No two speakers have the same gender, so there is no nontarget trial; leave the gender out.")
+        raise UserError("No two speakers have the same gender, so there is no nontarget trial. Leave the gender out.")
     pairs = [*targets, *nontargets]
     return Trials(
         enrol=tuple(a for a, _ in pairs),
@@ -87,25 +87,25 @@ def own_trials(
     seed: int = 0,
     not_in: Path | None = None,
 ) -> tuple[Trials, str]:
-    """Draw a list over data on disk, as hard as its columns allow.
+    """Draws a list over data on disk, as hard as its columns allow.
 
     Args:
       data: shards, or a CSV file (or ``utt2spk``), see ``read_metadata``.
-      session: column of the sessions; used where an utterance has one.
-      gender: column of the genders; used if there is one.
+      session: column of the sessions; an utterance without a value is a session of its own.
+      gender: column of the genders; used if it exists.
       per_speaker: as in ``make_trials``.
       seed: of the draw.
-      not_in: work directory or shards of a training, which must share no speaker with the list.
+      not_in: work directory or shards of a training that must share no speaker with the list.
 
     Returns:
-      The trials, and a sentence on how they were paired.
+      The trials, and a sentence that says how they were paired.
 
     Raises:
-      UserError: as ``make_trials``; speakers are not known, or some are trained on.
+      UserError: as ``make_trials``; or speakers are unknown, or ``not_in`` shares some.
     """
     known = read_metadata(data) if data.is_file() else shard_metadata(open_shards(data, original_speed_only=True))
     if not known.utt2spk:
-        raise UserError(f"{data}: no column speaker; trials need the speaker of each utterance.")
+        raise UserError(f"{data}: no column speaker. Trials need the speaker of each utterance.")
     if not_in is not None:
         trained = read_speakers(not_in) if has_speakers(not_in) else open_shards(not_in).speakers
         for note in shared_speakers(str(data), known.utt2spk.values(), trained, f"are speakers of {not_in}"):
@@ -125,6 +125,6 @@ def own_trials(
 
 
 def _column(known: Metadata, name: str) -> dict[str, str] | None:
-    """A column as strings, None where there is none or it is empty."""
+    """A column as strings; None if it is missing or empty."""
     values = {utterance: str(value) for utterance, value in known.columns.get(name, {}).items()}
     return values if any(values.values()) else None

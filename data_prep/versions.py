@@ -1,7 +1,7 @@
-"""Versions of a recording: copies at other speeds, as other speakers, and with noise, reverberation or telephone.
+"""Versions of a recording: copies at other speeds (as other speakers), and with noise, reverberation or telephone.
 
-All chance in a copy is a function of the seed and the copy's id, so neither the order of the work nor the other copies
-asked for change it.
+All random choices in a copy depend on the seed and the copy's id only, so neither the order of the work nor the other
+copies change it.
 """
 
 import dataclasses
@@ -23,25 +23,25 @@ from mqmha_jax.features.audio import WHOLE, Part, read_audio
 NOISE_SNR_DB = (0.0, 15.0)
 MUSIC_SNR_DB = (5.0, 15.0)
 BABBLE_SNR_DB = (13.0, 20.0)
-"""Ranges of signal to noise. Kaldi's VoxCeleb recipe (egs/voxceleb/v2/run.sh) draws 15, 10, 5 or 0 dB for noise; 15,
-10, 8 or 5 for music; and 20, 17, 15 or 13 for each voice of the babble. Ours are uniform over the same ranges."""
+"""Signal-to-noise ratios. Kaldi's VoxCeleb recipe (egs/voxceleb/v2/run.sh) draws 15, 10, 5 or 0 dB for noise; 15, 10, 8
+or 5 for music; and 20, 17, 15 or 13 for each voice of the babble. Ours are uniform over the same ranges."""
 
 BABBLE_VOICES = (3, 7)
-"""Fewest and most voices of the babble, as there."""
+"""Fewest and most voices of the babble, as in that recipe."""
 
 NOISE_GAP_S = 1.0
-"""Pause between one noise and the next, as there (``--fg-interval 1``)."""
+"""Pause between two noises, as in that recipe (``--fg-interval 1``)."""
 
 CHAIN = (("noise", 0.2), ("music", 0.2), ("babble", 0.2), ("reverb", 0.6))
-"""What ``chain`` does in this order, and how probably each."""
+"""Steps of ``chain`` in order, each with its probability."""
 
 CACHED_FILE_BYTES = 1 << 18
-"""Larger files of noise are read again each time: minutes of music for many workers would fill the memory."""
+"""Larger noise files are not cached: minutes of music in many workers would fill the memory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VersionPlan:
-    """Which versions every recording gets: each of ``names`` at each of ``speeds``.
+    """The versions of every recording: each of ``names`` at each of ``speeds``.
 
     Attributes:
       names: keys of ``AUGMENTATIONS``.
@@ -78,7 +78,7 @@ class VersionPlan:
             self._check_sounds(name)
 
     def _check_sounds(self, name: str) -> None:
-        """Refuses a version whose noises or rooms are not there."""
+        """Refuses a version whose noises or rooms are missing."""
         for kind in AUGMENTATIONS[name].noises:
             if kind not in _noises(_required(name, "noise", self.noise)):
                 raise UserError(
@@ -93,7 +93,7 @@ class Version(NamedTuple):
     """One copy of a recording.
 
     Attributes:
-      utterance: the recording's id, with ``#speed0.9`` and ``#noise`` appended for what was done to it.
+      utterance: the recording's id, followed by ``#speed0.9`` and ``#noise`` for such a copy.
       speaker: the recording's speaker, with ``#speed0.9`` appended at another speed than 1.
       speed_index: position of the speed in the plan; classes are ordered by it first.
       attributes: the recording's, and ``speed`` and ``version``.
@@ -108,12 +108,12 @@ class Version(NamedTuple):
 
 
 def versions(recording: Recording, waveform: Float[np.ndarray, " n"], plan: VersionPlan) -> Iterator[Version]:
-    """All copies of a recording that the plan asks for, speed by speed.
+    """Yields all copies of a recording that the plan asks for, speed by speed.
 
     Args:
-      recording: whose names the copies carry on.
+      recording: gives the names of the copies.
       waveform: its samples at ``plan.sample_rate_hz``.
-      plan: what to make.
+      plan: the copies to make.
 
     Raises:
       UserError: the recording already has an attribute ``speed`` or ``version``, or a noise or a room cannot be read.
@@ -122,8 +122,8 @@ def versions(recording: Recording, waveform: Float[np.ndarray, " n"], plan: Vers
 
     if taken := {"speed", "version"} & recording.attributes.keys():
         raise UserError(
-            f"Recording {recording.utterance!r} has a column {taken.pop()!r}, a name that the preparation itself uses "
-            "to say how a copy was made. Rename the column."
+            f"Recording {recording.utterance!r} has a column {taken.pop()!r}; the preparation uses this name to say "
+            "how a copy was made. Rename the column."
         )
     for speed_index, speed in enumerate(plan.speeds):
         suffix = "" if speed == 1.0 else f"{SPEED_MARK}{speed:g}"
@@ -140,7 +140,7 @@ def versions(recording: Recording, waveform: Float[np.ndarray, " n"], plan: Vers
 
 
 def random_generator(seed: int, utterance: str) -> np.random.Generator:
-    """A generator that depends on nothing but the seed and the id, on every machine."""
+    """A generator that depends on the seed and the id only, on every machine."""
     digest = hashlib.sha256(utterance.encode(errors="surrogateescape")).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:16])])
 
@@ -187,7 +187,7 @@ def _chain(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> W
 
 
 class Augmentation(NamedTuple):
-    """How a version is made, and from what.
+    """How to make a version, and from which sounds.
 
     Attributes:
       make: ``(waveform, generator, plan) -> waveform``.

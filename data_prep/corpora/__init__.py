@@ -1,4 +1,8 @@
-"""Corpora by name: each function turns its arguments into a list of recordings, whose names are checked here."""
+"""Corpora by name: each function turns its arguments into a list of recordings, and becomes a command.
+
+The command's arguments, options and help come from the function's signature, annotations and docstring
+(``signature_options``); the first line of the docstring is the short help. All names are checked here.
+"""
 
 import functools
 from collections.abc import Callable
@@ -31,7 +35,7 @@ def check_names(recordings: list[Recording]) -> None:
         for name, value in recording.attributes.items():
             if value:
                 check_id(value, f"{name} of {recording.utterance!r},")
-    check_spellings((recording.utterance for recording in recordings), "utterances")
+    check_spellings(dict.fromkeys(recording.utterance for recording in recordings), "utterances")  # each once
     check_spellings({recording.speaker for recording in recordings}, "speakers")
 
 

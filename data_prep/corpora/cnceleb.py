@@ -1,4 +1,4 @@
-"""CN-Celeb 1 and 2 as unpacked from their archives, with the ids of the lists in ``eval/lists``."""
+"""CN-Celeb 1 and 2, unpacked from their archives, with the ids of the lists in ``eval/lists``."""
 
 import re
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def cnceleb_recordings(directory: str | Path, *, split: Split = "all") -> list[R
       Recordings: those of ``data/``, then of ``eval/``, each sorted by id.
 
     Raises:
-      UserError: the corpus is not there, lacks a list that the split needs, or a name is not of its form.
+      UserError: the corpus is missing or lacks a list that the split needs, or a name has another form.
     """
     if split not in get_args(Split):
         raise unknown_name("split", split, get_args(Split))
@@ -48,7 +48,7 @@ def cnceleb_recordings(directory: str | Path, *, split: Split = "all") -> list[R
         return [recording for recording in recordings if recording.speaker in developers]
     tested = list(_eval(root))
     if not tested:
-        raise UserError(f"{root} has no eval/, so no split eval; CN-Celeb1 has one. {_DOWNLOAD}")
+        raise UserError(f"{root} has no folder eval/, so there is no split eval; CN-Celeb1 has it. {_DOWNLOAD}")
     enrolled = _enrolled_by_several(root)
     if missing := enrolled - {recording.utterance for recording in recordings}:
         raise UserError(f"{root}: eval/lists/enroll.map names {min(missing)}, which is not in data/. {_DOWNLOAD}")
@@ -65,7 +65,7 @@ def _data(root: Path) -> Iterator[Recording]:
     for path in audio_files(root / "data"):
         speaker = path.parent.name
         if not _SPEAKER.fullmatch(speaker) or path.parent.parent != root / "data":
-            raise UserError(f"{path} is not where a recording belongs, {root}/data/<speaker>/. Move it away.")
+            raise UserError(f"{path} is out of place: recordings lie in {root}/data/<speaker>/. Move it away.")
         yield Recording(f"{speaker}/{path.stem}.wav", speaker, path, _attributes(path, path.stem))
 
 
@@ -77,7 +77,7 @@ def _eval(root: Path) -> Iterator[Recording]:
         for path in audio_files(root / "eval" / side):
             speaker, _, name = path.stem.partition("-")
             if not _SPEAKER.fullmatch(speaker):
-                raise UserError(f"{path}: its name does not start with a speaker, such as id00800-. Move it away.")
+                raise UserError(f"{path}: the name must start with a speaker, such as id00800-. Move the file away.")
             attributes = _attributes(path, name) if side == "test" else {"genre": "several", "session": "enroll"}
             yield Recording(f"{side}/{path.stem}.wav", speaker, path, attributes)
 
@@ -86,17 +86,17 @@ def _attributes(path: Path, name: str) -> dict[str, str]:
     """Genre and session from ``singing-01-001``."""
     session, _, number = name.rpartition("-")
     if not session or not number:
-        raise UserError(f"{path}: its name tells no genre; valid: names such as singing-01-001. Move it away.")
+        raise UserError(f"{path}: the name must contain a genre, as singing-01-001 does. Move the file away.")
     return {"genre": session.partition("-")[0], "session": session}
 
 
 def _developers(root: Path, recordings: list[Recording]) -> set[str]:
-    """Whom one may train on."""
+    """The speakers to train on."""
     path = root / "dev" / "dev.lst"
     if path.is_file():
         return {speaker for _, line in text_lines(path) for speaker in line}
     if (root / "eval").is_dir():
-        raise UserError(f"{path}: no such list; without it the speakers of eval/ would be trained on. {_DOWNLOAD}")
+        raise UserError(f"{path}: no such list; without it, training would include the speakers of eval/. {_DOWNLOAD}")
     return {recording.speaker for recording in recordings}  # CN-Celeb2 is for training as a whole
 
 

@@ -1,4 +1,4 @@
-"""One language of Common Voice as unpacked: ``validated.tsv`` and others, and ``clips/*.mp3``."""
+"""One unpacked language of Common Voice: ``validated.tsv`` and other lists, and ``clips/*.mp3``."""
 
 import csv
 from pathlib import Path
@@ -29,28 +29,30 @@ def common_voice_recordings(directory: str | Path, *, split: str = "validated") 
       Recordings in the order of the list.
 
     Raises:
-      UserError: the corpus or the list is not there, or the list is not of its form.
+      UserError: the corpus or the list is missing, or the list has another form.
     """
     root = corpus_root(directory, _is_root, expected="folder clips/ with lists *.tsv beside it", download=_DOWNLOAD)
     path = root / f"{split}.tsv"
     if not path.is_file():
         there = ", ".join(sorted(other.stem for other in root.glob("*.tsv")))
-        raise UserError(f"{path}: no such list; there are {there}. Give one with --split.")
+        raise UserError(f"{path}: no such list. Choose another with --split: {there}.")
     recordings: dict[str, Recording] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
             if missing := {"client_id", "path"} - set(rows.fieldnames or ()):
-                raise UserError(f"{path}:1: no column {' and '.join(sorted(missing))}; the list is not Common Voice's.")
+                raise UserError(
+                    f"{path}:1: no column {' and '.join(sorted(missing))}; this is not a list of Common Voice."
+                )
             for row in rows:
                 name, speaker = row["path"], row["client_id"]
                 if not name or not speaker:
                     raise UserError(
-                        f"{path}:{rows.line_num}: no {'client_id' if name else 'path'}; get the list again."
+                        f"{path}:{rows.line_num}: no {'client_id' if name else 'path'}. Download the list again."
                     )
                 name = name if name.endswith(".mp3") else f"{name}.mp3"  # the first releases left it out
                 if name in recordings:
-                    raise UserError(f"{path}:{rows.line_num}: {name} is listed twice; get the list again.")
+                    raise UserError(f"{path}:{rows.line_num}: {name} is listed twice. Download the list again.")
                 source = confined(root / "clips", name, f"{path}:{rows.line_num}")
                 attributes = {column: row[column] for column in ATTRIBUTES if row.get(column)}
                 recordings[name] = Recording(name, speaker, source, attributes)

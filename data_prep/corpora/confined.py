@@ -1,4 +1,4 @@
-"""Paths that a list names stay below its root."""
+"""Keeps the paths that a list names below its root."""
 
 import os
 from pathlib import Path
@@ -7,18 +7,18 @@ from mqmha_jax.errors import UserError
 
 
 def confined(root: Path, name: str, where: str) -> Path:
-    """The path that a list means.
+    """Resolves a path of a list.
 
-    A list may come from anyone; a path in it must not lead out of the root, neither by ``..`` nor by being absolute.
-    Links below the root are followed wherever they lead: whoever owns the root made them.
+    A list may come from anyone, so its paths must not lead out of the root, neither through ``..`` nor as absolute
+    paths. Links below the root are followed wherever they lead: the owner of the root made them.
 
     Args:
-      root: what relative paths are relative to.
-      name: as the list has it; an absolute path below the root will do.
+      root: folder that relative paths start from.
+      name: the path in the list; an absolute path below the root is accepted.
       where: list and line, for the message.
 
     Returns:
-      A path below the root, not looked at.
+      A path below the root, which need not exist.
 
     Raises:
       UserError: the path leads out of the root, or is not a path.
@@ -28,7 +28,7 @@ def confined(root: Path, name: str, where: str) -> Path:
     path = Path(os.path.normpath(root / name))
     if not path.is_relative_to(os.path.normpath(root)):
         raise UserError(
-            f"{where}: {name!r} leads out of {root}, the folder that the list is about; give the folder of the audio "
-            "with --root DIR (--root / allows any path)."
+            f"{where}: {name!r} leads out of {root}, the folder of the audio. Give another folder with --root DIR; "
+            "--root / allows any path."
         )
     return path

@@ -1,4 +1,4 @@
-"""A Kaldi data directory: ``wav.scp``, ``utt2spk``, and where they are there ``segments`` and ``spk2gender``."""
+"""A Kaldi data directory: ``wav.scp``, ``utt2spk``, and ``segments`` and ``spk2gender`` if they exist."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from mqmha_jax.data.lists import read_utt2spk
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import Part
 
-_MEND = "Mend the lists, with Kaldi's utils/fix_data_dir.sh for instance."
+_MEND = "Repair the lists, for instance with Kaldi's utils/fix_data_dir.sh."
 _ARCHIVE = re.compile(r"(?P<path>.+\.ark):(?P<offset>\d{1,18})")
 
 
@@ -34,8 +34,8 @@ def kaldi_recordings(
       Recordings in the order of ``utt2spk``.
 
     Raises:
-      UserError: a file is missing or not of its form, an utterance has no audio or a recording is not known, an entry
-        is a command and they are not allowed, or a path leads out of the root.
+      UserError: a file is missing or has another form, an utterance has no audio, a recording is unknown, an entry is
+        a command although commands are not allowed, or a path leads out of the root.
     """
     directory = Path(directory)
     for name in ("wav.scp", "utt2spk"):
@@ -71,7 +71,7 @@ def kaldi_recordings(
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Place, name and the rest of each line, which may have blanks; a name comes once."""
+    """Yields place, name and rest of each line; the rest may contain blanks, and names are unique."""
     names = set()
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -84,7 +84,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
             continue
         name, rest = split_first(line)
         if not rest:
-            raise UserError(f"{path}:{number}: only one field; valid: a name, a blank and what belongs to it. {_MEND}")
+            raise UserError(f"{path}:{number}: only one field; a line holds a name, a blank and a value. {_MEND}")
         if name in names:
             raise UserError(f"{path}:{number}: {name!r} is listed twice. {_MEND}")
         names.add(name)
@@ -95,8 +95,8 @@ def _source(entry: str, root: Path, where: str, allow_pipes: bool) -> Source:
     if entry.endswith("|"):
         if not allow_pipes:
             raise UserError(
-                f"{where}: {entry!r} is a command, which may do anything to this machine. If you trust the list, let "
-                "the shell run its commands with --allow-pipes; or convert the audio and list the files."
+                f"{where}: {entry!r} is a command, which may do anything to this machine. If you trust the list, allow "
+                "its commands with --allow-pipes; otherwise convert the audio and list the files."
             )
         return ShellCommand(entry.removesuffix("|").strip())
     if match := _ARCHIVE.fullmatch(entry):
@@ -113,11 +113,11 @@ def _segments(path: Path, sources: Mapping[str, Source]) -> tuple[dict[str, Sour
             recording, start, end = rest.split()
             start_s, end_s = float(start), float(end)
         except ValueError:
-            raise UserError(f"{where}: valid: utterance, recording, start and end in seconds; not {rest!r}.") from None
-        if end_s == -1:  # so Kaldi writes the end of the recording
+            raise UserError(f"{where}: {rest!r} is not a recording with its start and end in seconds.") from None
+        if end_s == -1:  # Kaldi's sign for the end of the recording
             end_s = math.inf
         if not 0 <= start_s < end_s:
-            raise UserError(f"{where}: a segment from {start} s to {end} s; its end must come after its start.")
+            raise UserError(f"{where}: the segment from {start} s to {end} s must end after its start.")
         if recording not in sources:
             raise UserError(f"{where}: recording {recording!r} is not in wav.scp. {_MEND}")
         source, part = sources[recording], Part(start_s, None if end_s == math.inf else end_s)

@@ -1,4 +1,4 @@
-"""Where in a folder a corpus lies, and what to tell who has not got it or pointed beside it."""
+"""Finds the folder of a corpus, and tells users who lack the corpus or gave another folder what to do."""
 
 import os
 import re
@@ -9,19 +9,19 @@ from mqmha_jax.errors import UserError
 
 
 def corpus_root(directory: str | Path, is_root: Callable[[Path], bool], *, expected: str, download: str) -> Path:
-    """The folder of a corpus, where the user pointed at it or at the folder it was unpacked in.
+    """Finds the folder of a corpus, given that folder or the one around it.
 
     Args:
-      directory: what the user gave.
+      directory: the folder that the user gave.
       is_root: whether a folder is that of the corpus.
-      expected: what lies in that folder, to be told.
-      download: how one comes by the corpus, to be told.
+      expected: what lies in that folder, for the message.
+      download: how to get the corpus, for the message.
 
     Returns:
-      ``directory``, or the only folder in it that is the corpus'.
+      ``directory``, or the only folder in it that is the corpus.
 
     Raises:
-      UserError: there is no such folder; several folders in it are; or one around it is, which is named.
+      UserError: there is no such folder, several folders in it qualify, or a folder around it does, which is named.
     """
     directory = existing_folder(directory, download)
     if is_root(directory):
@@ -30,18 +30,18 @@ def corpus_root(directory: str | Path, is_root: Callable[[Path], bool], *, expec
     if len(below) == 1:
         return below[0]
     if below:
-        raise UserError(f"{directory} holds several: {', '.join(map(str, below))}. Give one of them.")
+        raise UserError(f"{directory} holds several corpora: {', '.join(map(str, below))}. Give one of them.")
     for parent in list(directory.resolve().parents)[:4]:
         if is_root(parent):
-            raise UserError(f"{directory} is only a part of the corpus; give the folder around it, {parent}.")
-    raise UserError(f"{directory}: there is no {expected} in it. {download}")
+            raise UserError(f"{directory} is a part of the corpus. Give the folder around it, {parent}.")
+    raise UserError(f"{directory} has no {expected}. {download}")
 
 
 def existing_folder(directory: str | Path, download: str) -> Path:
     """The folder as a path.
 
     Raises:
-      UserError: it does not exist; tells how one comes by the corpus.
+      UserError: it does not exist; says how to get the corpus.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -63,12 +63,12 @@ def folders(directory: Path) -> list[Path]:
 
 
 def speaker_trees(directory: Path, speaker: re.Pattern[str], depth: int = 3) -> Iterator[Path]:
-    """The folders at most ``depth`` levels below whose direct sub-folders are speakers.
+    """Yields the folders, at most ``depth`` levels below, whose direct sub-folders are speakers.
 
     Args:
-      directory: where to start; it counts itself.
+      directory: where to start; it is itself a candidate.
       speaker: form of the name of a speaker's folder.
-      depth: how far to go down.
+      depth: number of levels to descend.
     """
     below = folders(directory)
     if any(speaker.fullmatch(folder.name) for folder in below):
@@ -79,7 +79,7 @@ def speaker_trees(directory: Path, speaker: re.Pattern[str], depth: int = 3) -> 
 
 
 def outside_of_speakers(directory: Path, speaker: re.Pattern[str]) -> Path | None:
-    """The folder around the speakers', if ``directory`` is one of theirs or below."""
+    """The folder around the speakers' folders, if ``directory`` is one of those or lies below one."""
     absolute = directory.resolve()
     inside = [folder for folder in (absolute, *absolute.parents) if speaker.fullmatch(folder.name)]
     return inside[-1].parent if inside else None

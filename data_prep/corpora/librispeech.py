@@ -1,4 +1,4 @@
-"""LibriSpeech, and mini LibriSpeech, as unpacked from the archives at openslr.org."""
+"""LibriSpeech and mini LibriSpeech, unpacked from the archives at openslr.org."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +22,12 @@ ARCHIVES = {
     "train-clean-360": ("12", "c0e676e450a7ff2f54aeade5171606fa"),
     "train-other-500": ("12", "d1a0fd59409feb2c614ce4d30c387708"),
 }
-"""Where each subset is, and its MD5 as its owners publish it; those of 31 are mini LibriSpeech, 126 and 332 MB."""
+"""Number at OpenSLR and published MD5 of each subset; number 31 is mini LibriSpeech, 126 and 332 MB."""
 
 TOP = "LibriSpeech"
 _DOWNLOAD = (
-    f"Get it with --download NAME, or from https://www.openslr.org/12/ and https://www.openslr.org/31/ (mini): valid "
-    f"names: {', '.join(ARCHIVES)}; unpacked, all lie in the folder {TOP}."
+    f"Get it with --download NAME, or from https://www.openslr.org/12/ and https://www.openslr.org/31/ (mini). Valid "
+    f"names: {', '.join(ARCHIVES)}. Unpacked, all lie in the folder {TOP}."
 )
 
 
@@ -49,7 +49,7 @@ def librispeech_recordings(
       Recordings sorted by subset and id.
 
     Raises:
-      UserError: the corpus or a subset is not there or cannot be downloaded, or a file is not where it belongs.
+      UserError: the corpus or a subset is missing or cannot be downloaded, or a file is out of place.
     """
     for name in download:
         fetch(name, Path(directory))
@@ -63,18 +63,18 @@ def librispeech_recordings(
 
 
 def fetch(subset: str, directory: Path) -> None:
-    """Downloads and unpacks a subset, if it is not there.
+    """Downloads and unpacks a subset unless it exists.
 
     Args:
       subset: a key of ``ARCHIVES``.
-      directory: gets the folder ``LibriSpeech``.
+      directory: where the folder ``LibriSpeech`` goes.
 
     Raises:
       UserError: an unknown name, no connection, a wrong checksum or a full disk.
     """
     if subset not in ARCHIVES:
         raise unknown_name("subset of LibriSpeech", subset, ARCHIVES)
-    # Appears last, so a folder that is there is whole.
+    # The folder appears last, so one that exists is whole.
     if (directory / TOP / subset).is_dir():
         return
     number, md5 = ARCHIVES[subset]
@@ -100,8 +100,8 @@ def _recordings(folder: Path, genders: dict[str, str]) -> list[Recording]:
         parts = path.relative_to(folder).parts
         if len(parts) != 3 or not path.stem.startswith(f"{parts[0]}-{parts[1]}-"):
             raise UserError(
-                f"{path} is not where a recording of LibriSpeech belongs, {folder}/84/121123/84-121123-0000.flac. "
-                "Move it away."
+                f"{path} is out of place: recordings of LibriSpeech have names such as "
+                f"{folder}/84/121123/84-121123-0000.flac. Move it away."
             )
         speaker, chapter, _ = parts
         attributes = {"session": chapter, "subset": folder.name}
@@ -112,7 +112,7 @@ def _recordings(folder: Path, genders: dict[str, str]) -> list[Recording]:
 
 
 def _genders(path: Path) -> dict[str, str]:
-    """Lines ``14   | F | train-clean-360  | 25.03 | Kristin LeMoine``; those that start with ``;`` are comments."""
+    """Reads lines ``14   | F | train-clean-360  | 25.03 | Kristin LeMoine``; ``;`` starts a comment."""
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()

@@ -15,7 +15,7 @@ NoiseKind = Literal["noise", "music", "speech"]
 KINDS: tuple[NoiseKind, ...] = ("noise", "music", "speech")
 
 FIRST_CHANNEL = Part(channel=0)
-"""How to read a room response: the mean of several microphones' would be the response of no place in the room."""
+"""How to read a room response: the mean over microphones would be the response of no place in the room."""
 
 _NOISE_DOWNLOAD = (
     "Get musan.tar.gz from https://www.openslr.org/17/ and unpack it; valid: the folder musan with noise/, music/ and "
@@ -29,14 +29,14 @@ _SIMULATED, _REAL, _POINT = "simulated_rirs", "real_rirs_isotropic_noises", "poi
 
 
 def noise_files(root: str | Path) -> Mapping[NoiseKind, list[Path]]:
-    """What can be mixed under speech, by kind.
+    """The files to mix under speech, by kind.
 
     Args:
-      root: ``musan``, the folder it lies in or one of a kind in it; ``RIRS_NOISES`` or the folder it lies in, whose
-        point sources and isotropic noises are "noise"; or any other folder, all of which is "noise".
+      root: ``musan``, the folder around it or the folder of one kind in it; ``RIRS_NOISES`` or the folder around it,
+        whose point sources and isotropic noises are "noise"; or any other folder, whose files are all "noise".
 
     Returns:
-      Sorted files of each kind that there is.
+      Sorted files of each kind that exists.
 
     Raises:
       UserError: the folder does not exist or holds no audio.
@@ -56,11 +56,11 @@ def noise_files(root: str | Path) -> Mapping[NoiseKind, list[Path]]:
 
 
 def room_files(root: str | Path) -> list[Path]:
-    """Room impulse responses, to be read as ``FIRST_CHANNEL``.
+    """Files of room impulse responses; read ``FIRST_CHANNEL`` of them.
 
     Args:
-      root: ``RIRS_NOISES``, of which both the simulated and the real responses are taken and the noises are not; a
-        folder in it; or any other folder.
+      root: ``RIRS_NOISES``, whose simulated and real responses are taken and whose noises are not; a folder in it; or
+        any other folder.
 
     Returns:
       Sorted files.
@@ -74,7 +74,7 @@ def room_files(root: str | Path) -> list[Path]:
     parts = [folder / name for name in (_SIMULATED, _REAL) if (folder / name).is_dir()] or [folder]
     files = [path for part in parts for path in audio_files(part) if not _is_isotropic(path)]
     if not files:
-        raise UserError(f"{folder}: holds noises, but no room responses. {_ROOM_DOWNLOAD}")
+        raise UserError(f"{folder} holds noises, but no room responses. {_ROOM_DOWNLOAD}")
     return sorted(files)
 
 
@@ -122,5 +122,5 @@ def _is_rirs(folder: Path) -> bool:
 
 
 def _is_isotropic(path: Path) -> bool:
-    """In RIRS_NOISES, ``RVB2014_type1_noise_largeroom1_1.wav`` and the like are noises, all others responses."""
+    """In RIRS_NOISES, files such as ``RVB2014_type1_noise_largeroom1_1.wav`` are noises; all others are responses."""
     return path.parent.name == _REAL and "_noise_" in path.name

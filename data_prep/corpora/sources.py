@@ -1,4 +1,4 @@
-"""Where samples come from that are not a file of their own. All are plain values, so they can be sent to workers."""
+"""Sources of samples that are not a whole file. All are plain values, so that they can be sent to workers."""
 
 import dataclasses
 import struct
@@ -14,7 +14,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import Part, read_audio, read_audio_bytes
 
 Source: TypeAlias = Path | Callable[[int], Float[np.ndarray, " n"]]
-"""What a ``Recording`` has: a file, or what makes its samples at a sample rate in Hz."""
+"""The source of a ``Recording``: a file, or a function that makes its samples at a sample rate in Hz."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class FilePart:
 
     Attributes:
       path: the file.
-      part: what of it.
+      part: which part.
     """
 
     path: Path
@@ -41,11 +41,11 @@ class FilePart:
 
 @dataclasses.dataclass(frozen=True)
 class Excerpt:
-    """A part of what is no file, and so has to be made as a whole.
+    """A part of a source that is not a file, which is made as a whole.
 
     Attributes:
       source: makes the whole.
-      part: what of it; in time alone.
+      part: which part; in time only.
     """
 
     source: Callable[[int], Float[np.ndarray, " n"]]
@@ -55,7 +55,7 @@ class Excerpt:
         """The samples.
 
         Raises:
-          UserError: the source has no such part, or what the source raises.
+          UserError: the source has no such part, or as the source.
         """
         whole = self.source(sample_rate_hz)
         return whole[self.part.frames(str(self.source), sample_rate_hz, len(whole))]
@@ -88,7 +88,7 @@ class ArchiveEntry:
                 file.seek(self.offset)
                 header = file.read(12)
                 if len(header) < 12 or header[:4] != b"RIFF" or header[8:] != b"WAVE":
-                    raise UserError(f"{self}: no WAV file starts there; make the archive again.")
+                    raise UserError(f"{self}: no WAV file starts there. Make the archive again.")
                 announced, there = struct.unpack("<I", header[4:8])[0] - 4, self.path.stat().st_size - file.tell()
                 content = header + file.read(max(0, min(announced, there)))  # the header may claim billions of bytes
         except OSError as error:
@@ -98,7 +98,7 @@ class ArchiveEntry:
 
 @dataclasses.dataclass(frozen=True)
 class ShellCommand:
-    """A command of the user's own list, run by the shell, that writes a WAV file to its standard output.
+    """A command in the user's own list; the shell runs it, and it writes a WAV file to standard output.
 
     Attributes:
       command: for ``/bin/sh``, without the bar at its end.
@@ -119,5 +119,5 @@ class ShellCommand:
         run = subprocess.run(self.command, shell=True, stdin=subprocess.DEVNULL, capture_output=True)
         if run.returncode:
             said = run.stderr.decode(errors="replace").strip().splitlines() or ["nothing on standard error"]
-            raise UserError(f"{self.command}: ended with status {run.returncode} ({said[-1]}).")
+            raise UserError(f"{self.command}: failed with status {run.returncode} ({said[-1]}).")
         return read_audio_bytes(run.stdout, self.command, sample_rate_hz)

@@ -1,9 +1,9 @@
 """A corpus of synthetic voices: no download, no licence, the same samples from the same seed.
 
 These are machine-made sounds with the statistics of speech that matter here, for the demo and for tests. An error rate
-on them says that the system works and nothing about people.
+on them shows that the system works; it says nothing about people.
 
-Every utterance is a function of (seed, speaker, session, utterance) alone, so it can be made in any order and process.
+Every utterance depends on (seed, speaker, session, utterance) only, so any process can make it, in any order.
 """
 
 from collections.abc import Iterator
@@ -44,9 +44,9 @@ def synthetic_voices(
     """All utterances of a corpus, speaker by speaker.
 
     Args:
-      num_speakers: how many speakers.
-      sessions_per_speaker: recording conditions of each speaker.
-      utterances_per_session: recordings in each.
+      num_speakers: number of speakers.
+      sessions_per_speaker: recording conditions per speaker.
+      utterances_per_session: recordings in each condition.
       seconds: shortest and longest duration; uniform between.
       seed: another seed is another corpus.
       first_speaker: index of the first speaker: disjoint ranges are disjoint speakers of one population.
@@ -63,7 +63,7 @@ def synthetic_voices(
 def synthesise(
     speaker: int, session: int, utterance: int, *, seed: int, seconds: tuple[float, float]
 ) -> SyntheticUtterance:
-    """Make one utterance.
+    """Makes one utterance.
 
     Args:
       speaker: index of the speaker, at least 0.
@@ -94,5 +94,5 @@ def synthesise(
 
 
 def _generator(seed: int, *index: int) -> np.random.Generator:
-    """A stream of its own for every index; a spawn key, because plain lists of seeds collide when they end in zeros."""
+    """An independent stream per index, by a spawn key: plain lists of seeds collide when they end in zeros."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=index))

@@ -1,4 +1,4 @@
-"""The synthetic voices as recordings that are made when they are read, by the worker that reads them."""
+"""Synthetic voices as recordings; the worker that reads one makes it."""
 
 import functools
 
@@ -35,7 +35,7 @@ def synthetic_recordings(
       Recordings, speaker by speaker, with the names that ``synthesise`` gives.
 
     Raises:
-      UserError: a number is too small, or the durations do not rise.
+      UserError: a number is too small, or the durations are not in order.
     """
     from data_prep.corpora.synthetic import MINIMUM_SECONDS  # here: brings SciPy, which --help does without
 
@@ -48,7 +48,7 @@ def synthetic_recordings(
             raise UserError(f"--{name} is {number}; it must be at least 1.")
     if not MINIMUM_SECONDS <= seconds[0] <= seconds[1]:
         raise UserError(
-            f"--seconds {seconds[0]:g} {seconds[1]:g}: give the shortest and the longest duration, in this order and "
+            f"--seconds {seconds[0]:g} {seconds[1]:g}: give the shortest and the longest duration, in this order, each "
             f"at least {MINIMUM_SECONDS} s."
         )
     recordings = []

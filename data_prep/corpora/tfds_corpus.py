@@ -1,4 +1,4 @@
-"""Any speech data set of TensorFlow Datasets that has a speaker feature; TensorFlow itself is not needed."""
+"""Any speech data set of TensorFlow Datasets with a speaker feature, read without TensorFlow."""
 
 import dataclasses
 import functools
@@ -19,20 +19,20 @@ from mqmha_jax.features.audio import read_audio_bytes
 SPEAKER_FEATURES = ("speaker", "speaker_id", "client_id")
 UTTERANCE_FEATURES = ("utterance", "id")
 _DOWNLOAD = (
-    "Prepare it once where TensorFlow is installed, with tfds build --file_format=array_record; or give a folder with "
+    "Prepare it once on a machine with TensorFlow: tfds build --file_format=array_record; or give a folder with "
     "dataset_info.json."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class TfdsExample:
-    """The samples of one example, read when they are asked for.
+    """The samples of one example, read when they are needed.
 
     Attributes:
       directory: of the data set.
       split: of the data set.
       index: of the example in the split.
-      audio: the feature with the samples, and their rate.
+      audio: feature with the samples, and their rate.
     """
 
     directory: str
@@ -41,14 +41,14 @@ class TfdsExample:
     audio: AudioFeature
 
     def __str__(self) -> str:
-        """Where the example lies."""
+        """Directory, number and split."""
         return f"{self.directory}: example {self.index} of {self.split}"
 
     def __call__(self, sample_rate_hz: int) -> Float32[np.ndarray, " n"]:
-        """The samples, integers taken as those of 16 bits; channels are averaged.
+        """The samples; integers count as 16-bit samples, channels are averaged.
 
         Raises:
-          UserError: there are none, they are integers of more than 16 bits, or as ``read_audio``.
+          UserError: there are no samples, they are integers of more than 16 bits, or as ``read_audio``.
         """
         name = str(self)
         stored = _examples(self.directory, self.split, self.audio.name)[self.index][self.audio.name]
@@ -56,18 +56,18 @@ class TfdsExample:
             return read_audio_bytes(stored, name, sample_rate_hz)
         samples = np.asarray(stored)
         if not samples.size:
-            raise UserError(f"{name}: holds no samples (zero length); leave it out.")
+            raise UserError(f"{name}: holds no samples. Leave it out.")
         if np.issubdtype(samples.dtype, np.integer):
             if samples.min() < -(2**15) or samples.max() >= 2**15:
                 raise UserError(
-                    f"{name}: its samples are integers of more than 16 bits; prepare the data set as floats."
+                    f"{name}: its samples are integers of more than 16 bits. Prepare the data set with floats."
                 )
             samples = samples / 2**15
         if samples.ndim == 2:
             samples = samples.mean(axis=1)
         samples = samples.astype(np.float32)
         if not np.isfinite(samples).all():
-            raise UserError(f"{name}: has samples that are NaN or infinite; leave it out.")
+            raise UserError(f"{name}: has samples that are NaN or infinite. Leave it out.")
         rate_hz = self.audio.sample_rate_hz
         return samples if rate_hz == sample_rate_hz else soxr.resample(samples, rate_hz, sample_rate_hz)
 
@@ -101,8 +101,8 @@ def tfds_recordings(
       Recordings in the order of the split.
 
     Raises:
-      UserError: the data set or the split is not there or not in ArrayRecord files, has no such feature, or its sample
-        rate is not known.
+      UserError: the data set or the split is missing or not in ArrayRecord files, has no such feature, or its sample
+        rate is unknown.
     """
     folder = TfdsFolder(_folder(Path(data_set), data_dir))
     if not folder.splits.get(split):
@@ -153,7 +153,7 @@ def _audio(folder: TfdsFolder, name: str | None, rate_hz: int | None) -> AudioFe
     feature = feature._replace(sample_rate_hz=rate_hz or feature.sample_rate_hz)
     if feature.sample_rate_hz is None and not feature.is_file:
         raise UserError(
-            f"{folder.directory}: does not tell the sample rate of its feature {name!r}; give it with --audio-rate-hz."
+            f"{folder.directory}: the sample rate of its feature {name!r} is unknown. Give it with --audio-rate-hz."
         )
     return feature
 
@@ -162,9 +162,9 @@ def _choice(folder: TfdsFolder, option: str, name: str | None, defaults: Sequenc
     if name is None:
         name = next((default for default in defaults if default in folder.features), None)
     if name not in folder.features:
-        what = "none could be chosen" if name is None else f"there is no {name!r}"
+        what = f"which feature is the {option} is unknown" if name is None else f"there is no feature {name!r}"
         raise UserError(
-            f"{folder.directory}: {what}; give --{option} NAME, one of its features: {', '.join(folder.features)}."
+            f"{folder.directory}: {what}. Give --{option} NAME, one of its features: {', '.join(folder.features)}."
         )
     return name
 

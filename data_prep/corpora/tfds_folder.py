@@ -1,4 +1,4 @@
-"""Records of a folder that TensorFlow Datasets wrote as ArrayRecord files, read without TensorFlow.
+"""Reads ArrayRecord files that TensorFlow Datasets wrote, without TensorFlow.
 
 TensorFlow Datasets itself cannot open a data set with an ``Audio`` feature if TensorFlow is not installed. Such a
 feature stores a plain tensor or a whole audio file, and is read as that.
@@ -23,8 +23,8 @@ class AudioFeature(NamedTuple):
 
     Attributes:
       name: of the feature.
-      sample_rate_hz: of its samples; None: not told.
-      is_file: whether audio files are stored, and not samples.
+      sample_rate_hz: of its samples; None: unknown.
+      is_file: whether it stores audio files instead of samples.
     """
 
     name: str
@@ -39,7 +39,7 @@ class TfdsFolder:
       directory: with ``dataset_info.json`` and ``features.json``.
 
     Raises:
-      UserError: these are not there or damaged, or the records are not in ArrayRecord files.
+      UserError: a file is missing or damaged, or the records are not in ArrayRecord files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -48,7 +48,7 @@ class TfdsFolder:
         if info.get("fileFormat") != "array_record":
             raise UserError(
                 f"{directory}: its records are in the format {info.get('fileFormat', 'tfrecord')!r}, which only "
-                "TensorFlow reads. Convert them once where it is installed: python -m "
+                "TensorFlow reads. Convert them once on a machine that has it: python -m "
                 "tensorflow_datasets.scripts.convert_format --out_file_format=array_record --root_data_dir="
                 f"{directory}."
             )

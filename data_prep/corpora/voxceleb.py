@@ -1,4 +1,4 @@
-"""VoxCeleb1 and VoxCeleb2 as unpacked from their archives, with the ids of the official trial lists."""
+"""VoxCeleb1 and VoxCeleb2, unpacked from their archives, with the ids of the official trial lists."""
 
 import csv
 import dataclasses
@@ -22,14 +22,14 @@ _SPLIT_FOLDER = re.compile(r"(?:vox[12]_)?(dev|test)(?:_(?:wav|aac|m4a|mp4))?")
 
 @dataclasses.dataclass(frozen=True)
 class Edition:
-    """What tells the two corpora apart.
+    """The differences between the two corpora.
 
     Attributes:
       number: 1 or 2.
       speaker: form of its speakers' names.
-      test_speaker: form of the names of its test speakers, where their numbers tell.
+      test_speaker: form of its test speakers' names; None where names do not tell them apart.
       layout: how its folders look.
-      archives: what its owners distribute.
+      archives: the files that its owners distribute.
     """
 
     number: int
@@ -40,7 +40,7 @@ class Edition:
 
     @property
     def download(self) -> str:
-        """How one comes by it."""
+        """How to get it."""
         return f"Get {self.archives} and vox{self.number}_meta.csv from {PAGE}/ and unpack them; valid: {self.layout}."
 
 
@@ -86,10 +86,10 @@ def voxceleb_recordings(
     directory = existing_folder(directory, edition.download)
     around = outside_of_speakers(directory, _ANY_SPEAKER)
     if around is not None:
-        raise UserError(f"{directory} is the folder of one speaker or in it; give the folder around it, {around}.")
+        raise UserError(f"{directory} is the folder of one speaker or lies in it. Give the folder around it, {around}.")
     trees = list(speaker_trees(directory, _ANY_SPEAKER))
     if not trees:
-        raise UserError(f"{directory}: there are no folders of speakers (id and five digits) in it. {edition.download}")
+        raise UserError(f"{directory} holds no folders of speakers (id and five digits). {edition.download}")
     table = _speakers(_find_metadata(edition, directory, trees) if metadata is None else Path(metadata))
     path_of: dict[str, Path] = {}
     recordings = []
@@ -101,12 +101,12 @@ def voxceleb_recordings(
                 continue
             if path_of.setdefault(utterance, path) != path:
                 raise UserError(
-                    f"{utterance} is there twice: {path_of[utterance]} and {path}. Give the folder of one of the two."
+                    f"{utterance} exists twice: {path_of[utterance]} and {path}. Give the folder of one of the two."
                 )
             columns = {name: known[name] for name in ("gender", "nationality") if known.get(name)}
             recordings.append(Recording(utterance, speaker, path, {"session": session, **columns}))
     if not recordings:
-        raise UserError(f"{directory}: no recordings of the split {split} are in it. {edition.download}")
+        raise UserError(f"{directory} holds no recordings of the split {split}. {edition.download}")
     return sorted(recordings, key=lambda recording: recording.utterance)
 
 
@@ -127,15 +127,15 @@ def _names(edition: Edition, tree: Path, path: Path) -> tuple[str, str, str]:
     below = path.relative_to(tree).parts
     if not _ANY_SPEAKER.fullmatch(below[0]) or len(below) != 3:
         raise UserError(
-            f"{path} is not where a recording of VoxCeleb{edition.number} belongs, {tree}/<speaker>/<video>/<file>. "
-            "Move it away, or give the folder of the corpus alone."
+            f"{path} is out of place: recordings of VoxCeleb{edition.number} lie in {tree}/<speaker>/<video>/<file>. "
+            "Move it away, or give the folder of the corpus only."
         )
     speaker, session, _ = below
     if not edition.speaker.fullmatch(speaker):
         other = 3 - edition.number
         raise UserError(
-            f"{path}: {speaker} is a speaker of VoxCeleb{other}; take the command voxceleb{other}, or give the folder "
-            f"of VoxCeleb{edition.number} alone."
+            f"{path}: {speaker} is a speaker of VoxCeleb{other}. Use the command voxceleb{other}, or give the folder "
+            f"of VoxCeleb{edition.number} only."
         )
     return speaker, session, f"{speaker}/{session}/{path.stem}.wav"
 
@@ -149,9 +149,9 @@ def _split(edition: Edition, tree: Path, speaker: str, known: Mapping[str, str])
         if match := _SPLIT_FOLDER.fullmatch(folder.name):
             return match[1]
     raise UserError(
-        f"{tree}: whether {speaker} is a speaker of dev or of test is not known: neither does a folder dev/ or test/ "
-        f"tell, nor does vox{edition.number}_meta.csv; get it from {PAGE}/meta/vox{edition.number}_meta.csv and give "
-        "it with --metadata FILE."
+        f"{tree}: it is unknown whether {speaker} belongs to dev or test: there is neither a folder dev/ or test/ nor "
+        f"an entry in vox{edition.number}_meta.csv. Get {PAGE}/meta/vox{edition.number}_meta.csv and give it with "
+        "--metadata FILE."
     )
 
 
@@ -162,7 +162,7 @@ def _find_metadata(edition: Edition, directory: Path, trees: list[Path]) -> Path
 
 
 def _speakers(path: Path | None) -> dict[str, dict[str, str]]:
-    """The owners' table by speaker: separated by tabs or commas, with blanks around the values."""
+    """Reads the owners' table, separated by tabs or commas, by speaker."""
     if path is None:
         return {}
     try:
@@ -173,5 +173,5 @@ def _speakers(path: Path | None) -> dict[str, dict[str, str]]:
         raise UserError(f"{path}: the metadata cannot be read ({error}).") from error
     header = [name.lower() for name in rows[0]] if rows else []
     if "gender" not in header or not header[0].startswith("voxceleb"):
-        raise UserError(f"{path}:1: not the metadata of VoxCeleb; its header has a VoxCeleb ID first, and Gender.")
+        raise UserError(f"{path}:1: not the metadata of VoxCeleb, with a header that starts with VoxCeleb ID.")
     return {row[0]: dict(zip(header, row, strict=False)) for row in rows[1:] if row}

@@ -1,7 +1,7 @@
-"""Changes of a waveform that make the version copies of a corpus: speed, noise, babble, reverberation, telephone.
+"""Waveform augmentation for the versions of a corpus: speed, noise, babble, reverberation, telephone.
 
-Plain NumPy, offline. All chance comes from the generator that is passed in. Nothing clips to [-1, 1]: what follows are
-float features.
+Plain NumPy, offline. All random choices come from the generator that is passed in. Nothing clips to [-1, 1], because
+float features follow.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,17 +15,17 @@ from mqmha_jax.errors import UserError
 TELEPHONE_RATE_HZ = 8_000
 TELEPHONE_LOW_HZ = (200.0, 400.0)
 TELEPHONE_HIGH_HZ = (3_100.0, 3_700.0)
-"""Ranges of the band edges; ITU-T G.712 has 300 and 3,400 Hz, handsets and cellular codecs lie around them."""
+"""Ranges of the band edges: ITU-T G.712 has 300 and 3,400 Hz, and handsets and cellular codecs lie around them."""
 
 MU = 255.0
 
 
 def change_speed(waveform: Float[np.ndarray, " n"], factor: float) -> Float32[np.ndarray, " m"]:
-    """Play faster or slower; the pitch moves along, as with ``sox speed``, so the voice becomes another speaker's.
+    """Plays speech faster or slower. The pitch changes too, as with ``sox speed``, so the voice is another speaker's.
 
     Args:
       waveform: samples.
-      factor: 1.1 is a tenth faster; greater than 0.
+      factor: greater than 0; 1.1 is 10 % faster.
 
     Returns:
       About ``n / factor`` samples.
@@ -41,16 +41,16 @@ def change_speed(waveform: Float[np.ndarray, " n"], factor: float) -> Float32[np
 def add_noise(
     waveform: Float[np.ndarray, " n"], noise: Float[np.ndarray, " m"], snr_db: float, rng: np.random.Generator
 ) -> Float32[np.ndarray, " n"]:
-    """Add one noise all along, at a given ratio of mean powers.
+    """Adds one noise over the whole speech, at a given ratio of mean powers.
 
     Args:
       waveform: samples of the speech.
       noise: samples at the same rate; cut to n at a random place, or repeated from a random place.
-      snr_db: power of the speech over power of the noise that is added.
+      snr_db: power of the speech over power of the added noise.
       rng: draws the place.
 
     Returns:
-      The sum. Where either of the two is digital silence no ratio exists and the speech is returned alone.
+      The sum. If either is digital silence, no ratio exists, and the speech is returned unchanged.
 
     Raises:
       UserError: the noise holds no samples.
@@ -63,7 +63,7 @@ def add_noises(
     noises: Sequence[tuple[Float[np.ndarray, " _"], float]],
     rng: np.random.Generator,
 ) -> Float32[np.ndarray, " n"]:
-    """Add several noises all along, as the voices of babble; each has its ratio to the speech, not to the sum so far.
+    """Adds several noises over the whole speech, such as the voices of babble; each has its ratio to the speech alone.
 
     Args:
       waveform: samples of the speech.
@@ -90,13 +90,13 @@ def add_noise_sequence(
     *,
     gap_samples: int,
 ) -> Float32[np.ndarray, " n"]:
-    """Add one noise after another with pauses between them, as Kaldi's foreground noises.
+    """Adds one noise after another with pauses in between, like Kaldi's foreground noises.
 
     Args:
       waveform: samples of the speech.
       next_noise: gives samples at the same rate and ``snr_db``, power of the whole speech over power of this noise;
-        called until the end of the speech is reached.
-      rng: draws the place at which a noise that is longer than what is left of the speech is cut out.
+        called until the speech ends.
+      rng: draws where to cut a noise that is longer than the rest of the speech.
       gap_samples: pause between the end of a noise and the start of the next.
 
     Returns:
@@ -107,7 +107,7 @@ def add_noise_sequence(
 
     References:
       ``augment_data_dir.py`` of Kaldi, https://github.com/kaldi-asr/kaldi (egs/wsj/s5/steps/data), option
-      ``--fg-interval``; there every noise begins with its first sample.
+      ``--fg-interval``; which starts every noise at its first sample.
     """
     total = np.array(waveform, np.float32)
     start = 0
@@ -120,9 +120,9 @@ def add_noise_sequence(
 
 
 def _excerpt(noise: Float[np.ndarray, " _"], num: int, rng: np.random.Generator) -> Float32[np.ndarray, " num"]:
-    """``num`` samples from a random place; what is shorter is repeated."""
+    """``num`` samples from a random place; a shorter noise is repeated."""
     if not len(noise):
-        raise UserError("The noise to add holds no samples; leave the file out of the noise list.")
+        raise UserError("The noise holds no samples. Leave the file out of the folder of noises.")
     start = rng.integers(len(noise) - num + 1 if len(noise) >= num else len(noise))
     return np.take(noise, np.arange(start, start + num), mode="wrap").astype(np.float32)
 
@@ -133,7 +133,7 @@ def _gain(speech: Float[np.ndarray, " n"], noise: Float[np.ndarray, " _"], snr_d
 
 
 def reverberate(waveform: Float[np.ndarray, " n"], room_response: Float[np.ndarray, " m"]) -> Float32[np.ndarray, " n"]:
-    """Put the speech into a room.
+    """Puts the speech into a room.
 
     Args:
       waveform: samples.
@@ -143,10 +143,10 @@ def reverberate(waveform: Float[np.ndarray, " n"], room_response: Float[np.ndarr
       The speech in the room, without the delay of the direct path, with the energy of the input.
 
     Raises:
-      UserError: the response holds nothing but zeros.
+      UserError: the response is empty or all zeros.
     """
     if not np.any(room_response):
-        raise UserError("The room response is empty or all zeros; leave the file out of the list of rooms.")
+        raise UserError("The room response is empty or all zeros. Leave the file out of the folder of rooms.")
     from scipy.signal import fftconvolve  # here and below: SciPy takes a while to load, and most commands do without
 
     direct = int(np.argmax(np.abs(room_response)))
@@ -159,16 +159,16 @@ def reverberate(waveform: Float[np.ndarray, " n"], room_response: Float[np.ndarr
 def telephone_band(
     waveform: Float[np.ndarray, " n"], rng: np.random.Generator, *, sample_rate_hz: int = 16_000, mu_law: bool = True
 ) -> Float32[np.ndarray, " n"]:
-    """Send the speech through a telephone line: 8 kHz, a band of about 300 to 3,400 Hz, 8-bit mu-law (ITU-T G.711).
+    """Sends the speech through a telephone line: 8 kHz, about 300 to 3,400 Hz, 8-bit mu-law (ITU-T G.711).
 
     Args:
       waveform: samples.
       rng: draws the band edges.
       sample_rate_hz: rate of the waveform and of the result.
-      mu_law: whether the line is digital; its noise follows the level of the speech.
+      mu_law: whether to quantise to mu-law, whose noise follows the level of the speech.
 
     Returns:
-      The speech as it arrives, at the rate and with the length of the input.
+      The speech at the far end, with the rate and the length of the input.
     """
     from scipy.signal import butter, sosfilt
 
@@ -182,7 +182,7 @@ def telephone_band(
 
 
 def _through_mu_law(line: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Quantise to 8 bits on a logarithmic scale; the peak of the signal is full scale."""
+    """Quantises to 8 bits on a logarithmic scale; the peak of the signal is full scale."""
     peak = np.max(np.abs(line), initial=0.0)
     if peak == 0:
         return line

@@ -64,7 +64,7 @@ def test_nobody_of_the_evaluation_is_trained_on(corpus: Path) -> None:
     assert {recording.speaker for recording in CORPORA["cnceleb"](corpus, split="dev")} == {"id00012"}
     (corpus / "dev" / "dev.lst").unlink()
     with pytest.raises(
-        UserError, match=r"dev\.lst: no such list; without it the speakers of eval/ would be trained on"
+        UserError, match=r"dev\.lst: no such list; without it, training would include the speakers of eval/"
     ):
         CORPORA["cnceleb"](corpus, split="dev")
 
@@ -76,13 +76,13 @@ def test_cnceleb2_is_for_training_as_a_whole(tmp_path: Path) -> None:
         "id10001/drama-01-001.wav",
         "id10002/speech-04-001.wav",
     ]
-    with pytest.raises(UserError, match="has no eval/, so no split eval; CN-Celeb1 has one"):
+    with pytest.raises(UserError, match="has no folder eval/, so there is no split eval; CN-Celeb1 has it"):
         CORPORA["cnceleb"](tmp_path, split="eval")
 
 
 def test_mistakes_are_named(corpus: Path, tmp_path: Path) -> None:
     for inside in ("data", "data/id00012", "eval/test"):
-        with pytest.raises(UserError, match=f"only a part of the corpus; give the folder around it, {corpus}"):
+        with pytest.raises(UserError, match=f"a part of the corpus. Give the folder around it, {corpus}"):
             CORPORA["cnceleb"](corpus / inside)
     with pytest.raises(UserError, match=r"cn-celeb_v2\.tar\.gz .*https://www\.openslr\.org/82/"):
         CORPORA["cnceleb"](tmp_path / "nowhere")
@@ -92,11 +92,11 @@ def test_mistakes_are_named(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"enroll\.map names id00800/vlog-01-003\.wav, which is not in data/"):
         CORPORA["cnceleb"](corpus, split="eval")
     write_all(corpus, ["data/id00012/noname.flac"])
-    with pytest.raises(UserError, match=r"noname\.flac: its name tells no genre"):
+    with pytest.raises(UserError, match=r"noname\.flac: the name must contain a genre"):
         CORPORA["cnceleb"](corpus)
 
 
 def test_of_two_corpora_in_a_folder_one_must_be_chosen(corpus: Path) -> None:
     write_all(corpus.parent / "CN-Celeb2_flac", ["data/id10001/drama-01-001.flac"])
-    with pytest.raises(UserError, match=r"holds several: .*CN-Celeb2_flac, .*CN-Celeb_flac\. Give one of them"):
+    with pytest.raises(UserError, match=r"holds several corpora: .*CN-Celeb2_flac, .*CN-Celeb_flac\. Give one of them"):
         CORPORA["cnceleb"](corpus.parent)

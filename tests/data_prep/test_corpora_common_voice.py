@@ -40,14 +40,14 @@ def test_the_list_gives_speakers_and_what_they_said_of_themselves(corpus: Path) 
 def test_another_list(corpus: Path) -> None:
     (corpus / "test.tsv").write_text(HEADER + "cd34\tcommon_voice_cy_2.mp3\tIe.\t2\t0\t\t\t\tcy\t\n")
     assert len(CORPORA["common-voice"](corpus, split="test")) == 1
-    with pytest.raises(UserError, match=r"train\.tsv: no such list; there are test, validated\. Give one with --split"):
+    with pytest.raises(UserError, match=r"train\.tsv: no such list\. Choose another with --split: test, validated"):
         CORPORA["common-voice"](corpus, split="train")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id\tpath\n1\t2\n", r"validated\.tsv:1: no column client_id; the list is not Common Voice's"),
+        ("id\tpath\n1\t2\n", r"validated\.tsv:1: no column client_id; this is not a list of Common Voice"),
         (HEADER, "lists no recordings; choose another with --split"),
         (HEADER + "ab\n", r"validated\.tsv:2: no path"),
         (HEADER + "ab\ta.mp3\ncd\ta.mp3\n", r"validated\.tsv:3: a\.mp3 is listed twice"),
@@ -60,10 +60,10 @@ def test_a_damaged_list_is_refused_by_line(tmp_path: Path, text: str, message: s
 
 
 def test_wrong_levels_and_what_to_download(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"only a part of the corpus; give the folder around it, {corpus}"):
+    with pytest.raises(UserError, match=f"a part of the corpus. Give the folder around it, {corpus}"):
         CORPORA["common-voice"](corpus / "clips")
     write_list(corpus.parent / "en", HEADER)
-    with pytest.raises(UserError, match=r"holds several: .*cy, .*en\. Give one"):
+    with pytest.raises(UserError, match=r"holds several corpora: .*cy, .*en\. Give one"):
         CORPORA["common-voice"](corpus.parent)
     with pytest.raises(UserError, match=r"https://commonvoice\.mozilla\.org/datasets"):
         CORPORA["common-voice"](tmp_path)

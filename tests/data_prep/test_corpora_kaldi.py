@@ -66,7 +66,7 @@ def test_archives_of_wav_files(audio: Path, tmp_path: Path) -> None:
     sources = [recording.source for recording in CORPORA["kaldi"](directory, root=audio)]
     for source in sources[:2]:
         np.testing.assert_array_equal(source(RATE), read_audio(audio / "one.wav"))
-    with pytest.raises(UserError, match=r"all\.ark:5: no WAV file starts there; make the archive again"):
+    with pytest.raises(UserError, match=r"all\.ark:5: no WAV file starts there\. Make the archive again"):
         sources[2](RATE)
     with pytest.raises(UserError, match=r"none\.ark:4: can ?not be read \(No such file"):
         sources[3](RATE)
@@ -86,7 +86,7 @@ def test_commands_run_only_when_they_are_allowed(audio: Path, tmp_path: Path) ->
     assert not witness.exists()  # to list is not to run
     np.testing.assert_array_equal(one.source(RATE), read_audio(audio / "one.wav")[4_000:12_000])
     assert witness.exists()
-    with pytest.raises(UserError, match=r"echo no tape >&2; false: ended with status 1 \(no tape\)"):
+    with pytest.raises(UserError, match=r"echo no tape >&2; false: failed with status 1 \(no tape\)"):
         two.source(RATE)
     (directory / "segments").write_text("a-1 r1 0.25 3\na-2 r1 0 1\n")
     with pytest.raises(UserError, match=r"cat .*one\.wav: has no part from 0\.25 s to 3 s; it is 1\.00 s long"):
@@ -99,7 +99,7 @@ GOOD = {"wav_scp": "a-1 one.wav\n", "utt2spk": "a-1 a\n"}
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        ({"wav_scp": "a-1\n"}, r"wav\.scp:1: only one field; valid: a name"),
+        ({"wav_scp": "a-1\n"}, r"wav\.scp:1: only one field; a line holds a name"),
         ({"wav_scp": "a-1 one.wav\na-1 two.wav\n"}, r"wav\.scp:2: 'a-1' is listed twice"),
         ({"wav_scp": "a-1 ../elsewhere.wav\n"}, r"wav\.scp:1: '\.\./elsewhere\.wav' leads out of .*--root DIR"),
         ({"wav_scp": "a-1 /etc/passwd\n"}, r"wav\.scp:1: '/etc/passwd' leads out of .*--root / allows any path"),
@@ -107,9 +107,9 @@ GOOD = {"wav_scp": "a-1 one.wav\n", "utt2spk": "a-1 a\n"}
         ({"utt2spk": "a-1 a\na-2 a\n"}, r"utt2spk: 1 utterances have no audio in wav\.scp .*first is 'a-2'"),
         ({"wav_scp": "a-1 one.wav\na-2 two.wav\n"}, "utt2spk: 1 utterances have no speaker, the first is 'a-2'"),
         ({"segments": "a-1 r9 0 1\n"}, r"segments:1: recording 'r9' is not in wav\.scp"),
-        ({"segments": "a-1 a-1 1 0.5\n"}, "segments:1: a segment from 1 s to 0.5 s; its end must come after"),
-        ({"segments": "a-1 a-1 nan 2\n"}, "segments:1: a segment from nan s to 2 s"),
-        ({"segments": "a-1 a-1 0\n"}, "segments:1: valid: utterance, recording, start and end in seconds"),
+        ({"segments": "a-1 a-1 1 0.5\n"}, "segments:1: the segment from 1 s to 0.5 s must end after its start"),
+        ({"segments": "a-1 a-1 nan 2\n"}, "segments:1: the segment from nan s to 2 s"),
+        ({"segments": "a-1 a-1 0\n"}, "segments:1: 'a-1 0' is not a recording with its start and end in seconds"),
         ({"spk2gender": "a\n"}, "spk2gender:1: only one field"),
     ],
 )

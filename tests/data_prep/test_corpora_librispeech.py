@@ -52,14 +52,14 @@ def test_names_chapters_and_genders(corpus: Path) -> None:
 def test_mistakes_are_named(corpus: Path, tmp_path: Path) -> None:
     right = re.escape(str(corpus))
     for inside in ("dev-clean-2", "dev-clean-2/14", "dev-clean-2/14/208"):
-        with pytest.raises(UserError, match=f"only a part of the corpus; give the folder around it, {right}"):
+        with pytest.raises(UserError, match=f"a part of the corpus. Give the folder around it, {right}"):
             CORPORA["librispeech"](corpus / inside)
     with pytest.raises(UserError, match=r"has no subset 'test-clean'; it has dev-clean-2, train-clean-5\. Get it with"):
         CORPORA["librispeech"](corpus, subset=["test-clean"])
     with pytest.raises(UserError, match=r"--download NAME, or from https://www\.openslr\.org/12/"):
         CORPORA["librispeech"](tmp_path / "nowhere")
     write_all(corpus, ["dev-clean-2/14/208/stray.flac"])
-    with pytest.raises(UserError, match=r"stray\.flac is not where a recording of LibriSpeech belongs"):
+    with pytest.raises(UserError, match=r"stray\.flac is out of place: recordings of LibriSpeech"):
         CORPORA["librispeech"](corpus)
 
 
@@ -126,7 +126,9 @@ def test_an_interrupted_download_goes_on(tmp_path: Path, server: tuple[str, type
     address, handler = server
     (tmp_path / "www" / "a").write_bytes(CONTENT)
     handler.cut_at = 1_000
-    with pytest.raises(UserError, match=r"the download to .* broke off \(24600 bytes are missing\)\. Run it again"):
+    with pytest.raises(
+        UserError, match=r"the download to .* broke off \(24600 bytes are missing\)\. Run the command again to resume"
+    ):
         download(f"{address}/a", tmp_path / "a", md5=md5(CONTENT))
     assert not (tmp_path / "a").exists()
     handler.cut_at = None
@@ -148,15 +150,17 @@ def test_a_download_that_ended_before_its_name_was_given_is_taken(
 
 def test_another_content_is_removed(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
     (tmp_path / "www" / "a").write_bytes(CONTENT)
-    with pytest.raises(UserError, match=f"what came has the MD5 {md5(CONTENT)}, its owners publish 0123.*Try again"):
+    with pytest.raises(
+        UserError, match=f"the download has the MD5 {md5(CONTENT)}, but its owners publish 0123.*Try again"
+    ):
         download(f"{server[0]}/a", tmp_path / "a", md5="0123")
     assert [path.name for path in tmp_path.iterdir()] == ["www"]
 
 
 def test_no_network_and_no_such_file(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
-    with pytest.raises(UserError, match=r"/b: can ?not be downloaded \(Not Found\).*put it at .*/b\."):
+    with pytest.raises(UserError, match=r"/b: can ?not be downloaded \(Not Found\).*copy the file to .*/b yourself"):
         download(f"{server[0]}/b", tmp_path / "b", md5="0")
-    with pytest.raises(UserError, match=r"can ?not be downloaded \(.*\)\. Try again where there is a network"):
+    with pytest.raises(UserError, match=r"can ?not be downloaded \(.*\)\. Check the network and try again"):
         download("http://127.0.0.1:9/a", tmp_path / "a", md5="0")
 
 

@@ -113,7 +113,7 @@ def test_audio_files_and_floats_of_several_channels(tmp_path: Path) -> None:
     ("samples", "message"),
     [
         (np.array([2**20]), "example 0 of train: its samples are integers of more than 16 bits"),
-        (np.array([], np.int64), r"example 0 of train: holds no samples \(zero length\)"),
+        (np.array([], np.int64), r"example 0 of train: holds no samples"),
     ],
 )
 def test_bad_samples_are_named(tmp_path: Path, samples: np.ndarray, message: str) -> None:
@@ -127,13 +127,16 @@ def test_bad_samples_are_named(tmp_path: Path, samples: np.ndarray, message: str
 def test_what_cannot_be_guessed_is_asked_for(tmp_path: Path) -> None:
     tensor = tfds.features.Tensor(shape=(None,), dtype=np.int64)
     untold = write_data_set(tmp_path / "untold", tensor, SAMPLES, INTEGERS)
-    with pytest.raises(UserError, match="does not tell the sample rate of its feature 'audio'; give it with --audio-"):
+    with pytest.raises(UserError, match=r"the sample rate of its feature 'audio' is unknown\. Give it with --audio-"):
         CORPORA["tfds"](untold)
     plain = write_data_set(tmp_path / "plain", tensor, SAMPLES, None)
-    with pytest.raises(UserError, match="none could be chosen; give --audio NAME, one of its features: audio, chapter"):
+    with pytest.raises(
+        UserError,
+        match=r"which feature is the audio is unknown\. Give --audio NAME, one of its features: audio, chapter",
+    ):
         CORPORA["tfds"](plain)
     assert len(CORPORA["tfds"](plain, audio="audio", audio_rate_hz=16_000)) == 4
-    with pytest.raises(UserError, match="there is no 'reader'; give --speaker NAME"):
+    with pytest.raises(UserError, match=r"there is no feature 'reader'\. Give --speaker NAME"):
         CORPORA["tfds"](untold, audio_rate_hz=8_000, speaker="reader")
 
 
@@ -171,7 +174,7 @@ def test_other_mistakes_are_named(data_set: Path, tmp_path: Path) -> None:
 )
 def test_descriptions_of_another_form_are_a_sentence(name: str, content: str, data_set: Path) -> None:
     (data_set / name).write_text(content)
-    with pytest.raises(UserError, match=r"Copy or prepare the data set again|give --audio"):
+    with pytest.raises(UserError, match=r"Copy or prepare the data set again|Give --audio"):
         CORPORA["tfds"](data_set)
 
 

@@ -109,7 +109,7 @@ def test_a_csv_list_gives_paths_speakers_and_attributes(audio: Path, tmp_path: P
         ("path,speaker\na,b\nc\n", "list.csv:3: no speaker"),
         ("path,speaker\n,b\n", "list.csv:2: no path"),
         ("path,speaker\na,b,c\n", r"list.csv:2: more values than the header has columns \(2\)"),
-        ("path,speaker\na,b\nc,d\na,b\n", "list.csv:4: path 'a' was listed before, in line 2"),
+        ("path,speaker\na,b\nc,d\na,b\n", "list.csv:4: utterance 'a' was listed before, in line 2"),
         ("path,speaker\n\xff,b\n", "list.csv: not a CSV file in UTF-8"),
     ],
 )
@@ -201,7 +201,7 @@ def test_too_many_bad_files_end_the_job_with_a_summary(audio: Path, tmp_path: Pa
         build(recordings, tmp_path / "shards", max_rejected=1)
     with pytest.raises(UserError, match=r"(?s)1 recordings were rejected \(0 utterances made.*no such file"):
         build([recordings[4]], tmp_path / "other", max_rejected=9)
-    with pytest.raises(UserError, match="There are no recordings"):
+    with pytest.raises(UserError, match="The corpus lists no recordings"):
         build([], tmp_path / "third")
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["other.partial", "shards.partial"]
     report, _ = build(recordings, tmp_path / "shards", max_rejected=3)  # what was finished is not lost

@@ -61,7 +61,8 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(undisturbed: dict[str, st
     output = tmp_path / "out"
     kill_and_go_on(output, [0.0, 0.03], num_workers=0)
     assert not output.exists()
-    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out.partial" / "shards").glob("fbank*")}
+    frames = sorted((tmp_path / "out.partial" / "shards").glob("fbank*"))
+    made = {path: path.stat().st_mtime_ns for path in frames[: num_parts(output)]}  # the last may lack its table
     assert len(made) >= 2
     build(corpus("slow", COUNT, 0.05), output)
     assert without_job(output) == undisturbed
@@ -126,7 +127,9 @@ def test_shares_make_the_whole(undisturbed: dict[str, str], tmp_path: Path) -> N
 
 @pytest.mark.parametrize("text", ["6:9", "3:2", "0:7", "3/3", "-1/3", "all", "1:2:3"])
 def test_an_impossible_range_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--shard-range .*there are 6 pieces. Give first:end, from 0:1 to 0:6"):
+    with pytest.raises(
+        UserError, match=r"--shard-range .*is not a range of the 6 files. Give A:B with 0 <= A < B <= 6"
+    ):
         build(corpus("noise", COUNT), tmp_path / "out", shard_range=text)
     assert not list(tmp_path.iterdir())
 
@@ -137,7 +140,7 @@ def test_two_processes_share_an_output_only_without_overlap(undisturbed: dict[st
     wait_until(lambda: list((tmp_path / "out.partial" / "shards").glob(".partial*")))
     recordings = corpus("after", COUNT, flag)
     for overlapping in (None, "2:4", "0:2"):
-        with pytest.raises(UserError, match=r"Another process is making shards .* of .*out.*--shard-range"):
+        with pytest.raises(UserError, match=r"Another process is making some of the shards .* of .*out.*--shard-range"):
             build(recordings, output, shard_range=overlapping)
     others = start(output, "after", COUNT, flag, shard_range="3:6")
     wait_until(lambda: len(list((tmp_path / "out.partial" / "shards").glob(".partial*"))) == 2)
@@ -163,7 +166,7 @@ def test_parts_of_another_job_are_refused(
 ) -> None:
     build(corpus("noise", COUNT), tmp_path / "out", shard_range="0:1")
     with pytest.raises(
-        UserError, match=rf"out.partial holds finished parts of another job; .*{message}.*remove this one"
+        UserError, match=rf"out.partial holds finished parts of another job; .*{message}.*delete this one"
     ):
         build(recordings, tmp_path / "out", **options)
 
@@ -296,7 +299,7 @@ def test_parts_of_a_job_that_is_not_known_are_refused(content: str, message: str
     build(recordings, tmp_path / "out", shard_range="0:1")
     job = tmp_path / "out.partial" / "job.json"
     job.write_text(content)
-    with pytest.raises(UserError, match=rf"job\.json .*{message}.* Remove this directory to begin anew"):
+    with pytest.raises(UserError, match=rf"job\.json .*{message}.* Delete this directory to start again"):
         build(recordings, tmp_path / "out")
     for part in (tmp_path / "out.partial" / "parts").iterdir():
         part.unlink()

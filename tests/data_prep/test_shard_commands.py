@@ -160,7 +160,7 @@ def test_shared_speakers_and_utterances_are_found(shards: Path, tmp_path: Path) 
     assert "1 speakers ('s0') are speakers of" in run("leaks", tmp_path / "workdir", shards)
     (tmp_path / "workdir" / "speakers.txt").write_text("x\n")
     assert "shares no speaker and no utterance" in run("leaks", tmp_path / "workdir", shards)
-    with pytest.raises(UserError, match=r"is neither shards nor the work directory of a training"):
+    with pytest.raises(UserError, match=r"is neither shards nor the work directory of a run"):
         run("leaks", tmp_path, shards)
 
 

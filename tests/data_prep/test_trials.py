@@ -45,7 +45,7 @@ def test_a_written_list_reads_back(tmp_path: Path) -> None:
 
 
 def test_what_cannot_make_a_list_is_said() -> None:
-    with pytest.raises(UserError, match="needs at least two speakers; the data has 1"):
+    with pytest.raises(UserError, match="needs at least two speakers, and the data has 1"):
         make_trials({"u": "a", "v": "a"})
     with pytest.raises(UserError, match="No speaker has two utterances, so there is no target trial"):
         make_trials({"u": "a", "v": "b"})
@@ -90,5 +90,5 @@ def test_speakers_of_the_training_are_refused(tmp_path: Path) -> None:
     (tmp_path / "speakers.txt").write_text("z\n")
     assert own_trials(path, not_in=tmp_path)[0].enrol
     path.write_text("utterance,session\na,x\n")
-    with pytest.raises(UserError, match="no column speaker; trials need the speaker"):
+    with pytest.raises(UserError, match=r"no column speaker\. Trials need the speaker"):
         own_trials(path)
