@@ -1,7 +1,7 @@
 """The demo: a small TDNN with MQMHA and the sub-centre inter-topK AM-softmax on synthetic voices.
 
-Two CPU cores, minutes: make demo (or: mqmha demo --workdir runs/demo). Error rates on synthetic voices say that the
-system works, nothing about people.
+Minutes on two CPU cores: make demo (or: mqmha demo --workdir runs/demo). Error rates on synthetic voices say that the
+system works and nothing about people.
 """
 
 from mqmha_jax.config import (

@@ -1,14 +1,13 @@
 """A small corpus on two CPU cores in under an hour: a TDNN at half the frame rate, MQMHA, inter-topK AM-softmax.
 
 For hundreds of speakers and a few hours of speech, each utterance clean and with noise, reverberation and telephone
-bandwidth. Settings were chosen on held-out training speakers; with so little speech per speaker, one centre each did
-better there than two.
+bandwidth. Held-out training speakers decided the settings: with so little speech per speaker, one centre each was
+better than two.
 
 Published: nothing at this scale. Ours: see README.md, "Real speech" (benchmarks/real_speech.py).
 
-    python -m data_prep csv LIST shards/train --versions clean,noise,reverb,telephone \
-        --noise NOISE --room-responses ROOMS
-    mqmha train configs/laptop.py --workdir runs/laptop data.train=shards/train
+    mqmha prep csv LIST shards/train --versions clean,noise,reverb,telephone --noise NOISE --room-responses ROOMS
+    mqmha train laptop --workdir runs/laptop data.train=shards/train
 """
 
 from mqmha_jax.config import (

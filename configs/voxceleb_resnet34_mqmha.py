@@ -6,17 +6,18 @@ Paper: arXiv 2110.05042 (first used in arXiv 2109.01989). Data: 1,092,009 uttera
 Published, not measured by us: the same team's ResNet34 with plain statistics pooling and AM-softmax, EER 1.050 / 1.059
 / 1.846 % on VoxCeleb1-O/E/H cleaned (arXiv 2110.09720). Ours: not yet run at this scale.
 
-Hardware: batch 1,024 of 200 frames; the paper used 8 GPUs. The number of steps is ours (about 40 epochs), as is the
-exponential decay: the paper lowers the rate on a plateau.
+Hardware: batch 1,024 of 200 frames; the paper used 8 GPUs. The number of steps (about 40 epochs) and the exponential
+decay are ours: the paper lowers the rate on a plateau.
 
-    mqmha train configs/voxceleb_resnet34_mqmha.py --workdir runs/paper data.train=shards/vox2_train \
+    mqmha train voxceleb_resnet34_mqmha --workdir runs/paper data.train=shards/vox2_train \
         data.dev=shards/vox1 data.dev_trials=lists/vox1_o_cleaned.txt
 
-With a fifth of the storage and new noise in every epoch (docs/augmentation.md), from clean shards at the three speeds:
+The same from clean shards at the three speeds, with a fifth of the storage and new noise in every epoch
+(docs/augmentation.md):
 
-    python -m data_prep noises MUSAN shards/noise --use-energy --low-hz 40 --high-hz -200
-    python -m data_prep room-table RIRS_NOISES rooms.npz --like shards/vox2_clean
-    mqmha train configs/voxceleb_resnet34_mqmha.py --workdir runs/device data.train=shards/vox2_clean \
+    mqmha prep noises MUSAN shards/noise --like voxceleb_resnet34_mqmha
+    mqmha prep room-table RIRS_NOISES rooms.npz --like voxceleb_resnet34_mqmha
+    mqmha train voxceleb_resnet34_mqmha --workdir runs/device data.train=shards/vox2_clean \
         augment.noise=shards/noise augment.rooms=rooms.npz
 """
 

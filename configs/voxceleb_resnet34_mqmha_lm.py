@@ -1,8 +1,8 @@
 """The paper's second stage: large-margin fine-tuning of configs/voxceleb_resnet34_mqmha.py.
 
-Paper: arXiv 2110.05042; the stage is retold in several places and not in all settings certain. The copies at other
-speeds fall away (5,994 classes, whose prototypes are kept), crops grow to six seconds, the margin to 0.5 in angle, the
-inter-topK penalty is off, and the optimizer starts anew with a small rate.
+Paper: arXiv 2110.05042. Several sources describe this stage and leave some settings open. It drops the copies at other
+speeds (5,994 classes keep their prototypes), lengthens crops to six seconds, raises the margin to 0.5 in angle,
+switches the inter-topK penalty off, and restarts the optimizer with a small rate.
 
 Published, not measured by us: of the nearest recipe, WeSpeaker's ResNet34, fine-tuning with AS-norm brings EER 0.867 /
 1.049 / 1.959 % down to 0.723 / 0.867 / 1.532 % on VoxCeleb1-O/E/H cleaned. Ours: not yet run at this scale.
@@ -10,7 +10,7 @@ Published, not measured by us: of the nearest recipe, WeSpeaker's ResNet34, fine
 Hardware: as the first stage; batch 256 of 600 frames. Five epochs, as in WeSpeaker's recipe.
 
     mqmha average runs/paper --last 10 --output runs/paper_average
-    mqmha train configs/voxceleb_resnet34_mqmha_lm.py --workdir runs/paper_lm start.run=runs/paper_average \
+    mqmha train voxceleb_resnet34_mqmha_lm --workdir runs/paper_lm start.run=runs/paper_average \
         data.train=shards/vox2_train data.dev=shards/vox1 data.dev_trials=lists/vox1_o_cleaned.txt
 """
 

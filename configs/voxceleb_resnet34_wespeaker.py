@@ -8,7 +8,7 @@ fine-tuning. Ours: not yet run at this scale.
 
 Hardware: any; batch 256 of 200 frames, 150 epochs.
 
-    mqmha train configs/voxceleb_resnet34_wespeaker.py --workdir runs/wespeaker data.train=shards/vox2_train \
+    mqmha train voxceleb_resnet34_wespeaker --workdir runs/wespeaker data.train=shards/vox2_train \
         data.dev=shards/vox1 data.dev_trials=lists/vox1_o_cleaned.txt
 """
 

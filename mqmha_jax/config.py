@@ -17,7 +17,7 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 
 
 def option(default: Any, help: str) -> Any:
-    """A field with its meaning, which ``mqmha show`` and the documentation print."""
+    """A field with its meaning, for ``mqmha show`` and the documentation."""
     return field(default=default, metadata={"help": help})
 
 
@@ -48,9 +48,9 @@ class DataConfig:
     """Where the shards are and how a training batch is drawn from them."""
 
     train: str = option("", "directory of training shards")
-    dev: str = option("", "directory of shards with the dev list's utterances; empty: no EER during training")
+    dev: str = option("", "directory of shards with the utterances of the dev list; empty: no EER during training")
     dev_trials: str = option("", "trial list over the dev shards")
-    crop_frames: Positive = option(200, "frames per training example; shorter utterances are repeated")
+    crop_frames: Positive = option(200, "frames per training example; shorter utterances repeat")
     batch_size: Positive = option(128, "training examples per step, over all devices and hosts")
     sampling: Literal["utterance", "duration", "speaker"] = option(
         "utterance", "draw every utterance equally often, in proportion to its length, or every speaker equally often"
@@ -58,31 +58,29 @@ class DataConfig:
     utterances_per_speaker: Positive = option(1, "U: a batch holds batch_size / U speakers with U utterances each")
     num_workers: Count = option(0, "worker processes that read crops; 0 reads in threads of the main process")
     read_threads: Positive = option(
-        4, "threads that read in each of them, a batch each; many more where every read waits, as on object stores"
+        4, "threads that read in each of them, a batch each; use many more where every read waits, as on object stores"
     )
-    original_speed_only: bool = option(False, "leave out the copies at other speeds, which count as other speakers")
+    original_speed_only: bool = option(False, "skip the copies at other speeds, which count as other speakers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Noise and reverberation that the training step mixes into clean crops; each example draws its own."""
+    """Noise and reverberation that the training step adds to clean crops; each example draws its own."""
 
-    noise: str = option(
-        "", "directory of shards of noises, whose speakers are noise, music and speech; empty: no noise"
-    )
-    rooms: str = option("", "file of rooms, as python -m data_prep room-table writes it; empty: no reverberation")
+    noise: str = option("", "directory of shards of noises, with the speakers noise, music and speech; empty: no noise")
+    rooms: str = option("", "file of rooms from 'mqmha prep room-table'; empty: no reverberation")
     noise_probability: Fraction = option(0.2, "share of examples with a noise")
     music_probability: Fraction = option(0.2, "share of examples with music")
-    babble_probability: Fraction = option(0.2, "share of examples with babble, several voices of the kind speech")
-    reverb_probability: Fraction = option(0.6, "share of examples in a room, noise and all")
+    babble_probability: Fraction = option(0.2, "share of examples with babble, several voices at once")
+    reverb_probability: Fraction = option(0.6, "share of examples in a room; the room also reverberates the noise")
     one_at_a_time: bool = option(
-        False, "at most one of these per example, as in offline versions; otherwise each by its own chance"
+        False, "at most one of these per example, as in offline versions; otherwise each independently"
     )
-    noise_snr_db: tuple[float, float] = option((0.0, 15.0), "range of speech to noise, of mean powers")
-    music_snr_db: tuple[float, float] = option((5.0, 15.0), "range of speech to music")
-    babble_snr_db: tuple[float, float] = option((13.0, 20.0), "range of speech to each voice of the babble")
+    noise_snr_db: tuple[float, float] = option((0.0, 15.0), "range of the speech-to-noise ratio of mean powers")
+    music_snr_db: tuple[float, float] = option((5.0, 15.0), "range of the speech-to-music ratio")
+    babble_snr_db: tuple[float, float] = option((13.0, 20.0), "range of the ratio of speech to each babble voice")
     babble_voices: tuple[Positive, Positive] = option((3, 7), "fewest and most voices of the babble")
-    context_frames: Count = option(40, "frames before a crop whose echoes reach into it; longer decays are cut off")
+    context_frames: Count = option(40, "frames before a crop whose echoes reach into it; longer decays end there")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,7 @@ class SpecAugmentConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part chosen by name; its options are the fields of the class that the name stands for."""
+    """A part by its name; its options are the fields of the class with that name."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -127,9 +125,9 @@ class ModelConfig:
         "type of activations; parameters, statistics, cosines and losses stay float32 (float64, for comparisons, needs "
         "JAX_ENABLE_X64)",
     )
-    rematerialize: bool = option(False, "compute the inside of each block again for the gradient, to save memory")
+    rematerialize: bool = option(False, "recompute the inside of each block for the gradient, to save memory")
     batch_norm_groups: Positive = option(
-        1, "cut the batch into so many groups, each normalised by its own statistics; 1: by those of the whole batch"
+        1, "number of groups of the batch that are normalised separately; 1: statistics of the whole batch"
     )
 
 
@@ -146,33 +144,33 @@ class PairTerm:
 class LossConfig:
     """The margin softmax over speakers, the inter-topK penalty, and losses over pairs beside them."""
 
-    name: str = option("am", "how the margin acts on the target's cosine; one of your own: FILE.py:FUNCTION")
+    name: str = option("am", "what the margin does to the target cosine; your own loss: FILE.py:FUNCTION")
     options: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "options of that loss alone"})
-    sub_centres: Positive = option(3, "prototypes per speaker, K; the nearest one counts")
+    sub_centres: Positive = option(3, "prototypes per speaker, K; the nearest counts")
     sub_centre_temperature: NonNegative = option(
-        0.0, "blend the sub-centres by a softmax of their cosines over this temperature; 0: the nearest one counts"
+        0.0, "blend the sub-centres by a softmax of their cosines over this temperature; 0: the nearest counts"
     )
-    scale: NonNegative = option(32.0, "s: cosines are multiplied by it")
+    scale: NonNegative = option(32.0, "s: multiplies all cosines")
     margin: NonNegative = option(0.2, "m: final margin")
     margin_start: Fraction = option(0.0, "fraction of the run at which the margin starts to grow from zero")
     margin_end: Fraction = option(0.0, "fraction of the run at which the margin reaches its final value")
     margin_growth: Literal["linear", "exponential"] = option(
-        "linear", "shape of the growth; exponential rises fast and settles, as WeSpeaker's"
+        "linear", "shape of the growth; exponential rises fast and then settles, as in WeSpeaker"
     )
-    top_k: Count = option(5, "how many of the nearest other speakers are penalised; 0 switches the penalty off")
+    top_k: Count = option(5, "number of nearest other speakers that are penalised; 0: no penalty")
     penalty: NonNegative = option(0.06, "m': final inter-topK penalty; it grows in proportion to the margin")
     penalised: Literal["nearest", "above_mean"] = option(
         "nearest",
-        "which others the penalty is for: the top_k nearest of every example, or all that are nearer than the top_k "
-        "nearest were on the mean of the batch before",
+        "who is penalised: the top_k nearest speakers of every example, or all that are nearer than the previous "
+        "batch's mean top-k cosine",
     )
     hard_negatives: NonNegative = option(
-        0.0, "w: other speakers above the target after its margin move up by w (cosine + 1); 0 switches it off"
+        0.0, "w: other speakers above the target with its margin move up by w (cosine + 1); 0: off"
     )
-    label_smoothing: Fraction = option(0.0, "share of the label that is spread over all speakers")
-    weight: NonNegative = option(1.0, "weight of this loss beside those over pairs")
+    label_smoothing: Fraction = option(0.0, "share of the label that all speakers divide")
+    weight: NonNegative = option(1.0, "weight of this loss in the sum with the losses over pairs")
     diagnostics: bool = option(
-        False, "measure, for a little time, which speakers and sub-centres return, and the embeddings' lengths"
+        False, "also measure which speakers and sub-centres return, and the lengths of embeddings; costs a little time"
     )
     pairs: tuple[PairTerm, ...] = option((), "losses over the pairs of a batch, each with a weight")
 
@@ -185,54 +183,54 @@ class OptimizerConfig:
     learning_rate: NonNegative = option(0.1, "highest learning rate")
     final_learning_rate: NonNegative = option(5e-5, "learning rate of the last step")
     schedule: Literal["exponential", "cosine", "constant", "plateau"] = option(
-        "exponential", "decay after the warm-up; plateau lowers the rate when the dev EER no longer falls"
+        "exponential", "decay after the warm-up; plateau lowers the rate when the dev EER stops falling"
     )
-    plateau_factor: Fraction = option(0.1, "what a plateau multiplies the rate by")
-    plateau_patience: Count = option(2, "evaluations without a better dev EER before the rate is lowered")
+    plateau_factor: Fraction = option(0.1, "factor that a plateau multiplies the rate by")
+    plateau_patience: Count = option(2, "evaluations without a better dev EER before the rate falls")
     warmup: Fraction = option(0.04, "fraction of the run with a linear warm-up")
     momentum: Fraction = option(0.9, "SGD's momentum (Nesterov), AdamW's first decay")
-    weight_decay: NonNegative = option(1e-4, "decay of kernels and prototypes; biases and normalisation have none")
+    weight_decay: NonNegative = option(1e-4, "decay of kernels and prototypes, not of biases and normalisation")
     max_gradient_norm: NonNegative = option(0.0, "clip the global norm of the gradient; 0: no clipping")
-    accumulate: Positive = option(1, "parts of a batch that pass through the network one after another")
+    accumulate: Positive = option(1, "parts of a batch that the network computes one after another, to save memory")
     ema: Fraction = option(
-        0.0, "decay of an exponential average of the network, which is then evaluated and used; 0: none"
+        0.0, "decay of an exponential moving average of the network, which evaluation then uses; 0: none"
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Length of the run, and what is kept and reported on the way."""
+    """Length of the run, and what it keeps and reports."""
 
     steps: Positive = option(10_000, "optimizer steps of the run")
-    seed: Count = option(0, "all randomness of the run: initial values, order of the data, crops, masks")
+    seed: Count = option(0, "seed of all randomness: initial values, order of the data, crops, masks")
     log_every: Positive = option(50, "steps between lines of the log")
     evaluate_every: Positive = option(1_000, "steps between evaluations of the dev list")
     checkpoint_every: Positive = option(1_000, "steps between checkpoints")
-    keep_checkpoints: Positive = option(3, "how many of the latest checkpoints stay on disk")
-    keep_best: Count = option(1, "how many checkpoints with the lowest dev EER stay on disk as well")
-    max_skipped_in_row: Positive = option(20, "stop after so many steps in a row that were not finite")
-    stall_seconds: NonNegative = option(30.0, "report a wait for data that lasts longer")
+    keep_checkpoints: Positive = option(3, "number of latest checkpoints that stay on disk")
+    keep_best: Count = option(1, "number of checkpoints with the lowest dev EER that also stay on disk")
+    max_skipped_in_row: Positive = option(20, "stop after this many steps in a row that are not finite")
+    stall_seconds: NonNegative = option(30.0, "report a longer wait for data, in seconds")
     profile_first: Count = option(0, "first step of a profile for TensorBoard; 0: none")
     profile_last: Count = option(0, "last step of the profile")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """How devices share the work. Nothing here changes a result but by rounding."""
+    """How devices share the work. It changes results only by rounding."""
 
-    data: int = option(-1, "devices along which the head's batch is cut; -1: those that mesh.model leaves")
-    model: int = option(1, "devices along which the classes of the head are cut; -1: those that mesh.data leaves")
-    class_chunk: Count = option(0, "cosines of so many classes are held at once, to save memory; 0: of all")
+    data: int = option(-1, "devices that split the batch in the head; -1: those that mesh.model leaves")
+    model: int = option(1, "devices that split the classes of the head; -1: those that mesh.data leaves")
+    class_chunk: Count = option(0, "number of classes whose cosines are in memory at once; 0: all")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StartConfig:
-    """Where the parameters come from: drawn at random, or those of an earlier run, as in fine-tuning."""
+    """Where the parameters come from: random, or from an earlier run, as in fine-tuning."""
 
     run: str = option("", "work directory of the run to start from; empty: random parameters")
-    step: int | None = option(None, "which of its checkpoints; null: the newest")
+    step: int | None = option(None, "step of its checkpoint; null: the newest")
     head: Literal["match", "fresh"] = option(
-        "match", "prototypes of the speakers that both runs have, by name, or random ones for all"
+        "match", "keep the prototypes of speakers that both runs have, by name; or fresh random ones for all"
     )
 
 

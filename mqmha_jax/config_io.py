@@ -1,4 +1,4 @@
-"""Load, override, validate and compare configurations.
+"""Loads, overrides, validates and compares configurations.
 
 A configuration file is Python and defines ``CONFIG = Config(...)``; what a run resolved to is JSON in its work
 directory. Both, and the ``section.option=value`` arguments of the command line, end in ``from_dict``, which checks
@@ -34,7 +34,7 @@ class Option(NamedTuple):
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in a Python or JSON file, with ``section.option=value`` overrides applied.
+    """Loads a configuration from a Python or JSON file and applies ``section.option=value`` overrides.
 
     Args:
       path: a ``.py`` file that defines ``CONFIG``, a ``.json`` file as a run writes it, or the name of a configuration
@@ -50,7 +50,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def with_overrides(config: Config | Mapping[str, Any], overrides: Sequence[str]) -> Config:
-    """A configuration, or the dictionaries of one, with ``section.option=value`` overrides applied.
+    """Applies ``section.option=value`` overrides to a configuration or to the dictionaries of one.
 
     Raises:
       UserError: a name or value is not valid.
@@ -62,12 +62,12 @@ def with_overrides(config: Config | Mapping[str, Any], overrides: Sequence[str])
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The configuration as nested dictionaries of plain values."""
+    """Returns the configuration as nested dictionaries of plain values."""
     return pydantic.TypeAdapter(Config).dump_python(config, mode="json")
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """The configuration that nested dictionaries describe; what they leave out has its default.
+    """Builds the configuration that nested dictionaries describe; options that they lack have their default.
 
     Raises:
       UserError: an unknown name (the nearest valid one is offered), or a value of the wrong type or out of range.
@@ -81,7 +81,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def differences(ours: Config, theirs: Config) -> list[str]:
-    """One line ``section.option: ours -> theirs`` for each option in which two configurations differ."""
+    """Returns a line ``section.option: ours -> theirs`` for each option that differs."""
     a, b = _flatten(to_dict(ours)), _flatten(to_dict(theirs))
     return [
         f"{name}: {a.get(name, 'not set')} -> {b.get(name, 'not set')}"
@@ -91,12 +91,12 @@ def differences(ours: Config, theirs: Config) -> list[str]:
 
 
 def require_same_fbank(ours: FbankSpec, theirs: FbankSpec, what: str) -> None:
-    """Refuse features of another kind.
+    """Refuses shards whose features are not those of the configuration.
 
     Args:
-      ours: the features that are wanted.
-      theirs: those of some shards.
-      what: names the shards, at the start of the message.
+      ours: the features of the configuration.
+      theirs: the features of the shards.
+      what: name of the shards, for the start of the message.
 
     Raises:
       UserError: names the options that differ.
@@ -104,13 +104,13 @@ def require_same_fbank(ours: FbankSpec, theirs: FbankSpec, what: str) -> None:
     changed = differences(Config(fbank=ours), Config(fbank=theirs))
     if changed:
         raise UserError(
-            f"{what} were made with other features than are wanted (wanted -> found): {'; '.join(changed)}. "
-            "Prepare the shards again with these options, or give the configuration theirs."
+            f"{what} have other features than the configuration (configuration -> shards): {'; '.join(changed)}. "
+            "Prepare the shards again with these options, or set these options to those of the shards."
         )
 
 
 def options(section: type = Config, prefix: str = "") -> Iterator[Option]:
-    """Every option of the schema with type, default and meaning, in order."""
+    """Yields every option of the schema with type, default and meaning, in order."""
     hints = typing.get_type_hints(section)
     for item in dataclasses.fields(section):
         if _is_section(hints[item.name]):
@@ -155,7 +155,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
-    """Write ``section.option=value`` into nested dictionaries in place."""
+    """Writes ``section.option=value`` into nested dictionaries, in place."""
     name, equals, text = override.partition("=")
     if not equals:
         raise UserError(f"{override!r} is not an override; write section.option=value, e.g. train.steps=500.")

@@ -3,11 +3,11 @@
 import difflib
 from collections.abc import Iterable
 
-from mqmha_jax.field_names import names_here
+from mqmha_jax.field_names import names_here, plain
 
 
 class UserError(ValueError):
-    """A mistake in a file, an option or a list; the message says what, where, what is valid and what to do."""
+    """A mistake in a file, an option or a list. The message says what, where, what is valid and what to do."""
 
     def __init__(self, message: str) -> None:
         """Takes the message and escapes control characters of names in it, which would change what a terminal shows."""
@@ -27,9 +27,9 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
       valid name, and lists all of them.
     """
     names = sorted(valid)
-    if here := names_here(name, names):
+    spelt_alike = [one for one in names if plain(one) == plain(name)]
+    nearest = spelt_alike or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    if not spelt_alike and (here := names_here(name, names)):
         hint = f" It is called {' or '.join(map(repr, here))} here."
-    else:
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return UserError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.")

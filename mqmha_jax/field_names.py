@@ -101,7 +101,7 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 def names_here(name: str, valid: Iterable[str]) -> list[str]:
-    """Our names for what the field calls ``name``, or for another spelling of one of ours.
+    """Our names for what the field calls ``name``.
 
     Args:
       name: what a user wrote, in any case, with any of ``-``, ``_`` and blanks or without.
@@ -110,15 +110,13 @@ def names_here(name: str, valid: Iterable[str]) -> list[str]:
     Returns:
       The valid names that it stands for, the likeliest first; empty if it is not known.
     """
-    ours = {_plain(one): one for one in valid}
-    if _plain(name) in ours:
-        return [ours[_plain(name)]]
-    meant = _BY_PLAIN_NAME.get(_plain(name), ())
-    return [one for one in meant if one in ours.values()]
+    accepted = set(valid)
+    return [ours for ours in _BY_PLAIN_NAME.get(plain(name), ()) if ours in accepted]
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """The name without case, ``-``, ``_`` and blanks: ``AAM-Softmax`` and ``aam_softmax`` are one."""
     return "".join(character for character in name.lower() if character not in "-_ ")
 
 
-_BY_PLAIN_NAME = {_plain(name): ours for name, ours in FIELD_NAMES.items()}
+_BY_PLAIN_NAME = {plain(name): ours for name, ours in FIELD_NAMES.items()}

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float16, Int32, UInt32
 class Batch(TypedDict):
     """One training batch as the pipeline yields it; NumPy on the host, the same names on the device.
 
-    Noise and room of each example are there where the step adds them; ``T`` then counts the frames of context too.
+    ``noise`` and ``decay`` exist only where the step adds noise and rooms; ``T`` then includes the frames of context.
     """
 
     fbank: Float[np.ndarray, "B T F"]
@@ -39,7 +39,7 @@ class Embeddings(NamedTuple):
 
 
 class Trials(NamedTuple):
-    """A trial list: is the speaker of ``enrol[i]`` the speaker of ``test[i]``? ``target[i]`` knows."""
+    """A trial list: ``target[i]`` says whether ``enrol[i]`` and ``test[i]`` have the same speaker."""
 
     enrol: tuple[str, ...]
     test: tuple[str, ...]

@@ -19,7 +19,7 @@ from mqmha_jax.models.pooling import POOLINGS
         ("loss", "arc_margin_intertopk_subcenter", MARGINS, "It is called 'aam' here."),
         ("encoder", "ecapa", ENCODERS, "It is called 'ecapa512' or 'ecapa1024' here."),
         ("encoder", "ECAPA_TDNN_GLOB_c1024", ENCODERS, "It is called 'ecapa1024' here."),
-        ("encoder", "ResNet-34", ENCODERS, "It is called 'resnet34' here."),
+        ("encoder", "ResNet-34", ENCODERS, "Did you mean 'resnet34'?"),
         ("pooling", "MQMHASTP", POOLINGS, "It is called 'mqmha' here."),
         ("pooling", "mqhma", POOLINGS, "Did you mean 'mqmha'?"),
         ("option", "lr", ["learning_rate", "lists"], "It is called 'learning_rate' here."),

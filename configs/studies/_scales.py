@@ -1,9 +1,9 @@
 """The two sizes of every ready study.
 
-``full``: VoxCeleb2-dev as in configs/voxceleb_resnet34_mqmha.py, a quarter of its steps; VoxCeleb1-O/E/H, of which E
-decides (the lists share speakers). ``small``: configs/laptop.py on a corpus of a few hours, in smaller batches and
-crops so that a run takes minutes on two CPU cores; four lists of different speakers, whose mean decides. The learning
-rate was chosen on held-out training speakers (docs/studies/settings).
+``full``: VoxCeleb2-dev as in configs/voxceleb_resnet34_mqmha.py, a quarter of its steps; VoxCeleb1-O/E/H, where E
+decides, as the lists share speakers. ``small``: configs/laptop.py on a corpus of a few hours, in smaller batches and
+crops so that a run takes minutes on two CPU cores; four lists of different speakers, whose mean decides. Held-out
+training speakers decided the learning rate (docs/studies/settings).
 """
 
 from typing import Any

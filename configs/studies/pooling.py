@@ -4,10 +4,10 @@ Full: temporal average, statistics, self-attentive (mean, statistics, channel- a
 parts, queries on the whole feature (one weight or a weight per channel), and MQMHA with one and two layers and
 channel-wise; each control is statistics pooling on a wider encoder with as many parameters as the cell it is named for.
 Small: statistics, one head, several queries on the whole feature (scalar and channel-wise), MQMHA, and its control;
-three seeds each, two queries, eight heads as in configs/laptop.py. Poolings of means alone and deeper scorers stay out:
-they would cost seeds, which decide how small a difference can be shown.
+three seeds each, two queries, eight heads as in configs/laptop.py. Poolings of means alone and deeper scorers are left
+out: they would cost seeds, and seeds decide how small a difference the study can show.
 
-    mqmha study configs/studies/pooling.py --scale small --workdir runs/pooling --data shards --data lists
+    mqmha study pooling --scale small --workdir runs/pooling --data shards --data lists
 """
 
 from _scales import full, small

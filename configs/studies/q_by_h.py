@@ -1,11 +1,11 @@
 """How many queries and heads does MQMHA want? Q x H (arXiv 2110.05042).
 
-The size of the pooled vector, and with it of the embedding layer, grows with the queries and not with the heads: what
-more heads do is free; what more queries do is to be held against the control, one query and head on a wider encoder
-with as many parameters. Full: Q and H of 1, 4 and 16 (the challenge system had 4 and 16). Small: five places of the
-grid, two seeds; Q = 4 with one head and the control are left to the full scale.
+The pooled vector, and with it the embedding layer, grows with the queries and not with the heads. So more heads cost
+nothing, and more queries are compared with a control: one query and head on a wider encoder with as many parameters.
+Full: Q and H of 1, 4 and 16 (the challenge system had 4 and 16). Small: five places of the grid, two seeds; Q = 4
+with one head and the control are left to the full scale.
 
-    mqmha study configs/studies/q_by_h.py --scale small --workdir runs/q_by_h --data shards --data lists
+    mqmha study q_by_h --scale small --workdir runs/q_by_h --data shards --data lists
 """
 
 from _scales import full, small
