@@ -57,7 +57,6 @@ def test_a_foreign_network_is_written_as_it_was_read(reference_dir):
         "encoders/wespeaker_simam_resnet34_asp": 80,
         "encoders/wespeaker_repvgg": 80,
         "encoders/wespeaker_redimnet_basic_resnet": 72,
-        "encoders/wespeaker_redimnet_convnext_like": 72,
     }
     without_effect = {"pool.linear2.bias", "pooling.attention.3.bias", "backbone.inputs_weights.0"}
     for name, num_features in files.items():

@@ -53,6 +53,8 @@ def _infer_mqmha(tensors: Tensors, queries: int) -> Part:
 def pooling_source(path: tuple[str, ...], config: ModelConfig) -> Source:
     """Where a variable of the pooling lies; ``path`` is e.g. ``("hidden", "kernel")``."""
     layer, leaf = path
+    if layer not in ("hidden", "score"):
+        raise NoSourceError(("pooling", *path))
     if config.pooling.name == "ccasp":
         single = pointwise("pool.linear1" if layer == "hidden" else "pool.linear2", leaf)
         return single._replace(names=[[single.names]])  # of the one query and the one head

@@ -54,6 +54,8 @@ def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
 
 
 def _constants(config: ModelConfig, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    if ("pooling", "score", "kernel") not in shapes:
+        return {}
     # The scorer's last bias is the same for every frame, so the softmax over frames cancels it.
     return {"pooling.attention.3.bias": shapes["pooling", "score", "kernel"][-1:]}
 
