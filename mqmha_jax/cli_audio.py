@@ -33,14 +33,16 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
     command then exits with status 1. Run an interrupted command again to resume.
     """
     check_writable(output)
+    from tqdm import tqdm
+
     from mqmha_jax.compilation_cache import use_compilation_cache
 
     use_compilation_cache()
     from mqmha_jax.embed_files import embed_files, list_audio
     from mqmha_jax.inference import SpeakerEncoder
 
-    def warn(text: object) -> None:
-        click.echo(f"Warning: {text}", err=True)
+    def warn(text: str) -> None:
+        tqdm.write(f"Warning: {text}", file=sys.stderr)  # above the progress bar
 
     files = list_audio(audio, say=warn)
     outcome = embed_files(
@@ -48,7 +50,7 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
         files,
         output,
         channel=channel,
-        on_error=lambda error: click.echo(f"Left out: {error}", err=True),
+        on_error=lambda error: tqdm.write(f"Left out: {error}", file=sys.stderr),
         on_warning=warn,
         progress=True,
     )
