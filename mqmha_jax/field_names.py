@@ -46,9 +46,8 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "resnetse34": ("resnet34",),
     "xvector": ("tdnn",),
     "x_vector": ("xvector", "tdnn"),
-    "campp": ("campplus", "cam_plus_plus", "cam"),
-    "cam++": ("campp", "campplus", "cam_plus_plus", "cam"),
-    "campplus": ("campp", "cam_plus_plus", "cam"),
+    "campp": ("campplus",),
+    "cam++": ("campplus",),
     # sections and options of a configuration
     "features": ("fbank",),
     "feats": ("fbank",),

@@ -33,4 +33,4 @@ def test_names_of_the_field_are_answered_with_ours(kind: str, name: str, valid: 
 def test_every_answer_names_something_that_exists() -> None:
     places = [option.name.split(".") for option in options()]
     known = {*MARGINS, *PAIRS, *POOLINGS, *ENCODERS, "queries", "heads", *(part for place in places for part in place)}
-    assert {name for name in FIELD_NAMES if not names_here(name, known)} <= {"campp", "cam++", "campplus"}
+    assert not [name for name in FIELD_NAMES if not names_here(name, known)]
