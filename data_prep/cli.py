@@ -14,6 +14,7 @@ from data_prep.corpus_commands import CORPUS_COMMANDS, manifest
 from data_prep.room_command import room_table
 from mqmha_jax.command_line import SETTINGS, SectionedGroup
 from mqmha_jax.errors import UserError
+from mqmha_jax.tpu_library import hide_unneeded_tpu_library
 
 STOPPED = "Stopped. Finished parts stay; run the same command again to resume."
 
@@ -56,6 +57,7 @@ def prepare() -> None:
 
     Shards are files of fbank features, which training and evaluation read.
     """
+    hide_unneeded_tpu_library()
 
 
 for _command in (

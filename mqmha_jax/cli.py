@@ -10,6 +10,7 @@ import click
 from mqmha_jax import __version__, cli_audio, cli_evaluation, cli_import, cli_study
 from mqmha_jax.atomic import check_writable, write_json
 from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup
+from mqmha_jax.tpu_library import hide_unneeded_tpu_library
 
 
 class _LazyPreparation(click.Group):
@@ -47,7 +48,8 @@ class _LazyPreparation(click.Group):
     },
 )
 @click.version_option(__version__)
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Train, evaluate and use speaker-verification models in JAX.
 
     MQMHA pooling and the inter-topK penalty (arXiv 2110.05042).
@@ -58,6 +60,8 @@ def main() -> None:
     flags.FLAGS.mark_as_parsed()
     logging.set_verbosity(logging.WARNING)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if context.invoked_subcommand != "plan":
+        hide_unneeded_tpu_library()
 
 
 def _keep_compiled_programs() -> None:
@@ -154,6 +158,13 @@ def average(workdir: Path, last: int, output: Path) -> None:
 @click.option("--speakers", type=int, show_default="speakers of data.train", help="Number of speakers (classes).")
 @click.option("--utterances", type=int, show_default="those of data.train", help="Utterances, to count epochs.")
 @click.option("--one-chip", is_flag=True, help="Compile for a single chip too, to compare.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0),
+    default=30.0,
+    metavar="MINUTES",
+    help="Give up when a compilation takes longer; 0: never.",
+)
 @click.option("--json", "output", type=PATH, metavar="FILE", help="Also write the plan to a JSON file.")
 @click.argument("overrides", nargs=-1)
 def plan(
@@ -162,6 +173,7 @@ def plan(
     speakers: int | None,
     utterances: int | None,
     one_chip: bool,
+    time_limit: float,
     output: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
@@ -186,6 +198,7 @@ def plan(
         utterances=size.utterances,
         one_chip=one_chip,
         cache=default_cache(),
+        time_limit=60 * time_limit if time_limit else None,
         progress=lambda text: click.echo(text, err=True),
     )
     click.echo(plan_report(result))

@@ -1,4 +1,4 @@
-"""What a configuration resolves to, without training it: options, parameters, shapes, FLOPs."""
+"""Describes a configuration without training it: options, parameters, shapes, FLOPs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,16 +12,19 @@ from mqmha_jax.config import Config, Part
 from mqmha_jax.config_io import options
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.features.fbank import num_frames
+from mqmha_jax.flops import count_flops
 from mqmha_jax.losses import build_loss
 from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.parallel import PROTOTYPES
 
 
 def describe(config: Config, num_speakers: int | None = None) -> str:
-    """The text of ``mqmha show``.
+    """Writes the text of ``mqmha show``.
 
     Args:
       config: the experiment.
-      num_speakers: classes of the head; None takes those of the training shards, and leaves the head out without them.
+      num_speakers: classes of the head. None takes the number of the training shards; without shards it leaves out the
+        head.
 
     Returns:
       Tables of options, parameters and shapes, and the network's FLOPs for one training crop and for ten seconds.
@@ -37,11 +40,10 @@ def describe(config: Config, num_speakers: int | None = None) -> str:
     params = {"net": variables["params"]}
     if num_speakers is not None:
         loss = build_loss(config.loss, num_speakers=num_speakers, embedding_dim=config.model.embedding_dim)
-        # Without the rows that pad the classes in memory.
-        params["head"] = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((num_speakers, *x.shape[1:]), x.dtype),
-            jax.eval_shape(loss.init, jax.random.key(0)),
-        )
+        head = jax.eval_shape(loss.init, jax.random.key(0))
+        # The rows that pad the classes in memory are no parameters. Learned scalars of the loss stay as they are.
+        of_speakers = (num_speakers, *head[PROTOTYPES].shape[1:])
+        params["head"] = {**head, PROTOTYPES: jax.ShapeDtypeStruct(of_speakers, head[PROTOTYPES].dtype)}
     ten_seconds = num_frames(10 * config.fbank.sample_rate_hz, config.fbank)
     return "\n\n".join(
         (
@@ -86,7 +88,7 @@ def _parameter_table(params: PyTree, num_speakers: int | None) -> str:
     total = sum(sum(sizes) for sizes in groups.values())
     rows.append(("total", str(sum(map(len, groups.values()))), f"{total:,}"))
     if num_speakers is None:
-        rows.append(("(the head is left out: give --speakers N)", "", ""))
+        rows.append(("(without the head; give --speakers N)", "", ""))
     return _table(rows)
 
 
@@ -105,8 +107,7 @@ def _shape_table(net: Any, variables: PyTree, fbank: Any, mask: Any) -> str:
 
 
 def _gigaflops(net: Any, variables: PyTree, config: Config, frames: int) -> float:
-    lowered = jax.jit(lambda v, x, m: net.apply(v, x, m, train=False)).lower(variables, *_inputs(config, frames))
-    return float((lowered.cost_analysis() or {}).get("flops", float("nan"))) / 1e9
+    return count_flops(lambda v, x, m: net.apply(v, x, m, train=False), variables, *_inputs(config, frames)) / 1e9
 
 
 def _sizes(tree: PyTree) -> Iterator[tuple[str, int]]:

@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 # From the bottom to the top; rooms of one line do not import each other.
 FLOORS = (
     ("field_names",),
-    ("types", "errors", "config", "compilation_cache"),
+    ("types", "errors", "config", "compilation_cache", "tpu_library", "flops"),
     ("atomic", "python_file", "ready_configs", "parallel"),
     ("json_file", "npz_file"),
     ("config_io", "processes"),

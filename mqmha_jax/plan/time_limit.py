@@ -60,8 +60,10 @@ def run_within(
             result, error = answers.get(timeout=min(report_every_seconds, left))
         except queue.Empty:
             passed = time.monotonic() - started
-            of_limit = "" if limit_seconds is None else f" of at most {_minutes(limit_seconds)}"
-            progress(f"  still compiling after {_minutes(passed)}{of_limit}")
+            if limit_seconds is None:
+                progress(f"  still compiling after {_minutes(passed)}")
+            elif passed < limit_seconds:
+                progress(f"  still compiling after {_minutes(passed)} of at most {_minutes(limit_seconds)}")
             continue
         if error is not None:
             raise error

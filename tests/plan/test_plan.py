@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,28 @@ def test_a_step_that_does_not_fit_is_an_answer_too(
     kept.write_text(kept.read_text()[:20])  # a damaged answer is asked for again
     assert ask() == step
     assert compiled == ["once", "once"]
+
+
+def test_a_compiler_that_does_not_answer_in_time_is_given_up(tmp_path: Path) -> None:
+    never = threading.Event()
+
+    class Slow(jax.stages.Lowered):
+        def __init__(self) -> None:
+            pass
+
+        def as_text(self, *_: Any, **__: Any) -> str:
+            return "module"
+
+        def compile(self, *_: Any, **__: Any) -> Any:
+            never.wait()
+
+    said: list[str] = []
+    with pytest.raises(UserError, match=r"no answer within the time limit.*--time-limit MINUTES"):
+        compile_step(Slow(), target="v5e:4x4", num_devices=16, cache=tmp_path, time_limit=0.05, progress=said.append)
+    assert said[0].startswith("Compiling the training step for v5e:4x4; this usually takes")
+    assert "(--time-limit)" in said[0]
+    assert list(tmp_path.iterdir()) == []
+    never.set()
 
 
 def test_an_answer_that_cannot_be_kept_is_still_given(
