@@ -11,7 +11,17 @@ from mqmha_jax.interop.families.wespeaker_poolings import (
     pooling_source,
 )
 from mqmha_jax.interop.family import Family, Shapes
-from mqmha_jax.interop.tensors import Source, Tensors, conv1d, conv2d, linear, norm, pointwise, require_features
+from mqmha_jax.interop.tensors import (
+    NoSourceError,
+    Source,
+    Tensors,
+    conv1d,
+    conv2d,
+    linear,
+    norm,
+    pointwise,
+    require_features,
+)
 from mqmha_jax.models.encoders.redimnet import ReDimNet
 
 _BLOCK_LAYERS = {
@@ -123,7 +133,7 @@ def _stage_source(stage: int, inner: Sequence[str], config: ModelConfig) -> Sour
             if layer.startswith("norm"):
                 return norm(full, leaf)
             return _pointwise2d(full, leaf) if layer.startswith("pointwise") else conv2d(full, leaf)
-    raise AssertionError(f"no ReDimNet tensor is known for {'/'.join(inner)}")
+    raise NoSourceError(inner)
 
 
 def _time_source(name: str, inner: Sequence[str]) -> Source:
@@ -142,7 +152,7 @@ def _time_source(name: str, inner: Sequence[str]) -> Source:
             if layer == "norm":
                 return norm(full, leaf)
             return pointwise(full, leaf) if layer == "pointwise" else conv1d(full, leaf)
-    raise AssertionError(f"no ReDimNet tensor is known for {'/'.join(inner)}")
+    raise NoSourceError(inner)
 
 
 def _pointwise2d(name: str, leaf: str) -> Source:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mqmha_jax.config import ModelConfig, part
 from mqmha_jax.interop.families.wespeaker_poolings import infer_pooling, pooling_constants, pooling_source
 from mqmha_jax.interop.family import Family
-from mqmha_jax.interop.tensors import Source, Tensors, conv2d, linear, norm
+from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv2d, linear, norm
 from mqmha_jax.models.encoders.repvgg import RepVgg
 
 _NUM_STAGES = 4
@@ -47,7 +47,9 @@ def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
             return norm(f"{name}.bn", leaf) if kind == "norm" else conv2d(f"{name}.conv", leaf)
         case ("pooling", *rest):
             return pooling_source(tuple(rest), config)
-    return linear("seg", path[1])
+        case ("embedding", leaf):
+            return linear("seg", leaf)
+    raise NoSourceError(path)
 
 
 def _block_name(module: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mqmha_jax.config import ModelConfig, part
 from mqmha_jax.interop.family import Family, Shapes
-from mqmha_jax.interop.tensors import Source, Tensors, conv2d, linear, norm, pointwise
+from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv2d, linear, norm, pointwise
 from mqmha_jax.models.encoders.resnet import ResNet
 
 _NUM_STAGES = 4
@@ -50,7 +50,9 @@ def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
         case ("pooling", layer, leaf):
             single = pointwise(f"pooling.attention.{0 if layer == 'hidden' else 3}", leaf)
             return single._replace(names=[[single.names]])  # of the one query and the one head
-    return linear("bottleneck", path[1])
+        case ("embedding", leaf):
+            return linear("bottleneck", leaf)
+    raise NoSourceError(path)
 
 
 def _constants(config: ModelConfig, shapes: Shapes) -> dict[str, tuple[int, ...]]:
