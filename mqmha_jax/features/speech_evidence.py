@@ -13,6 +13,7 @@ a rooster, and whispers count as noise. White noise as loud as the speech hides 
 from typing import NamedTuple
 
 import numpy as np
+import soxr
 from jaxtyping import Bool, Float, Float32, Float64
 
 MIN_SPEECH_S = 0.5
@@ -42,6 +43,9 @@ FRAMES_OF_A_VOICE = 3
 
 AROUND_A_VOICE_S = 0.2
 """Consonants before and after a vowel are speech, too."""
+
+LAGS_PER_SAMPLE = 2
+"""Of the narrow signal, whose samples are 0.25 ms apart."""
 
 _FRAMES_AT_ONCE = 2_048
 _TINY = 1e-20
@@ -100,10 +104,10 @@ def measure_speech(waveform: Float[np.ndarray, " n"], sample_rate_hz: int) -> Sp
     speech = np.zeros(len(level), np.bool_)
     if loud - quiet >= STEADY_DB:
         periodicity = np.zeros(len(level), np.float32)
-        indices = np.flatnonzero(is_loud)
-        for start in range(0, len(indices), _FRAMES_AT_ONCE):
-            some = indices[start : start + _FRAMES_AT_ONCE]
-            periodicity[some] = _periodicity(frames[some], sample_rate_hz)
+        for start in starts:
+            chosen = is_loud[start : start + _FRAMES_AT_ONCE]
+            chunk = samples[start * hop : (start + len(chosen) - 1) * hop + window]
+            periodicity[start : start + len(chosen)][chosen] = _periodicity(chunk, sample_rate_hz, chosen)
         voice = _in_runs(periodicity > MIN_PERIODICITY, FRAMES_OF_A_VOICE)
         speech = is_loud & _widen(voice, round(AROUND_A_VOICE_S * 1000 / HOP_MS))
     counted = level[speech] if speech.any() else level
@@ -121,21 +125,38 @@ def _level_db(frames: Float[np.ndarray, "T window"]) -> Float64[np.ndarray, " T"
     return 10 * np.log10(frames.var(axis=1, dtype=np.float64) + _TINY)
 
 
-def _periodicity(frames: Float[np.ndarray, "T window"], sample_rate_hz: int) -> Float32[np.ndarray, " T"]:
-    """Largest normalised autocorrelation at the period of a pitch; 1 for a periodic signal, near 0 for noise."""
-    window = frames.shape[1]
+def _periodicity(
+    samples: Float[np.ndarray, " n"], sample_rate_hz: int, chosen: Bool[np.ndarray, " T"]
+) -> Float32[np.ndarray, " loud"]:
+    """Largest normalised autocorrelation at the period of a pitch; 1 for a periodic signal, near 0 for noise.
+
+    Args:
+      samples: of T frames, one hop apart.
+      sample_rate_hz: of the samples.
+      chosen: the frames to measure.
+    """
+    # Nothing above 2 kHz counts, so a rate of about 4 kHz holds all of it, at a quarter of the work.
+    step = max(1, sample_rate_hz // (2 * HIGHEST_HZ))
+    narrow = samples.astype(np.float32) if step == 1 else soxr.resample(samples.astype(np.float32), step, 1)
+    rate_hz, hop = sample_rate_hz / step, max(1, sample_rate_hz * HOP_MS // 1000) / step
+    window = int(sample_rate_hz * WINDOW_MS // 1000 / step)
+    narrow = np.pad(narrow, (0, window))  # rounding may ask for a sample more than there is
+    first = np.round(np.flatnonzero(chosen) * hop).astype(np.int64)
+    frames = np.lib.stride_tricks.sliding_window_view(narrow, window)[first]
     taper = np.hanning(window).astype(np.float32)
-    fft_size = 1 << (window + sample_rate_hz // LOWEST_PITCH_HZ - 1).bit_length()
-    hz = np.arange(fft_size // 2 + 1) * (sample_rate_hz / fft_size)
+    fft_size = 1 << (window + int(rate_hz / LOWEST_PITCH_HZ) - 1).bit_length()
+    hz = np.arange(fft_size // 2 + 1) * (rate_hz / fft_size)
     tilt = 1 - 2 * PRE_EMPHASIS_AT_16_KHZ * np.cos(2 * np.pi * hz / 16_000) + PRE_EMPHASIS_AT_16_KHZ**2
     weight = (tilt * ((hz >= LOWEST_HZ) & (hz <= HIGHEST_HZ))).astype(np.float32)
-    centred = (frames - frames.mean(axis=1, keepdims=True)).astype(np.float32, copy=False)
-    power = np.square(np.abs(np.fft.rfft(centred * taper, fft_size))) * weight
-    lags = slice(sample_rate_hz // HIGHEST_PITCH_HZ, sample_rate_hz // LOWEST_PITCH_HZ)
-    correlation = np.fft.irfft(power, fft_size)
-    of_taper = np.fft.irfft(np.square(np.abs(np.fft.rfft(taper, fft_size))), fft_size)
+    spectrum = np.fft.rfft((frames - frames.mean(axis=1, keepdims=True)) * taper, fft_size)
+    power = (np.square(spectrum.real) + np.square(spectrum.imag)) * weight
+    # A longer inverse transform gives the autocorrelation between the samples, where the peak of a period lies.
+    finer = LAGS_PER_SAMPLE * fft_size
+    lags = slice(*(int(LAGS_PER_SAMPLE * rate_hz / pitch_hz) for pitch_hz in (HIGHEST_PITCH_HZ, LOWEST_PITCH_HZ)))
+    correlation = np.fft.irfft(power, finer)
+    of_taper = np.fft.irfft(np.square(np.abs(np.fft.rfft(taper, fft_size))), finer)
     normalised = correlation[:, lags] / (correlation[:, :1] + _TINY) * (of_taper[0] / of_taper[lags])
-    return normalised.max(axis=1).astype(np.float32)
+    return normalised.max(axis=1, initial=0.0).astype(np.float32)
 
 
 def _in_runs(flags: Bool[np.ndarray, " T"], length: int) -> Bool[np.ndarray, " T"]:
