@@ -7,7 +7,7 @@ EXTRAS ?=
 ARGS ?=
 RUN := .venv/bin/python -m
 
-.PHONY: environment demo test test-slow test-beam lint format docs requirements
+.PHONY: environment demo pretrained test test-slow test-beam lint format docs requirements
 
 environment:
 	@$(PYTHON) launch/environment.py --extras "$(EXTRAS)"
@@ -29,6 +29,10 @@ test-beam:
 	$(BEAM)/bin/python -m pip install --quiet --requirement data_prep/requirements-beam.txt
 	$(BEAM)/bin/python -m pip install --quiet --no-deps --editable .
 	$(BEAM)/bin/python -m pytest -m "slow or not slow" tests/data_prep/test_beam.py $(ARGS)
+
+# 3D-Speaker's CAM++ as a run in build/pretrained/campplus. ARGS="FIRST SECOND" compares two recordings with it.
+pretrained: environment
+	@.venv/bin/python launch/pretrained.py $(ARGS)
 
 lint: environment
 	$(RUN) ruff check .

@@ -42,7 +42,11 @@ def import_(
     for name in options:
         origin = run.file.origins.get(name, "the file's configuration")
         click.echo(f"fbank.{name} = {getattr(config.fbank, name)} ({origin})")
-    click.echo(f"The run is in {workdir}. Compare two recordings: mqmha verify {workdir} FIRST SECOND")
+    click.echo(
+        f"The run is in {workdir}. Next: 'mqmha verify {workdir} FIRST SECOND' compares two recordings, and 'mqmha "
+        f"evaluate {workdir} --data SHARDS --trials LIST' finds the threshold and the calibration for its answers. No "
+        "mean embedding is subtracted, as the training set is not known."
+    )
 
 
 @click.command()

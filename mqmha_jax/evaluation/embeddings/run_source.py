@@ -130,9 +130,10 @@ class RunSource:
         require_same_fbank(self.config.fbank, shards.spec, f"The shards in {path}")
         return shards
 
-    def _mean(self) -> Float32[np.ndarray, " E"]:
+    def _mean(self) -> Float32[np.ndarray, " E"] | None:
+        """The mean training embedding; None for an imported network, whose training set is not known."""
         mean = load_mean(self._workdir, self.step, self.config.model.embedding_dim)
-        if mean is None:
+        if mean is None and self.config.data.train:
             try:
                 shards = open_shards(self.config.data.train)
             except UserError as error:
