@@ -25,7 +25,7 @@ from mqmha_jax.features.fbank import extract_fbank
 from mqmha_jax.features.mixdown import check_amplitude
 from mqmha_jax.features.part import Part
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S, SpeechEvidence, measure_speech
-from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.models.speaker_net import build_speaker_net, fold_for_inference
 from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.types import Embeddings, Trials
 from mqmha_jax.verification import Verification
@@ -78,7 +78,8 @@ class SpeakerEncoder:
         self.threshold = threshold
         self.calibration = calibration
         self.name = name
-        self._embedder = Embedder(build_speaker_net(config.model, lanes=vector_lanes()), variables)
+        net = build_speaker_net(config.model, lanes=vector_lanes())
+        self._embedder = Embedder(*fold_for_inference(net, variables))
 
     @classmethod
     def load(cls, workdir: str | Path, *, step: int | Literal["best"] | None = None) -> "SpeakerEncoder":

@@ -19,6 +19,7 @@ from mqmha_jax.evaluation.embeddings.sources import Background, Labelled
 from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker, sum_per_speaker
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean, save_mean, training_mean
 from mqmha_jax.models.head import unit_length
+from mqmha_jax.models.speaker_net import fold_for_inference
 from mqmha_jax.runs.checkpoint import Checkpoints, load_network
 from mqmha_jax.runs.workdir import has_speakers, read_speakers
 from mqmha_jax.types import Embeddings
@@ -60,7 +61,7 @@ class RunSource:
           UserError: there is no such checkpoint, shards are missing or of another kind, or two hold one utterance.
         """
         self._network = load_network(workdir, find_step(workdir, step))
-        self._embedder = Embedder(self._network.net, self._network.variables)
+        self._embedder = Embedder(*fold_for_inference(self._network.net, self._network.variables))
         self._workdir, self._progress, self._say = workdir, progress, say
         self.config, self.step = self._network.config, self._network.step
         self._shards = [

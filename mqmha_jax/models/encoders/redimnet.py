@@ -199,7 +199,7 @@ class ReDimNet(nn.Module):
         x = nn.LayerNorm(LAYER_NORM_EPSILON, dtype=self.compute.dtype, name="stem_norm")(x)
         results = [x.reshape(*x.shape[:2], -1)]
         frequencies, channels = fbank.shape[-1], self.channels
-        for i, stage in enumerate(map(Stage._make, self.stages), start=1):
+        for i, stage in enumerate(self.stages, start=1):
             maps = self._weigh(results, i).reshape(*fbank.shape[:2], frequencies, channels)
             frequencies, channels = frequencies // stage.stride, channels * stage.stride
             blocks = stage_class(
@@ -221,15 +221,14 @@ class ReDimNet(nn.Module):
         return jnp.einsum("nbts,ns->bts", jnp.stack(results), weights)
 
     def _check(self, num_features: int) -> None:
-        stages = [Stage._make(stage) for stage in self.stages]
-        total = math.prod(stage.stride for stage in stages)
+        total = math.prod(stage.stride for stage in self.stages)
         if num_features % total:
             raise UserError(
                 f"Encoder 'redimnet': its stages divide the frequencies by {total}, but the features have "
                 f"{num_features} values. Set fbank.num_mel_bins to a multiple of {total}."
             )
-        strides = itertools.accumulate((stage.stride for stage in stages), operator.mul)
-        for stage, stride in zip(stages, strides, strict=True):
+        strides = itertools.accumulate((stage.stride for stage in self.stages), operator.mul)
+        for stage, stride in zip(self.stages, strides, strict=True):
             channels = self.channels * stride * stage.expansion
             if channels < self.group_divisor or channels % (channels // self.group_divisor):
                 raise UserError(
@@ -243,24 +242,28 @@ class ReDimNet(nn.Module):
                 )
 
 
-_B4_STAGES = ((1, 4, 2, 48), (2, 4, 2, 48), (1, 6, 2, 48), (2, 6, 1, 32), (1, 8, 1, 24), (2, 4, 1, 16))
+def _stages(*rows: tuple[int, int, int, int | None]) -> tuple[Stage, ...]:
+    return tuple(map(Stage._make, rows))
+
+
+_B4_STAGES = _stages((1, 4, 2, 48), (2, 4, 2, 48), (1, 6, 2, 48), (2, 6, 1, 32), (1, 8, 1, 24), (2, 4, 1, 16))
 
 # The published sizes (github.com/IDRnD/ReDimNet, the values in WeSpeaker). B0 takes 60 mel bins, the others 72.
 REDIMNETS: dict[str, dict[str, Any]] = {
     "b0": {
         "channels": 10,
-        "stages": ((1, 2, 1, 30), (2, 3, 2, 30), (1, 3, 3, 30), (2, 4, 2, 10), (1, 3, 1, 10)),
+        "stages": _stages((1, 2, 1, 30), (2, 3, 2, 30), (1, 3, 3, 30), (2, 4, 2, 10), (1, 3, 1, 10)),
         "block": "resnet",
         "group_divisor": 1,
     },
     "b1": {
         "channels": 12,
-        "stages": ((1, 2, 1, None), (2, 3, 1, None), (3, 4, 1, 12), (2, 5, 1, 12), (2, 3, 1, 8)),
+        "stages": _stages((1, 2, 1, None), (2, 3, 1, None), (3, 4, 1, 12), (2, 5, 1, 12), (2, 3, 1, 8)),
         "group_divisor": 8,
     },
     "b2": {},
     "b3": {
-        "stages": ((1, 6, 4, 32), (2, 6, 2, 32), (1, 8, 2, 32), (2, 10, 2, 16), (1, 10, 1, 16), (2, 8, 1, 16)),
+        "stages": _stages((1, 6, 4, 32), (2, 6, 2, 32), (1, 8, 2, 32), (2, 10, 2, 16), (1, 10, 1, 16), (2, 8, 1, 16)),
         "block": "resnet",
         "squeeze": True,
         "group_divisor": 1,
@@ -269,7 +272,7 @@ REDIMNETS: dict[str, dict[str, Any]] = {
     "b5": {"channels": 32, "stages": _B4_STAGES, "block": "resnet", "squeeze": True, "group_divisor": 16},
     "b6": {
         "channels": 32,
-        "stages": ((1, 4, 4, 32), (2, 6, 2, 32), (1, 6, 2, 24), (3, 8, 1, 24), (1, 8, 1, 16), (2, 8, 1, 16)),
+        "stages": _stages((1, 4, 4, 32), (2, 6, 2, 32), (1, 6, 2, 24), (3, 8, 1, 24), (1, 8, 1, 16), (2, 8, 1, 16)),
         "block": "resnet",
         "group_divisor": 32,
     },
