@@ -9,7 +9,7 @@ import click
 
 from mqmha_jax import __version__, cli_audio, cli_evaluation, cli_import, cli_study
 from mqmha_jax.atomic import check_writable, write_json
-from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup
+from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup, allow_code_option
 from mqmha_jax.tpu_library import hide_unneeded_tpu_library
 
 
@@ -106,6 +106,7 @@ def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...
 @click.option("--multi-process", is_flag=True, help="Join the other processes of the job; see launch/README.md.")
 @click.option("--deterministic", is_flag=True, help="Repeat a run bit for bit on GPUs too; slower.")
 @click.argument("overrides", nargs=-1)
+@allow_code_option
 def train(
     config: Path, workdir: Path, quiet: bool, multi_process: bool, deterministic: bool, overrides: tuple[str, ...]
 ) -> None:
@@ -139,6 +140,7 @@ def train(
 @click.argument("workdir", type=PATH)
 @click.option("--last", type=click.IntRange(1), default=10, help="Number of checkpoints, the latest ones.")
 @click.option("--output", type=PATH, required=True, help="New work directory for the average.")
+@allow_code_option
 def average(workdir: Path, last: int, output: Path) -> None:
     """Average the last checkpoints of a run into one network.
 
@@ -167,6 +169,7 @@ def average(workdir: Path, last: int, output: Path) -> None:
 )
 @click.option("--json", "output", type=PATH, metavar="FILE", help="Also write the plan to a JSON file.")
 @click.argument("overrides", nargs=-1)
+@allow_code_option
 def plan(
     config: Path,
     topology: str,
@@ -211,6 +214,7 @@ def plan(
 @click.argument("config", type=PATH)
 @click.option("--speakers", type=int, show_default="speakers of data.train", help="Number of speakers (classes).")
 @click.argument("overrides", nargs=-1)
+@allow_code_option
 def show(config: Path, speakers: int | None, overrides: tuple[str, ...]) -> None:
     """Show every option, parameter and shape of a configuration.
 

@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from mqmha_jax.atomic import check_writable
-from mqmha_jax.command_line import PATH, STEP, SectionedCommand
+from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option
 
 Step = int | Literal["best"] | None
 
@@ -26,6 +26,7 @@ _CHANNEL = click.option(
 @click.option("--output", type=PATH, default=Path("embeddings.npz"), help="File with ids [N] and vectors [N, E].")
 @_CHANNEL
 @_STEP
+@allow_code_option
 def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | None, step: Step) -> None:
     """Embed audio files with the network of a run.
 
@@ -78,6 +79,7 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
 )
 @_CHANNEL
 @_STEP
+@allow_code_option
 def verify(
     workdir: Path,
     first: Path,

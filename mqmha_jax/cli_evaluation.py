@@ -8,7 +8,7 @@ import click
 
 from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH as _PATH
-from mqmha_jax.command_line import STEP, SectionedCommand
+from mqmha_jax.command_line import STEP, SectionedCommand, allow_code_option
 
 _COST = click.FloatRange(min=0, min_open=True)
 
@@ -130,6 +130,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     is_flag=True,
     help="Keep threshold and calibration in WORKDIR, for 'mqmha verify'. The run's own dev list does without asking.",
 )
+@allow_code_option
 def evaluate(
     workdir: Path | None,
     data: tuple[Path, ...],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax.command_line import PATH
+from mqmha_jax.command_line import PATH, allow_code_option
 
 
 @click.command("import")
@@ -60,6 +60,7 @@ def import_(
     help="WeSpeaker's names in a directory with avg_model.pt and config.yaml, or our names in one safetensors file.",
 )
 @click.option("--step", type=int, help="Step of the checkpoint.  [default: the newest]")
+@allow_code_option
 def export(workdir: Path, output: Path, names: str, step: int | None) -> None:
     """Write the network of the run in WORKDIR for other toolkits to OUTPUT."""
     from mqmha_jax.interop.export_run import export_safetensors, export_wespeaker

@@ -1,13 +1,14 @@
 """What both command lines share: help in sections, mistakes as sentences, and hints for misplaced options."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.own_code import code_allowed
 
 PATH = click.Path(path_type=Path)
 
@@ -24,6 +25,16 @@ class _Step(click.ParamType):
 
 STEP = _Step()
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
+
+
+def allow_code_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds ``--allow-code``, which holds while the command runs."""
+
+    def allow(ctx: click.Context, param: click.Parameter, allowed: bool) -> None:
+        ctx.with_resource(code_allowed(allowed))
+
+    text = "Run Python files of the run or configuration that you have not trained with."
+    return click.option("--allow-code", is_flag=True, expose_value=False, callback=allow, help=text)(command)
 
 
 class SectionedCommand(click.Command):

@@ -20,6 +20,8 @@ import pydantic
 from mqmha_jax import config as schema
 from mqmha_jax.config import Config, FbankSpec, Part
 from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.json_file import read_json
+from mqmha_jax.own_code import require_trust
 from mqmha_jax.python_file import run_python_file
 from mqmha_jax.ready_configs import find_file
 
@@ -42,10 +44,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
       overrides: e.g. ``["train.steps=500", "model.encoder.channels=256"]``; values are JSON, or plain text.
 
     Raises:
-      UserError: the file is missing or defines no configuration, or a name or value is not valid.
+      UserError: the file is missing or defines no configuration, a name or value is not valid, or a JSON file names
+        code that this user has not trained with.
     """
     path = find_file(Path(path), "configuration")
-    values = _read_json(path) if path.suffix == ".json" else to_dict(_run_python(path))
+    if path.suffix != ".json":
+        return with_overrides(_run_python(path), overrides)
+    values = read_json(path, dict, advice="Give the configuration as a run writes it, config.json.")
+    require_trust(values, where=str(path))
     return with_overrides(values, overrides)
 
 
@@ -144,16 +150,6 @@ def _misspelt_argument(path: Path, error: TypeError) -> UserError | None:
     return UserError(f"{path}: {unknown_name('option', match[2], names)}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold a JSON object with the sections of a configuration.")
-    return values
-
-
 def _apply(values: dict[str, Any], override: str) -> None:
     """Writes ``section.option=value`` into nested dictionaries, in place."""
     name, equals, text = override.partition("=")
@@ -161,7 +157,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise UserError(f"{override!r} is not an override; write section.option=value, e.g. train.steps=500.")
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
     *sections, last = name.split(".")
     section: type | None = Config

@@ -26,6 +26,7 @@ from mqmha_jax.features.mixdown import check_amplitude
 from mqmha_jax.features.part import Part
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S, SpeechEvidence, measure_speech
 from mqmha_jax.models.speaker_net import build_speaker_net, fold_for_inference
+from mqmha_jax.own_code import code_allowed
 from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.types import Embeddings, Trials
 from mqmha_jax.verification import Verification
@@ -82,7 +83,9 @@ class SpeakerEncoder:
         self._embedder = Embedder(*fold_for_inference(net, variables))
 
     @classmethod
-    def load(cls, workdir: str | Path, *, step: int | Literal["best"] | None = None) -> "SpeakerEncoder":
+    def load(
+        cls, workdir: str | Path, *, step: int | Literal["best"] | None = None, allow_code: bool = False
+    ) -> "SpeakerEncoder":
         """Loads a checkpoint of a work directory, with mean, threshold and calibration of its evaluation.
 
         They belong to one step's network: for a step that was not evaluated they are left out.
@@ -90,16 +93,18 @@ class SpeakerEncoder:
         Args:
           workdir: of the run.
           step: of the checkpoint; "best": the one with the lowest dev EER; None: the newest.
+          allow_code: run Python files that the run brings along and that you have not trained with on this machine.
 
         Raises:
-          UserError: no work directory, no such checkpoint, or a damaged file in it.
+          UserError: no work directory, no such checkpoint, a damaged file in it, or code that was not allowed.
         """
         # Orbax, which only this way of making an encoder needs
         from mqmha_jax.evaluation.embeddings.run_source import find_step
         from mqmha_jax.runs.checkpoint import load_network
 
         workdir = Path(workdir)
-        network = load_network(workdir, find_step(workdir, step))
+        with code_allowed(allow_code):
+            network = load_network(workdir, find_step(workdir, step))
         threshold, kept = load_threshold(workdir, network.step), load_calibration(workdir, network.step)
         return cls(
             network.config,

@@ -56,12 +56,14 @@ def _imports_from(folder: Path) -> Iterator[None]:
     if folder in {Path(entry).resolve() for entry in sys.path}:
         yield  # its files are importable as it is, and belong to the whole program
         return
-    before = set(sys.modules)
+    before, wrote_bytecode = set(sys.modules), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # files of a run stay those that it was trained with
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()  # the folder may have changed a moment ago
     try:
         yield
     finally:
+        sys.dont_write_bytecode = wrote_bytecode
         sys.path.remove(str(folder))
         roots = {name.partition(".")[0] for name in sys.modules.keys() - before} - before
         own = {root for root in roots if _lies_in(folder, sys.modules.get(root))}

@@ -1,6 +1,7 @@
 """One set-up for all tests: virtual CPU devices, strict ranks, grain's flags, and where the shared data lies."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,6 +9,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ.setdefault("MPLBACKEND", "agg")
+# What tests train with is nothing that the user of this machine trusts.
+os.environ["XDG_STATE_HOME"] = str(Path(tempfile.gettempdir()) / f"mqmha-tests-state-{os.getuid()}")
 
 import jax
 import pytest

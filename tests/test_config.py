@@ -83,7 +83,7 @@ def test_a_misspelt_argument_in_a_config_file_offers_the_nearest(tmp_path: Path)
     [
         ("none.py", "x = 1\n", r"must define CONFIG = Config"),
         ("bad.json", "{", r"bad\.json is not valid JSON"),
-        ("list.json", "[]", r"must hold a JSON object"),
+        ("list.json", "[]", r"holds a list \[\.\.\.\], not an object"),
         ("other.json", '{"train": {"step": 1}}', r"Unknown option of train 'step'"),
     ],
 )

@@ -14,6 +14,7 @@ FLOORS = (
     ("types", "errors", "config", "compilation_cache", "tpu_library", "flops"),
     ("atomic", "python_file", "ready_configs", "parallel"),
     ("json_file", "npz_file"),
+    ("own_code",),
     ("config_io", "processes"),
     ("command_line",),
     ("features",),

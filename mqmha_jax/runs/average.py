@@ -15,7 +15,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.state import initial_network
-from mqmha_jax.runs.workdir import copy_description, read_config
+from mqmha_jax.runs.workdir import copy_description, read_runnable_config
 
 
 def average_checkpoints(workdir: Path, last: int, output: Path) -> list[int]:
@@ -33,7 +33,7 @@ def average_checkpoints(workdir: Path, last: int, output: Path) -> list[int]:
     Raises:
       UserError: the run has fewer checkpoints, one is damaged, or ``output`` exists already or cannot be written.
     """
-    config = read_config(workdir)
+    config = read_runnable_config(workdir)
     if output.exists():
         raise UserError(f"{output} exists already; give a new directory for the average, or remove this one first.")
     like = jax.eval_shape(partial(initial_network, config, build_speaker_net(config.model)))

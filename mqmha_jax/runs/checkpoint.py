@@ -25,7 +25,7 @@ from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.processes import is_first_process, raise_together, require_agreement
 from mqmha_jax.runs.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_files, write_manifest
 from mqmha_jax.runs.state import TrainState, initial_network
-from mqmha_jax.runs.workdir import describe_run, differing_run, read_config
+from mqmha_jax.runs.workdir import describe_run, differing_run, read_runnable_config
 
 DIRECTORY = "checkpoints"
 
@@ -406,7 +406,7 @@ def load_network(workdir: Path, step: int | None = None) -> LoadedNetwork:
     Raises:
       UserError: the directory holds no run or no complete checkpoint, or configuration and checkpoint differ.
     """
-    config = read_config(workdir)
+    config = read_runnable_config(workdir)
     net = build_speaker_net(config.model, lanes=vector_lanes())
     like = jax.eval_shape(partial(initial_network, config, net))
     with Checkpoints(workdir) as checkpoints:

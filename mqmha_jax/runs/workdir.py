@@ -10,9 +10,10 @@ from typing import Any, TextIO
 
 from mqmha_jax.atomic import write_json
 from mqmha_jax.config import Config
-from mqmha_jax.config_io import differences, from_dict, load_config, to_dict
+from mqmha_jax.config_io import differences, from_dict, to_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import read_json, read_sealed_json, write_sealed_json
+from mqmha_jax.own_code import copy_code, copy_code_of_run, locate_code
 from mqmha_jax.processes import is_first_process, raise_together
 
 CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.json", ".lock"
@@ -77,6 +78,7 @@ def lock_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: 
         lock = on_error.enter_context(_lock(workdir))
         if (workdir / CONFIG_NAME).exists():
             _require_same_run(workdir, config, data)
+        copy_code(to_dict(config), workdir)
         write_sealed_json(workdir / DATA_NAME, data)
         write_sealed_json(workdir / SPEAKERS_NAME, {"speakers": list(speakers)})
         write_json(workdir / CONFIG_NAME, to_dict(config))
@@ -86,16 +88,31 @@ def lock_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: 
 
 
 def read_config(workdir: Path) -> Config:
-    """The configuration of the run in a work directory.
+    """The configuration of the run in a work directory, as it was given.
+
+    To build its network, take ``read_runnable_config``.
 
     Raises:
       UserError: the directory holds no run.
     """
+    return from_dict(_read_config_values(workdir))
+
+
+def read_runnable_config(workdir: Path) -> Config:
+    """The configuration of a run whose parts can be built: its own code is the copy that the run holds.
+
+    Raises:
+      UserError: as ``read_config``, or ``own_code.locate_code``.
+    """
+    return from_dict(locate_code(_read_config_values(workdir), workdir))
+
+
+def _read_config_values(workdir: Path) -> dict[str, Any]:
     if not (workdir / CONFIG_NAME).is_file():
         raise UserError(
             f"{workdir} is not a work directory: it has no {CONFIG_NAME}. Train with --workdir {workdir} first."
         )
-    return load_config(workdir / CONFIG_NAME)
+    return read_json(workdir / CONFIG_NAME, dict, advice="Restore it from a copy of this run.")
 
 
 def copy_description(workdir: Path, other: Path) -> None:
@@ -104,6 +121,7 @@ def copy_description(workdir: Path, other: Path) -> None:
     for name in (CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, _OLD_SPEAKERS_NAME):
         if (workdir / name).is_file():
             shutil.copyfile(workdir / name, other / name)
+    copy_code_of_run(workdir, other)
 
 
 def has_speakers(workdir: Path) -> bool:
@@ -174,7 +192,7 @@ def differing_run(workdir: Path, saved: Mapping[str, Any]) -> list[str]:
 
 
 def _require_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> None:
-    changed = _differences(load_config(workdir / CONFIG_NAME), config, _FREE)
+    changed = _differences(read_config(workdir), config, _FREE)
     if changed:
         raise UserError(
             f"{workdir} holds a run with another configuration; these options differ (saved -> given): "

@@ -19,6 +19,7 @@ from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.train_pipeline import train_batches
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
+from mqmha_jax.own_code import hash_code
 from mqmha_jax.processes import any_process, is_first_process, require_agreement
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import MetricsLog
@@ -79,7 +80,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         raise UserError("optimizer.schedule=plateau watches the dev EER: set data.dev and data.dev_trials.")
     noise_and_rooms = open_noise_and_rooms(config.augment, config.fbank, config.train.seed)
     data = shards.identity() | identify(noise_and_rooms)
-    require_agreement([to_dict(config), data], "configuration or other training data")
+    require_agreement([to_dict(config), data, hash_code(to_dict(config))], "configuration or other training data")
 
     # ---- model
     mesh = parallel.device_mesh(config.mesh)
