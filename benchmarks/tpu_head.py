@@ -1,10 +1,10 @@
-"""What head and loss with their gradient and one update cost a TPU chip, by its compiler; run on none.
+"""Asks the TPU's compiler what head and loss cost a chip, with their gradient and one update; runs nothing.
 
     python benchmarks/tpu_head.py
     PYTHONPATH=../before python benchmarks/tpu_head.py --name before      # the package of another checkout
 
 AM-softmax with three sub-centres and the inter-topK penalty, 64 utterances. Traffic and temporaries are those of main
-memory with the padding of layouts. Needs ``mqmha-jax[plan]``. Kept in ``benchmarks/results/tpu_head.jsonl``.
+memory with the padding of layouts. Needs ``mqmha-jax[plan]``. Appends to ``benchmarks/results/tpu_head.jsonl``.
 """
 
 import os
@@ -15,17 +15,17 @@ from head_size import SUB_CENTRES, HeadSize
 from record import keep
 
 SIZES = ((17_982, 0), (17_982, 4096), (200_000, 0))
-"""Classes, and how many of them at once; 0: all."""
+"""Number of classes, and how many of them the loss holds at once; 0: all."""
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--name", default="this", help="Of what is measured, for the record.")
+@click.option("--name", default="this", help="Name of the measurement in the record.")
 @click.option("--chip", default="v5e", help="v4, v5e, v5p or v6e.")
 @click.option("--embedding-dim", default=512, help="E.")
 def main(name: str, chip: str, embedding_dim: int) -> None:
     """Compile, print and record."""
     os.environ["JAX_PLATFORMS"] = "cpu"
-    rows = [compiled(HeadSize(classes, 64, embedding_dim), chunk, chip) for classes, chunk in SIZES]
+    rows = [compile_update(HeadSize(classes, 64, embedding_dim), chunk, chip) for classes, chunk in SIZES]
     for row in rows:
         click.echo(
             f"C={row['classes']:,} chunk={row['chunk']}: {row['memory_ms']:.2f} ms of memory traffic, "
@@ -34,8 +34,8 @@ def main(name: str, chip: str, embedding_dim: int) -> None:
     keep("tpu_head", {"name": name, "chip": chip, "sizes": rows})
 
 
-def compiled(size: HeadSize, chunk: int, chip_name: str) -> dict[str, Any]:
-    """One program's figures."""
+def compile_update(size: HeadSize, chunk: int, chip_name: str) -> dict[str, Any]:
+    """Compiles the update for one chip and returns its figures."""
     import jax
     import jax.numpy as jnp
     from head_jax import build_package_loss, num_rows

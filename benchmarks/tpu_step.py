@@ -1,11 +1,11 @@
-"""What a training step costs one TPU chip, by stage of the network; compiled for it, run on none.
+"""Asks the TPU's compiler what a training step costs one chip, by stage of the network; runs nothing.
 
     python benchmarks/tpu_step.py --bins 80 --plain --folded
 
 The paper's recipe with 64 utterances of 200 frames in bfloat16 (``configs/voxceleb_resnet34_mqmha.py``; 81 bins are
 its 80 and the energy), with frequencies folded into channels as on a TPU, and without (``models/folding.py``). Bytes
 are those of main memory with the padding of layouts, FLOPs those of the products as compiled, zeros included; cycles
-are the compiler's own estimate. Needs ``mqmha-jax[plan]``; each program compiles for minutes. Results are appended to
+are the compiler's own estimate. Needs ``mqmha-jax[plan]``; each program compiles for minutes. Appends to
 results/tpu_step.jsonl.
 """
 
@@ -24,23 +24,23 @@ STAGE = re.compile(r"stem|stage\d|pooling|embedding|head")
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--bins", type=click.Choice(["80", "81"]), default="80", help="Of the features.")
+@click.option("--bins", type=click.Choice(["80", "81"]), default="80", help="Mel bins, energy included.")
 @click.option("--batch-size", default=64, help="Utterances.")
 @click.option("--chip", default="v5e", help="v4, v5e, v5p or v6e.")
-@click.option("--plain", is_flag=True, help="Without folding.")
-@click.option("--folded", is_flag=True, help="With it.")
+@click.option("--plain", is_flag=True, help="Compile without folding.")
+@click.option("--folded", is_flag=True, help="Compile with folding.")
 def main(bins: str, batch_size: int, chip: str, plain: bool, folded: bool) -> None:
     """Compile, print and record."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     for name, wanted in {"plain": plain, "folded": folded}.items():
         if wanted:
-            figures = compiled(name, bins, batch_size, chip)
-            show(name, figures)
+            figures = compile_step(name, bins, batch_size, chip)
+            print_figures(name, figures)
             keep("tpu_step", {"bins": int(bins), "batch_size": batch_size, "chip": chip, "program": name, **figures})
 
 
-def compiled(name: str, bins: str, batch_size: int, chip_name: str) -> dict[str, Any]:
-    """Milliseconds at the chip's peaks, and the compiler's, of the whole step and by stage."""
+def compile_step(name: str, bins: str, batch_size: int, chip_name: str) -> dict[str, Any]:
+    """Returns milliseconds at the chip's peaks and by the compiler's estimate, in all and by stage."""
     from mqmha_jax import parallel
     from mqmha_jax.config_io import load_config
     from mqmha_jax.plan.hbm_traffic import instruction_bytes
@@ -86,8 +86,8 @@ def compiled(name: str, bins: str, batch_size: int, chip_name: str) -> dict[str,
     }
 
 
-def show(name: str, figures: dict[str, Any]) -> None:
-    """One table."""
+def print_figures(name: str, figures: dict[str, Any]) -> None:
+    """Prints one table."""
     click.echo(
         f"{name}: compiled in {figures['compile_seconds']:.0f} s; {figures['flops'] / 1e12:.2f} TFLOP, "
         f"{figures['compute_ms']:.1f} ms at the peak"

@@ -186,14 +186,14 @@ def plan(
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing runs; a TPU or GPU of this machine stays free
     from mqmha_jax.config_io import load_config
-    from mqmha_jax.plan import make_plan, plan_data, plan_report
+    from mqmha_jax.plan import format_plan, make_plan, plan_to_dict
     from mqmha_jax.plan.compiled import default_cache
-    from mqmha_jax.plan.corpus import corpus_size
+    from mqmha_jax.plan.corpus import find_corpus_size
 
     if output:
         check_writable(output)
     experiment = load_config(config, overrides)
-    size = corpus_size(experiment.data, speakers, utterances)
+    size = find_corpus_size(experiment.data, speakers, utterances)
     result = make_plan(
         experiment,
         topology,
@@ -204,9 +204,9 @@ def plan(
         time_limit=60 * time_limit if time_limit else None,
         progress=lambda text: click.echo(text, err=True),
     )
-    click.echo(plan_report(result))
+    click.echo(format_plan(result))
     if output:
-        write_json(output, plan_data(result))
+        write_json(output, plan_to_dict(result))
     sys.exit(0 if result.fits else 1)
 
 

@@ -21,7 +21,7 @@ class CorpusSize(NamedTuple):
     utterances: int | None
 
 
-def corpus_size(data: DataConfig, speakers: int | None, utterances: int | None) -> CorpusSize:
+def find_corpus_size(data: DataConfig, speakers: int | None, utterances: int | None) -> CorpusSize:
     """Returns the size that a plan is made for.
 
     Args:

@@ -43,7 +43,7 @@ class Memory:
     capacity: int
 
 
-def memory_by_class(state: Any, batch: Mapping[str, Any], step: CompiledStep, hbm_bytes: int) -> Memory:
+def split_memory(state: Any, batch: Mapping[str, Any], step: CompiledStep, hbm_bytes: int) -> Memory:
     """Splits the compiler's account of a chip's memory.
 
     Args:
@@ -79,7 +79,7 @@ def shard_bytes(tree: PyTree) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def remedies(memory: Memory, config: Config, *, logits_bytes: int) -> list[str]:
+def list_remedies(memory: Memory, config: Config, *, logits_bytes: int) -> list[str]:
     """Lists what to change to need less memory, the largest class first.
 
     Args:

@@ -7,8 +7,8 @@ from pathlib import Path
 from mqmha_jax import parallel
 from mqmha_jax.config import Config, MeshConfig
 from mqmha_jax.plan.compiled import CompiledStep, compile_step
-from mqmha_jax.plan.memory import Memory, memory_by_class, remedies
-from mqmha_jax.plan.step_time import StepTime, Traffic, step_time, sum_traffic
+from mqmha_jax.plan.memory import Memory, list_remedies, split_memory
+from mqmha_jax.plan.step_time import StepTime, Traffic, compute_step_time, sum_traffic
 from mqmha_jax.plan.topology import Topology, chip_coordinates, parse_topology, topology_devices
 from mqmha_jax.train.build import Training, build_training
 
@@ -86,7 +86,8 @@ def make_plan(
     training = _build_step(config, topology, num_speakers)
     step = _compile(training, topology, cache, time_limit, progress)
     traffic = sum_traffic(step.collectives, topology, chip_coordinates(topology, training.mesh.devices.flat))
-    memory = memory_by_class(training.state, training.batch, step, topology.chip.hbm_bytes)
+    memory = split_memory(training.state, training.batch, step, topology.chip.hbm_bytes)
+    remedies = [] if step.fits else list_remedies(memory, config, logits_bytes=_logits_bytes(config, training))
     return Plan(
         topology=topology,
         mesh=dict(training.mesh.shape),
@@ -99,13 +100,13 @@ def make_plan(
         memory=memory,
         step=step,
         traffic=traffic,
-        time=step_time(step, traffic, topology.chip),
+        time=compute_step_time(step, traffic, topology.chip),
         one_chip=(
             _one_chip_time(config, topology, num_speakers, cache, time_limit, progress)
             if one_chip and step.fits
             else None
         ),
-        remedies=() if step.fits else tuple(remedies(memory, config, logits_bytes=_logits_bytes(config, training))),
+        remedies=tuple(remedies),
     )
 
 
@@ -146,7 +147,7 @@ def _one_chip_time(
     mesh = MeshConfig(data=1, model=1, class_chunk=config.mesh.class_chunk)
     training = _build_step(dataclasses.replace(config, data=share, mesh=mesh), single, num_speakers)
     step = _compile(training, single, cache, time_limit, progress)
-    return step_time(step, (), chip)
+    return compute_step_time(step, (), chip)
 
 
 def _logits_bytes(config: Config, training: Training) -> int:

@@ -26,7 +26,7 @@ Memory is known. XLA's cost analysis counts {flops:,.1f} GFLOP, the body of a lo
 libtpu that docs/plan.md names to get the times."""
 
 
-def plan_report(plan: Plan) -> str:
+def format_plan(plan: Plan) -> str:
     """Writes the text of ``mqmha plan``.
 
     Args:
@@ -38,7 +38,7 @@ def plan_report(plan: Plan) -> str:
     return "\n\n".join(part for part in (_head(plan), _memory(plan), *_running(plan), _verdict(plan)) if part)
 
 
-def plan_data(plan: Plan) -> dict[str, Any]:
+def plan_to_dict(plan: Plan) -> dict[str, Any]:
     """Returns the plan as data for JSON: every field, and the times that follow from them.
 
     Args:

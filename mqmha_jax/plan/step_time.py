@@ -76,7 +76,7 @@ class StepTime:
         return max(self.cycles, self.busy) / self.estimate
 
 
-def step_time(step: CompiledStep, traffic: Sequence[Traffic], chip: Chip) -> StepTime | None:
+def compute_step_time(step: CompiledStep, traffic: Sequence[Traffic], chip: Chip) -> StepTime | None:
     """Computes the times of a step; None if it does not fit or its text is not understood.
 
     Args:

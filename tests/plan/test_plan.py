@@ -1,4 +1,4 @@
-"""A plan from end to end: the real step compiled for eight virtual devices that pose as a slice, and for a TPU."""
+"""Plans from end to end: the real step, compiled for eight virtual devices that pose as a slice, and for a TPU."""
 
 import importlib.util
 import json
@@ -13,15 +13,15 @@ import pytest
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.errors import UserError
-from mqmha_jax.plan import Plan, make_plan, plan_report
+from mqmha_jax.plan import Plan, format_plan, make_plan
 from mqmha_jax.plan import compiled as compiled_module
 from mqmha_jax.plan import plan as plan_module
 from mqmha_jax.plan.chips import CHIPS, GIB
 from mqmha_jax.plan.compiled import CompiledStep, compile_step
-from mqmha_jax.plan.corpus import corpus_size
-from mqmha_jax.plan.memory import Memory, remedies
-from mqmha_jax.plan.report import plan_data
-from mqmha_jax.plan.step_time import StepTime, Traffic, step_time
+from mqmha_jax.plan.corpus import find_corpus_size
+from mqmha_jax.plan.memory import Memory, list_remedies
+from mqmha_jax.plan.report import plan_to_dict
+from mqmha_jax.plan.step_time import StepTime, Traffic, compute_step_time
 from mqmha_jax.plan.topology import topology_devices
 from tests.support.tiny import tiny_config, write_tiny_shards
 
@@ -76,9 +76,9 @@ def test_a_plan_of_the_real_step(virtual_slice: None, cache: Path) -> None:
     assert again == plan
 
 
-def test_the_report_says_it_all(virtual_slice: None, cache: Path) -> None:
+def test_the_report_holds_every_line(virtual_slice: None, cache: Path) -> None:
     plan = plan_eight(cache, [])
-    text = plan_report(plan)
+    text = format_plan(plan)
     assert text.startswith("v5e-8: 8 v5e chips, 2 x 4; mesh data=4 x model=2; 300 speakers; batch 16 x 24 frames")
     for words in (
         "head: prototypes",
@@ -93,14 +93,14 @@ def test_the_report_says_it_all(virtual_slice: None, cache: Path) -> None:
         "Fits: 100% of the memory stays free.",
     ):
         assert words in text
-    data = json.loads(json.dumps(plan_data(plan)))
+    data = json.loads(json.dumps(plan_to_dict(plan)))
     assert data["fits"] is True
     assert data["topology"]["chip"]["name"] == "v5e"
     assert data["time"]["bound"] == plan.time.bound  # type: ignore[union-attr]
     assert data["traffic"][0]["kind"] == plan.traffic[0].kind
 
 
-def test_another_batch_is_another_answer(virtual_slice: None, cache: Path) -> None:
+def test_a_larger_batch_costs_more(virtual_slice: None, cache: Path) -> None:
     plan = plan_eight(cache, [])
     twice = make_plan(with_overrides(experiment(), ["data.batch_size=32"]), "v5e-8", num_speakers=SPEAKERS, cache=cache)
     assert twice.step.matrix_flops > 1.9 * plan.step.matrix_flops
@@ -146,7 +146,7 @@ def test_a_step_that_does_not_fit_is_an_answer_too(
     assert ask() == step
     assert compiled == ["once"]
     (kept,) = tmp_path.iterdir()
-    kept.write_text(kept.read_text()[:20])  # a damaged answer is asked for again
+    kept.write_text(kept.read_text()[:20])  # after damage the compiler is asked again
     assert ask() == step
     assert compiled == ["once", "once"]
 
@@ -184,22 +184,22 @@ def test_an_answer_that_cannot_be_kept_is_still_given(
     assert "cannot be kept for the next plan" in caplog.text
 
 
-def test_what_does_not_fit_is_mended_at_its_largest_part() -> None:
+def test_remedies_begin_with_the_largest_class() -> None:
     none: dict[str, Any] = {"padding": None, "outputs": None, "code": None, "batch": 0, "other": 0}
     needs_activations = Memory(
         **none, network=GIB, head=GIB, optimizer=2 * GIB, temporaries=30 * GIB, needed=34 * GIB, capacity=16 * GIB
     )
     config = tiny_config({})
-    first, *_ = remedies(needs_activations, config, logits_bytes=0)
+    first, *_ = list_remedies(needs_activations, config, logits_bytes=0)
     assert first.startswith("activations and temporaries (30.00 GiB): model.rematerialize=true")
     assert "optimizer.accumulate=2" in first
-    first, *_ = remedies(needs_activations, config, logits_bytes=20 * GIB)
+    first, *_ = list_remedies(needs_activations, config, logits_bytes=20 * GIB)
     assert "mesh.class_chunk=4096" in first
 
     needs_head = Memory(
         **none, network=GIB, head=9 * GIB, optimizer=19 * GIB, temporaries=GIB, needed=30 * GIB, capacity=16 * GIB
     )
-    ways = remedies(needs_head, with_overrides(config, ["mesh.model=4"]), logits_bytes=0)
+    ways = list_remedies(needs_head, with_overrides(config, ["mesh.model=4"]), logits_bytes=0)
     assert [way.partition(" (")[0] for way in ways] == [
         "optimizer state",
         "the head's prototypes and their optimizer state",
@@ -215,7 +215,7 @@ def test_a_plan_that_does_not_fit_says_so(virtual_slice: None, monkeypatch: pyte
         **{"fits": False, "needed_bytes": 0, "limit_bytes": int(15.75 * GIB), field: int(35.5 * GIB)}
     )
     monkeypatch.setattr(plan_module, "compile_step", lambda *_, **__: too_large)
-    text = plan_report(make_plan(experiment(), "v5e-8", num_speakers=SPEAKERS, one_chip=True))
+    text = format_plan(make_plan(experiment(), "v5e-8", num_speakers=SPEAKERS, one_chip=True))
     assert "needs 35.50 GiB, the compiler may use 15.75 GiB" in text
     assert "Does not fit. Largest first:\n  - activations and temporaries (35.50 GiB): " in text
     assert "utterances/s" not in text
@@ -228,20 +228,20 @@ def test_the_time_of_a_step_by_hand() -> None:
     def traffic(seconds: float, overlaps: bool) -> Traffic:
         return Traffic("all-reduce", 4, overlaps, 1, 0, 0.0, seconds)
 
-    time = step_time(step, [traffic(2e-3, False), traffic(3e-3, False), traffic(12e-3, True)], chip)
+    time = compute_step_time(step, [traffic(2e-3, False), traffic(3e-3, False), traffic(12e-3, True)], chip)
     assert time == StepTime(compute=0.01, memory=0.01, cycles=0.02, exposed=0.005, overlapped=0.012)
-    np.testing.assert_allclose(time.bound, 0.012 + 0.005)  # what overlaps is longer than the arithmetic
+    np.testing.assert_allclose(time.bound, 0.012 + 0.005)  # the overlapped collectives take longer than the arithmetic
     np.testing.assert_allclose(time.estimate, 0.02 + 0.005)
     np.testing.assert_allclose(time.efficiency, 0.02 / 0.025)
 
 
-def test_the_size_of_the_corpus_is_given_or_asked_of_the_shards(tmp_path: Path) -> None:
+def test_the_size_of_the_corpus_comes_from_the_user_or_the_shards(tmp_path: Path) -> None:
     config = tiny_config({})
-    assert corpus_size(config.data, 17_982, 96) == (17_982, 96)
+    assert find_corpus_size(config.data, 17_982, 96) == (17_982, 96)
     write_tiny_shards(tmp_path / "train", speakers=3, utterances=2)
     shards = with_overrides(config, [f"data.train={tmp_path / 'train'}"]).data
-    assert corpus_size(shards, None, None) == (3, 6)
-    assert corpus_size(shards, 100, None) == (100, 6)
+    assert find_corpus_size(shards, None, None) == (3, 6)
+    assert find_corpus_size(shards, 100, None) == (100, 6)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_the_size_of_the_corpus_is_given_or_asked_of_the_shards(tmp_path: Path) 
 def test_a_corpus_of_unknown_size_is_refused(train: str, speakers: int | None, words: str) -> None:
     config = with_overrides(tiny_config({}), [f"data.train={train}"]) if train else tiny_config({})
     with pytest.raises(UserError) as error:
-        corpus_size(config.data, speakers, None)
+        find_corpus_size(config.data, speakers, None)
     assert words in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""Collectives of real programs on eight virtual devices beside what the programs say; their times by hand."""
+"""Collectives of real programs on eight virtual devices against their source; times by hand."""
 
 from collections.abc import Callable
 
@@ -110,7 +110,7 @@ def test_the_time_of_a_collective_by_hand(name: str, members: range, links: int,
     large = Collective("all-gather", GIGABYTE, tuple(members))
     seconds = collective_seconds(large, topology, grid(topology))
     np.testing.assert_allclose(seconds, (len(members) - 1) * GIGABYTE / (links * topology.chip.link_bandwidth))
-    # A few bytes take as long as the way is; an all-reduce goes there and back.
+    # The way alone decides the time of a few bytes; an all-reduce goes there and back.
     for kind, ways in (("all-gather", 1), ("all-reduce", 2)):
         seconds = collective_seconds(Collective(kind, 4, tuple(members)), topology, grid(topology))
         np.testing.assert_allclose(seconds, ways * hops * 1e-6)

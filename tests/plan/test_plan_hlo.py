@@ -1,4 +1,4 @@
-"""Compiled programs as data: how often each part runs, FLOPs beside XLA's own count, traffic by hand."""
+"""Texts of compiled programs: how often each part runs, FLOPs against XLA's own count, traffic by hand."""
 
 import functools
 from typing import Any
@@ -13,7 +13,7 @@ from mqmha_jax.plan.hbm_traffic import count_hbm_bytes
 from mqmha_jax.plan.hlo import HloNotUnderstoodError, parse_hlo, read_groups
 from mqmha_jax.plan.matrix_flops import count_matrix_flops
 
-# As the TPU compiler writes it: tiled layouts, a small memory S(1), tuples with comments, loops without annotation.
+# The TPU compiler writes tiled layouts, a small memory S(1), tuples with comments, and loops without a trip count.
 PROGRAM = """\
 HloModule jit_step, is_scheduled=true
 
@@ -128,7 +128,7 @@ def test_flops_of_convolutions_and_products_are_those_of_xla(function: Any) -> N
     x, w = jax.ShapeDtypeStruct((4, 9, 7, 8), jnp.float32), jax.ShapeDtypeStruct((3, 3, 8, 16), jnp.float32)
     lowered = jax.jit(function).lower(x, w)
     counted = count_matrix_flops(parse_hlo(lowered.compile().as_text()))
-    # Before compilation nothing but the products has FLOPs here.
+    # Before compilation only the products have FLOPs here.
     np.testing.assert_allclose(counted, lowered.cost_analysis()["flops"], rtol=1e-6)
 
 
@@ -163,10 +163,10 @@ def test_flops_of_a_scan_are_those_of_the_same_steps_written_out() -> None:
         ("channel_id=1", [[0, 1, 2, 3]]),
     ],
 )
-def test_groups_are_read_in_every_way_that_xla_writes_them(written: str, groups: list[list[int]]) -> None:
+def test_groups_are_read_in_every_form_that_xla_writes(written: str, groups: list[list[int]]) -> None:
     np.testing.assert_array_equal(read_groups(f"channel_id=1, {written}", 4), groups)
 
 
-def test_groups_written_otherwise_are_an_error_and_not_a_guess() -> None:
+def test_groups_in_an_unknown_form_are_an_error() -> None:
     with pytest.raises(HloNotUnderstoodError, match="unreadable groups"):
         read_groups("replica_groups=<new form>", 4)

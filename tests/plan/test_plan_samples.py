@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from mqmha_jax.config_io import with_overrides
+from mqmha_jax.plan import format_plan
 from mqmha_jax.plan import plan as plan_module
-from mqmha_jax.plan import plan_report
 from mqmha_jax.plan.compiled import CompiledStep, count_work
 from mqmha_jax.plan.hlo import HloNotUnderstoodError, parse_hlo
 from mqmha_jax.plan.plan import make_plan
-from mqmha_jax.plan.report import plan_data
+from mqmha_jax.plan.report import plan_to_dict
 from tests.support.paths import REFERENCE
 from tests.support.tiny import tiny_config
 
@@ -88,12 +88,12 @@ def test_a_plan_without_times_still_tells_the_memory(virtual_slice: None, monkey
     monkeypatch.setattr(plan_module, "compile_step", lambda *_, **__: step)
     config = with_overrides(tiny_config({}), ["data.batch_size=16"])
     plan = make_plan(config, "v5e-8", num_speakers=300, one_chip=True)
-    text = plan_report(plan)
+    text = format_plan(plan)
     assert "activations and temporaries" in text
     assert "Fits: 94% of the memory stays free." in text
     assert "does not understand:\n  line 7 is no instruction: '...'" in text
     assert "counts 2.0 GFLOP" in text
     assert "utterances/s" not in text
-    data = plan_data(plan)
+    data = plan_to_dict(plan)
     assert (data["fits"], data["time"], data["one_chip"]) == (True, None, None)
     assert data["step"]["not_understood"] == unread["not_understood"]
