@@ -130,7 +130,7 @@ def train(
     click.echo(f"Training on {describe_devices()}.")
     result = run(experiment, workdir, progress=not quiet)
     if result.finished:
-        click.echo(f"Trained {result.step} steps; waited for data {result.data_wait:.1%} of the time.")
+        click.echo(result.sentence())
     else:
         click.echo(f"Stopped after step {result.step}; run the same command again to resume.")
         sys.exit(128 + 15)

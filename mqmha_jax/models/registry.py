@@ -1,4 +1,4 @@
-"""A part chosen by name is built; what is misspelt or of the wrong type is refused."""
+"""Builds a part chosen by name; refuses misspelt names and values of the wrong type."""
 
 import functools
 import inspect
@@ -23,14 +23,14 @@ def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: 
     """Builds the part that ``part`` names.
 
     Args:
-      family: what the registry holds, for messages: ``"encoder"``, ``"pooling"``, ``"loss"``.
+      family: contents of the registry, for messages: ``"encoder"``, ``"pooling"``, ``"loss"``.
       registry: name -> module class, function, or ``functools.partial`` of one. Its arguments are the options.
-      part: the name and the options that differ from the defaults, as JSON would hold them (a list stands for a tuple).
+      part: the name and the options that differ from the defaults, as JSON values (a list stands for a tuple).
         A name ``FILE.py:NAME`` is a class or function of the user's own file.
-      **fixed: arguments that the caller sets, hence no options.
+      **fixed: arguments that the caller sets, so they are no options. A part without such an argument does not get it.
 
     Returns:
-      The module or whatever the function returns.
+      The module, or the value that the function returns.
 
     Raises:
       UserError: an unknown name or option (the nearest valid one is offered), or a value of the wrong type.
@@ -43,13 +43,14 @@ def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: 
         raise unknown_name(family, part.name, registry)
     function: Any = builder.func if isinstance(builder, functools.partial) else builder
     hints = typing.get_type_hints(function, include_extras=True)
-    names = inspect.signature(function).parameters.keys() - {*_FLAX_FIELDS, *fixed}
+    parameters = inspect.signature(function).parameters
+    names = parameters.keys() - {*_FLAX_FIELDS, *fixed}
     options = {}
     for name, value in part.options.items():
         if name not in names:
             raise unknown_name(f"option of {family} {part.name!r}:", name, names)
         options[name] = _check_value(hints.get(name, Any), value, f"{family} {part.name!r}, option {name!r}")
-    return builder(**options, **fixed)
+    return builder(**options, **{name: value for name, value in fixed.items() if name in parameters})
 
 
 def _load_from_file(name: str, family: str) -> Callable[..., Any]:

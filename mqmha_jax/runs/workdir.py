@@ -192,7 +192,9 @@ def differing_run(workdir: Path, saved: Mapping[str, Any]) -> list[str]:
 
 
 def _require_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> None:
-    changed = _differences(read_config(workdir), config, _FREE)
+    saved = read_config(workdir)
+    longer = config.train.steps > saved.train.steps  # a run with more steps than planned is the same run
+    changed = _differences(saved, config, (*_FREE, "train.steps") if longer else _FREE)
     if changed:
         raise UserError(
             f"{workdir} holds a run with another configuration; these options differ (saved -> given): "

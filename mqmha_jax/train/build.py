@@ -59,7 +59,7 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
     """
     parallel.check_batch(config.data.batch_size, config.optimizer.accumulate, mesh)
     parallel.check_classes(ClassLayout(num_speakers).num_rows, mesh)
-    _check_groups(config)
+    _check_rows(config)
     _check_pairs(config)
     net = build_speaker_net(config.model, lanes=parallel.vector_lanes(mesh))
     loss = build_loss(
@@ -105,9 +105,16 @@ def _jit(step: TrainStep, mesh: Mesh, shardings: TrainState) -> Any:
     )
 
 
-def _check_groups(config: Config) -> None:
+def _check_rows(config: Config) -> None:
+    """Batch normalisation compares the examples that pass through the network together."""
     rows = config.data.batch_size // config.optimizer.accumulate
     groups = config.model.batch_norm_groups
+    if rows == 1:
+        part = f" / optimizer.accumulate={config.optimizer.accumulate}" if config.optimizer.accumulate > 1 else ""
+        raise UserError(
+            f"data.batch_size={config.data.batch_size}{part} lets a single example pass through the network at a time, "
+            "and batch normalisation needs at least 2 to compare. Give data.batch_size=2 or more, e.g. 32."
+        )
     if rows % groups:
         raise UserError(
             f"model.batch_norm_groups={groups} does not divide the {rows} examples that pass through the network "

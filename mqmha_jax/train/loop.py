@@ -1,9 +1,6 @@
 """The training story, top to bottom: data, model, restore, then steps with log, evaluation and checkpoints."""
 
-import contextlib
-import resource
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +10,8 @@ from tqdm import tqdm
 
 from mqmha_jax import parallel
 from mqmha_jax.config import Config, TrainConfig
-from mqmha_jax.config_io import require_same_fbank, to_dict
-from mqmha_jax.data.noise_and_rooms import NoiseAndRooms, identify, open_noise_and_rooms
-from mqmha_jax.data.shard_reader import FbankShards, open_shards
-from mqmha_jax.data.train_pipeline import train_batches
+from mqmha_jax.config_io import to_dict
+from mqmha_jax.data.noise_and_rooms import identify, open_noise_and_rooms
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.own_code import hash_code
@@ -24,16 +19,18 @@ from mqmha_jax.processes import any_process, is_first_process, require_agreement
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import MetricsLog
 from mqmha_jax.runs.state import TrainState
-from mqmha_jax.runs.workdir import claim_workdir
+from mqmha_jax.runs.workdir import CONFIG_NAME, claim_workdir, read_config
+from mqmha_jax.train.batches import open_batches, open_training_shards
 from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.clock import Clock
+from mqmha_jax.train.longer import warn_if_longer
+from mqmha_jax.train.measurements import StepMeans, format_progress, read_memory
 from mqmha_jax.train.profile import Profile
 from mqmha_jax.train.schedules import after_evaluation
 from mqmha_jax.train.signals import stop_on_signal
 from mqmha_jax.train.skipped import SkippedSteps
-from mqmha_jax.train.start import initialize_from_run
+from mqmha_jax.train.start import initialize_from_run, unclaim_on_error
 from mqmha_jax.train.watchdog import Watchdog
-from mqmha_jax.types import Batch
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,26 @@ class TrainResult:
     """How a call of ``train`` ended.
 
     Attributes:
-      step: steps done in all.
-      finished: False when a signal ended the call early; the same call goes on from there.
+      step: steps of the run so far.
+      trained: steps of this call.
+      skipped: steps of the run that were not finite and changed nothing.
+      finished: False if a signal ended the call early; the same call resumes.
       data_wait: share of the loop's wall time spent waiting for a batch.
     """
 
     step: int
+    trained: int
+    skipped: int
     finished: bool
     data_wait: float
+
+    def sentence(self) -> str:
+        """Tells a user how a finished run ended."""
+        skipped = f"; {self.skipped} of {self.step} were not finite and skipped" if self.skipped else ""
+        if not self.trained:
+            return f"The run has its {self.step} steps already; train.steps=N with a larger N continues it{skipped}."
+        total = f" ({self.step} in all)" if self.trained < self.step else ""
+        return f"Trained {self.trained} steps{total}{skipped}; waited for data {self.data_wait:.1%} of the time."
 
 
 class _Running(NamedTuple):
@@ -60,21 +69,21 @@ class _Running(NamedTuple):
 
 
 def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResult:
-    """Train an experiment, or go on where an earlier call in the same work directory stopped.
+    """Trains an experiment, or resumes it where an earlier call in the same work directory stopped.
 
     Every process of a job calls this with the same arguments; ``workdir`` is a directory that all of them see.
 
     Args:
       config: the experiment.
-      workdir: where checkpoints, logs and the resolved configuration are kept.
+      workdir: directory of the checkpoints, the logs and the resolved configuration.
       progress: show a progress bar.
 
     Raises:
-      UserError: data, configuration, devices and work directory do not fit together, a checkpoint could not be
-        written, or the loss is no longer finite.
+      UserError: data, configuration, devices and work directory do not fit together, a checkpoint cannot be written,
+        or the loss is no longer finite.
     """
     # ---- data
-    shards = _open_training_shards(config)
+    shards = open_training_shards(config)
     dev = DevList(config.data, shards) if config.data.dev else None
     if dev is None and config.optimizer.schedule == "plateau":
         raise UserError("optimizer.schedule=plateau watches the dev EER: set data.dev and data.dev_trials.")
@@ -87,6 +96,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     training = build_training(config, num_speakers=len(shards.speakers), mesh=mesh)
     seed = parallel.place_seed(config.train.seed, mesh)
     first = is_first_process()
+    earlier = read_config(workdir) if first and (workdir / CONFIG_NAME).exists() else config
 
     with (
         claim_workdir(workdir, config, data, shards.speakers),
@@ -99,19 +109,23 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(training.state)
         else:
-            state = initialize_from_run(training.init(seed), config.start, shards.speakers)
+            with unclaim_on_error(workdir):
+                state = initialize_from_run(training.init(seed), config.start, shards.speakers)
         step = first_step = int(state.step)
+        warn_if_longer(earlier, config, first_step)
 
         # ---- steps
         clock = Clock(config.data.batch_size)
+        means = StepMeans()
         shown: dict[str, str] = {}
         with (
-            _batches(config, shards, noise_and_rooms, first_step) as batches,
+            open_batches(config, shards, noise_and_rooms, first_step) as batches,
             MetricsLog(workdir, first_step=first_step, enabled=first) as log,
             Watchdog(config.train.stall_seconds, log) as watchdog,
             Profile(workdir, config.train, enabled=first) as profile,
             tqdm(total=config.train.steps, initial=first_step, unit="step", disable=not (progress and first)) as bar,
-            # In a step only its batch goes to the devices and only measurements come back, both by explicit calls.
+            # Within a step only two explicit calls move data: its batch goes to the devices, measurements come back.
+            # Any other transfer is a mistake that would make the host wait for the devices in every step.
             jax.transfer_guard("disallow"),
         ):
             skipped = SkippedSteps(config, shards, log)
@@ -130,17 +144,23 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
                 step += 1
                 running.append(_Running(step, metrics, stop))
                 due = _due(config.train, step)
-                with clock.waiting_for_device():  # for the last step: the device works on this one meanwhile
+                # Measurements are fetched one step late: the devices already work on this step while the host waits for
+                # the one before, so they never wait for the host. Only a log line, an evaluation or a checkpoint needs
+                # the measurements of this very step.
+                with clock.waiting_for_device():
                     while len(running) > (not any(due)):
-                        # Of all devices: device_get alone waits for one, and a process may leave after the last step.
+                        # From all devices: device_get alone waits for one, and the process may end after the last step.
                         done = jax.device_get(jax.block_until_ready(running.popleft()))
                         skipped.check(done.step, done.metrics)
+                        means.add(done.metrics)
                         stopping |= bool(done.stop)
                 clock.count_step()
+                if any(due):
+                    _require_workdir(workdir)
                 if due.log:
-                    values = {name: float(value) for name, value in done.metrics.items()} | clock.rates() | _memory()
+                    values = means.take() | clock.rates() | read_memory()
                     log.write(step, "train", values)
-                    shown |= _shown(values)
+                    shown |= format_progress(values)
                 latest_eer = None
                 if dev and due.evaluate:
                     with clock.paused():
@@ -156,43 +176,16 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
                 bar.update()
             for done in jax.device_get(list(running)):
                 skipped.check(done.step, done.metrics)
+        _require_workdir(workdir)
         checkpoints.save(state)
         checkpoints.wait()
-    return TrainResult(step=step, finished=step >= config.train.steps, data_wait=clock.data_wait)
-
-
-def _open_training_shards(config: Config) -> FbankShards:
-    if not config.data.train:
-        raise UserError(
-            "data.train is not set: give the training shards, data.train=DIR (see python -m data_prep --help)."
-        )
-    shards = open_shards(config.data.train, original_speed_only=config.data.original_speed_only)
-    require_same_fbank(config.fbank, shards.spec, f"The training shards in {config.data.train}")
-    return shards
-
-
-@contextlib.contextmanager
-def _batches(
-    config: Config, shards: FbankShards, noise_and_rooms: NoiseAndRooms | None, first_step: int
-) -> Iterator[Iterator[Batch]]:
-    batches = train_batches(
-        shards,
-        batch_size=config.data.batch_size,
-        crop_frames=config.data.crop_frames,
-        sampling=config.data.sampling,
-        utterances_per_speaker=config.data.utterances_per_speaker,
-        seed=config.train.seed,
-        first_step=first_step,
-        num_hosts=jax.process_count(),
-        host=jax.process_index(),
-        num_workers=config.data.num_workers,
-        read_threads=config.data.read_threads,
-        noise_and_rooms=noise_and_rooms,
+    return TrainResult(
+        step=step,
+        trained=step - first_step,
+        skipped=int(state.counters["skipped"]),
+        finished=step >= config.train.steps,
+        data_wait=clock.data_wait,
     )
-    try:
-        yield batches
-    finally:
-        batches.close()
 
 
 class _Due(NamedTuple):
@@ -208,10 +201,19 @@ def _due(config: TrainConfig, step: int) -> _Due:
     return _Due(*(step == config.steps or step % every == 0 for every in intervals))
 
 
+def _require_workdir(workdir: Path) -> None:
+    """Open files survive the deletion of their directory, so a run would go on and lose everything in the end."""
+    if not (workdir / CONFIG_NAME).is_file():
+        raise UserError(
+            f"The work directory {workdir} was deleted or moved during the run, so nothing can be saved there. "
+            "Training stops. Move it back and run the same command to resume, or start again."
+        )
+
+
 def _evaluate(
     dev: DevList, config: Config, training: Training, state: TrainState, log: MetricsLog
 ) -> tuple[TrainState, float]:
-    """The dev list's EER, logged; the state with the best one so far and what a plateau does to the rate."""
+    """Measures and logs the dev EER; the new state holds the best one so far and the rate that a plateau lowers."""
     with jax.transfer_guard("allow"):
         result = dev.evaluate(training.net, state.network(), training.mesh)
         counters = _after_evaluation(config.optimizer, state.counters, result.eer)
@@ -221,22 +223,3 @@ def _evaluate(
 
 
 _after_evaluation = jax.jit(after_evaluation, static_argnums=0)  # one program in place of ten
-
-
-def _memory() -> dict[str, float]:
-    """Largest memory so far, in 10^9 bytes: of this process, and of its first device where that can tell."""
-    on_device = jax.local_devices()[0].memory_stats() or {}
-    memory = {"host_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
-    if "peak_bytes_in_use" in on_device:
-        memory["device_memory_gb"] = on_device["peak_bytes_in_use"] / 1e9
-    return memory
-
-
-def _shown(values: dict[str, float]) -> dict[str, str]:
-    """What the progress bar says beside the EER."""
-    return {
-        "loss": f"{values['loss']:.3f}",
-        "acc": f"{values['accuracy']:.1%}",
-        "utt/s": f"{values['utterances_per_second']:.0f}",
-        "data wait": f"{values['data_wait']:.1%}",
-    }

@@ -1,4 +1,4 @@
-"""What changes with the step: learning rate, margin and inter-topK penalty, each a function of the step alone."""
+"""What changes with the step: learning rate, margin and inter-topK penalty, each a function of the step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float
 
 from mqmha_jax.config import LossConfig, OptimizerConfig
+from mqmha_jax.errors import UserError
 
 Schedule = Callable[[ArrayLike], Float[Array, ""]]
 
@@ -19,12 +20,23 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Schedule:
     """Linear warm-up from zero, then decay from ``learning_rate`` to ``final_learning_rate`` at the last step.
 
     Args:
-      config: ``warmup`` is the fraction of the run that the rate rises; ``schedule`` shapes the decay.
+      config: ``warmup`` is the fraction of the run in which the rate rises; ``schedule`` shapes the decay.
       steps: length of the run.
 
     Returns:
       step -> learning rate.
+
+    Raises:
+      UserError: the rate is 0, or an exponential decay is to end at 0.
     """
+    if not config.learning_rate:
+        raise UserError("optimizer.learning_rate=0 trains nothing; give a rate above 0, such as 0.1 for sgd.")
+    if config.schedule == "exponential" and not config.final_learning_rate:
+        raise UserError(
+            "optimizer.final_learning_rate=0 cannot end an exponential decay, which never reaches 0. Give a rate above "
+            f"0, such as {config.learning_rate / 1000:g} (a thousandth of optimizer.learning_rate), or "
+            "optimizer.schedule=cosine."
+        )
     warmup_steps = round(config.warmup * steps)
     decay_steps = max(steps - warmup_steps, 1)
     peak, final = config.learning_rate, config.final_learning_rate
@@ -42,15 +54,15 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Schedule:
 
 
 def margin_progress(config: LossConfig, steps: int) -> Schedule:
-    """The share of the final margin, and of the final penalty, that applies at a step.
+    """Returns the share of the final margin, and of the final penalty, that applies at a step.
 
     Args:
       config: ``margin_start`` and ``margin_end`` are fractions of the run, ``margin_growth`` the shape between them.
       steps: length of the run.
 
     Returns:
-      step -> 0 before the start, 1 after the end, rising in between. Both the margin and the penalty are multiplied by
-      it, so the penalty warms up in proportion to the margin (arXiv 2110.05042).
+      step -> 0 before the start, 1 after the end, rising in between. It multiplies both the margin and the penalty, so
+      the penalty warms up in proportion to the margin (arXiv 2110.05042).
     """
     start, end = config.margin_start * steps, config.margin_end * steps
 
@@ -66,13 +78,13 @@ def margin_progress(config: LossConfig, steps: int) -> Schedule:
 
 
 def after_evaluation(config: OptimizerConfig, counters: dict[str, Any], eer: Float[ArrayLike, ""]) -> dict[str, Any]:
-    """The counters after a dev evaluation: the best EER, and the rate that a plateau lowers.
+    """Updates the counters after a dev evaluation: the best EER, and the rate that a plateau lowers.
 
     Args:
-      config: with ``schedule="plateau"``, after more than ``plateau_patience`` evaluations without a better EER the
-        rate is multiplied by ``plateau_factor``, down to ``final_learning_rate``.
-      counters: of the state.
-      eer: of this evaluation, a fraction.
+      config: with ``schedule="plateau"``, more than ``plateau_patience`` evaluations without a better EER multiply the
+        rate by ``plateau_factor``, down to ``final_learning_rate``.
+      counters: counters of the state.
+      eer: EER of this evaluation, a fraction.
 
     Returns:
       New counters of the same names and types.
@@ -80,7 +92,7 @@ def after_evaluation(config: OptimizerConfig, counters: dict[str, Any], eer: Flo
     better = eer < counters["best_eer"]
     without_gain = jnp.where(better, 0, counters["evaluations_without_gain"] + 1)
     lowered = (config.schedule == "plateau") & (without_gain > config.plateau_patience)
-    floor = config.final_learning_rate / config.learning_rate if config.learning_rate else 1.0
+    floor = config.final_learning_rate / config.learning_rate
     lower_factor = jnp.maximum(counters["rate_factor"] * config.plateau_factor, floor)
     return counters | {
         "best_eer": jnp.minimum(counters["best_eer"], jnp.float32(eer)),

@@ -1,5 +1,7 @@
-"""Where a new run's parameters come from: fine-tuning starts from the network and the prototypes of an earlier run."""
+"""Initial parameters of a run: fine-tuning starts from the network and the prototypes of an earlier run."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -11,29 +13,30 @@ from mqmha_jax import parallel
 from mqmha_jax.config import StartConfig
 from mqmha_jax.errors import UserError
 from mqmha_jax.parallel import PROTOTYPES
+from mqmha_jax.processes import is_first_process
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.state import TrainState
-from mqmha_jax.runs.workdir import read_config, read_speakers
+from mqmha_jax.runs.workdir import CONFIG_NAME, read_config, read_speakers
 
 
 def initialize_from_run(state: TrainState, config: StartConfig, speakers: tuple[str, ...]) -> TrainState:
-    """The initial state with the parameters of another run; optimizer, counters and step begin anew.
+    """Replaces the parameters of the initial state by those of another run; optimizer, counters and step begin anew.
 
-    Prototypes are matched by the speakers' names, so that copies at other speeds fall away when the new run trains
-    without them ("folding"), and a subset of the speakers or new ones are no special case.
+    Prototypes are matched by the speakers' names. So copies at other speeds drop out if the new run trains without
+    them, and a subset of the speakers or additional ones need no special case.
 
     Args:
-      state: the state before the first step, laid over the mesh.
-      config: which run; an empty one leaves the state as it is.
+      state: the state before the first step, on the mesh.
+      config: the other run; an empty one leaves the state as it is.
       speakers: names of the new run's classes.
 
     Raises:
-      UserError: the run does not exist, its network has another architecture, or its prototypes another shape.
+      UserError: the run does not exist, its network has another architecture, or its prototypes have another shape.
     """
     if not config.run:
         return state
     workdir = Path(config.run)
-    read_config(workdir)  # says so if this is no run
+    read_config(workdir)  # refuses a directory that is no run
     with Checkpoints(workdir) as checkpoints:
         network, step = checkpoints.restore_network(state.network(), config.step)
         head = checkpoints.restore_head(step)[0] if config.head == "match" else {}
@@ -51,6 +54,17 @@ def initialize_from_run(state: TrainState, config: StartConfig, speakers: tuple[
     )
 
 
+@contextlib.contextmanager
+def unclaim_on_error(workdir: Path) -> Iterator[None]:
+    """If a run without a checkpoint is refused inside, its directory is free for another configuration afterwards."""
+    try:
+        yield
+    except UserError:
+        if is_first_process():
+            (workdir / CONFIG_NAME).unlink(missing_ok=True)
+        raise
+
+
 def _match_prototypes(
     fresh: Float[Array, "rows K E"],
     old: Float[np.ndarray, "old_rows K_old E_old"],
@@ -58,7 +72,7 @@ def _match_prototypes(
     old_speakers: list[str],
     workdir: Path,
 ) -> Float[Array, "rows K E"]:
-    """The old prototype of every speaker that has one, the fresh one of the others."""
+    """Takes the old prototype of every speaker that has one, and the fresh one of all others."""
     if fresh.shape[1:] != old.shape[1:]:
         raise UserError(
             f"The prototypes of {workdir} have (sub-centres, dimension) {old.shape[1:]}, this run's {fresh.shape[1:]}; "
@@ -69,10 +83,10 @@ def _match_prototypes(
     rows[: len(speakers)] = [row_of.get(speaker, -1) for speaker in speakers]
     if (rows < 0).all():
         raise UserError(
-            f"None of the {len(speakers)} speakers is one of those of {workdir} (e.g. {speakers[0]!r} here, "
+            f"None of the {len(speakers)} speakers is a speaker of {workdir} (e.g. {speakers[0]!r} here, "
             f"{old_speakers[0]!r} there); use start.head=fresh."
         )
-    # Each device gets the old rows of its slice; what no old row stands for stays as it was drawn.
+    # Each device gets the old rows of its slice; rows without an old one keep their random values.
     kept = parallel.put_rows(lambda part: old[np.maximum(rows[part], 0)], fresh.shape, fresh.sharding)
     known = parallel.put_rows(lambda part: rows[part] >= 0, fresh.shape[:1], fresh.sharding)
     return jax.jit(_choose, out_shardings=fresh.sharding)(known, kept, fresh)

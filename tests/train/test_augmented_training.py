@@ -21,6 +21,7 @@ from mqmha_jax.runs.state import TrainState
 from mqmha_jax.train import step as step_module
 from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.loop import train
+from tests.support.batches import stop_at
 from tests.support.noises import only, write_noises, write_some_rooms
 from tests.support.runs import assert_same_run, compiled_once
 from tests.support.tiny import SPEC, tiny_config
@@ -318,7 +319,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     with compiled_once(tmp_path / "compiled"):
         train(config(directory, *options), tmp_path / "whole", progress=False)
         halves = config(directory, *options)
-        stop_after(monkeypatch, 4)
+        stop_at(monkeypatch, 4)
         assert not train(halves, tmp_path / "part", progress=False).finished
         monkeypatch.undo()
         assert train(halves, tmp_path / "part", progress=False).finished
@@ -327,23 +328,6 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     write_noises(directory / "other", clips=2)
     with pytest.raises(UserError, match=r"augment\.noise: .*noise -> .*other|was trained on other data"):
         train(config(directory, *options, noise="other"), tmp_path / "part", progress=False)
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """A signal to end the run arrives before step ``steps``."""
-    import signal
-
-    from mqmha_jax.train import loop
-
-    real = loop.train_batches
-
-    def until(*args: Any, **kwargs: Any) -> Any:
-        for number, batch in enumerate(real(*args, **kwargs), start=1):
-            if number == steps:
-                signal.raise_signal(signal.SIGTERM)
-            yield batch
-
-    monkeypatch.setattr(loop, "train_batches", until)
 
 
 # ---- what does not fit

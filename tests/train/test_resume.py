@@ -13,10 +13,12 @@ from typing import NamedTuple
 import jax
 import pytest
 
-import mqmha_jax.train.loop as loop
-from mqmha_jax.config import Config
+from mqmha_jax import parallel
+from mqmha_jax.config import Config, MeshConfig
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.train.loop import train
+from tests.support.batches import stop_at
 from tests.support.jobs import run_job, start_job, wait_for_step
 from tests.support.runs import assert_close, assert_same_run, compiled_once
 from tests.support.tiny import tiny_config, tiny_corpus
@@ -29,9 +31,6 @@ class Cell(NamedTuple):
     model: int = 1
     workers: int = 0
     processes: int = 1
-
-    def options(self, config: Config) -> Config:
-        return with_overrides(config, [f"mesh.model={self.model}", f"data.num_workers={self.workers}"])
 
 
 CELLS = [
@@ -78,21 +77,16 @@ def run(config: Config, workdir: Path, cell: Cell, *, stop: bool = False) -> Pat
 
 
 def _run_here(config: Config, workdir: Path, num_devices: int, stop: bool) -> bool:
-    mesh, batches = loop.parallel.device_mesh, loop.train_batches
+    all_devices = parallel.device_mesh
 
-    def some_devices(options):
-        return mesh(options, jax.devices()[:num_devices])
-
-    def until_stop(*args, **kwargs):
-        for step, batch in enumerate(batches(*args, **kwargs), start=kwargs["first_step"] + 1):
-            if stop and step == STOP:
-                signal.raise_signal(signal.SIGTERM)
-            yield batch
+    def some_devices(options: MeshConfig) -> jax.sharding.Mesh:
+        return all_devices(options, jax.devices()[:num_devices])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.parallel, "device_mesh", some_devices)
-        patch.setattr(loop, "train_batches", until_stop)
-        return loop.train(config, workdir, progress=False).finished
+        patch.setattr(parallel, "device_mesh", some_devices)
+        if stop:
+            stop_at(patch, STOP)
+        return train(config, workdir, progress=False).finished
 
 
 @pytest.fixture(scope="module")

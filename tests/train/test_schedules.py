@@ -1,11 +1,14 @@
 """Learning rate, margin and update rule against slow references."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mqmha_jax.config import LossConfig, OptimizerConfig
+from mqmha_jax.errors import UserError
 from mqmha_jax.train.optim import build_optimizer, select_decayed
 from mqmha_jax.train.schedules import learning_rate, margin_progress
 
@@ -27,6 +30,19 @@ def test_cosine_schedule_is_half_way_in_the_middle() -> None:
 def test_constant_schedule_stays() -> None:
     config = OptimizerConfig(learning_rate=0.2, schedule="constant", warmup=0.0)
     assert float(learning_rate(config, 10)(7)) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "cosine", "constant", "plateau"])
+def test_a_rate_of_zero_is_refused(schedule: str) -> None:
+    with pytest.raises(UserError, match=r"optimizer\.learning_rate=0 trains nothing"):
+        learning_rate(OptimizerConfig(learning_rate=0.0, schedule=schedule), 100)
+
+
+def test_an_exponential_decay_to_zero_is_refused_and_a_cosine_reaches_it() -> None:
+    config = OptimizerConfig(learning_rate=0.1, final_learning_rate=0.0, warmup=0.0)
+    with pytest.raises(UserError, match=r"never reaches 0\. Give a rate above 0, such as 0\.0001.*schedule=cosine"):
+        learning_rate(config, 100)
+    assert float(learning_rate(dataclasses.replace(config, schedule="cosine"), 100)(100)) == 0
 
 
 @pytest.mark.parametrize(("growth", "middle"), [("linear", 0.5), ("exponential", 1 - 1e-3**0.5)])

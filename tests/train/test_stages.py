@@ -159,6 +159,13 @@ def test_a_stage_runs_and_resumes_without_its_start(folded: Config, base: Path, 
     assert everything(tmp_path / "stage")["['head']['prototypes']"].shape[0] == 256
 
 
+def test_a_start_that_fails_leaves_the_directory_free(config: Config, folded: Config, tmp_path: Path) -> None:
+    wrong = with_overrides(folded, [f"start.run={tmp_path / 'nothing'}"])
+    with pytest.raises(UserError, match=r"nothing is not a work directory"):
+        train(wrong, tmp_path / "stage", progress=False)
+    assert train(config, tmp_path / "stage", progress=False).finished
+
+
 @pytest.mark.slow
 def test_two_processes_start_as_one(folded: Config, tmp_path: Path) -> None:
     gentle = with_overrides(folded, ["optimizer.name=sgd", "optimizer.learning_rate=0.0001", "mesh.model=2"])

@@ -1,24 +1,29 @@
 """The training loop on a tiny corpus: it learns, resumes exactly, and refuses what does not fit."""
 
 import json
-import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from mqmha_jax import parallel
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import to_dict, with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.runs.checkpoint import Checkpoints, load_network
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.runs.workdir import lock_workdir
+from mqmha_jax.train.build import build_training
 from mqmha_jax.train.loop import train
+from mqmha_jax.types import Batch
+from tests.support.batches import change_batches, stop_at
 from tests.support.faulty_disk import NO_SPACE, build
 from tests.support.jobs import start_job
 from tests.support.runs import assert_same_run, everything
@@ -67,18 +72,8 @@ def test_training_raises_the_accuracy_and_lowers_the_dev_eer(data: dict[str, str
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     data: dict[str, str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped at step 5, between two checkpoints; the second call goes on from there."""
-    import mqmha_jax.train.loop as loop
-
-    real = loop.train_batches
-
-    def stop_after_five(*args, **kwargs):
-        for step, batch in enumerate(real(*args, **kwargs), start=kwargs["first_step"]):
-            if step == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
-
-    monkeypatch.setattr(loop, "train_batches", stop_after_five)
+    """Stopped at step 5, between two checkpoints; the second call resumes there."""
+    stop_at(monkeypatch, 5)
     result = train(tiny_config(data), tmp_path, progress=False)
     assert (result.step, result.finished) == (5, False)
     monkeypatch.undo()
@@ -180,8 +175,6 @@ def test_top_k_at_the_number_of_speakers_is_refused(data: dict[str, str], tmp_pa
 def test_a_checkpoint_of_another_architecture_is_refused_by_name(
     data: dict[str, str], finished: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     shutil.copytree(finished, tmp_path / "run")
     other: Config = with_overrides(tiny_config(data), ["model.embedding_dim=7"])
     (tmp_path / "run" / "config.json").write_text(json.dumps(to_dict(other)))
@@ -194,8 +187,6 @@ def test_a_checkpoint_of_another_architecture_is_refused_by_name(
 
 
 def test_a_half_written_checkpoint_is_never_picked_up(data: dict[str, str], finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(finished, tmp_path / "run")
     checkpoints = tmp_path / "run" / "checkpoints"
     shutil.rmtree(checkpoints / "12")
@@ -220,3 +211,94 @@ def test_a_full_disk_stops_with_the_last_good_checkpoint(data: dict[str, str], f
         assert checkpoints.steps == [4]
     assert train(tiny_config(data), tmp_path / "run", progress=False).finished
     assert_same_run(finished, tmp_path / "run")
+
+
+def test_a_second_signal_is_not_needed_and_the_first_one_says_that_it_saves(
+    data: dict[str, str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    for step, number in ((3, signal.SIGHUP), (7, signal.SIGINT)):
+        with monkeypatch.context() as patch:
+            stop_at(patch, step, number)
+            result = train(tiny_config(data), tmp_path, progress=False)
+        assert (result.step, result.finished) == (step, False)
+    said = capfd.readouterr().err
+    assert "SIGHUP: saving a checkpoint after this step, then stopping." in said
+    assert "Ctrl-C: saving a checkpoint after this step, then stopping. Press Ctrl-C again to stop at once" in said
+    assert train(tiny_config(data), tmp_path, progress=False).finished
+    assert_same_run(finished, tmp_path)
+
+
+def test_a_hangup_that_was_ignored_before_stays_ignored(
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop_at(monkeypatch, 1, signal.SIGHUP)
+        assert train(with_overrides(tiny_config(data), ["train.steps=2"]), tmp_path, progress=False).finished
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_log_holds_means_over_the_steps_since_the_last_line(
+    data: dict[str, str], finished: Path, tmp_path: Path
+) -> None:
+    train(with_overrides(tiny_config(data), ["train.log_every=5"]), tmp_path, progress=False)
+    every = {line["step"]: line for line in read_log(finished) if line["kind"] == "train"}
+    lines = [line for line in read_log(tmp_path) if line["kind"] == "train"]
+    assert [line["step"] for line in lines] == [5, 10, 12]
+    for line, steps in zip(lines, (range(1, 6), range(6, 11), range(11, 13)), strict=True):
+        for name in ("loss", "accuracy", "target_cosine", "gradient_norm"):
+            assert line[name] == pytest.approx(np.mean([every[step][name] for step in steps]), rel=1e-12)
+        for name in ("learning_rate", "margin", "skipped"):
+            assert line[name] == every[line["step"]][name]
+
+
+def test_the_result_tells_the_steps_of_this_call(data: dict[str, str], tmp_path: Path) -> None:
+    config = tiny_config(data, steps=4)
+    first = train(config, tmp_path, progress=False)
+    assert (first.step, first.trained, first.skipped) == (4, 4, 0)
+    assert re.fullmatch(r"Trained 4 steps; waited for data [\d.]+% of the time\.", first.sentence())
+    again = train(config, tmp_path, progress=False)
+    assert (again.step, again.trained) == (4, 0)
+    assert again.sentence() == "The run has its 4 steps already; train.steps=N with a larger N continues it."
+
+
+def test_a_finished_run_can_be_given_more_steps(
+    data: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tiny_config(data, steps=4), tmp_path, progress=False)
+    with caplog.at_level("WARNING"):
+        result = train(tiny_config(data, steps=10), tmp_path, progress=False)
+    assert (result.step, result.trained, result.finished) == (10, 6, True)
+    assert result.sentence().startswith("Trained 6 steps (10 in all); ")
+    assert "run of 4 steps continues after step 4 towards 10. Schedules span the whole run, so here" in caplog.text
+    assert re.search(
+        r"the learning rate goes from 0\.001 to 0\.0\d+ and the share of the margin goes from 1 to 0\.8\.", caplog.text
+    )
+    with pytest.raises(UserError, match=r"train\.steps: 10 -> 6"):
+        train(tiny_config(data, steps=6), tmp_path, progress=False)
+
+
+def test_a_work_directory_that_is_deleted_during_the_run_ends_it(
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "run"
+
+    def delete(step: int, batch: Batch) -> Batch:
+        if step == 3:
+            shutil.rmtree(workdir)
+        return batch
+
+    change_batches(monkeypatch, delete)
+    with pytest.raises(UserError, match=r"run was deleted or moved during the run.*Training stops"):
+        train(tiny_config(data, log_every=2), workdir, progress=False)
+    assert not workdir.exists()
+
+
+def test_a_single_example_per_batch_is_refused_with_the_reason(data: dict[str, str], tmp_path: Path) -> None:
+    config = with_overrides(tiny_config(data), ["data.batch_size=8", "optimizer.accumulate=8"])
+    one_device = parallel.device_mesh(config.mesh, jax.devices()[:1])
+    for overrides in (["data.batch_size=1", "optimizer.accumulate=1"], []):
+        with pytest.raises(UserError, match=r"batch normalisation needs at least 2 .*data\.batch_size=2 or more"):
+            build_training(with_overrides(config, overrides), num_speakers=8, mesh=one_device)

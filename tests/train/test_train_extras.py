@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import mqmha_jax.train.loop as loop
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.runs.checkpoint import Checkpoints, load_network
 from mqmha_jax.runs.metrics_log import MetricsLog, read_log
+from mqmha_jax.train.loop import train
 from mqmha_jax.train.watchdog import Watchdog
+from tests.support.batches import change_batches
 from tests.support.runs import assert_same_run, compiled_once, everything
 from tests.support.tiny import tiny_config, tiny_corpus
 
@@ -47,20 +49,17 @@ class Scripted:
         self.speakers: dict[int, set[int]] = {}
         self.poisoned: range = range(0)
         self.eers = iter(EERS)
-        evaluate, batches = loop.DevList.evaluate, loop.train_batches
+        evaluate = DevList.evaluate
 
         def scripted_eer(*args: Any) -> Any:
             return evaluate(*args)._replace(eer=next(self.eers))
 
-        def watched(*args: Any, **kwargs: Any) -> Iterator[dict]:
-            for step, batch in enumerate(batches(*args, **kwargs), start=kwargs["first_step"] + 1):
-                self.speakers[step] = {int(speaker) for speaker in batch["speaker"]}
-                if step in self.poisoned:
-                    batch = {**batch, "fbank": np.full_like(batch["fbank"], np.nan)}
-                yield batch
+        def watched(step: int, batch: Any) -> Any:
+            self.speakers[step] = {int(speaker) for speaker in batch["speaker"]}
+            return {**batch, "fbank": np.full_like(batch["fbank"], np.nan)} if step in self.poisoned else batch
 
-        patch.setattr(loop.DevList, "evaluate", scripted_eer)
-        patch.setattr(loop, "train_batches", watched)
+        patch.setattr(DevList, "evaluate", scripted_eer)
+        change_batches(patch, watched)
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
     with pytest.MonkeyPatch.context() as patch:
         Scripted(patch)
-        loop.train(config, workdir, progress=False)
+        train(config, workdir, progress=False)
     return workdir
 
 
@@ -108,7 +107,7 @@ def test_steps_that_are_not_finite_stop_the_run_and_leave_what_was(
     """Three in a row are too many; the same command without the fault ends as if nothing had been."""
     scripted.poisoned = range(9, 100)
     with pytest.raises(UserError, match=r"not finite in 3 steps in a row, the last of them step 11.*checkpoint stays"):
-        loop.train(config, tmp_path, progress=False)
+        train(config, tmp_path, progress=False)
     skipped = [line for line in read_log(tmp_path) if line["kind"] == "skipped"]
     assert [(line["step"], line["in_row"]) for line in skipped] == [(9, 1), (10, 2), (11, 3)]
     names = open_shards(config.data.train).speakers
@@ -121,7 +120,7 @@ def test_steps_that_are_not_finite_stop_the_run_and_leave_what_was(
         assert checkpoints.best_step == 6
     scripted.poisoned = range(0)
     scripted.eers = iter(EERS[5:])
-    assert loop.train(config, tmp_path, progress=False).finished
+    assert train(config, tmp_path, progress=False).finished
     assert_same_run(finished, tmp_path)
 
 
@@ -129,11 +128,36 @@ def test_a_single_step_that_is_not_finite_changes_nothing_but_the_counters(
     config: Config, scripted: Scripted, tmp_path: Path
 ) -> None:
     scripted.poisoned = range(STEPS, STEPS + 1)
-    loop.train(config, tmp_path / "poisoned", progress=False)
+    train(config, tmp_path / "poisoned", progress=False)
     arrays = everything(tmp_path / "poisoned")
     assert arrays["['training']['counters']['skipped']"] == 1
     assert arrays["['training']['step']"] == STEPS
     assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+def test_a_run_that_ends_in_steps_that_are_not_finite_says_so_and_fails(
+    config: Config, scripted: Scripted, tmp_path: Path
+) -> None:
+    """Two at the end are fewer than train.max_skipped_in_row; each call of the same command fails again."""
+    scripted.poisoned = range(STEPS - 1, STEPS + 1)
+    message = r"2 of 12 steps were not finite and skipped.*2 steps in a row, the last of them step 12.*checkpoint stays"
+    for _ in range(2):
+        scripted.eers = iter(EERS)
+        with pytest.raises(UserError, match=message):
+            train(config, tmp_path, progress=False)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 8
+
+
+def test_skipped_steps_are_told_at_the_end_and_leave_the_means_alone(
+    config: Config, scripted: Scripted, tmp_path: Path
+) -> None:
+    scripted.poisoned = range(3, 5)
+    result = train(with_overrides(config, ["train.log_every=4"]), tmp_path, progress=False)
+    assert result.skipped == 2
+    assert "; 2 of 12 were not finite and skipped; " in result.sentence()
+    losses = [line["loss"] for line in read_log(tmp_path) if line["kind"] == "train"]
+    assert np.isfinite(losses).all()
 
 
 def test_a_wait_for_data_is_reported_while_it_lasts_and_logged(

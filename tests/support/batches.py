@@ -1,0 +1,43 @@
+"""The one place that knows where a run takes its batches from: tests stop, watch or spoil a run at a step."""
+
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mqmha_jax.train import batches as training_data
+from mqmha_jax.types import Batch
+
+
+def change_batches(patch: pytest.MonkeyPatch, change: Callable[[int, Batch], Batch]) -> None:
+    """Every batch of the runs that follow passes through ``change(step, batch)``, just before its step."""
+    make = training_data.train_batches
+
+    class Changed:
+        def __init__(self, **options: Any) -> None:
+            self._batches, self._step = make(**options), options["first_step"]
+
+        def __iter__(self) -> Iterator[Batch]:
+            return self
+
+        def __next__(self) -> Batch:
+            batch = next(self._batches)
+            self._step += 1
+            return change(self._step, batch)
+
+        def close(self) -> None:
+            self._batches.close()
+
+    patch.setattr(training_data, "train_batches", lambda shards, **options: Changed(shards=shards, **options))
+
+
+def stop_at(patch: pytest.MonkeyPatch, last_step: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """A signal to end the run arrives just before a step, which is then its last."""
+
+    def change(step: int, batch: Batch) -> Batch:
+        if step == last_step:
+            signal.raise_signal(number)
+        return batch
+
+    change_batches(patch, change)
