@@ -39,6 +39,8 @@ def import_(
     )
     for other in run.file.others:
         click.echo(f"{FAMILIES[other].title} has the same tensors; import it as that with --family {other}.")
+    if run.file.family in FAMILIES and (remark := FAMILIES[run.file.family].remark):
+        click.echo(f"Note: {remark}")
     for name in options:
         origin = run.file.origins.get(name, "the file's configuration")
         click.echo(f"fbank.{name} = {getattr(config.fbank, name)} ({origin})")

@@ -30,6 +30,7 @@ class Family:
       constants: names and shapes of foreign tensors that change no embedding (such as biases that a softmax cancels),
         given the configuration and the shapes of our variables; an import drops them, an export writes zeros.
       fbank: the features that the toolkit trains this family on, where nothing says otherwise.
+      remark: what a user must know before using such a network; printed by an import.
     """
 
     title: str
@@ -39,3 +40,4 @@ class Family:
     source: Callable[[tuple[str, ...], ModelConfig], Source]
     constants: Callable[[ModelConfig, Shapes], Mapping[str, tuple[int, ...]]] = _none
     fbank: FbankSpec = field(default_factory=FbankSpec)
+    remark: str = ""

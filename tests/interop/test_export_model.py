@@ -26,6 +26,21 @@ MODELS = {
         normalize_embedding=True,
         affine_embedding_norm=True,
     ),
+    "speechbrain_ecapa": ModelConfig(
+        encoder=part(
+            "ecapa512",
+            channels=16,
+            final_channels=8,
+            scale=4,
+            bottleneck=3,
+            summed_inputs=False,
+            normalize_joined=True,
+            edges="reflected",
+        ),
+        pooling=part("ccasp", bottleneck=5, activation="relu_norm_tanh", variance_floor=1e-12),
+        embedding_dim=6,
+        normalize_pooled=True,
+    ),
     "wespeaker_xvector": SMALL_XVECTOR,
     "wespeaker_campplus": ModelConfig(
         encoder=part("campplus", width=4, first_channels=8, growth=4, bottleneck_factor=2, block_sizes=[1, 2, 1]),
@@ -40,7 +55,8 @@ MODELS = {
 @pytest.mark.parametrize("family", MODELS)
 def test_a_round_trip_returns_the_same_network(family, tmp_path):
     variables = random_variables(MODELS[family], NUM_FEATURES)
-    exported = export_model(MODELS[family], variables, num_features=NUM_FEATURES)
+    toolkit = family.split("_")[0]
+    exported = export_model(MODELS[family], variables, num_features=NUM_FEATURES, toolkit=toolkit)
     assert exported.family == family
     write_torch_file(tmp_path / "avg_model.pt", exported.tensors)
     model = import_model(read_checkpoint_file(tmp_path / "avg_model.pt"), family=family, num_features=NUM_FEATURES)

@@ -7,6 +7,7 @@ A file defines ``FAMILY``, a :class:`mqmha_jax.interop.family.Family`. Its test 
 from mqmha_jax.interop.families import (
     campplus,
     res2net,
+    speechbrain_ecapa,
     wespeaker_ecapa,
     wespeaker_redimnet,
     wespeaker_repvgg,
@@ -27,4 +28,5 @@ FAMILIES: dict[str, Family] = {
     "wespeaker_repvgg": wespeaker_repvgg.FAMILY,
     "wespeaker_simam": wespeaker_simam.FAMILY,
     "wespeaker_redimnet": wespeaker_redimnet.FAMILY,
+    "speechbrain_ecapa": speechbrain_ecapa.FAMILY,
 }

@@ -1,5 +1,7 @@
 """ECAPA-TDNN: time-delay blocks inside which channels see each other (Desplanques et al., arXiv 2005.07143)."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -7,22 +9,30 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.models.encoders.time_delay import TimeDelayLayer
-from mqmha_jax.models.masked import Compute, masked_mean
+from mqmha_jax.models.encoders.time_delay import Edges, TimeDelayLayer
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm, masked_mean
 
 
-def _layer(
-    x: Float[Array, "B T c"],
-    mask: Bool[Array, "B T"],
-    train: bool,
-    channels: int,
-    kernel_size: int,
-    dilation: int,
-    compute: Compute,
-    name: str,
-) -> Float[Array, "B T o"]:
-    """A layer that keeps the length, as a part of the module that calls."""
-    return TimeDelayLayer(channels, kernel_size, dilation, 1, compute, name=name)(x, mask, train)[0]
+class _Layers(NamedTuple):
+    """How layers of one network are computed that keep the number of frames."""
+
+    edges: Edges
+    compute: Compute
+
+    def apply(
+        self,
+        name: str,
+        x: Float[Array, "B T c"],
+        mask: Bool[Array, "B T"],
+        train: bool,
+        *,
+        channels: int,
+        kernel_size: int = 1,
+        dilation: int = 1,
+    ) -> Float[Array, "B T o"]:
+        """Applies a layer as a part of the module that calls."""
+        layer = TimeDelayLayer(channels, kernel_size, dilation, 1, self.compute, self.edges, name=name)
+        return layer(x, mask, train)[0]
 
 
 class _SqueezeExcitation(nn.Module):
@@ -45,27 +55,30 @@ class _SERes2Block(nn.Module):
     dilation: int
     scale: int
     bottleneck: int
-    compute: Compute
+    layers: _Layers
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"], train: bool) -> Float[Array, "B T c"]:
         channels = x.shape[-1]
-        inner = _layer(x, mask, train, channels, 1, 1, self.compute, "before")
+        inner = self.layers.apply("before", x, mask, train, channels=channels)
         parts = jnp.split(inner, self.scale, axis=-1)
         done = [parts[0]]  # as it is; every other part sees the one before it
         for i, part in enumerate(parts[1:], start=1):
             part = part if i == 1 else part + done[-1]
             width = channels // self.scale
-            done.append(_layer(part, mask, train, width, 3, self.dilation, self.compute, f"part{i}"))
-        inner = _layer(jnp.concatenate(done, axis=-1), mask, train, channels, 1, 1, self.compute, "after")
-        return _SqueezeExcitation(self.bottleneck, self.compute, name="se")(inner, mask) + x
+            part = self.layers.apply(
+                f"part{i}", part, mask, train, channels=width, kernel_size=3, dilation=self.dilation
+            )
+            done.append(part)
+        inner = self.layers.apply("after", jnp.concatenate(done, axis=-1), mask, train, channels=channels)
+        return _SqueezeExcitation(self.bottleneck, self.layers.compute, name="se")(inner, mask) + x
 
 
 class EcapaTdnn(nn.Module):
     """ECAPA's frame layers; with the pooling ``ccasp`` and ``model.normalize_pooled`` the network of the paper.
 
-    The outputs of all blocks meet in the last
-    layer. What lies outside the mask counts as zero, so padding is exact.
+    The outputs of all blocks meet in the last layer. What lies outside the mask counts as zero, or as the utterance
+    mirrored, so padding is exact.
 
     Attributes:
       channels: width, 512 or 1,024 in the paper.
@@ -74,7 +87,9 @@ class EcapaTdnn(nn.Module):
       scale: parts of Res2Net's hierarchy; must divide the channels.
       bottleneck: of the squeeze and excitation.
       summed_inputs: a block sees the sum of all outputs before it, as in the paper; False: the last one alone, as in
-        WeSpeaker.
+        WeSpeaker and SpeechBrain.
+      normalize_joined: batch normalisation behind the last layer, as in SpeechBrain.
+      edges: what the layers see outside the utterance: ``"zeros"``, or its frames ``"reflected"``, as in SpeechBrain.
       compute: types, normalisation groups, rematerialisation by block.
     """
 
@@ -84,6 +99,8 @@ class EcapaTdnn(nn.Module):
     scale: PositiveInt = 8
     bottleneck: PositiveInt = 128
     summed_inputs: bool = True
+    normalize_joined: bool = False
+    edges: Edges = "zeros"
     compute: Compute = Compute()
 
     @nn.compact
@@ -110,11 +127,16 @@ class EcapaTdnn(nn.Module):
             )
         block_class = nn.remat(_SERes2Block, static_argnums=(3,)) if self.compute.rematerialize else _SERes2Block
         x = fbank.astype(self.compute.dtype)
-        total = _layer(x, mask, train, self.channels, 5, 1, self.compute, "layer1")
+        layers = _Layers(self.edges, self.compute)
+        total = layers.apply("layer1", x, mask, train, channels=self.channels, kernel_size=5)
         outputs = []
         for i, dilation in enumerate(self.dilations, start=2):
-            block = block_class(dilation, self.scale, self.bottleneck, self.compute, name=f"layer{i}")
+            block = block_class(dilation, self.scale, self.bottleneck, layers, name=f"layer{i}")
             outputs.append(block(total, mask, train))
             total = total + outputs[-1] if self.summed_inputs else outputs[-1]
         joined = nn.Dense(self.final_channels, dtype=self.compute.dtype, name="join")(jnp.concatenate(outputs, axis=-1))
-        return nn.relu(joined).astype(jnp.promote_types(self.compute.dtype, jnp.float32)), mask
+        joined = nn.relu(joined)
+        if self.normalize_joined:
+            norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="join_norm")
+            joined = norm(joined, mask, train=train)
+        return joined.astype(jnp.promote_types(self.compute.dtype, jnp.float32)), mask

@@ -1,7 +1,5 @@
 """The frame layers of the x-vector: a time-delay network, small and quick enough for plain CPUs."""
 
-from typing import Literal
-
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -9,7 +7,7 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.models.encoders.time_delay import TimeDelayLayer
+from mqmha_jax.models.encoders.time_delay import Edges, TimeDelayLayer
 from mqmha_jax.models.masked import Compute
 
 
@@ -27,7 +25,8 @@ class TDNN(nn.Module):
       dilations: distance between these frames.
       strides: each layer keeps one frame of so many (a 2 in the first layer halves the cost of the others); empty: all.
       edges: ``"dropped"``: frames whose context reaches beyond the utterance are no frames of the result, unless the
-        utterance is too short to have any others; ``"zeros"``: they see zeros there.
+        utterance is too short to have any others; ``"zeros"`` and ``"reflected"``: they see zeros or the utterance
+        mirrored there.
       affine_norm: the normalisations have a scale and a bias.
       compute: types, normalisation groups, rematerialisation by layer.
     """
@@ -37,7 +36,7 @@ class TDNN(nn.Module):
     kernel_sizes: tuple[PositiveInt, ...] = (5, 3, 3, 1, 1)
     dilations: tuple[PositiveInt, ...] = (1, 2, 3, 1, 1)
     strides: tuple[PositiveInt, ...] = ()
-    edges: Literal["zeros", "dropped"] = "zeros"
+    edges: Edges = "zeros"
     affine_norm: bool = True
     compute: Compute = Compute()
 

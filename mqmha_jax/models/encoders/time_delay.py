@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float
 
 from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_positions
 
+Edges = Literal["zeros", "reflected", "dropped"]
+
 
 class TimeDelayLayer(nn.Module):
     """Affine over frames at a distance, ReLU, batch normalisation.
@@ -19,8 +21,8 @@ class TimeDelayLayer(nn.Module):
       dilation: distance between them.
       stride: the layer keeps one frame of so many.
       compute: types and normalisation groups.
-      edges: what happens where these frames lie outside the utterance: they are zeros, or the frame of the result is
-        dropped from the mask.
+      edges: what lies outside the utterance: zeros; or its own frames, ``"reflected"`` at its first and last one; or
+        nothing, so that a frame of the result that needs it is ``"dropped"`` from the mask.
       affine_norm: the normalisation has a scale and a bias.
     """
 
@@ -29,7 +31,7 @@ class TimeDelayLayer(nn.Module):
     dilation: int
     stride: int
     compute: Compute
-    edges: Literal["zeros", "dropped"] = "zeros"
+    edges: Edges = "zeros"
     affine_norm: bool = True
 
     @nn.compact
@@ -37,16 +39,20 @@ class TimeDelayLayer(nn.Module):
         self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"], train: bool
     ) -> tuple[Float[Array, "B t o"], Bool[Array, "B t"]]:
         reach = self.kernel_size // 2 * self.dilation
+        if reflect := self.edges == "reflected" and reach > 0:
+            x = _reflect(x, mask, reach)
+        else:
+            x = mask_positions(x, mask)
         x = nn.Conv(
             self.channels,
             (self.kernel_size,),
             strides=self.stride,
             kernel_dilation=self.dilation,
-            padding=((reach, reach),),
+            padding="VALID" if reflect else ((reach, reach),),
             kernel_init=nn.initializers.kaiming_normal(),
             dtype=self.compute.dtype,
             name="affine",
-        )(mask_positions(x, mask))
+        )(x)
         if self.edges == "dropped":
             mask = _without_edges(mask, reach)
         mask = mask[:, :: self.stride]
@@ -60,3 +66,11 @@ def _without_edges(mask: Bool[Array, "B T"], reach: int) -> Bool[Array, "B T"]:
     first_and_last = jnp.pad(mask, ((0, 0), (reach, reach)))
     inner = mask & first_and_last[:, : mask.shape[1]] & first_and_last[:, 2 * reach :]
     return jnp.where(inner.any(axis=1, keepdims=True), inner, mask)
+
+
+def _reflect(x: Float[Array, "B T c"], mask: Bool[Array, "B T"], reach: int) -> Float[Array, "B T+2*{reach} c"]:
+    """``reach`` frames more on both sides of each utterance, mirrored at its first and last frame."""
+    last = jnp.maximum(mask.sum(axis=1, keepdims=True) - 1, 0)
+    period = jnp.maximum(2 * last, 1)  # back and forth; an utterance of one frame repeats it
+    place = jnp.arange(-reach, x.shape[1] + reach)[None] % period
+    return jnp.take_along_axis(x, jnp.minimum(place, period - place)[..., None] * (last > 0)[..., None], axis=1)
