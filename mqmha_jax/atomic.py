@@ -92,17 +92,7 @@ def check_writable(path: Path) -> None:
       UserError: it is a directory, a device or write-protected, its directory cannot be made or written, or the disk
         is full.
     """
-    try:
-        path = _require_replaceable(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary_beside(path) as trial:
-            trial.write_bytes(bytes(_TRIAL_BYTES))
-            sync(trial)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}). Free some space or choose another output; no work "
-            "has been done yet."
-        ) from error
+    _try_writing(path, named=path)
 
 
 def check_writable_directory(directory: Path) -> None:
@@ -113,7 +103,21 @@ def check_writable_directory(directory: Path) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file; the output is a directory. Give another name.")
-    check_writable(directory / "trial")
+    _try_writing(directory / "trial", named=directory)
+
+
+def _try_writing(path: Path, named: Path) -> None:
+    try:
+        path = _require_replaceable(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_beside(path) as trial:
+            trial.write_bytes(bytes(_TRIAL_BYTES))
+            sync(trial)
+    except OSError as error:
+        raise UserError(
+            f"{named} cannot be written ({error.strerror or error}). Free some space or choose another output; no work "
+            "has been done yet."
+        ) from error
 
 
 def _require_replaceable(path: Path) -> Path:

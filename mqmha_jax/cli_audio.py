@@ -72,8 +72,15 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
 @click.argument("workdir", type=PATH)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
-@click.option("--prior", type=float, default=0.5, help="Probability of the same speaker before listening.")
-@click.option("--confidence", type=float, default=0.9, help="Answer 'unsure' below this probability of the answer.")
+@click.option(
+    "--prior", type=click.FloatRange(0, 1), default=0.5, help="Probability of the same speaker before listening."
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1),
+    default=0.9,
+    help="Answer 'unsure' below this probability of the answer.",
+)
 @click.option(
     "--min-speech", type=click.FloatRange(0), default=0.5, help="Answer 'unsure' below this many seconds of speech."
 )

@@ -177,6 +177,8 @@ def evaluate(
 
     if workdir and embeddings:
         raise UserError("WORKDIR and --embeddings were both given; evaluate one after the other, with two --output.")
+    if not (workdir or embeddings or scores):
+        raise UserError("Nothing to evaluate: give the WORKDIR of a run, --embeddings or --scores.")
     if not workdir and output is None:
         raise UserError("Without WORKDIR, --output says where the results go; give --output DIR.")
     if not workdir and (data or step is not None or save_threshold):

@@ -4,16 +4,22 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax.command_line import PATH, allow_code_option
+from mqmha_jax.command_line import PATH, SectionedCommand, allow_code_option
 
 
-@click.command("import")
+@click.command(
+    "import",
+    cls=SectionedCommand,
+    arguments={"FILE": "PyTorch or safetensors checkpoint; a WeSpeaker config.yaml beside it gives the features."},
+)
 @click.argument("file", type=PATH)
 @click.option("--workdir", type=PATH, required=True, help="New work directory for the network.")
-@click.option("--family", help="Kind of network.  [default: recognised by its tensors]")
-@click.option("--num-mel-bins", type=int, help="Features of the training.  [default: config.yaml, or the family's]")
-@click.option("--window", help="Window of the features, povey or hamming.  [default: config.yaml, or the family's]")
-@click.option("--sample-rate-hz", type=int, help="Sample rate of the features.  [default: config.yaml, or 16000]")
+@click.option("--family", show_default="recognised by its tensors", help="Kind of network.")
+@click.option(
+    "--num-mel-bins", type=int, show_default="config.yaml, or the family's", help="Mel bands of the features."
+)
+@click.option("--window", show_default="config.yaml, or the family's", help="Window: povey or hamming.")
+@click.option("--sample-rate-hz", type=int, show_default="config.yaml, or 16000", help="Sample rate of the audio.")
 def import_(
     file: Path,
     workdir: Path,
@@ -22,9 +28,9 @@ def import_(
     window: str | None,
     sample_rate_hz: int | None,
 ) -> None:
-    """Import the network in FILE, a PyTorch or safetensors checkpoint of another toolkit, as a run without a head.
+    """Import a network of another toolkit as a run.
 
-    Nothing in FILE is executed. A WeSpeaker config.yaml beside FILE tells the features.
+    The run has no head. Nothing in the file is executed.
     """
     from mqmha_jax.interop.families import FAMILIES
     from mqmha_jax.interop.import_run import import_run
@@ -51,7 +57,10 @@ def import_(
     )
 
 
-@click.command()
+@click.command(
+    cls=SectionedCommand,
+    arguments={"WORKDIR": "Work directory of the run.", "OUTPUT": "Directory (wespeaker) or file (safetensors)."},
+)
 @click.argument("workdir", type=PATH)
 @click.argument("output", type=PATH)
 @click.option(
@@ -61,10 +70,10 @@ def import_(
     default="wespeaker",
     help="WeSpeaker's names in a directory with avg_model.pt and config.yaml, or our names in one safetensors file.",
 )
-@click.option("--step", type=int, help="Step of the checkpoint.  [default: the newest]")
+@click.option("--step", type=int, show_default="the newest", help="Step of the checkpoint.")
 @allow_code_option
 def export(workdir: Path, output: Path, names: str, step: int | None) -> None:
-    """Write the network of the run in WORKDIR for other toolkits to OUTPUT."""
+    """Export the network of a run for other toolkits."""
     from mqmha_jax.interop.export_run import export_safetensors, export_wespeaker
 
     if names == "safetensors":

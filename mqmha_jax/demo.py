@@ -130,6 +130,11 @@ def _synthetic(seed: int) -> dict[str, list[Recording]]:
 
 
 def _own_recordings(audio: Path) -> list[Recording]:
+    if not audio.exists():
+        raise UserError(
+            f"--audio {audio}: no such folder or file. Give a folder with one folder of audio files per speaker, or a "
+            "CSV list with the columns path and speaker."
+        )
     return CORPORA["folder"](audio) if audio.is_dir() else CORPORA["csv"](audio)
 
 

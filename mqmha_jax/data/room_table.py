@@ -1,4 +1,4 @@
-"""The file of rooms that ``python -m data_prep room-table`` writes: the decay of the power in each mel band."""
+"""The file of rooms that ``mqmha prep room-table`` writes: the decay of the power in each mel band."""
 
 import json
 from pathlib import Path
@@ -57,7 +57,7 @@ def read_rooms(path: str | Path) -> RoomTable:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"No file of rooms {path}. Make it with: python -m data_prep room-table FOLDER {path}.")
+        raise UserError(f"No file of rooms {path}. Make it with: mqmha prep room-table FOLDER {path}.")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             decay, about = archive["decay"], json.loads(archive["about"].tobytes())
@@ -76,7 +76,6 @@ def read_rooms(path: str | Path) -> RoomTable:
         raise
     except Exception as error:  # damaged bytes raise many types: NumPy, zip, zlib and JSON have errors of their own
         raise UserError(
-            f"{path} is damaged, or not a file of rooms ({error}). "
-            f"Make it again: python -m data_prep room-table FOLDER {path}."
+            f"{path} is damaged, or not a file of rooms ({error}). Make it again: mqmha prep room-table FOLDER {path}."
         ) from error
     return RoomTable(decay, names, spec)

@@ -20,7 +20,7 @@ from mqmha_jax.errors import UserError
 def open_shards(
     directory: epath.PathLike, *, original_speed_only: bool = False, refuse_damaged: bool = True
 ) -> "FbankShards":
-    """Opens shards that ``write_shards`` or ``python -m data_prep`` made.
+    """Opens shards that ``write_shards`` or ``mqmha prep`` made.
 
     Args:
       directory: where they lie; ``gs://`` addresses are read without a copy (with the extra ``gcs``).
@@ -34,7 +34,7 @@ def open_shards(
     path = directory / INFO_NAME
     if not path.is_file():
         problem = f"has no {INFO_NAME}" if directory.is_dir() else "does not exist"
-        raise UserError(f"{directory} is no directory of shards: it {problem}. See python -m data_prep --help.")
+        raise UserError(f"{directory} is no directory of shards: it {problem}. See mqmha prep --help.")
     info = shard_format.parse_info(path)
     table = _read_table(directory, info)
     _check_table(directory, info, table)

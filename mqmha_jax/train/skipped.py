@@ -47,7 +47,7 @@ class SkippedSteps:
                 f"{step} (its utterances are in the log, first {', '.join(utterances[:3])}). Training stops; the last "
                 "good checkpoint stays. Try a lower optimizer.learning_rate, a longer optimizer.warmup, "
                 "optimizer.max_gradient_norm=5 or model.compute_dtype=float32 in a new work directory, or check the "
-                "data: python -m data_prep --help."
+                "data: mqmha prep --help."
             )
 
     def _utterances(self, step: int) -> list[str]:

@@ -244,7 +244,7 @@ def test_a_silent_file_is_named(folder: Path, tmp_path: Path) -> None:
 
 def test_files_that_hold_no_rooms_are_refused_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "rooms.npz"
-    with pytest.raises(UserError, match=r"No file of rooms .*rooms.npz. Make it with: python -m data_prep room-table"):
+    with pytest.raises(UserError, match=r"No file of rooms .*rooms.npz. Make it with: mqmha prep room-table"):
         read_rooms(path)
     write_some_rooms(path)
     whole = path.read_bytes()

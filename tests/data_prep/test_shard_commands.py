@@ -256,6 +256,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
         (("folder", missing, tmp_path / "taken"), r"taken already exists\. Choose another output directory"),
         (("folder", missing, tmp_path / "file"), r"file already exists"),
         (("folder", missing, tmp_path / "file" / "out"), r"file is a file; the output is a directory"),
+        (("folder", missing, Path("/proc/x/out")), r"^/proc/x cannot be written"),
         (("manifest", "folder", missing, tmp_path), r"is a directory; give the path of a file"),
         (
             ("manifest", "folder", missing, tmp_path / "file" / "list"),
