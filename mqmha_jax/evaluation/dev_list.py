@@ -1,4 +1,4 @@
-"""The dev list during training: the one evaluation entry point that the loop calls."""
+"""The dev list during training: the one part of evaluation that the training loop calls."""
 
 import warnings
 from collections.abc import Mapping
@@ -40,12 +40,12 @@ class DevList:
         """Opens and checks the list, so that mistakes show before the first step.
 
         Args:
-          data: ``dev`` and ``dev_trials`` name shards and list.
+          data: its ``dev`` and ``dev_trials`` name the shards and the list.
           training: the training shards, for the mean embedding.
 
         Raises:
-          UserError: shards or list are missing or do not fit together. Speakers shared with the training, and what
-            looks unintended in the list, are reported as warnings.
+          UserError: shards or list are missing or do not fit together. Speakers shared with the training, and oddities
+            of the list, are warnings.
         """
         if not data.dev_trials:
             raise UserError(f"data.dev={data.dev} has no list: set data.dev_trials to a file of trials over it.")
@@ -53,8 +53,8 @@ class DevList:
         require_same_fbank(training.spec, shards.spec, f"The dev shards in {data.dev}")
         if shared := sorted(set(training.speakers) & set(shards.speakers)):
             warnings.warn(
-                f"{len(shared)} speakers of the dev shards are trained on, e.g. {shared[0]!r}: the dev EER will look "
-                "better than it is.",
+                f"{len(shared)} speakers of the dev shards are also in the training set, e.g. {shared[0]!r}: the dev "
+                "EER looks better than it is.",
                 stacklevel=2,
             )
         self._trials = read_trials(data.dev_trials)

@@ -233,6 +233,6 @@ def _read_scores(files: ScoreFiles, trials: Trials, *, taken: Mapping[str, Score
     systems: dict[str, Scores] = {}
     for path in files.paths:
         if path.stem in systems or path.stem in taken:
-            raise UserError(f"{path}: another system is called {path.stem!r}, too; rename the file.")
+            raise UserError(f"{path}: another system is also called {path.stem!r}; rename the file.")
         systems[path.stem] = Scores(read_scores(path, trials), files.are_llr)
     return systems

@@ -1,4 +1,4 @@
-"""Speakers that are in two sets which should have none in common, such as training and trials."""
+"""Speakers or utterances that two sets share but should not, such as training and trials."""
 
 from collections.abc import Iterable
 
@@ -6,22 +6,22 @@ from mqmha_jax.data.shard_format import SPEED_MARK
 
 
 def shared_speakers(name: str, speakers: Iterable[str], others: Iterable[str], consequence: str) -> list[str]:
-    """A sentence that names the speakers which two sets share, if there are any.
+    """Names the speakers that two sets share.
 
     Args:
       name: of the first set.
       speakers: its speakers.
       others: those of the other set; copies at another speed count as the speaker.
-      consequence: what is wrong with it, e.g. ``"were trained on: the numbers will look better than they are"``.
+      consequence: the end of the sentence, e.g. ``"were trained on: the numbers look better than they are"``.
 
     Returns:
-      One sentence, or none.
+      One sentence; none if they share no speaker.
     """
     return _note(name, "speakers", {*speakers} & {other.split(SPEED_MARK)[0] for other in others}, consequence)
 
 
 def shared_utterances(name: str, utterances: Iterable[str], others: Iterable[str], consequence: str) -> list[str]:
-    """The same for ids of utterances."""
+    """Names the utterances that two sets share; arguments as for ``shared_speakers``."""
     return _note(name, "utterances", {*utterances}.intersection(others), consequence)
 
 

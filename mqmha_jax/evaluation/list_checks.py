@@ -83,7 +83,7 @@ def check_lists(source: EmbeddingSource, lists: Lists, method: Method) -> list[s
 
 
 def fit_top_n(method: Method, source: EmbeddingSource, say: Say) -> Method:
-    """Lowers ``top_n`` to the size of a smaller cohort, and says so.
+    """Lowers ``top_n`` to the size of a smaller cohort, with a sentence to the user.
 
     Raises:
       UserError: the cohort cannot be read, or has fewer than two members.
@@ -117,7 +117,7 @@ def _note_training_speakers(
         notes += shared_speakers(name, own, trained, f"were trained on: {flattered}")
         for other in calibration_lists:
             if name != other:
-                shared = "are in the calibration list as well: calibrated numbers look better than they are"
+                shared = "are also in the calibration list: calibrated numbers look better than they are"
                 notes += shared_speakers(name, own, speakers[other], shared)
     return notes
 
@@ -128,7 +128,7 @@ def _note_fitted_speakers(speakers: Mapping[str, set[str]], source: EmbeddingSou
     fitted = () if method.backend.fitted_on is None else source.speakers_at(method.backend.fitted_on)
     notes = []
     for name, own in speakers.items():
-        notes += shared_speakers(name, own, cohort, "are in the cohort, too: take other speakers")
-        consequence = "were fitted on by the back-end, too: its numbers look better than they are"
+        notes += shared_speakers(name, own, cohort, "are also in the cohort: take other speakers")
+        consequence = "are also in the back-end's data: its numbers look better than they are"
         notes += shared_speakers(name, own, fitted, consequence)
     return notes

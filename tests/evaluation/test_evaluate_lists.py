@@ -82,7 +82,7 @@ def test_quality_measures_enter_the_calibration(files: Path, source: FileSource)
     method = Method(calibrate=files / "dev.trials", quality=True)
     found = evaluate_lists(source, [files / "own.trials"], method, known=timed, measuring=FEW)
     assert found.calibrations["cosine"].features[-2:] == ("log_duration_min", "log_duration_max")
-    alike = Metadata({}, {"seconds": dict.fromkeys(seconds, 2.0)})  # nothing can be learned from these
+    alike = Metadata({}, {"seconds": dict.fromkeys(seconds, 2.0)})  # these teach nothing
     found = evaluate_lists(source, [files / "own.trials"], method, known=alike, measuring=FEW)
     assert found.calibrations["cosine"].features == ("score", "log_norm_min", "log_norm_max")
 
@@ -126,7 +126,7 @@ def test_files_of_scores_stand_alone_or_beside_embeddings(files: Path, source: F
         ("ours", True),
     ]
     (files / "cosine.txt").write_text((files / "ours.txt").read_text())
-    with pytest.raises(UserError, match=r"cosine.txt: another system is called 'cosine', too"):
+    with pytest.raises(UserError, match=r"cosine.txt: another system is also called 'cosine'"):
         evaluate_lists(source, [files / "own.trials"], score_files=ScoreFiles([files / "cosine.txt"]))
 
 
@@ -148,10 +148,10 @@ def test_shared_speakers_and_repeated_trials_are_noted_or_refused(files: Path, s
     ]
     assert notes[1].endswith("('s1', 's2') were trained on: the numbers look better than they are.")
     assert notes[2].endswith(
-        "('s0', 's1') are in the calibration list as well: calibrated numbers look better than they are."
+        "('s0', 's1') are also in the calibration list: calibrated numbers look better than they are."
     )
     assert notes[3].endswith("were trained on: its calibration is too sure.")
-    assert notes[4].endswith("('s0') are in the cohort, too: take other speakers.")
+    assert notes[4].endswith("('s0') are also in the cohort: take other speakers.")
     with pytest.raises(UserError, match=r"repeat an earlier one.*Correct the list, or evaluate without --strict"):
         evaluate_lists(source, [files / "own.trials"], method, measuring=FEW, strict=True)
 
@@ -191,5 +191,5 @@ def test_embeddings_of_another_network_are_refused(files: Path, source: FileSour
     with pytest.raises(UserError, match=r"wide.npz: embeddings of size 9"):
         source.background(files / "wide.npz", use_mean=True)
     save(files / "again.npz", Embeddings(SPOKEN.ids[:1], SPOKEN.vectors[:1]))
-    with pytest.raises(UserError, match=r"again.npz: 's0/u0' has an embedding in another file, too"):
+    with pytest.raises(UserError, match=r"again.npz: 's0/u0' also has an embedding in another file"):
         FileSource([files / "spoken.npz", files / "again.npz"], KNOWN)

@@ -1,4 +1,4 @@
-"""Embeddings of whole utterances, over length-bucketed batches with masks."""
+"""Embeds whole utterances, in batches of similar length with masks."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -35,8 +35,8 @@ class Embedder(NamedTuple):
 
     Attributes:
       net: a ``SpeakerNet``.
-      variables: its ``params`` and ``batch_stats``; with a mesh, laid over it.
-      mesh: cuts the rows over its devices, on all hosts; None: one device.
+      variables: its ``params`` and ``batch_stats``; with a mesh, placed on its devices.
+      mesh: distributes the rows over its devices, on all hosts; None: one device.
     """
 
     net: nn.Module
@@ -44,7 +44,7 @@ class Embedder(NamedTuple):
     mesh: Mesh | None = None
 
     def __call__(self, batch: EvalBatch) -> tuple[Int32[Array, " B"], Float[Array, "B E"]]:
-        """From this host's rows of a batch to indices and embeddings of all rows, on every host."""
+        """Takes this host's rows of a batch; returns indices and embeddings of all rows, on every host."""
         rows = batch._asdict() if self.mesh is None else parallel.place_batch(batch._asdict(), self.mesh)
         embedding = _embed_batch(self.net, self.variables, rows["fbank"], rows["num_frames"])
         result = jnp.asarray(rows["index"]), embedding
@@ -54,8 +54,8 @@ class Embedder(NamedTuple):
 def embed(embedder: Embedder, source: UtteranceSource, *, progress: bool = False, **batching: Any) -> Embeddings:
     """Embeds every utterance of a source.
 
-    On several hosts each reads and embeds its share of every batch, in equally many steps of equal shapes, and all of
-    them get all embeddings.
+    With several hosts, each reads and embeds its share of every batch, in the same number of steps and with the same
+    shapes, and every host gets all embeddings.
 
     Args:
       embedder: the network.
@@ -91,7 +91,7 @@ def embed(embedder: Embedder, source: UtteranceSource, *, progress: bool = False
         pending: tuple[Array, Array] | None = None
         for batch in eval_batches(source, **batching):
             output = embedder(batch)
-            if pending:  # fetched one batch late: the device computes while the host makes the next batch
+            if pending:  # fetched one batch late, so that the device computes while the host makes the next batch
                 collect(*pending)
             pending = output
         if pending:

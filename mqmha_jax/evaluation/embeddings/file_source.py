@@ -36,7 +36,7 @@ class FileSource:
             _require_size(path, part.vectors, parts[0].vectors.shape[1])
             for utterance, vector in zip(*part, strict=True):
                 if utterance in self._vectors:
-                    raise UserError(f"{path}: {utterance!r} has an embedding in another file, too; keep one of them.")
+                    raise UserError(f"{path}: {utterance!r} also has an embedding in another file; keep one of them.")
                 self._vectors[utterance] = vector
         self.utterances = self._vectors.keys()
 

@@ -19,11 +19,11 @@ class Selection:
     def __init__(
         self, shards: FbankShards, indices: Sequence[int] | np.ndarray, *, max_frames: int | None = None
     ) -> None:
-        """Select utterances.
+        """Selects utterances.
 
         Args:
-          shards: where they lie.
-          indices: which ones.
+          shards: the directory.
+          indices: of the utterances.
           max_frames: cut utterances to this many frames; None keeps whole utterances.
         """
         self._shards = shards

@@ -59,13 +59,13 @@ class EmbeddingSource(Protocol):
         """Utterances that it was trained on, where known."""
 
     def background(self, cohort: Path | None, *, use_mean: bool) -> Background:
-        """The mean embedding, and the cohort that lies at a path."""
+        """The mean embedding, and the cohort at a path."""
 
     def speakers_at(self, path: Path) -> tuple[str, ...]:
         """The speaker of each vector that a cohort from this path has; embeds nothing."""
 
     def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
-        """Embeddings of what lies at a path, at most ``per_speaker`` utterances of each speaker."""
+        """Embeddings of the utterances at a path, at most ``per_speaker`` of each speaker."""
 
     def embeddings(self, utterances: Collection[str]) -> Embeddings:
         """Embeddings of these utterances."""

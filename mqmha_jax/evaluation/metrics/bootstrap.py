@@ -1,8 +1,8 @@
-"""How far a measured error rate may be from that of other speakers: a bootstrap over speakers.
+"""Confidence intervals of error rates: a bootstrap over speakers.
 
-Trials that share a speaker are not independent, so drawing trials anew would give intervals that are too short. Here
-the speakers are drawn with replacement: one drawn n_a times brings each of its target trials n_a times, and a nontarget
-trial of speakers a and b comes n_a n_b times.
+Trials that share a speaker are not independent, so resampling trials would give intervals that are too short. This
+bootstrap draws speakers with replacement: if speaker a is drawn n_a times, each of its target trials counts n_a times,
+and a nontarget trial of speakers a and b counts n_a n_b times.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,14 +25,14 @@ FEWEST_SPEAKERS = 3  # two speakers have one usable resample, themselves, and an
 
 
 class Bootstrap(NamedTuple):
-    """Metrics of L systems on one list, and on R resamples of its speakers that are the same for all systems.
+    """Metrics of L systems on one list, and on R resamples of its speakers; all systems share the resamples.
 
     Attributes:
       metrics: names of the J metrics.
       estimates: ``[L, J]`` on the list itself.
       replicates: ``[R, L, J]`` on the resamples.
       num_speakers: speakers in the list.
-      num_redrawn: resamples that had no targets or no nontargets; each was drawn anew.
+      num_redrawn: number of resamples without targets or without nontargets; each was drawn again.
     """
 
     metrics: tuple[str, ...]
@@ -43,7 +43,7 @@ class Bootstrap(NamedTuple):
 
     @property
     def reliable(self) -> bool:
-        """Whether there are enough speakers for the intervals to be taken at their word."""
+        """Whether the list has enough speakers to trust the intervals."""
         return self.num_speakers >= MIN_SPEAKERS
 
     def interval(self, level: float = 0.95) -> Float64[np.ndarray, "L J 2"]:
@@ -63,18 +63,18 @@ def speaker_bootstrap(
 ) -> Bootstrap:
     """Metrics of several systems on the same resamples of the speakers of one list.
 
-    The list is sorted once per system; a resample then costs O(M). 1,000 resamples for EER and minDCF take half a
+    Each system's list is sorted once; a resample then costs O(M). 1,000 resamples for EER and minDCF take half a
     second at 40,000 trials and twelve seconds at 581,480 (VoxCeleb1-E) on one CPU core; with Cllr and minCllr, four
     times that.
 
     Args:
       scores: ``[L, M]``, one row for each system.
       target: ``[M]`` booleans (or 0 and 1).
-      enrol_speaker: ``[M]`` number of the speaker of each trial's enrolment side, see ``trial_speakers``.
-      test_speaker: ``[M]`` the same of its test side.
-      metrics: what to ask each curve, by name.
-      replicates: resamples, R.
-      seed: equal seeds draw equal resamples, so that results of separate calls on one list can be paired.
+      enrol_speaker: ``[M]`` number of the speaker on each trial's enrolment side, see ``trial_speakers``.
+      test_speaker: ``[M]`` the same for the test side.
+      metrics: functions of a curve, by name.
+      replicates: number of resamples, R.
+      seed: equal seeds draw equal resamples, so that separate calls on one list can be compared in pairs.
 
     Returns:
       Estimates and replicates.
@@ -112,18 +112,18 @@ def bootstrap_interval(
 ) -> Float64[np.ndarray, "*shape 2"]:
     """The bias-corrected percentile interval (Efron, 1981), with levels widened for few speakers (Hesterberg, 2015).
 
-    The plain percentile interval holds the true EER too seldom with few speakers: a resample has fewer different
-    speakers than the list and so looks better than it. The correction moves both quantiles by how far the median of the
-    replicates is from the estimate; Student's t replaces the normal quantile, as in the interval of a mean. Measured
-    on simulated speakers (``test_bootstrap.py``), the 95 % interval holds the true EER 91 to 95 % of the
+    With few speakers the plain percentile interval contains the true EER too rarely: a resample has fewer distinct
+    speakers than the list, and so a lower error rate. The correction moves both quantiles by the distance from the
+    estimate to the median of the replicates; Student's t replaces the normal quantile, as in the interval of a mean. On
+    simulated speakers (``test_bootstrap.py``), the 95 % interval contains the true EER 91 to 95 % of the
     time with 20 to 80 speakers (the plain one 88 to 95 %), and the true minDCF 80 to 96 % (the plain one 71 to 89 %):
-    a minimum over thresholds is too optimistic on small lists, which no resampling mends altogether.
+    a minimum over thresholds is too optimistic on small lists, and no resampling fully corrects that.
 
     Args:
-      estimates: of the list itself.
-      replicates: of R resamples.
-      num_speakers: that were drawn in each resample.
-      level: of confidence, between 0 and 1.
+      estimates: on the list itself.
+      replicates: on R resamples.
+      num_speakers: number of speakers in each resample.
+      level: confidence level, between 0 and 1.
 
     Returns:
       Lower and upper end in a last axis of two.
@@ -145,12 +145,12 @@ def bootstrap_interval(
 def bootstrap_p_value(
     estimates: Float[np.ndarray, "*shape"], replicates: Float[np.ndarray, "R *shape"], num_speakers: int
 ) -> Float64[np.ndarray, "*shape"]:
-    """Two-sided p of "the true value is 0": the level at which an end of ``bootstrap_interval`` reaches 0.
+    """Two-sided p-value of "the true value is 0": the level at which ``bootstrap_interval`` ends at 0.
 
     Args:
       estimates: differences on the list itself.
-      replicates: of R resamples.
-      num_speakers: that were drawn in each resample.
+      replicates: differences on R resamples.
+      num_speakers: number of speakers in each resample.
     """
     zero = _normal_rank(replicates, np.zeros_like(estimates))
     distance = np.abs(zero - 2 * _normal_rank(replicates, estimates)) / _widening(num_speakers)
@@ -160,14 +160,14 @@ def bootstrap_p_value(
 def trial_speakers(
     trials: Trials, utt2spk: Mapping[str, str]
 ) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
-    """Numbers of the speakers on both sides of each trial.
+    """Numbers the speakers on both sides of each trial.
 
     Args:
       trials: M trials.
       utt2spk: speaker of each utterance (and of each enrolled model).
 
     Returns:
-      Of the enrolment and of the test side, ``[M]`` each.
+      Speakers of the enrolment sides and of the test sides, ``[M]`` each.
 
     Raises:
       UserError: an utterance has no speaker.
@@ -176,7 +176,7 @@ def trial_speakers(
         _, (enrol, test) = number_names(*([utt2spk[name] for name in side] for side in trials[:2]))
     except KeyError as error:
         raise UserError(
-            f"The speaker of utterance {error.args[0]!r} is not known, which intervals over speakers need; "
+            f"The speaker of utterance {error.args[0]!r} is not known, and intervals over speakers need it; "
             "add it to utt2spk."
         ) from None
     return enrol, test
@@ -190,10 +190,10 @@ def _draw_speakers(
     replicates: int,
     rng: np.random.Generator,
 ) -> tuple[Float64[np.ndarray, "R s"], int]:
-    """How often each speaker is in each resample, and how many resamples were refused.
+    """How often each speaker is in each resample, and the number of refused resamples.
 
-    A resample without targets or without nontargets has no error rates. With 20 speakers that is rare; every list has
-    usable resamples, because the two or three speakers of one target and one nontarget trial make one.
+    A resample without targets or without nontargets has no error rates. That is rare with 20 speakers. Every list has
+    usable resamples: the two or three speakers of one target and one nontarget trial form one.
     """
     one, other = np.divmod(np.unique(enrol[~target].astype(np.int64) * num_speakers + test[~target]), num_speakers)
     with_targets = np.unique(enrol[target])
@@ -220,17 +220,17 @@ def check_labels(target: np.ndarray, enrol: Int32[np.ndarray, " M"], test: Int32
         kind, sides = ("target", "two speakers") if target[first] else ("nontarget", "the same speaker")
         raise UserError(
             f"Trial {first + 1} is labelled {kind}, but its sides are of {sides} ({wrong.size} such trials); "
-            "mend the list or utt2spk."
+            "correct the list or utt2spk."
         )
 
 
 def _normal_rank(replicates: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Where a value stands among the replicates, as a standard normal deviate; replicates equal to it count half."""
+    """The rank of a value among the replicates, as a standard normal deviate; replicates equal to it count half."""
     below = np.mean(replicates < values[None], axis=0) + np.mean(replicates == values[None], axis=0) / 2
     half = 0.5 / len(replicates)
     return scipy.stats.norm.ppf(np.clip(below, half, 1 - half))
 
 
 def _widening(num_speakers: int) -> float:
-    """The spread of resamples of n is too small by sqrt((n - 1) / n)."""
+    """Resamples of n spread too little, by a factor of sqrt((n - 1) / n)."""
     return float(np.sqrt(num_speakers / max(num_speakers - 1, 1)))

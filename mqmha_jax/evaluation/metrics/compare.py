@@ -1,8 +1,8 @@
-"""Is system B better than system A on one list, and how sure is that?
+"""Tests whether system B is better than system A on one list.
 
-Both are measured on the same resamples of the speakers: what is hard or easy about the speakers drawn cancels in the
-difference, whose interval is far shorter than those of the two systems suggest. Where systems were trained with several
-seeds, every A is held against every B, and the seeds are resampled too.
+Both are measured on the same resamples of the speakers. How hard the drawn speakers are cancels in the difference, so
+its interval is far shorter than the intervals of the two systems suggest. If the systems were trained with several
+seeds, every A is compared with every B, and the seeds are resampled too.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ COMPARED: Mapping[str, Metric] = {
 
 
 class Comparison(NamedTuple):
-    """System B against system A in one metric, of which less is better.
+    """System B compared with system A in one metric; lower is better.
 
     Attributes:
       a: mean over the seeds of A.
@@ -37,7 +37,7 @@ class Comparison(NamedTuple):
       difference: ``b - a``: negative where B is better.
       interval: of the difference, lower and upper end.
       probability_b_better: share of the resamples in which B is better; ties count half.
-      p_value: two-sided, of "there is no difference".
+      p_value: two-sided, for the hypothesis of no difference.
       num_speakers: speakers in the list.
     """
 
@@ -51,7 +51,7 @@ class Comparison(NamedTuple):
 
     @property
     def reliable(self) -> bool:
-        """Whether there are enough speakers for the interval to be taken at its word."""
+        """Whether the list has enough speakers to trust the interval."""
         return self.num_speakers >= MIN_SPEAKERS
 
 
@@ -69,20 +69,20 @@ def compare_systems(
 ) -> dict[str, Comparison]:
     """Compares two systems on the same trials.
 
-    The difference is the mean over all I x J pairs of a B with an A. A resample draws speakers and, of a system with
-    n > 1 seeds, n - 1 of them with replacement: drawing n would make the mean of a few seeds look steadier than it is,
-    by (n - 1) / n in variance (Rao and Wu, 1988). With one seed per system the interval says nothing about other seeds.
+    The difference is the mean over all I x J pairs of an A and a B. A resample draws speakers and, for a system with
+    n > 1 seeds, n - 1 seeds with replacement: drawing n would make the variance of their mean too small by a factor of
+    (n - 1) / n (Rao and Wu, 1988). With one seed per system the interval says nothing about other seeds.
 
     Args:
-      a: ``[I, M]`` scores of system A, one row for each seed that it was trained with.
-      b: ``[J, M]`` of system B, on the same trials.
+      a: ``[I, M]`` scores of system A, one row for each training seed.
+      b: ``[J, M]`` scores of system B, on the same trials.
       target: ``[M]`` booleans (or 0 and 1).
       enrol_speaker: ``[M]``, see ``trial_speakers``.
       test_speaker: ``[M]``.
-      metrics: what to compare, by name; less is better.
-      replicates: resamples.
+      metrics: functions of a curve, by name; lower is better.
+      replicates: number of resamples.
       seed: of the resamples.
-      level: of the interval.
+      level: confidence level of the interval.
 
     Returns:
       One comparison for each metric.
@@ -95,7 +95,7 @@ def compare_systems(
     both = speaker_bootstrap(
         np.concatenate([a, b]), target, enrol_speaker, test_speaker, metrics, replicates=replicates, seed=seed
     )
-    rng = np.random.default_rng([seed, 1])  # other numbers than those that drew the speakers
+    rng = np.random.default_rng([seed, 1])  # independent of the numbers that drew the speakers
     drawn = [draw_seeds(len(system), replicates, rng) for system in (a, b)]
     mean_a, mean_b = both.estimates[: len(a)].mean(axis=0), both.estimates[len(a) :].mean(axis=0)
     resampled_a = np.einsum("rl,rlj->rj", drawn[0], both.replicates[:, : len(a)])

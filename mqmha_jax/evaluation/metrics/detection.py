@@ -1,8 +1,8 @@
 """Detection metrics, exact with ties and with weighted trials.
 
 Each distinct score is one operating point of "accept if score >= threshold". All metrics, Cllr included, depend on the
-list only through the two error rates at these points: they are methods of ``DetectionCurve``, and the functions below
-are short forms of them. The bootstrap (``bootstrap.py``) makes one curve per resample and asks it the same questions.
+list only through the two error rates at these points. So they are methods of ``DetectionCurve``, with the functions
+below as short forms, and the bootstrap (``bootstrap.py``) measures one curve per resample in the same way.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from mqmha_jax.evaluation.numbers import Numbers, as_numbers
 
 
 class DetectionCurve(NamedTuple):
-    """Error rates at each of the P distinct scores, and at infinity where nothing is accepted; threshold ascends.
+    """Error rates at each of the P distinct scores, and at infinity, where nothing is accepted; threshold ascends.
 
     Attributes:
       threshold: ``[P]`` distinct scores, ascending, then infinity.
@@ -38,8 +38,8 @@ class DetectionCurve(NamedTuple):
     def equal_error_threshold(self) -> float:
         """A finite threshold for decisions near the equal error rate.
 
-        Of the two operating points around it, the one with the smaller larger error. Every threshold between that
-        score and the next lower one decides this list alike; the middle is the safest for scores not in the list.
+        It takes the one of the two adjacent operating points whose larger error is smaller. All thresholds between that
+        score and the next lower one decide this list in the same way; their middle is the safest for other scores.
         """
         above = self._first_above()
         worse = np.maximum(self.miss, self.false_alarm)
@@ -47,7 +47,7 @@ class DetectionCurve(NamedTuple):
         return float(np.mean(self.threshold[max(point - 1, 0) : point + 1], dtype=np.float64))
 
     def detection_cost(self, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> Float[np.ndarray, " P"]:
-        """Normalised cost of each operating point; 1 is what accepting all or none costs, whichever is cheaper.
+        """Normalised cost of each operating point; 1 is the cost of accepting all or none, whichever is cheaper.
 
         ``(c_miss p miss + c_fa (1 - p) false_alarm) / min(c_miss p, c_fa (1 - p))`` (NIST SRE).
 
@@ -64,13 +64,13 @@ class DetectionCurve(NamedTuple):
         return cost / min(miss_weight, false_alarm_weight)
 
     def min_dcf(self, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
-        """The smallest ``detection_cost`` of all thresholds: what the scores could do with the best threshold."""
+        """The smallest ``detection_cost`` over all thresholds: the cost with the best threshold."""
         return float(self.detection_cost(p_target, c_miss, c_fa).min())
 
     def act_dcf(self, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
-        """The ``detection_cost`` at the Bayes threshold ``log(c_fa (1 - p) / (c_miss p))``: what the scores do.
+        """The ``detection_cost`` at the Bayes threshold ``log(c_fa (1 - p) / (c_miss p))``: the cost of real decisions.
 
-        Scores must be natural-log likelihood ratios. The excess over ``min_dcf`` is the cost of wrong calibration.
+        Scores must be natural-log likelihood ratios. The excess over ``min_dcf`` is the cost of miscalibration.
         """
         point = np.searchsorted(self.threshold, bayes_threshold(p_target, c_miss, c_fa))
         at_threshold = DetectionCurve(*(values[point : point + 1] for values in self))
@@ -80,7 +80,7 @@ class DetectionCurve(NamedTuple):
         """Cost of log-likelihood ratios in bits (Brümmer and du Preez, 2006).
 
         The mean over targets of ``log2(1 + exp(-score))`` and the mean over nontargets of ``log2(1 + exp(score))``,
-        averaged. 0 is perfect, 1 is what a constant score of 0 costs. Scores must be natural-log likelihood ratios.
+        averaged. 0 is perfect, 1 is the cost of a constant score of 0. Scores must be natural-log likelihood ratios.
         """
         targets, nontargets = self._masses()
         llr = self.threshold[:-1].astype(np.float64)
@@ -89,20 +89,20 @@ class DetectionCurve(NamedTuple):
         return float(np.sum(targets * target_cost + nontargets * nontarget_cost) / 2 / np.log(2))
 
     def min_cllr(self) -> float:
-        """The smallest ``cllr`` that a monotone map of the scores reaches on this very list.
+        """The smallest ``cllr`` that a monotone map of the scores reaches on this list.
 
-        The map is the isotonic regression of "is a target" on the score (pool adjacent violators), with both classes
-        of equal weight; a pool with target share q then costs its weight times the binary entropy of q.
+        The map is the isotonic regression of "is a target" on the score (pool adjacent violators), with equal weight
+        for both classes. A pool with target share q then costs its weight times the binary entropy of q.
         """
         targets, nontargets = self._masses()
         weight = targets + nontargets
-        held = weight > 0  # weighted trials may all be absent from a point
+        held = weight > 0  # all trials at a point may have weight 0
         targets, weight = targets[held], weight[held]
         share = scipy.optimize.isotonic_regression(targets / weight, weights=weight).x.clip(0, 1)
         return float(np.sum(weight * (scipy.special.entr(share) + scipy.special.entr(1 - share))) / 2 / np.log(2))
 
     def _first_above(self) -> int:
-        """Index of the first point with miss >= false alarm; at least 1, because at the lowest score miss is 0."""
+        """Index of the first point with miss >= false alarm; at least 1, because miss is 0 at the lowest score."""
         return int(np.argmax(self.miss >= self.false_alarm))
 
     def _masses(self) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
@@ -111,7 +111,7 @@ class DetectionCurve(NamedTuple):
 
 
 class SortedTrials(NamedTuple):
-    """A scored list in ascending order, from which curves of differently weighted trials follow without sorting.
+    """A scored list in ascending order; curves of differently weighted trials then need no sorting.
 
     Attributes:
       targets: ``[m]`` the m target trials in ascending order of their score.
@@ -128,7 +128,7 @@ class SortedTrials(NamedTuple):
     nontargets_below: Int[np.ndarray, " P"]
 
     def curve(self) -> DetectionCurve:
-        """The operating points, all trials counting alike."""
+        """The operating points, with equal weight for all trials."""
         return _curve(self.threshold, self.targets_below, self.nontargets_below)
 
     def weighted_curve(
@@ -137,8 +137,8 @@ class SortedTrials(NamedTuple):
         """The operating points of weighted trials.
 
         Args:
-          target_weights: how much each trial of ``targets`` counts, in this order; not all 0.
-          nontarget_weights: the same of ``nontargets``.
+          target_weights: weight of each trial in ``targets``, in this order; not all 0.
+          nontarget_weights: the same for ``nontargets``.
         """
         return _curve(
             self.threshold,
@@ -162,10 +162,10 @@ def detection_curve(
     """All operating points of a scored trial list, in O(M log M).
 
     Args:
-      scores: ``[M]``, finite; a higher score means "more likely the same speaker".
+      scores: ``[M]`` finite numbers, as an array or a list; higher means "more likely the same speaker".
       target: ``[M]`` booleans (or 0 and 1).
-      weights: ``[M]`` how much each trial counts, not negative; None: all alike. An integer weight is that many
-        copies of the trial.
+      weights: ``[M]`` weight of each trial, not negative; None: equal weights. A weight of 3 equals three copies of the
+        trial.
 
     Returns:
       The curve: at most M + 1 points.
@@ -218,7 +218,7 @@ def act_dcf(
 
 
 def cllr(scores: Numbers, target: Numbers) -> float:
-    """Cost of log-likelihood ratios in bits, see ``DetectionCurve.cllr``; a raw cosine is none, so calibrate first."""
+    """Cost of log-likelihood ratios in bits, see ``DetectionCurve.cllr``; calibrate cosines first."""
     return detection_curve(scores, target).cllr()
 
 
@@ -228,15 +228,15 @@ def min_cllr(scores: Numbers, target: Numbers) -> float:
 
 
 def bayes_threshold(p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
-    """The log-likelihood ratio from which on accepting has the smaller expected cost; as in ``detection_cost``."""
+    """The log-likelihood ratio above which accepting has the lower expected cost, see ``detection_cost``."""
     miss_weight, false_alarm_weight = _cost_weights(p_target, c_miss, c_fa)
     return float(np.log(false_alarm_weight / miss_weight))
 
 
 def _counts_below(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct scores and infinity, and how many targets and nontargets are below each.
+    """Distinct scores and infinity, and the numbers of targets and nontargets below each.
 
-    Sorting the scores and searching the targets among them takes a fraction of the time of sorting the trials.
+    Sorting the scores and locating the targets among them is several times faster than sorting the trials.
     """
     ascending = np.sort(scores)
     # A tie is one operating point: it starts where the sorted score changes.
@@ -248,7 +248,7 @@ def _counts_below(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _curve(threshold: np.ndarray, targets_below: np.ndarray, nontargets_below: np.ndarray) -> DetectionCurve:
-    """Error rates from the counts (or weights) of the trials below each threshold; the last one has all below."""
+    """Error rates from the counts (or weights) of trials below each threshold; all are below the last one."""
     num_nontargets = nontargets_below[-1]
     return DetectionCurve(
         threshold, targets_below / targets_below[-1], (num_nontargets - nontargets_below) / num_nontargets

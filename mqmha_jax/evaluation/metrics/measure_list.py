@@ -1,4 +1,4 @@
-"""From scores to what is reported of them: each metric of each system on a list, with its interval over speakers."""
+"""Measures scores: each metric of each system on a list, with its interval over speakers."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,7 +26,7 @@ P_TARGETS = (0.01, 0.05)
 
 
 class OperatingPoint(NamedTuple):
-    """What a decision is made for.
+    """The application that a decision is made for.
 
     Attributes:
       p_target: prior probability of a target trial.
@@ -47,8 +47,8 @@ class Measuring(NamedTuple):
     """What is measured.
 
     Attributes:
-      points: operating points beside the field's two.
-      replicates: resamples of the speakers for the intervals; 0: no intervals.
+      points: operating points in addition to the field's two.
+      replicates: number of resamples of the speakers for the intervals; 0: no intervals.
       seed: of the resamples.
     """
 
@@ -81,19 +81,19 @@ def evaluate_list(
     models: Metadata | None = None,
     measuring: Measuring = USUAL_MEASURING,
 ) -> ListEvaluation:
-    """Measures systems that scored one list, all on the same resamples of its speakers.
+    """Measures several systems on one list, all on the same resamples of its speakers.
 
     Args:
       name: of the list, for tables and file names.
       trials: M trials.
       systems: scores ``[M]`` by name, in the order of the table.
-      known: about the utterances of the list; without their speakers there are no intervals.
-      models: about what the enrolment sides name, where these are models of several utterances.
-      measuring: which costs, and how many resamples.
+      known: facts about the utterances of the list; without their speakers there are no intervals.
+      models: facts about the models that the enrolment sides name; None: they name utterances.
+      measuring: costs and resamples.
 
     Raises:
       UserError: see ``detection_curve`` (a class is missing, a score is not finite) and ``speaker_bootstrap`` (a label
-        contradicts the speakers); the speaker of an utterance is not known while those of others are.
+        contradicts the speakers); speakers are known, but not for every utterance.
     """
     enrolled = known if models is None else models
     sides = _speakers(name, trials, enrolled, known) if known.utt2spk else None
@@ -127,7 +127,7 @@ def evaluate_list(
 
 
 def _metrics(points: Sequence[OperatingPoint], calibrated: bool) -> dict[str, Metric]:
-    """Questions to a detection curve, in the order of the table."""
+    """Functions of a detection curve, in the order of the table."""
     asked = dict.fromkeys([*map(OperatingPoint, P_TARGETS), *points])
     metrics: dict[str, Metric] = {"EER": DetectionCurve.equal_error_rate}
     metrics |= {f"minDCF {point}": partial(DetectionCurve.min_dcf, **point._asdict()) for point in asked}
@@ -181,6 +181,6 @@ def _speakers(
         )
     except KeyError as error:
         raise UserError(
-            f"{name}: the speaker of {error.args[0]!r} is not known, which intervals over speakers need; add it to the "
-            "metadata, or leave the metadata out."
+            f"{name}: the speaker of {error.args[0]!r} is not known, and intervals over speakers need it. Add it to "
+            "the metadata, or leave the metadata out."
         ) from None

@@ -28,12 +28,12 @@ class SystemScores(NamedTuple):
     """One way of scoring one list.
 
     Attributes:
-      name: "cosine", "as-norm", "lda-cosine", "plda" and so on, the same with " calibrated" behind, or a score file's
-        name.
+      name: "cosine", "as-norm", "lda-cosine", "plda" and so on, the same with " calibrated" appended, or the name of a
+        score file.
       scores: ``[M]``.
-      metrics: in the order of the table: "EER", "minDCF 0.01", "minDCF 0.05", those of own costs; where calibrated,
+      metrics: in the order of the table: "EER", "minDCF 0.01", "minDCF 0.05", further operating points; if calibrated,
         also "actDCF 0.01", "Cllr", "minCllr".
-      threshold: of a decision at the equal error rate.
+      threshold: for decisions at the equal error rate.
       calibrated: the scores are log-likelihood ratios.
     """
 
@@ -45,17 +45,17 @@ class SystemScores(NamedTuple):
 
 
 class ListEvaluation(NamedTuple):
-    """One trial list with all its systems, and what is known about its utterances.
+    """One trial list with all its systems, and the facts about its utterances.
 
     Attributes:
       name: of the list.
       trials: M trials.
       enrol_speaker: speaker of each trial's enrolment side, M; None where unknown.
-      test_speaker: the same of the test side.
+      test_speaker: the same for the test side.
       attributes: the columns of the metadata on both sides of each trial, such as "gender" or "seconds".
-      systems: the same trials, scored in several ways or by several systems.
+      systems: the trials as several systems scored them.
       num_speakers: None where unknown.
-      reliable: False below 20 speakers: an interval over so few tells little.
+      reliable: False below 20 speakers, where intervals over speakers say little.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""``mqmha compare``: evaluations on disk against each other, list by list, in plain words."""
+"""``mqmha compare``: compares evaluations on disk, list by list, in plain words."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ class SystemFile(NamedTuple):
 
 
 class ListComparison(NamedTuple):
-    """B against A on one list.
+    """B compared with A on one list.
 
     Attributes:
       name: of the list.
@@ -59,7 +59,7 @@ def compare_files(
       One comparison for each list in common.
 
     Raises:
-      UserError: a file can not be read, there is no list in common, or the trials of a list differ.
+      UserError: a file cannot be read, there is no list in common, or the trials of a list differ.
     """
     files = [_Evaluation(file) for file in (*a, *b)]
     common = [name for name in files[0].lists if all(name in file.lists for file in files)]
@@ -79,12 +79,12 @@ def compare_files(
 
 
 def comparison_text(comparisons: Sequence[ListComparison], a: str, b: str) -> str:
-    """What comparisons say, for people who do not know what a bootstrap is.
+    """Describes comparisons for readers who do not know what a bootstrap is.
 
     Args:
       comparisons: of ``compare_files``.
-      a: what to call system A.
-      b: what to call system B.
+      a: name of system A.
+      b: name of system B.
 
     Returns:
       Lines without a final newline.
@@ -114,10 +114,10 @@ def verdict(comparison: Comparison) -> str:
     if not comparison.reliable:
         return f"Too few speakers for a verdict; {likelier} is better in {sure:.0%} of the resamples."
     if low <= 0 <= high:
-        return f"No difference can be told on this list; {likelier} is better in {sure:.0%} of the resamples."
+        return f"This list shows no clear difference; {likelier} is better in {sure:.0%} of the resamples."
     better, worse = ("B", "A") if comparison.difference < 0 else ("A", "B")
     return (
-        f"{better} is better than {worse}: more than chance explains (at {_SURE:.0%}), in {sure:.0%} of the resamples."
+        f"{better} is better than {worse}: the {_SURE:.0%} interval excludes 0; better in {sure:.0%} of the resamples."
     )
 
 
@@ -149,7 +149,7 @@ class _Evaluation:
         theirs, ours = ({*zip(*part[:2], part.target.tolist(), strict=True)} for part in (trials, own))
         if theirs != ours or len(own.target) != len(trials.target):
             raise UserError(
-                f"{path}: {len(own.target)} trials, which are not the {len(trials.target)} of the first evaluation; "
+                f"{path}: its {len(own.target)} trials differ from the {len(trials.target)} of the first evaluation; "
                 f"evaluate both on the same list {name}."
             )
         return read_scores(path, trials)
@@ -157,7 +157,7 @@ class _Evaluation:
     def speakers(self, trials: Trials) -> tuple[np.ndarray, np.ndarray]:
         if self._speakers_file is None:
             raise UserError(
-                f"{self.path}: evaluated without speakers, over which a comparison resamples; evaluate again with "
+                f"{self.path}: evaluated without speakers, which a comparison needs; evaluate again with "
                 "--metadata FILE."
             )
         utt2spk = read_utt2spk(self.path.parent / self._speakers_file)

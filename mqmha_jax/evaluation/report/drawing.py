@@ -1,4 +1,4 @@
-"""Drawing on axes: DET curves and score histograms, in colours that colour-blind readers tell apart."""
+"""Draws DET curves and score histograms on axes, in colours that colour-blind readers can distinguish."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # importing matplotlib takes half a second, which only those 
 
 ScoredTrials = tuple[Float[np.ndarray, " M"], Bool[np.ndarray, " M"]]
 
-# Okabe and Ito's palette; line styles and marker shapes repeat what the colours say.
+# Okabe and Ito's palette; line styles and marker shapes differ too.
 SYSTEM_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TARGET_COLOUR, NONTARGET_COLOUR = "#0072B2", "#E69F00"
 INK, GRID = "#333333", "#DDDDDD"
@@ -28,7 +28,7 @@ P_TARGET = 0.01  # prior of the marked lowest cost
 _LINE_STYLES = ("-", "--", "-.", ":")
 
 _TICKS = np.array([0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995])
-_DRAWN_STEPS_PER_DEVIATE = 200  # finer than a pixel, so that 10 million trials draw as fast as a thousand
+_DRAWN_STEPS_PER_DEVIATE = 200  # finer than a pixel; 10 million trials draw as fast as a thousand
 _POINT_NAMES = {
     "o": "equal error rate",
     "D": f"lowest cost at P(target) = {P_TARGET:g}",
@@ -38,16 +38,16 @@ _POINT_NAMES = {
 
 @contextmanager
 def plain_text() -> Iterator[None]:
-    """Within it all text is drawn as it stands: a name may hold "$", which would begin a formula, or any letters."""
+    """Draws all text literally: a name may contain "$", which would start a formula, or letters of any script."""
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for them
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as boxes
         yield
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """A figure of so many inches with its own canvas: drawing leaves no trace in pyplot's global state."""
+    """A figure of this size in inches with its own canvas, so that drawing does not touch pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -64,7 +64,7 @@ def draw_detection(
     Args:
       axes: to draw on.
       results: name of each system to its scores ``[M]`` and targets ``[M]``.
-      actual_thresholds: of some of the systems, the score from which on they accept; marked too.
+      actual_thresholds: the score from which some systems accept; these points are marked too.
 
     Raises:
       UserError: scores that ``detection_curve`` refuses.
@@ -73,7 +73,7 @@ def draw_detection(
     handles, names = [], []
     for i, (name, (scores, target)) in enumerate(results.items()):
         curve = detection_curve(scores, target)
-        # Half a trial stands for none, which has no normal deviate.
+        # Zero has no normal deviate: half a trial replaces it.
         floor_miss, floor_false_alarm = 0.5 / np.count_nonzero(target), 0.5 / np.count_nonzero(~target)
         miss = ndtri(np.clip(curve.miss, floor_miss, 1 - floor_miss))
         false_alarm = ndtri(np.clip(curve.false_alarm, floor_false_alarm, 1 - floor_false_alarm))
@@ -120,14 +120,14 @@ def draw_histogram(
     bins: Float[np.ndarray, " e"],
     threshold: float,
 ) -> None:
-    """Draws how the scores of targets and of nontargets are distributed, and a threshold.
+    """Draws the distributions of target and nontarget scores, and a threshold.
 
     Args:
       axes: to draw on.
       scores: ``[M]``.
       target: ``[M]``.
       bins: ``[e]`` edges.
-      threshold: of a decision at the equal error rate.
+      threshold: for decisions at the equal error rate.
     """
     for kind, colour, hatch in ((~target, NONTARGET_COLOUR, ""), (target, TARGET_COLOUR, "////")):
         label = f"{'target' if kind is target else 'nontarget'} ({np.count_nonzero(kind):,})"
@@ -147,15 +147,15 @@ def system_colour(i: int) -> str:
 
 
 def draw_legend(axes: "Axes", handles: Sequence["Artist"], names: Sequence[str]) -> None:
-    """Above the axes: inside them it would cover a curve, whichever corner it takes.
+    """Draws the legend above the axes, because in any corner inside them it would cover a curve.
 
-    Artists and names are given one by one because those whose label starts with "_" would be left out.
+    It takes artists and names because matplotlib leaves out artists whose label starts with "_".
     """
     axes.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 1), fontsize="small", frameon=False)
 
 
 def style_axes(axes: "Axes") -> None:
-    """Two thin spines and short ticks."""
+    """Leaves two thin spines and short ticks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(INK)
     axes.tick_params(colors=INK, length=3)

@@ -22,7 +22,7 @@ def result_picture(results: Mapping[str, ScoredTrials], path: str | Path, title:
 
     Args:
       results: name of each system (or list) to its scores ``[M]`` and targets ``[M]``.
-      path: image file to write; its ending says the format.
+      path: image file to write; its ending gives the format.
       title: line above the picture.
 
     Raises:

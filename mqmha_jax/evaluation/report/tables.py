@@ -1,4 +1,4 @@
-"""Results as tables, as files that other programs read, as pictures and as a page."""
+"""Writes results as tables, as files for other programs, as pictures and as a page."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ FORMAT_VERSION = 2
 
 
 def result_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
-    """A plain-text table for each list, one line for each system, and the means over the lists where all have them.
+    """A plain-text table for each list, one line per system, and the means over the lists.
 
     Args:
       lists: at least one.
-      mean: leave the means out with False.
+      mean: include the means, of the systems that every list has.
 
     Returns:
-      Lines without a final newline; EER in per cent, costs normalised, Cllr in bits; 95 % intervals in brackets.
+      Lines without a final newline: EER in per cent, costs normalised, Cllr in bits, 95 % intervals in brackets.
     """
     tables = [f"{_heading(part)}\n{_table(_rows(part))}" for part in lists]
     if mean and len(lists) > 1:
@@ -49,8 +49,8 @@ def check_output(directory: Path) -> None:
 def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: str = "", mean: bool = True) -> None:
     """Writes everything about an evaluation; each file appears whole or not at all.
 
-    Beside the files of ``write_numbers``: ``results.txt`` has the tables, ``report.html`` all of it with pictures, and
-    ``results_LIST.png`` the pictures alone.
+    In addition to the files of ``write_numbers``: ``results.txt`` with the tables, ``report.html`` with everything and
+    ``results_LIST.png`` with the pictures.
 
     Args:
       directory: made if it is missing; earlier results in it are replaced, and those of other lists are removed.
@@ -59,7 +59,7 @@ def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: st
       mean: as for ``result_tables``.
 
     Raises:
-      UserError: a file can not be written, or two lists or systems would share one.
+      UserError: a file cannot be written, or two lists or systems would share one.
     """
     from mqmha_jax.evaluation.report.html.report import write_html_report
 
@@ -81,13 +81,13 @@ def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: st
 
 
 def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -> None:
-    """Writes what other programs read, and all that ``compare_files`` needs.
+    """Writes the files for other programs and for ``compare_files``.
 
-    ``metrics.json`` holds the numbers and names the other files: ``scores_LIST_SYSTEM.txt`` has one line ``enrol test
-    score label`` for each trial (with all digits of the score), ``utt2spk.txt`` the speakers, where they are known.
+    ``metrics.json`` holds the numbers and names the other files: ``scores_LIST_SYSTEM.txt`` has a line for each trial,
+    ``enrol test score label`` with all digits of the score; ``utt2spk.txt`` has the speakers, where they are known.
 
     Args:
-      directory: made if it is not there.
+      directory: made if it is missing.
       evaluation: of one or more lists.
       title: what was evaluated.
 

@@ -1,4 +1,4 @@
-"""Systems behind a fitted back-end: the cosine of whitened or LDA-reduced embeddings, and PLDA."""
+"""Systems with a fitted back-end: the cosine of whitened or LDA-reduced embeddings, and PLDA."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,13 +20,13 @@ PLDA = "plda"
 
 
 class BackendPlan(NamedTuple):
-    """What is fitted on labelled embeddings, in this order.
+    """The parts of a back-end, fitted on labelled embeddings in this order.
 
     Attributes:
       fitted_on: shards, or embeddings where the source is a file; None: no back-end.
       whiten: kind of whitening, see ``fit_whitening``.
       lda: size to which LDA reduces the embeddings; None: no LDA.
-      plda: score by PLDA as well.
+      plda: also score by PLDA.
       per_speaker: maximum number of utterances of each speaker to fit on, evenly spaced.
       shrinkage: of the covariances of whitening and LDA, see ``fit_whitening``.
     """
@@ -40,16 +40,16 @@ class BackendPlan(NamedTuple):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The steps in words."""
+        """The parts in words."""
         whitening = () if self.whiten == "none" else (f"{self.whiten} whitening",)
         lda = () if self.lda is None else (f"LDA to {self.lda}",)
         return (*whitening, *lda, *(("PLDA",) if self.plda else ()))
 
     def check(self) -> None:
-        """Refuses what does not go together.
+        """Refuses parts that do not go together.
 
         Raises:
-          UserError: parts without data to fit them on, data without parts, or a shrinkage of nothing.
+          UserError: parts without data to fit them on, data without parts, or a shrinkage without whitening or LDA.
         """
         if self.parts and self.fitted_on is None:
             raise UserError(
@@ -61,7 +61,7 @@ class BackendPlan(NamedTuple):
             )
         if self.shrinkage and self.whiten == "none" and self.lda is None:
             raise UserError(
-                "--shrinkage is of the covariances of --whiten and --lda; add one of these, or leave it out."
+                "--shrinkage changes the covariances of --whiten and --lda; add one of these, or leave it out."
             )
 
 
@@ -97,10 +97,10 @@ class Backend(NamedTuple):
         """Scores of each system of the back-end.
 
         Args:
-          embeddings: N utterances, vectors ``[N, E]`` as the network made them.
+          embeddings: N utterances, vectors ``[N, E]`` from the network, not centred.
           trials: M trials.
           models: the utterances of each model that the enrolment sides name; None: they name utterances.
-          average: of a model's utterances, for the cosine; PLDA weighs the evidence of all of them.
+          average: what the cosine averages over a model's utterances; PLDA combines them by its own model.
 
         Returns:
           ``[M]`` by name.
@@ -122,10 +122,10 @@ class Backend(NamedTuple):
 
 
 def fit_backend(plan: BackendPlan, labelled: Labelled) -> Backend:
-    """Fits each part on what the parts before it make of the embeddings.
+    """Fits each part on the output of the parts before it.
 
     Args:
-      plan: which parts.
+      plan: the parts.
       labelled: N embeddings ``[N, E]`` and their speakers.
 
     Raises:
@@ -152,5 +152,5 @@ def fit_backend(plan: BackendPlan, labelled: Labelled) -> Backend:
 
 
 def _units(vectors: Float64[np.ndarray, "N P"]) -> Float64[np.ndarray, "N P"]:
-    # In double precision, in which PLDA is fitted; an embedding equal to the mean stays zero.
+    # PLDA is fitted in double precision. An embedding that equals the mean stays zero.
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float64).tiny)

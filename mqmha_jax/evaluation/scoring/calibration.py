@@ -1,4 +1,4 @@
-"""From scores to log-likelihood ratios, and from these to decisions: same, different or unsure."""
+"""Calibration: from scores to log-likelihood ratios, and from these to decisions (same, different or unsure)."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float64, Shaped
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring.quality import Features
 
-# Weight of the squared coefficients (of features scaled to deviation 1) beside a loss that is log(2) for a constant
-# score at prior 0.5. On lists that overlap it does not show in the fourth digit; a list that a threshold separates has
-# no finite best scale without it, and gets one that keeps its LLRs moderate.
+# Weight of the squared coefficients (of features scaled to deviation 1). The loss is log(2) for a constant score at
+# prior 0.5. If the classes overlap, the ridge does not change the fourth digit. If a threshold separates them, no
+# finite scale is best without it; with it the LLRs stay moderate.
 RIDGE = 1e-6
 
 
@@ -24,7 +24,7 @@ class Calibration:
       features: names of the d features, in order.
       coefficients: one for each.
       offset: added to the weighted sum.
-      prior: of a target trial, for which the fit weighed the two classes.
+      prior: of a target trial; the fit weighted the two classes for it.
     """
 
     features: tuple[str, ...]
@@ -47,7 +47,7 @@ class Calibration:
 
 
 class Decision(NamedTuple):
-    """What a likelihood ratio says about one trial.
+    """The decision on one trial.
 
     Attributes:
       verdict: same speaker, different speakers, or unsure.
@@ -61,17 +61,16 @@ class Decision(NamedTuple):
 def fit_calibration(
     features: Features, target: Shaped[np.ndarray, " M"], *, prior: float = 0.05, ridge: float = RIDGE
 ) -> Calibration:
-    """Fits logistic regression on a list whose speakers are in no list that it will be used on.
+    """Fits a logistic regression. The list must share no speakers with the lists that the calibration is used on.
 
     Minimises ``p mean_targets log(1 + exp(-(llr + logit p))) + (1 - p) mean_nontargets log(1 + exp(llr + logit p))``
-    (Brümmer and du Preez, 2006) plus the ridge. With the score as the only feature this finds scale and offset; with
+    (Brümmer and du Preez, 2006) plus the ridge. With the score as the only feature it finds scale and offset; with
     quality measures it is QMF (Thienpondt et al., 2021).
 
     Args:
       features: of M trials, see ``score_feature`` and ``trial_features``.
       target: ``[M]`` booleans (or 0 and 1).
-      prior: effective prior p of a target at the point where decisions will be made; the share of targets in this list
-        does not matter.
+      prior: effective prior p of a target where decisions are made; the share of targets in this list does not matter.
       ridge: weight of the sum of squared coefficients, of features scaled to deviation 1; positive.
 
     Returns:
@@ -128,7 +127,7 @@ def decision(llr: float, prior: float = 0.5, *, confidence: float = 0.9) -> Deci
     if not 0.5 <= confidence < 1:
         raise UserError(f"confidence is {confidence}; valid: 0.5 (always decide) to less than 1.")
     if np.isnan(llr):
-        raise UserError("The log-likelihood ratio is not a number; check the recordings and the calibration.")
+        raise UserError("The log-likelihood ratio is nan; check the recordings and the calibration.")
     log_odds = llr + np.log(prior) - np.log1p(-prior)
     probability = float(np.exp(-np.logaddexp(0, -log_odds)))
     if max(probability, 1 - probability) < confidence:

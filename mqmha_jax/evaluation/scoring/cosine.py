@@ -12,11 +12,11 @@ from mqmha_jax.evaluation.scoring.normalization import CohortStatistics, cohort_
 from mqmha_jax.evaluation.scoring.units import check_embeddings, scale_to_units
 from mqmha_jax.types import Embeddings, Trials
 
-TRIALS_PER_TILE = 1 << 12  # what a tile gathers (8 MiB at E=256) stays in a CPU's cache; larger was slower
+TRIALS_PER_TILE = 1 << 12  # a tile's gathered rows (8 MiB at E=256) stay in a CPU's cache; larger tiles were slower
 MATRIX_SCORES_PER_TILE = 1 << 23  # 32 MiB of float32
 
-# A product in a matrix costs a CPU a fortieth of a product of gathered rows: a list that holds a fair share of all
-# pairs is read off the matrix, if that is not too large (256 MiB of float32).
+# On a CPU, a product inside a matrix product costs a fortieth of a product of gathered rows. So a list with a fair
+# share of all pairs is read from the whole matrix, unless that is too large (256 MiB of float32).
 _MATRIX_SCORES_PER_TRIAL, _MAX_MATRIX_SCORES = 30, 1 << 26
 
 
@@ -55,15 +55,16 @@ def as_norm(
 ) -> Float32[np.ndarray, " M"]:
     """Cosine scores after adaptive s-norm (Matějka et al., 2017): the mean of the two sides' z-scores.
 
-    Each utterance has the mean and the (population) standard deviation of its ``top_n`` highest cosines to the cohort.
-    They are taken once per utterance, in tiles: neither trials x cohort nor utterances x cohort lies in memory.
+    An utterance's z-score uses the mean and the (population) standard deviation of its ``top_n`` highest cosines to the
+    cohort.
+    They are computed once per utterance, in tiles: neither trials x cohort nor utterances x cohort is ever in memory.
 
     Args:
       embeddings: N utterances, vectors ``[N, E]`` of any length; ``centre`` subtracts a mean.
       trials: M trials over their ids.
       cohort: ``[n, E]`` embeddings of speakers that are in no trial, e.g. one mean per training speaker, with the same
         mean subtracted.
-      top_n: how many of the nearest cohort members count, 2 to n (usually 300 to 400).
+      top_n: number of nearest cohort members that count, 2 to n (usually 300 to 400).
       models: as in ``cosine_scores``.
 
     Returns:
@@ -87,17 +88,16 @@ def score_tiles(
     enrol_statistics: CohortStatistics | None = None,
     test_statistics: CohortStatistics | None = None,
 ) -> Iterator[tuple[slice, Float32[np.ndarray, "_ C"]]]:
-    """Scores of every enrolment with every test utterance, some rows at a time: for matrices larger than the memory.
+    """Scores of every enrolment with every test utterance, some rows at a time, for matrices larger than the memory.
 
     Args:
       enrol: ``[R, E]`` embeddings of any length.
       test: ``[C, E]``.
-      enrol_statistics: ``[R]``, of ``cohort_statistics``; with them the scores are normalised, see
-        ``normalize_scores`` for which norm results.
+      enrol_statistics: ``[R]``, from ``cohort_statistics``; they normalise the scores, see ``normalize_scores``.
       test_statistics: ``[C]``.
 
     Yields:
-      Which rows, and their scores with all columns, about 32 MiB at a time.
+      A slice of rows, and their scores with all columns, about 32 MiB at a time.
     """
     rows, columns = scale_to_units(enrol), scale_to_units(test)
     by_column = test_statistics and CohortStatistics(*(values[None, :] for values in test_statistics))
@@ -107,7 +107,7 @@ def score_tiles(
         part = slice(start, min(start + step, len(enrol)))
         by_row = enrol_statistics and CohortStatistics(*(values[part, None] for values in enrol_statistics))
         tile = _matrix(rows[part], columns, by_row, by_column)
-        if pending:  # fetched one tile late: the device computes while the host uses the last one
+        if pending:  # fetched one tile late, so that the device computes while the host uses the previous tile
             yield pending[0], np.asarray(pending[1])
         pending = part, tile
     if pending:
@@ -143,7 +143,7 @@ def pair_products(
       test: ``[M]`` rows of ``test_vectors``.
 
     Returns:
-      ``[M]`` products; the last digit (1e-7 for unit vectors) depends on how many of all pairs the list holds.
+      ``[M]`` products; the last digit (1e-7 for unit vectors) depends on the share of all pairs that the list has.
     """
     matrix_scores = len(enrol_vectors) * len(test_vectors)
     small = matrix_scores <= min(_MATRIX_SCORES_PER_TRIAL * len(enrol), _MAX_MATRIX_SCORES)

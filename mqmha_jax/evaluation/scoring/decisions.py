@@ -42,7 +42,7 @@ class Threshold(NamedTuple):
 
 
 class KeptCalibration(NamedTuple):
-    """The calibration by which ``verify`` says how sure it is.
+    """The calibration that gives ``verify`` its probability.
 
     Attributes:
       calibration: of the cosine.

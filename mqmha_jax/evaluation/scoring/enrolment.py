@@ -68,7 +68,7 @@ def enrolment_scores(
 def model_means(
     vectors: Float[np.ndarray, "N E"], utterances: Sequence[str], models: Mapping[str, Sequence[str]]
 ) -> tuple[Float[np.ndarray, "R E"], Int64[np.ndarray, " R"]]:
-    """Mean of the vectors of each model, and how many they are.
+    """Mean of the vectors of each model, and their number.
 
     Args:
       vectors: ``[N, E]``.
@@ -85,7 +85,7 @@ def model_means(
         if missing or not own:
             what = f"utterance {missing[0]!r}, which has no embedding" if missing else "no utterances"
             raise UserError(
-                f"Model {model!r} has {what}; valid: one or more of the {len(position)} utterances at hand."
+                f"Model {model!r} has {what}; valid: one or more of the {len(position)} available utterances."
             )
         means[row] = vectors[[position[utterance] for utterance in own]].mean(axis=0)
     return means, np.array([len(own) for own in models.values()], np.int64)

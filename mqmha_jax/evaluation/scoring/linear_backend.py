@@ -1,4 +1,4 @@
-"""Linear back-ends of embeddings: centring, whitening and LDA, each an affine map fitted on training embeddings."""
+"""Linear back-ends: centring, whitening and LDA, each an affine map fitted on training embeddings."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.speakers import sum_per_speaker
 from mqmha_jax.evaluation.scoring.units import require_finite
 
-_LARGEST = 1e15
+_LARGEST = 1e15  # of a value in an embedding
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ def fit_mean(vectors: Float[np.ndarray, "N E"]) -> AffineMap:
 def fit_whitening(
     vectors: Float[np.ndarray, "N E"], kind: Literal["zca", "pca"] = "zca", *, shrinkage: float = 0.0
 ) -> AffineMap:
-    """Centres, and gives every direction variance 1.
+    """Centres the embeddings and gives every direction variance 1.
 
     Args:
       vectors: ``[N, E]`` training embeddings.
-      kind: "zca" stays as near to the embeddings as possible (a symmetric matrix); "pca" turns to the principal axes,
-        largest variance first.
-      shrinkage: share, 0 to 1, by which the covariance is moved towards a multiple of the identity of equal trace;
-        needed where N is not much larger than E.
+      kind: "zca" changes the embeddings as little as possible (a symmetric matrix); "pca" rotates them to the principal
+        axes, largest variance first.
+      shrinkage: 0 to 1, moves the covariance towards the multiple of the identity with the same trace; needed unless N
+        is much larger than E.
 
     Returns:
       ``[E] -> [E]``.
@@ -85,12 +85,12 @@ def fit_lda(
 ) -> AffineMap:
     """Linear discriminant analysis: the directions in which speakers differ most, scaled to variance 1 within speakers.
 
-    With ``size`` E it is within-class covariance normalisation, turned.
+    With ``size`` E it is within-class covariance normalisation, up to a rotation.
 
     Args:
       vectors: ``[N, E]`` training embeddings.
       speaker: ``[N]`` speaker of each, as numbers or names.
-      size: of the result, P: 1 to E, and less than the number of speakers.
+      size: of the result, P: 1 to E, and below the number of speakers.
       shrinkage: of the covariance within speakers, as in ``fit_whitening``.
 
     Returns:
@@ -123,7 +123,7 @@ def speaker_index(speaker: Shaped[np.ndarray, " _"], num_vectors: int) -> Int[np
     """Speakers as numbers from 0, without gaps.
 
     Raises:
-      UserError: there is not one speaker for each embedding, or there is only one speaker in all.
+      UserError: the number of speakers differs from that of the embeddings, or all are the same speaker.
     """
     if speaker.shape != (num_vectors,):
         raise UserError(f"There are {speaker.size} speakers for {num_vectors} embeddings; valid: one for each.")

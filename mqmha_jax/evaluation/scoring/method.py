@@ -14,13 +14,13 @@ class Method(NamedTuple):
     """How embeddings become scores.
 
     Attributes:
-      cohort: what normalises the scores (adaptive s-norm): shards, or embeddings where the source is a file.
-      top_n: how many of the nearest cohort members normalise a score.
+      cohort: for adaptive s-norm: shards, or embeddings where the source is a file; None: no normalisation.
+      top_n: number of nearest cohort members that normalise a score.
       use_mean: subtract the mean embedding of the training set (of the cohort, where the source is a file).
-      calibrate: trial list on which scores are calibrated, of speakers that are in no other list.
-      quality: calibrate on durations, norms and cohort scores as well.
+      calibrate: trial list to calibrate on; its speakers must be in no other list.
+      quality: also calibrate on durations, norms and cohort scores.
       enrol_map: file ``model utterance ...``, see ``read_models``; None: enrolment sides name utterances.
-      average: of a model's utterances, the mean of the embeddings or of the scores.
+      average: what is averaged over a model's utterances.
       backend: whitening, LDA and PLDA, fitted on utterances of known speakers.
     """
 
@@ -34,7 +34,7 @@ class Method(NamedTuple):
     backend: BackendPlan = BackendPlan()
 
     def check(self) -> None:
-        """Refuses what does not go together.
+        """Refuses choices that exclude each other.
 
         Raises:
           UserError: means of scores with a cohort or with PLDA, quality measures of models or without calibration, a
@@ -44,7 +44,7 @@ class Method(NamedTuple):
             raise UserError("--average scores does not go with --as-norm; average the embeddings, or leave one out.")
         if self.enrol_map and self.average == "scores" and self.backend.plda:
             raise UserError(
-                "--average scores does not go with --plda, which takes a model's utterances together; leave one out."
+                "--average scores does not go with --plda, which combines a model's utterances itself; leave one out."
             )
         if self.enrol_map and self.quality:
             raise UserError("--quality looks at single utterances and does not go with --enrol-map; leave one out.")

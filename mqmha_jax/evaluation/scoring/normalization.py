@@ -1,7 +1,7 @@
 """Score normalisation against a cohort: z-norm, t-norm, s-norm and adaptive s-norm.
 
-Cohort statistics are taken once per utterance and serve every trial of that utterance, every matrix tile and the
-quality measures of calibration.
+Cohort statistics are computed once per utterance; all trials of the utterance, matrix tiles and the quality measures of
+calibration use them.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ MIN_COHORT_DEVIATION = 1e-6
 
 
 class CohortStatistics(NamedTuple):
-    """How the cosines of N utterances to a cohort are distributed.
+    """Mean and deviation of the cosines of N utterances to a cohort.
 
     Attributes:
       mean: ``[N]`` mean of the cohort cosines that count.
@@ -72,11 +72,11 @@ def cohort_statistics(
     require_direction(cohort, what="cohort embeddings")
     tiles = _tile_statistics(scale_to_units(embeddings.vectors), scale_to_units(cohort), top_n)
     statistics = CohortStatistics(*map(np.concatenate, zip(*tiles, strict=True)))
-    alike = np.flatnonzero(~(statistics.deviation >= MIN_COHORT_DEVIATION))
-    if alike.size:
+    equal = np.flatnonzero(~(statistics.deviation >= MIN_COHORT_DEVIATION))
+    if equal.size:
         raise UserError(
-            f"The {top_n} highest cohort scores of utterance {embeddings.ids[alike[0]]!r} are all alike "
-            f"({alike.size} such utterances); the cohort needs embeddings of different speakers."
+            f"The {top_n} highest cohort scores of utterance {embeddings.ids[equal[0]]!r} are all equal "
+            f"({equal.size} such utterances); the cohort needs embeddings of different speakers."
         )
     return statistics
 
@@ -84,15 +84,15 @@ def cohort_statistics(
 def normalize_scores(
     scores: AnyArray, *, enrol: CohortStatistics | None = None, test: CohortStatistics | None = None
 ) -> AnyArray:
-    """Scores in units of what the sides score against the cohort.
+    """Normalises scores by how the two sides score against a cohort.
 
-    With the statistics of the enrolment side alone this is z-norm, of the test side alone t-norm, of both s-norm: the
-    mean of the two (Kenny, 2010); with the statistics of the ``top_n`` nearest, adaptive s-norm (Matějka et al., 2017).
+    The enrolment side's statistics alone give z-norm, the test side's alone t-norm, and both give s-norm, their mean
+    (Kenny, 2010). Statistics of the ``top_n`` nearest give adaptive s-norm (Matějka et al., 2017).
 
     Args:
       scores: ``[M]`` of trials, or ``[R, C]`` of every row against every column.
-      enrol: of each trial, ``[M]``, or of each row, ``[R, 1]``.
-      test: of each trial, ``[M]``, or of each column, ``[1, C]``.
+      enrol: statistics of each trial, ``[M]``, or of each row, ``[R, 1]``.
+      test: statistics of each trial, ``[M]``, or of each column, ``[1, C]``.
 
     Returns:
       The normalised scores, of the same shape; the scores themselves where neither side is given.
@@ -106,7 +106,7 @@ def normalize_scores(
 def _tile_statistics(
     units: Float32[Array, "N E"], cohort: Float32[Array, "n E"], top_n: int
 ) -> Iterator[CohortStatistics]:
-    """Statistics of some utterances at a time; the device multiplies the next tile while one is looked at."""
+    """Statistics of some utterances at a time; the device multiplies the next tile while the host reads this one."""
     rows = max(1, COHORT_SCORES_PER_TILE // len(cohort))
     statistics = _host_statistics if jax.default_backend() == "cpu" else _device_statistics
     pending = None
@@ -131,7 +131,7 @@ def _device_statistics(cosines: Float32[Array, "r n"], top_n: int) -> CohortStat
 
 
 def _host_statistics(cosines: Float32[Array, "r n"], top_n: int) -> CohortStatistics:
-    """The same by NumPy: its selection takes a fifth of the time of XLA's top_k on a CPU, where this runs."""
+    """The same in NumPy, for CPUs: its selection takes a fifth of the time of XLA's top_k there."""
     beyond = cosines.shape[1] - top_n
     nearest = np.partition(np.asarray(cosines), beyond, axis=1)[:, beyond:] if beyond else np.asarray(cosines)
     return CohortStatistics(nearest.mean(axis=1), nearest.std(axis=1))

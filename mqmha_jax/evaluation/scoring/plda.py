@@ -1,8 +1,8 @@
 """Probabilistic linear discriminant analysis: the two-covariance model, fitted by EM, scored by likelihood ratios.
 
 An embedding is ``mean + y + e``: y ~ N(0, between) belongs to the speaker, e ~ N(0, within) to the utterance (Ioffe,
-2006; Brümmer and de Villiers, 2010). Embeddings are usually length-normalised first. All is computed in the basis in
-which ``within`` is the identity and ``between`` diagonal, so that every posterior is diagonal.
+2006; Brümmer and de Villiers, 2010). Embeddings are usually length-normalised first. Computations use the basis where
+``within`` is the identity and ``between`` is diagonal, so that every posterior is diagonal.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ class Plda:
         speaker, axes = self.basis()
         expected, variance = _posterior((enrol - self.mean[None]) @ axes, speaker, _counts(num_enrol, len(enrol)))
         x = (test - self.mean[None]) @ axes
-        # sum_k (x - expected)^2 / variance, opened so that it is a matrix product.
+        # sum_k (x - expected)^2 / variance, expanded into matrix products.
         same = x**2 @ (1 / variance).T - 2 * x @ (expected / variance).T + (expected**2 / variance).sum(axis=1)[None]
         alone = (x**2 / (speaker + 1)[None]).sum(axis=1)
         volume = np.log(variance).sum(axis=1)[None] - np.log(speaker + 1).sum()
@@ -98,8 +98,8 @@ def fit_plda(
     Args:
       vectors: ``[N, E]`` training embeddings.
       speaker: ``[N]`` speaker of each, as numbers or names.
-      max_iterations: at most so many steps.
-      tolerance: stop when a step raises the mean log-likelihood of an embedding by less, in nats.
+      max_iterations: maximum number of EM steps.
+      tolerance: stop when a step raises the mean log-likelihood of an embedding by less than this, in nats.
 
     Returns:
       The model of (locally) greatest likelihood.
@@ -140,10 +140,10 @@ def plda_scores(
     """Log-likelihood ratios of a trial list.
 
     Args:
-      model: fitted on embeddings that were made the same way.
+      model: fitted on embeddings from the same network and maps.
       embeddings: N utterances, vectors ``[N, E]``.
       trials: M trials.
-      models: the utterances of each model that the enrolment sides name, see ``read_models``; None: utterances as well.
+      models: utterances of each model that the enrolment sides name, see ``read_models``; None: they name utterances.
 
     Returns:
       ``[M]`` natural-log likelihood ratios.
@@ -166,7 +166,7 @@ def _em_step(
     """Mean log-likelihood of an embedding under the model, and a model under which it is no less.
 
     Args:
-      model: the present one.
+      model: before the step.
       means: mean embedding of each speaker.
       counts: embeddings of each speaker.
       scatter: sum over all embeddings of the outer product of their offset from the mean of their speaker.
@@ -204,7 +204,7 @@ def _posterior(
     Args:
       offsets: mean embedding of each speaker.
       speaker: variances between speakers.
-      counts: how many embeddings that mean is of.
+      counts: number of embeddings in that mean.
     """
     shrink = speaker[None] / (1 + counts[:, None] * speaker[None])
     return shrink * counts[:, None] * offsets, 1 + shrink

@@ -1,8 +1,8 @@
 """Quality measures of trials, which calibration weighs beside the score (QMF).
 
-A short or noisy recording makes every score less certain. What is known of each utterance (its duration, the length of
-its embedding, how near it is to a cohort) enters as the smaller and the larger value of the two sides, so that a trial
-and its mirror image are calibrated alike.
+A short or noisy recording makes every score less certain. Each measure of an utterance (its duration, the length of its
+embedding, its nearness to a cohort) enters as the smaller and the larger value of the two sides, so that swapping the
+sides does not change the calibrated score.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from mqmha_jax.types import Embeddings, Trials
 
 
 class Features(NamedTuple):
-    """What calibration looks at.
+    """The features that calibration uses.
 
     Attributes:
       names: of the d columns; the first is ``score``.
@@ -39,7 +39,7 @@ def utterance_measures(
     Args:
       embeddings: N utterances, vectors ``[N, E]`` after ``centre``, not scaled.
       duration_s: ``[N]`` seconds of speech.
-      cohort_mean: ``[N]`` mean of the highest cohort scores, of ``cohort_statistics(...).mean``.
+      cohort_mean: ``[N]`` mean of the highest cohort scores, from ``cohort_statistics(...).mean``.
 
     Returns:
       ``[N]`` for each measure.

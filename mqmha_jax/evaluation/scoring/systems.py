@@ -83,7 +83,7 @@ class Systems(NamedTuple):
     def _features(
         self, system: str, scores: Float[np.ndarray, " M"], embeddings: Embeddings, trials: Trials, known: Metadata
     ) -> Features:
-        """What the calibration of a system looks at."""
+        """The features for the calibration of a system."""
         if not self.method.quality:
             return score_feature(scores)
         centred, cohort_mean = centre(embeddings, self.background.mean), None

@@ -61,7 +61,7 @@ def test_numbers_are_those_of_the_paired_bootstrap(saved: Path) -> None:
     assert text.startswith("A: old\nB: new\n\nown: 21 speakers\n  EER %: A ")
     assert verdict(found.metrics["eer"]) in text
     (single,) = compare_files(files[0][:1], files[1][:1], replicates=100)
-    assert verdict(single.metrics["eer"]).startswith("B is better than A: more than chance explains")
+    assert verdict(single.metrics["eer"]).startswith("B is better than A: the 95% interval excludes 0")
 
 
 def test_the_order_of_a_list_does_not_matter(saved: Path) -> None:
@@ -79,11 +79,11 @@ def test_what_can_not_be_compared_is_refused(saved: Path, tmp_path: Path) -> Non
     good = [SystemFile(saved / "worse1")]
     for name, message in (
         ("elsewhere", r"have no list in common \(.*worse1/metrics.json: own; .*elsewhere/metrics.json: another list\)"),
-        ("fewer", r"1952 trials, which are not the 1953 of the first evaluation; evaluate both on the same list own"),
+        ("fewer", r"its 1952 trials differ from the 1953 of the first evaluation; evaluate both on the same list own"),
     ):
         with pytest.raises(UserError, match=message):
             compare_files(good, [SystemFile(saved / name)])
-    with pytest.raises(UserError, match="evaluated without speakers, over which a comparison resamples"):
+    with pytest.raises(UserError, match="evaluated without speakers, which a comparison needs"):
         compare_files([SystemFile(saved / "unknown")], good)
     with pytest.raises(UserError, match=r"Unknown system in .* 'cosin'. Did you mean 'cosine'"):
         compare_files(good, [SystemFile(saved / "better1", "cosin")])
@@ -107,9 +107,9 @@ def test_what_can_not_be_compared_is_refused(saved: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("interval", "probability", "num_speakers", "said"),
     [
-        ((-0.03, -0.01), 0.99, 40, "B is better than A: more than chance explains (at 95%), in 99% of the resamples."),
-        ((0.01, 0.03), 0.01, 40, "A is better than B: more than chance explains (at 95%), in 99% of the resamples."),
-        ((-0.03, 0.01), 0.8, 40, "No difference can be told on this list; B is better in 80% of the resamples."),
+        ((-0.03, -0.01), 0.99, 40, "B is better than A: the 95% interval excludes 0; better in 99% of the resamples."),
+        ((0.01, 0.03), 0.01, 40, "A is better than B: the 95% interval excludes 0; better in 99% of the resamples."),
+        ((-0.03, 0.01), 0.8, 40, "This list shows no clear difference; B is better in 80% of the resamples."),
         ((-0.03, -0.01), 0.99, 10, "Too few speakers for a verdict; B is better in 99% of the resamples."),
     ],
 )

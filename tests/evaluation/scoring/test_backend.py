@@ -150,7 +150,7 @@ def test_plda_takes_the_utterances_of_a_model_together(files: Path, source: File
     single = plda_scores(backend.plda, backend(TESTED), found.trials, {m: own[:1] for m, own in enrolled.items()})
     alike = np.isclose(found.systems[1].scores, single)
     assert set(np.array(found.trials.enrol)[alike]) == {"m0", "m3", "m6", "m9"}  # those with one utterance
-    with pytest.raises(UserError, match="--average scores does not go with --plda, which takes a model's utterances"):
+    with pytest.raises(UserError, match="--average scores does not go with --plda, which combines a model's"):
         evaluate_lists(source, [files / "models.trials"], method._replace(average="scores"))
 
 
@@ -158,7 +158,7 @@ def test_speakers_of_the_list_are_noted(files: Path, source: FileSource) -> None
     method = Method(backend=BackendPlan(files / "tested.npz", lda=2))
     notes = evaluate_lists(source, [files / "own.trials"], method, measuring=FEW).notes
     assert notes == (
-        "own: 12 speakers ('s0', 's1', 's10' and more) were fitted on by the back-end, too: its numbers look better "
+        "own: 12 speakers ('s0', 's1', 's10' and more) are also in the back-end's data: its numbers look better "
         "than they are.",
     )
     with pytest.raises(UserError, match="evaluate without --strict"):
@@ -171,7 +171,7 @@ def test_speakers_of_the_list_are_noted(files: Path, source: FileSource) -> None
         (BackendPlan(lda=3), "LDA to 3 must be fitted on utterances of known speakers; give them with --backend"),
         (BackendPlan(whiten="zca", plda=True), "zca whitening and PLDA must be fitted on utterances"),
         (BackendPlan(HERE), r"--backend here.npz has nothing to fit; add --lda SIZE, --whiten zca .or pca. or --plda"),
-        (BackendPlan(HERE, plda=True, shrinkage=0.1), "--shrinkage is of the covariances of --whiten and --lda"),
+        (BackendPlan(HERE, plda=True, shrinkage=0.1), "--shrinkage changes the covariances of --whiten and --lda"),
     ],
 )
 def test_what_does_not_go_together_is_refused(source: FileSource, plan: BackendPlan, message: str) -> None:

@@ -129,7 +129,7 @@ def test_wrong_use_is_refused():
     ):
         with pytest.raises(UserError, match=message):
             decision(1.0, **arguments)
-    with pytest.raises(UserError, match="not a number"):
+    with pytest.raises(UserError, match="ratio is nan"):
         decision(np.nan)
     embeddings = Embeddings(("a", "b"), np.eye(2, dtype=np.float32))
     with pytest.raises(UserError, match=r"The duration of utterance 'b' is 0.0 \(1 such utterances\)"):

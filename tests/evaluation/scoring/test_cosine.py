@@ -187,5 +187,5 @@ def test_cohorts_that_can_not_normalise_are_refused():
     for top_n in (1, 4):
         with pytest.raises(UserError, match=f"top_n is {top_n} with a cohort of 3; valid: 2 to the size of the cohort"):
             as_norm(PAIR, TRIAL, COHORT, top_n=top_n)
-    with pytest.raises(UserError, match=r"cohort scores of utterance 'a' are all alike \(2 such utterances\)"):
+    with pytest.raises(UserError, match=r"cohort scores of utterance 'a' are all equal \(2 such utterances\)"):
         as_norm(PAIR, TRIAL, np.ones((3, 2), np.float32), top_n=2)

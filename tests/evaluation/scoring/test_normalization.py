@@ -75,5 +75,5 @@ def test_cohorts_that_can_not_normalise_are_refused():
     broken[[4, 7], 0] = np.nan
     with pytest.raises(UserError, match=r"2 of the 50 cohort embeddings are not finite, the first is number 5"):
         cohort_statistics(UTTERANCES, broken)
-    with pytest.raises(UserError, match=r"utterance 'u0' are all alike \(11 such utterances\)"):
+    with pytest.raises(UserError, match=r"utterance 'u0' are all equal \(11 such utterances\)"):
         cohort_statistics(UTTERANCES, np.ones((3, 8), np.float32))
