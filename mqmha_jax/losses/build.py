@@ -11,10 +11,11 @@ from jaxtyping import Float, Int32, UInt32
 
 from mqmha_jax.config import LossConfig, Part
 from mqmha_jax.errors import UserError
+from mqmha_jax.losses.check_inputs import check_top_k
 from mqmha_jax.losses.class_layout import ClassLayout
 from mqmha_jax.losses.class_reducer import ClassReducer, Similarity
 from mqmha_jax.losses.diagnostics import diagnose, initialize_memory
-from mqmha_jax.losses.inter_topk import check_top_k, penalise_nearest
+from mqmha_jax.losses.inter_topk import penalise_nearest
 from mqmha_jax.losses.margin_softmax import Metrics, margin_softmax
 from mqmha_jax.losses.margins import MARGINS, Example, MarginPair
 from mqmha_jax.losses.negative_shifts import NegativeShift, Scalar, penalise_above, raise_hard_negatives

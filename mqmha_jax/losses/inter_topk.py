@@ -27,11 +27,11 @@ from typing import Literal, NamedTuple, get_args
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.losses.angles import turn, widen
+from mqmha_jax.losses.check_inputs import as_float, check_examples, check_top_k
 from mqmha_jax.losses.class_reducer import DenseClasses
 from mqmha_jax.losses.cross_entropy import cross_entropy
 from mqmha_jax.losses.negative_shifts import Negatives, NegativeShift, Penalise, Scalar
@@ -135,7 +135,7 @@ def inter_topk_softmax(
     """
     if form not in FORMS:
         raise unknown_name("form of the inter-topK loss", form, get_args(FormName))
-    cosines, speaker = _check_examples("cosines [B,C]", 2, cosines, speaker)
+    cosines, speaker = check_examples("cosines [B,C]", 2, cosines, speaker)
     check_top_k(top_k, cosines.shape[1], name="top_k")
     move = FORMS[form]
     classes = DenseClasses(cosines, speaker, cosines.shape[1])
@@ -203,8 +203,8 @@ def inter_topk_softmax_with_prototypes(
       <https://arxiv.org/abs/2110.05042>`_, 2022; Deng et al., `Sub-center ArcFace
       <https://doi.org/10.1007/978-3-030-58621-8_43>`_, 2020
     """
-    embeddings, speaker = _check_examples("embeddings [B,E]", 2, embeddings, speaker)
-    prototypes = _as_float("prototypes [C,K,E]", 3, prototypes)
+    embeddings, speaker = check_examples("embeddings [B,E]", 2, embeddings, speaker)
+    prototypes = as_float("prototypes [C,K,E]", 3, prototypes)
     if embeddings.shape[1] != prototypes.shape[2]:
         raise UserError(
             f"embeddings [B,E] have E = {embeddings.shape[1]}, but prototypes [C,K,E] have E = {prototypes.shape[2]}. "
@@ -212,42 +212,3 @@ def inter_topk_softmax_with_prototypes(
         )
     cosines = nearest_cosines(embeddings, prototypes)
     return inter_topk_softmax(cosines, speaker, scale=scale, margin=margin, penalty=penalty, top_k=top_k, form=form)
-
-
-def check_top_k(top_k: int, num_speakers: int, *, name: str) -> None:
-    """Raises UserError unless ``0 <= top_k < num_speakers``.
-
-    Args:
-      top_k: number of penalised speakers.
-      num_speakers: C.
-      name: what the user calls ``top_k``.
-    """
-    if num_speakers < 2:
-        raise UserError(f"The loss tells speakers apart and needs at least 2 of them; there are {num_speakers}.")
-    if not 0 <= top_k < num_speakers:
-        raise UserError(
-            f"{name} must be below the number of speakers ({num_speakers}), because it counts the other speakers "
-            f"that are penalised, but it is {top_k}. Use 0 (no penalty) to {num_speakers - 1}."
-        )
-
-
-def _check_examples(name: str, rank: int, values: ArrayLike, speaker: ArrayLike) -> tuple[Array, Array]:
-    values, speaker = _as_float(name, rank, values), jnp.asarray(speaker)
-    if not jnp.issubdtype(speaker.dtype, jnp.integer):
-        raise UserError(f"speaker [B] must hold integers, the class of each example, but its type is {speaker.dtype}.")
-    if speaker.shape != values.shape[:1]:
-        raise UserError(
-            f"speaker [B] has shape {speaker.shape}, but {name} has shape {values.shape}. Give one speaker per row."
-        )
-    return values, speaker.astype(jnp.int32)
-
-
-def _as_float(name: str, rank: int, values: ArrayLike) -> Array:
-    """Returns them in float32 at least: in bfloat16 a margin of 0.2 has three digits."""
-    values = jnp.asarray(values)
-    if values.ndim != rank or not jnp.issubdtype(values.dtype, jnp.floating):
-        raise UserError(
-            f"{name} must be floating point numbers in {rank} dimensions, but they are {values.dtype} of shape "
-            f"{values.shape}."
-        )
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))

@@ -11,16 +11,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from mqmha_jax import __version__
-from mqmha_jax.plan.collectives import Collective, find_collectives
-from mqmha_jax.plan.hbm_traffic import count_hbm_bytes
-from mqmha_jax.plan.hlo import HloNotUnderstoodError, parse_hlo
-from mqmha_jax.plan.matrix_flops import count_matrix_flops
+from mqmha_jax.plan.collectives import Collective
 from mqmha_jax.plan.time_limit import run_within
+from mqmha_jax.plan.work import count_work
 
 # Two passes of the TPU compiler find that memory is short: one knows only the temporaries, a later one the sum.
 _AMOUNT = r"([\d.]+)([KMGT]?)"
@@ -98,7 +95,7 @@ def compile_step(
         limit = "" if time_limit is None else f", at most {time_limit / 60:g} (--time-limit)"
         progress(f"Compiling the training step for {target}; this usually takes 1 to 4 minutes{limit} ...")
         step = _compile(lowered, num_devices, time_limit, progress)
-        if kept:
+        if kept and not step.not_understood:  # another version of this package may understand it
             _remember(kept, step)
     return step
 
@@ -131,36 +128,6 @@ def _compile(
         xla_flops=float((compiled.cost_analysis() or {}).get("flops", 0.0)),
         **count_work(text, num_devices),
     )
-
-
-def count_work(text: str, num_devices: int) -> dict[str, Any]:
-    """Counts what the text of a compiled program tells.
-
-    Args:
-      text: from ``compiled.as_text()``.
-      num_devices: number of devices of the program.
-
-    Returns:
-      Fields of :class:`CompiledStep`; only ``not_understood`` where a part of the text cannot be read, because a number
-      that misses a part is worse than none.
-    """
-    try:
-        program = parse_hlo(text)
-        return {
-            "matrix_flops": count_matrix_flops(program),
-            "hbm_bytes": count_hbm_bytes(program),
-            "cycles": sum(program.runs[name] * instruction.cycles for name, instruction in program.instructions()),
-            "unknown_loops": program.unknown_loops,
-            "collectives": tuple(find_collectives(program, num_devices)),
-        }
-    except HloNotUnderstoodError as error:
-        return {"not_understood": str(error)}
-    except (
-        LookupError,
-        ValueError,
-        StopIteration,
-    ) as error:  # an operand, an axis or a number is not where it should be
-        return {"not_understood": f"{type(error).__name__}: {error}"}
 
 
 def _recall(path: Path) -> CompiledStep | None:

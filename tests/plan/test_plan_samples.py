@@ -8,10 +8,11 @@ import pytest
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.plan import format_plan
 from mqmha_jax.plan import plan as plan_module
-from mqmha_jax.plan.compiled import CompiledStep, count_work
+from mqmha_jax.plan.compiled import CompiledStep
 from mqmha_jax.plan.hlo import HloNotUnderstoodError, parse_hlo
 from mqmha_jax.plan.plan import make_plan
 from mqmha_jax.plan.report import plan_to_dict
+from mqmha_jax.plan.work import count_work
 from tests.support.paths import REFERENCE
 from tests.support.tiny import tiny_config
 
