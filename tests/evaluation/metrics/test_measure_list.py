@@ -96,7 +96,7 @@ def test_models_called_like_utterances_of_others_keep_their_own_speakers() -> No
 
 def test_speakers_must_be_known_of_all_or_none() -> None:
     known = Metadata({name: speaker for name, speaker in KNOWN.utt2spk.items() if name != "s3/u1"}, {})
-    with pytest.raises(UserError, match="list: the speaker of 's3/u1' is not known, which intervals"):
+    with pytest.raises(UserError, match="list: the speaker of 's3/u1' is not known, and intervals"):
         evaluate_list("list", TRIALS, {"cosine": Scores(COSINE)}, known=known, measuring=FEW)
 
 
