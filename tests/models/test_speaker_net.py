@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from mqmha_jax.config import ModelConfig, part
 from mqmha_jax.errors import UserError
@@ -188,3 +189,20 @@ def test_options_come_from_json_as_well():
     net = build_speaker_net(ModelConfig(encoder=part("resnet18", stage_sizes=[1, 1, 1, 1])))
     assert isinstance(net.encoder, ResNet)
     assert net.encoder.stage_sizes == (1, 1, 1, 1)
+
+
+class _Subsampled(nn.Module):
+    """An encoder of one's own that has no field ``compute``."""
+
+    factor: int = 2
+
+    @nn.compact
+    def __call__(self, fbank, mask, *, train):
+        return nn.Dense(8, name="affine")(fbank[:, :: self.factor]), mask[:, :: self.factor]
+
+
+def test_an_encoder_of_ones_own_needs_no_field_compute(monkeypatch):
+    monkeypatch.setitem(ENCODERS, "own", _Subsampled)
+    net = build_speaker_net(ModelConfig(encoder=part("own", factor=3), pooling=part("tap"), compute_dtype="bfloat16"))
+    shapes = jax.eval_shape(functools.partial(net.init, jax.random.key(0), train=False), *_batch(16, (16, 9)))
+    assert shapes["params"]["encoder"]["affine"]["kernel"].shape == (NUM_FEATURES, 8)

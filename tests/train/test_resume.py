@@ -1,4 +1,4 @@
-"""A run goes on wherever it stopped, on whatever there is: other devices, another mesh, more processes or workers."""
+"""A run resumes where it stopped, on other devices, another mesh, more processes or more workers too."""
 
 import itertools
 import random
@@ -20,12 +20,13 @@ from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.train.loop import train
 from tests.support.batches import stop_at
 from tests.support.jobs import run_job, start_job, wait_for_step
+from tests.support.processes import processes_with, wait_until
 from tests.support.runs import assert_close, assert_same_run, compiled_once
 from tests.support.tiny import tiny_config, tiny_corpus
 
 
 class Cell(NamedTuple):
-    """Where a part of a run happens."""
+    """The machine for a part of a run."""
 
     devices: int
     model: int = 1
@@ -40,12 +41,12 @@ CELLS = [
 ]
 
 STOP = 9
-"""Interrupted after this step, between two checkpoints; many processes stop a few steps later."""
+"""A run stops after this step, between two checkpoints; several processes stop a few steps later."""
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Gentle, so that other orders of summation stay rounding; long enough to be stopped on the way."""
+    """Gentle, so that another order of summation only changes rounding; long enough to stop on the way."""
     gentle = ["loss.scale=8", "optimizer.name=sgd", "optimizer.learning_rate=0.0005"]
     length = ["train.steps=40", "train.evaluate_every=20", "train.checkpoint_every=6"]
     return with_overrides(tiny_config(tiny_corpus(tmp_path_factory.mktemp("corpus"))), gentle + length)
@@ -58,7 +59,7 @@ def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def run(config: Config, workdir: Path, cell: Cell, *, stop: bool = False) -> Path:
-    """Train on a cell: to the end, or until the scheduler takes the machine away after ``STOP``."""
+    """Trains on a machine to the end, or until the scheduler takes it away after ``STOP``."""
     config = with_overrides(config, [f"mesh.model={cell.model}", f"data.num_workers={cell.workers}"])
     if cell.processes == 1:
         finished = _run_here(config, workdir, cell.devices, stop)
@@ -118,13 +119,18 @@ def test_resumed_on_every_machine(config: Config, reference: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_thirty_kills_leave_no_trace(config: Config, tmp_path: Path) -> None:
-    """SIGKILL to one or both of two processes at random moments, then the same command again, until it finishes."""
+def test_thirty_kills_leave_no_trace_and_no_process(config: Config, tmp_path: Path) -> None:
+    """SIGKILL to one or both of two processes with data workers at random moments, then the same command again.
+
+    The run that finishes in the end equals an undisturbed one without workers, and no worker outlives a kill.
+    """
     config = with_overrides(config, ["train.steps=400", "train.checkpoint_every=4", "train.evaluate_every=40"])
     run_job(config, tmp_path / "undisturbed", processes=2)
+    config = with_overrides(config, ["data.num_workers=1"])
     workdir, draw = tmp_path / "killed", random.Random(30)
+    mark = f"MQMHA_TEST_MARK={workdir}"
     for _ in range(30):
-        with start_job(config, workdir, processes=2) as job:
+        with start_job(config, workdir, processes=2, variables=dict([mark.split("=")])) as job:
             if draw.random() < 0.3:  # between the start and the first steps: one alone would wait for the other to join
                 time.sleep(draw.uniform(0, 12))
                 victims = (0, 1)
@@ -134,15 +140,16 @@ def test_thirty_kills_leave_no_trace(config: Config, tmp_path: Path) -> None:
                 victims = draw.choice([(0,), (1,), (0, 1)])
             for victim in victims:
                 job[victim].kill()
-            for process in job:  # whoever was spared ends by itself
+            for process in job:  # a process that was spared ends by itself
                 process.communicate(timeout=60)
             assert all(process.returncode != 0 for process in job)
+        assert wait_until(lambda: not processes_with(mark), seconds=30), processes_with(mark)
     run_job(config, workdir, processes=2)
     assert_same_run(workdir, tmp_path / "undisturbed")
 
 
 def _wait_for_steps(workdir: Path, number: int, job: list[subprocess.Popen[str]]) -> None:
-    """Until a job has done so many steps, not counting those of jobs before it."""
+    """Waits until a job has done ``number`` steps; steps of earlier jobs do not count."""
     start = time.time()
     while len([line for line in read_log(workdir) if line["kind"] == "train" and line["time"] > start]) < number:
         assert all(process.poll() is None for process in job), "the job ended early"
