@@ -75,7 +75,7 @@ def write_jsonl(recordings: Sequence[Recording], list_path: str | Path) -> Path:
       The root to read it with: the folder of the list, or if a file is not below that, the folder around all files.
 
     Raises:
-      UserError: a recording is no file, has an attribute with the name of a field, or the list can not be written.
+      UserError: a recording is no file, has an attribute with the name of a field, or the list cannot be written.
     """
     list_path = Path(list_path)
     files = [(recording, *_file_and_part(recording)) for recording in recordings]

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import Part, read_audio, read_audio_bytes
+from mqmha_jax.features.wav_header import UNKNOWN_LENGTH
 
 Source: TypeAlias = Path | Callable[[int], Float[np.ndarray, " n"]]
 """The source of a ``Recording``: a file, or a function that makes its samples at a sample rate in Hz."""
@@ -90,7 +91,12 @@ class ArchiveEntry:
                 if len(header) < 12 or header[:4] != b"RIFF" or header[8:] != b"WAVE":
                     raise UserError(f"{self}: no WAV file starts there. Make the archive again.")
                 announced, there = struct.unpack("<I", header[4:8])[0] - 4, self.path.stat().st_size - file.tell()
-                content = header + file.read(max(0, min(announced, there)))  # the header may claim billions of bytes
+                if announced <= 0 or announced >= UNKNOWN_LENGTH:
+                    raise UserError(
+                        f"{self}: its WAV header gives no length, as of a program that wrote into a pipe, so it is not "
+                        "known where the next entry starts. Make the archive again from finished WAV files."
+                    )
+                content = header + file.read(min(announced, there))  # the header may claim billions of bytes
         except OSError as error:
             raise UserError(f"{self}: cannot be read ({error.strerror}).") from error
         return read_audio_bytes(content, str(self), sample_rate_hz)

@@ -65,7 +65,7 @@ def eval_batches(
       Batches from the shortest to the longest, planned by ``plan_batches``; filler rows complete the last of a shape.
 
     Raises:
-      UserError: an utterance has no frames or can not be read.
+      UserError: an utterance has no frames or cannot be read.
     """
     plan: Sequence[PlannedBatch] = plan_batches(
         np.asarray(source.num_frames),

@@ -10,7 +10,7 @@ class ReadableFile(Protocol):
     """What decoders need of a file."""
 
     def read(self, count: int = -1, /) -> bytes:
-        """At most so many bytes."""
+        """At most ``count`` bytes; all that follow if it is negative."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Moves to a byte."""

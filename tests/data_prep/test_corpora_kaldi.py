@@ -93,6 +93,18 @@ def test_commands_run_only_when_they_are_allowed(audio: Path, tmp_path: Path) ->
         CORPORA["kaldi"](directory, allow_pipes=True)[0].source(RATE)
 
 
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF])
+def test_an_archive_entry_without_a_length_is_refused(audio: Path, tmp_path: Path, size: int) -> None:
+    """Its samples and those of the entries behind it could not be told apart."""
+    wav = bytearray((audio / "one.wav").read_bytes())
+    wav[4:8] = size.to_bytes(4, "little")
+    (audio / "all.ark").write_bytes(b"a-1 " + wav + b"a-2 " + wav)
+    lists = write_lists(tmp_path / "data", wav_scp="a-1 all.ark:4\n", utt2spk="a-1 a\n")
+    (recording,) = CORPORA["kaldi"](lists, root=audio)
+    with pytest.raises(UserError, match=r"all\.ark:4: its WAV header gives no length, .* Make the archive again"):
+        recording.source(RATE)
+
+
 GOOD = {"wav_scp": "a-1 one.wav\n", "utt2spk": "a-1 a\n"}
 
 
