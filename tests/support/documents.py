@@ -4,7 +4,9 @@ import re
 import runpy
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -39,11 +41,18 @@ def write_files(document: Path, folder: Path) -> None:
             (folder / block.title).write_text(block.text)
 
 
-def run_document(document: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def run_document(
+    document: Path, monkeypatch: pytest.MonkeyPatch, smaller: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Runs a document in the present directory: writes its files, calls its commands, executes its Python.
 
     Everything runs in this process, so that what JAX has compiled stays. Blocks of other languages are output and the
     like, and are passed over.
+
+    Args:
+      document: a Markdown file.
+      monkeypatch: undoes what the commands change.
+      smaller: texts in the document -> what takes their place, to save time.
 
     Returns:
       What the commands printed.
@@ -51,6 +60,8 @@ def run_document(document: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     namespace: dict[str, object] = {"__name__": "document"}
     printed = []
     for block in blocks(document):
+        for text, other in smaller.items():
+            block = block._replace(text=block.text.replace(text, other))
         if block.title:
             Path(block.title).write_text(block.text)
         elif block.language == "bash":
