@@ -90,8 +90,16 @@ def centre(embeddings: Embeddings, mean: Float[np.ndarray, " E"] | None) -> Embe
     Args:
       embeddings: N utterances, vectors ``[N, E]``.
       mean: ``[E]``; None returns the embeddings as they are.
+
+    Raises:
+      UserError: the sizes differ.
     """
-    return embeddings if mean is None else Embeddings(embeddings.ids, embeddings.vectors - mean[None])
+    if mean is None:
+        return embeddings
+    vectors = as_numbers(embeddings.vectors, "embeddings")
+    if vectors.ndim != 2 or mean.shape != vectors.shape[1:]:
+        raise UserError(f"The mean has shape {mean.shape}, the embeddings {vectors.shape}; valid: [E] and [N, E].")
+    return Embeddings(embeddings.ids, vectors - mean[None])
 
 
 def scale_to_units(vectors: Float[np.ndarray, "N E"]) -> Float32[Array, "N E"]:

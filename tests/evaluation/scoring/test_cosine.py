@@ -126,6 +126,11 @@ TRIAL = Trials(("a",), ("b",), np.array([True]))
 COHORT = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
 
 
+def test_a_mean_of_another_size_is_refused():
+    with pytest.raises(UserError, match=r"The mean has shape \(3,\), the embeddings \(2, 2\); valid: \[E\] and"):
+        centre(PAIR, np.zeros(3, np.float32))
+
+
 @pytest.mark.parametrize(
     ("embeddings", "trials", "message"),
     [
