@@ -1,4 +1,4 @@
-"""What a room does to the power in each mel band, frame by frame, from its impulse response."""
+"""Computes the decay of the power in each mel band, frame by frame, from the impulse response of a room."""
 
 import dataclasses
 import functools
@@ -18,23 +18,23 @@ RESPONSES_AT_ONCE = 64
 def room_decays(
     responses: list[Float[np.ndarray, " _"]], spec: FbankSpec, *, num_frames: int
 ) -> Float32[np.ndarray, "R L F"]:
-    """The energy decay of rooms, as ``mel_power.reverberate`` convolves with it.
+    """Computes the energy decay of rooms, for ``mel_power.reverberate``.
 
     The response is cut into pieces of two hops, one hop apart, under windows whose squares add up to one, the first
-    centred on the direct path, and the power of each piece is measured in every mel band. So an echo between two frames
-    is shared by both, and the colour of the early response stays.
+    centred on the direct path. The power of each piece is measured in every mel band. So two frames share an echo
+    between them, and the colour of the early response stays.
 
     Args:
       responses: R impulse responses at ``spec.sample_rate_hz``; the largest sample of each is its direct path.
-      spec: the filterbank of the speech.
-      num_frames: L, frames of decay that are kept; what comes later is cut off.
+      spec: filterbank of the speech.
+      num_frames: L, frames of decay to keep; later ones are cut off.
 
     Returns:
-      Natural logarithms of power, 0 for a room that changes nothing in frame 0; the sum of powers over frames, averaged
+      Natural logarithms of power, 0 in frame 0 for a room that changes nothing; the sum of powers over frames, averaged
       over frequency, is 1. With ``spec.use_energy`` the first column is the decay of all bands together.
 
     Raises:
-      UserError: a response holds nothing but zeros.
+      UserError: all samples of a response are 0.
     """
     hop = int(spec.sample_rate_hz * spec.frame_shift_ms / 1000)
     signals = np.stack([_from_direct_path(response, hop, num_frames) for response in responses])
@@ -53,7 +53,7 @@ def room_decays(
 
 
 def _from_direct_path(response: Float[np.ndarray, " _"], hop: int, num_frames: int) -> Float32[np.ndarray, " n"]:
-    """From one hop before the direct path until L hops after it, with its largest sample 1."""
+    """Cuts from one hop before the direct path to L hops after it, and scales the largest sample to 1."""
     if not np.any(response):
         raise UserError("A room response is empty or all zeros; leave the file out of the list of rooms.")
     direct = int(np.argmax(np.abs(response)))
@@ -74,6 +74,6 @@ def _band_powers(signals: Float[Array, "R n"], spec: FbankSpec) -> Float[Array, 
     )
     hop = int(spec.sample_rate_hz * spec.frame_shift_ms / 1000)
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(2 * hop) / (2 * hop - 1))) ** 0.85
-    covered = window[:hop] ** 2 + window[hop:] ** 2  # what the squares of two neighbouring windows add up to
+    covered = window[:hop] ** 2 + window[hop:] ** 2  # sum of the squares of two neighbouring windows
     flat = signals / jnp.tile(jnp.sqrt(covered).astype(jnp.float32), signals.shape[1] // hop)[None]
     return jnp.exp(jax.vmap(lambda signal: log_mel_fbank(signal, pieces))(flat))

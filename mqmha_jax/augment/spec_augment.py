@@ -10,16 +10,16 @@ from mqmha_jax.config import SpecAugmentConfig
 def spec_augment(
     fbank: Float[Array, "B T F"], mask: Bool[Array, "B T"], keys: Key[Array, " B"], config: SpecAugmentConfig
 ) -> Float[Array, "B T F"]:
-    """Set random stripes of each example to 0, its mean after mean normalisation.
+    """Sets random stripes of each example to 0, its mean after mean normalisation.
 
     Widths are uniform from 0 to the configured maximum, positions uniform over the valid frames and over all bands.
-    An example's stripes depend on its own key and length only, so the order of the rows in the batch does not matter.
+    The stripes of an example depend only on its key and its length, so the order of rows in the batch does not matter.
 
     Args:
       fbank: mean-normalised log-mel frames.
       mask: True at valid frames, which come first; time masks fall on these.
       keys: one key per example.
-      config: how many masks and how large; with both counts 0 the input is returned as it is.
+      config: number and size of the masks; with both counts 0 the result is the input.
 
     Returns:
       The masked frames.
@@ -44,7 +44,7 @@ def spec_augment(
 def _stripes(
     key: Key[Array, ""], number: int, max_width: int, positions: Int[Array, " L"], length: int | Int[Array, ""]
 ) -> Bool[Array, " L"]:
-    """True at the positions that one of ``number`` random stripes within [0, length) covers."""
+    """Marks the positions that ``number`` random stripes within [0, length) cover."""
     width_key, start_key = jax.random.split(key)
     width = jnp.minimum(jax.random.randint(width_key, (number,), 0, max_width + 1), length)
     start = jax.random.randint(start_key, (number,), 0, length - width + 1)

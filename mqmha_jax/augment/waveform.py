@@ -137,7 +137,7 @@ def reverberate(waveform: Float[np.ndarray, " n"], room_response: Float[np.ndarr
 
     Args:
       waveform: samples.
-      room_response: impulse response at the same rate; its largest sample counts as the direct path.
+      room_response: impulse response at the same rate; its largest sample is the direct path.
 
     Returns:
       The speech in the room, without the delay of the direct path, with the energy of the input.
@@ -147,7 +147,7 @@ def reverberate(waveform: Float[np.ndarray, " n"], room_response: Float[np.ndarr
     """
     if not np.any(room_response):
         raise UserError("The room response is empty or all zeros. Leave the file out of the folder of rooms.")
-    from scipy.signal import fftconvolve  # here and below: SciPy takes a while to load, and most commands do without
+    from scipy.signal import fftconvolve  # here and below: SciPy loads slowly, and most commands do not need it
 
     direct = int(np.argmax(np.abs(room_response)))
     wet = fftconvolve(waveform, room_response)[direct : direct + len(waveform)]
@@ -192,5 +192,5 @@ def _through_mu_law(line: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def _power(waveform: Float[np.ndarray, " n"]) -> float:
-    """Mean square, in float64."""
+    """Returns the mean square, in float64."""
     return float(np.mean(np.square(waveform, dtype=np.float64))) if len(waveform) else 0.0

@@ -1,7 +1,7 @@
-"""Which utterances are embedded together: a few shapes of batches that pad little, found by dynamic programming.
+"""Plans batches of utterances to embed: few shapes and little padding, found by dynamic programming.
 
-Every shape costs a compilation, every frame of padding the time of a real one. Utterances are put in order of length
-and cut into groups, each padded to one length, so that the sum of both is least.
+Every shape costs a compilation, and every frame of padding costs the time of a real one. The plan sorts utterances by
+length and splits them into groups, each padded to one length, so that the sum of both costs is smallest.
 """
 
 from typing import NamedTuple
@@ -12,24 +12,24 @@ from jaxtyping import Int, Int32
 from mqmha_jax.errors import UserError
 
 MAX_FRAMES = 12_000
-"""Two minutes at 100 frames a second; VoxCeleb1 has a handful of utterances above it, none above 145 s."""
+"""Two minutes at 100 frames a second; a few utterances of VoxCeleb1 are longer, none above 145 s."""
 
 FRAMES_PER_BATCH = 25_600
 """128 utterances of 2 s: 8 MB of filterbank."""
 
 MOST_SHAPES = 10
-"""More compilations would not pay: padding is below a tenth by then."""
+"""More compilations do not pay: with these, padding is below a tenth."""
 
 FRAMES_PER_SHAPE = 2_000
-"""A shape must save so many frames (20 s): a handful of files make one batch."""
+"""Frames (20 s) that another shape must save, so that a few files make one batch."""
 
 SMALLEST_LENGTH, LENGTH_RATIO = 40, 1.1
-"""The lengths to which utterances may be padded are terms of a geometric series. It does not depend on the data, so
-that other lists, and single files, find shapes compiled."""
+"""Padded lengths are terms of a geometric series. It does not depend on the data, so other lists and single files find
+their shapes compiled."""
 
 
 class PlannedBatch(NamedTuple):
-    """Shape and utterances of a batch that is not read yet: ``indices`` fill the first of ``batch_size`` rows."""
+    """Shape and utterances of a batch to read: ``indices`` fill the first of ``batch_size`` rows."""
 
     batch_size: int
     num_frames: int
@@ -37,7 +37,7 @@ class PlannedBatch(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Neighbours in the order of length, in so many batches of one shape."""
+    """Utterances of neighbouring lengths, in ``num_batches`` batches of one shape."""
 
     first: int
     end: int
@@ -57,16 +57,16 @@ def plan_batches(
     max_frames: int = MAX_FRAMES,
     batch_multiple: int = 1,
 ) -> list[PlannedBatch]:
-    """Puts every utterance into one batch; there are at most ``MOST_SHAPES`` shapes.
+    """Puts every utterance into one batch, with ``MOST_SHAPES`` shapes at most.
 
     Args:
-      num_frames: lengths of the utterances; longer ones than ``max_frames`` count as that.
-      frames_per_batch: ``B * T`` stays at or below it where B can be.
+      num_frames: lengths of the utterances, cut to ``max_frames``.
+      frames_per_batch: largest ``B * T``, unless the smallest B exceeds it.
       max_frames: largest length.
       batch_multiple: every B is a multiple of it, e.g. the number of devices.
 
     Returns:
-      Batches from the shortest to the longest, the same for the same lengths (on all hosts, say).
+      Batches from the shortest to the longest; the same lengths give the same batches, on all hosts.
 
     Raises:
       UserError: an utterance has no frames, or an option is below 1.
@@ -92,7 +92,7 @@ def plan_batches(
 
 
 def padded_lengths(max_frames: int) -> Int[np.ndarray, " terms"]:
-    """The lengths to which utterances may be padded, ascending: multiples of 8, and the largest one."""
+    """Returns the possible padded lengths, ascending: multiples of 8, and the largest one."""
     terms = max(0, int(np.ceil(np.log(max_frames / SMALLEST_LENGTH) / np.log(LENGTH_RATIO))))
     series = np.ceil(SMALLEST_LENGTH * LENGTH_RATIO ** np.arange(terms) / 8).astype(int) * 8
     return np.unique([*series[series < max_frames], max_frames])
@@ -101,10 +101,10 @@ def padded_lengths(max_frames: int) -> Int[np.ndarray, " terms"]:
 def _groups(
     lengths: Int[np.ndarray, " N"], frames_per_batch: int, max_frames: int, batch_multiple: int
 ) -> tuple[_Group, ...]:
-    """The cut of ascending lengths whose batches have the fewest frames, a shape counting as ``FRAMES_PER_SHAPE``."""
+    """Finds the split of ascending lengths with the fewest frames; a shape counts as ``FRAMES_PER_SHAPE`` frames."""
     series = padded_lengths(max_frames)
     in_use = np.unique(np.searchsorted(series, lengths))
-    ends = np.searchsorted(lengths, series[in_use], side="right").tolist()  # how many utterances are up to each term
+    ends = np.searchsorted(lengths, series[in_use], side="right").tolist()  # number of utterances up to each term
 
     def group(first: int, term: int) -> _Group:
         num_frames, rows = int(series[in_use[term]]), ends[term] - first
@@ -113,8 +113,8 @@ def _groups(
         batch_size = min(most, _round_number(-(-needed // -(-needed // most))))
         return _Group(first, ends[term], -(-needed // batch_size), batch_size * batch_multiple, num_frames)
 
-    # groups[j][i]: the terms i to j. best[j]: frames and groups of the cheapest cut of the terms 0 to j, in every round
-    # into one group more.
+    # groups[j][i]: the terms i to j as one group. best[j]: frames and groups of the cheapest split of the terms 0 to j;
+    # each round allows one group more.
     groups = [[group(first, term) for first in [0, *ends[:term]]] for term in range(len(ends))]
     best: list[tuple[int, tuple[_Group, ...]]] = [(row[0].frames, (row[0],)) for row in groups]
     cheapest = best[-1]
@@ -128,6 +128,6 @@ def _groups(
 
 
 def _round_number(rows: int) -> int:
-    """Rounded up to four binary digits, at most an eighth more: lists of other sizes find the shape compiled."""
+    """Rounds up to four binary digits, by an eighth at most, so that lists of other sizes find the shape compiled."""
     unit = 1 << max(0, rows.bit_length() - 4)
     return -(-rows // unit) * unit

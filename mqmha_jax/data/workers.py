@@ -1,4 +1,4 @@
-"""Processes that make batches: they outlive a request to stop, and never the training process."""
+"""Processes that make batches: they outlive a request to stop, but not the training process."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ from types import FrameType
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Batch
 
-# A worker that gets SIGTERM itself ends so much later: the training process needs no batch longer than a step.
+# Seconds after SIGTERM at which a worker ends; the training process needs batches for one more step at most.
 _GRACE_SECONDS = 60
 
 
@@ -18,8 +18,8 @@ def prepare_worker(index: int, count: int) -> None:
     """Prepares a new worker process; for grain's ``worker_init_fn``.
 
     A terminal sends Ctrl-C and SIGHUP, and many schedulers send SIGTERM, to all processes of a job. The training
-    process then does another step and saves, so a worker must go on making batches. When the training process is
-    killed, nobody tells its workers (grain's would wait for a reader forever), so a thread waits for its end.
+    process then does one more step and saves, so its workers must still make batches. When the training process is
+    killed, nobody tells the workers, which would wait for a reader forever; so a thread in each waits for that end.
 
     Args:
       index: number of the worker.
@@ -39,18 +39,18 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # nobody is left to clean up for; the resource tracker frees shared memory
+        os._exit(1)  # the resource tracker frees the shared memory of batches
 
 
 def require_live_workers(batches: Iterator[Batch], num_workers: int) -> Iterator[Batch]:
-    """Yields batches; a worker that the system ended becomes a sentence.
+    """Yields batches; reports a worker that the system ended.
 
     Args:
       batches: iterator of ``train_batches``.
       num_workers: number of its workers.
 
     Raises:
-      UserError: a worker ended although the run goes on.
+      UserError: a worker was killed.
     """
     while True:
         try:
@@ -59,9 +59,9 @@ def require_live_workers(batches: Iterator[Batch], num_workers: int) -> Iterator
             if not num_workers or "terminated unexpectedly" not in str(error):
                 raise
             raise UserError(
-                f"One of the {num_workers} processes that make batches (data.num_workers) was ended from outside "
-                f"({_exit_code(str(error))}); often the system runs out of memory. Training stops; the last checkpoint "
-                "stays. Free some memory or lower data.num_workers, and run the same command to resume."
+                f"One of the {num_workers} processes that make batches (data.num_workers) was killed "
+                f"({_exit_code(str(error))}), often because the system ran out of memory. Training stops; the last "
+                "checkpoint stays. Free some memory or lower data.num_workers, and run the same command to resume."
             ) from error
         yield batch
 

@@ -1,19 +1,18 @@
-"""Cepstral mean normalisation: what a constant channel adds to the log spectrum is taken away."""
+"""Cepstral mean normalisation: removes what a constant channel adds to the log spectrum."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
 def subtract_mean(fbank: Float[Array, "B T F"], mask: Bool[Array, "B T"]) -> Float[Array, "B T F"]:
-    """Subtract each utterance's mean over its valid frames.
+    """Subtracts each utterance's mean over its valid frames.
 
     Args:
       fbank: log-mel frames of any float type; shards hold float16.
-      mask: True where a frame is speech of the utterance, False where it is padding (whose values do not matter).
+      mask: True at frames of the utterance, False at padding, whose values do not matter.
 
     Returns:
-      Frames with mean zero over the valid frames of each utterance, float32 or, if the input is wider, float64; padded
-      frames are 0.
+      Frames with mean zero over the valid frames of each utterance, float32 (float64 from float64); padding is 0.
     """
     valid = mask[:, :, None]
     frames = jnp.where(valid, fbank.astype(jnp.promote_types(fbank.dtype, jnp.float32)), 0.0)

@@ -1,7 +1,7 @@
-"""Maps over time and frequency, and the layer that two-dimensional encoders are made of.
+"""Maps over time and frequency, and the layers of two-dimensional encoders.
 
-A value of :class:`Maps` knows which frames are real and how its frequencies lie in memory, so a network composes layers
-and never sees masks or folding.
+A :class:`Maps` knows which frames are real and how its frequencies are folded in memory, so a network composes layers
+without handling masks or folding.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class Maps(NamedTuple):
     def from_fbank(
         cls, fbank: Float[Array, "B T F"], mask: Bool[Array, "B T"], *, channels: int, compute: Compute
     ) -> "Maps":
-        """Features as maps of one channel, folded as the ``channels`` of the first layer need."""
+        """Makes maps of one channel, folded for a first layer of ``channels``."""
         bands = Folded(fbank.shape[-1], fold_of(channels, compute.lanes))
         return cls(bands.wrap(fbank[..., None].astype(compute.dtype)), mask, bands)
 
@@ -43,15 +43,15 @@ class Maps(NamedTuple):
         return self.values.shape[-1] // self.bands.fold
 
     def unfold(self) -> Float[Array, "B T F c"]:
-        """One position per frequency, for what is no layer of this file."""
+        """Returns plain maps, one position per frequency."""
         return self.bands.unwrap(self.values)
 
     def frames(self) -> Float[Array, "B T D"]:
-        """Channels and frequencies of each frame, channel-major: all frequencies of the first channel come first."""
+        """Joins channels and frequencies of each frame: all frequencies of the first channel, then of the second."""
         return jnp.swapaxes(self.unfold(), -1, -2).reshape(*self.mask.shape, -1)
 
     def masked(self) -> "Maps":
-        """Zeros in masked frames and in the filling: what a convolution's own padding looks like."""
+        """Sets masked frames and the filling to zero, as a convolution's own padding is."""
         values = mask_positions(self.values, self.mask)
         if not self.bands.is_full:
             values = jnp.where(self.bands.real(self.channels)[None, None], values, 0)
@@ -63,10 +63,10 @@ class Maps(NamedTuple):
         """Convolves; output ``i`` is centred on input ``i * stride``, and masked frames count as zero.
 
         Args:
-          kernel: of odd sizes over time and frequency.
+          kernel: odd sizes over time and frequency.
           stride: over time and frequency.
-          lanes: channels that a vector of the hardware holds; the result is folded to fill it.
-          lead: of the result's folding; see ``folding.convolve``.
+          lanes: channels that a vector of the hardware holds; the folding of the result fills it.
+          lead: lead of the result's folding; see ``folding.convolve``.
         """
         values, bands = convolve(
             self.masked().values,
@@ -95,11 +95,11 @@ class Maps(NamedTuple):
         return self._replace(values=function(self.values))
 
     def plus(self, other: "Maps") -> "Maps":
-        """The sum of maps of the same shape."""
+        """Adds maps of the same shape."""
         return self._replace(values=self.values + other.folded_like(self).values)
 
     def folded_like(self, other: "Maps") -> "Maps":
-        """The same maps, with their frequencies folded as those of ``other``."""
+        """Returns the same maps with the folding of ``other``."""
         if self.bands == other.bands:
             return self
         return Maps(other.bands.wrap(self.unfold()), self.mask, other.bands)
@@ -123,13 +123,13 @@ class ConvNorm(nn.Module):
     """Convolution over (time, frequency), then batch normalisation.
 
     Attributes:
-      channels: of the result.
-      kernel_size: over time and over frequency; odd.
-      stride: over both, or a pair.
+      channels: channels of the result.
+      kernel_size: size over time and over frequency; odd.
+      stride: stride over both, or a pair.
       compute: types, normalisation groups, width of the hardware's vectors.
-      lead: of the result's folding, 0 or 1: of two convolutions in a row the first one is faster with a 1
-        (``folding.convolve``). The numbers are the same.
-      use_bias: a bias per channel before the normalisation, which makes it superfluous; checkpoints of others have it.
+      lead: lead of the result's folding, 0 or 1. In a pair of convolutions, 1 for the first makes both faster
+        (``folding.convolve``); the numbers stay the same.
+      use_bias: a bias per channel, which the normalisation makes superfluous but some foreign checkpoints have.
     """
 
     channels: int

@@ -1,4 +1,4 @@
-"""What all networks share: zeroed padding, batch normalisation over valid positions, and how layers compute."""
+"""Shared by all networks: zeroed padding, batch normalisation over valid positions, and how layers compute."""
 
 import dataclasses
 from collections.abc import Callable
@@ -42,17 +42,17 @@ EPSILON = 1e-5  # added to the variance, as everywhere in the field
 
 
 def mask_positions(x: Float[Array, "*shape"], mask: Bool[Array, "*leading"]) -> Float[Array, "*shape"]:
-    """Sets to zero what lies outside the mask, e.g. padded frames, as a convolution's own padding is zero.
+    """Sets positions outside the mask to zero, such as padded frames, because a convolution's own padding is zero.
 
     Args:
-      x: the mask's axes come first.
+      x: the axes of the mask come first.
       mask: which positions count.
     """
     return jnp.where(jnp.expand_dims(mask, tuple(range(mask.ndim, x.ndim))), x, 0)
 
 
 def masked_moments(x: Float[Array, "*rest D"], mask: Bool[Array, "*leading"]) -> Moments:
-    """Moments of each channel over all positions inside the mask."""
+    """Computes the moments of each channel over all positions inside the mask."""
     positions_per_entry = x[0].size // (mask[0].size * x.shape[-1])
     count = jnp.maximum(mask.sum() * positions_per_entry, 1).astype(x.dtype)
     x = mask_positions(x, mask)
@@ -61,7 +61,7 @@ def masked_moments(x: Float[Array, "*rest D"], mask: Bool[Array, "*leading"]) ->
 
 
 def masked_mean(x: Float[Array, "B T ..."], mask: Bool[Array, "B T"]) -> Float[Array, "B ..."]:
-    """The mean over the frames that the mask marks, in float32 or wider; zeros where it marks none."""
+    """Averages over the frames that the mask marks, in float32 or wider; zero if it marks none."""
     total = mask_positions(x, mask).sum(axis=1, dtype=jnp.promote_types(x.dtype, jnp.float32))
     count = jnp.maximum(mask.sum(axis=1), 1).astype(total.dtype)
     return total / jnp.expand_dims(count, tuple(range(1, total.ndim)))

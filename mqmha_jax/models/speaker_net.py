@@ -17,7 +17,7 @@ from mqmha_jax.models.registry import build_part
 
 
 class SpeakerNet(nn.Module):
-    """Filterbank frames in, one embedding per utterance out.
+    """Turns filterbank frames into one embedding per utterance.
 
     Attributes:
       encoder: ``(fbank, mask, *, train) -> (frames, mask)``.
@@ -75,11 +75,11 @@ class SpeakerNet(nn.Module):
 
 
 def build_speaker_net(config: ModelConfig, *, lanes: int = 1) -> SpeakerNet:
-    """Builds the network that a configuration describes.
+    """Builds the network of a configuration.
 
     Args:
       config: names and options of encoder and pooling, and the embedding layer.
-      lanes: of the vectors of the hardware, ``parallel.vector_lanes``; they change how fast it computes, not what.
+      lanes: channels in a vector of the hardware, ``parallel.vector_lanes``; they change the speed, not the result.
 
     Returns:
       The module; its parameters are ``encoder/...``, ``pooling/...`` and ``embedding/{kernel,bias}``.
@@ -107,7 +107,7 @@ def build_speaker_net(config: ModelConfig, *, lanes: int = 1) -> SpeakerNet:
 
 
 def fold_for_inference(net: SpeakerNet, variables: Mapping[str, Any]) -> tuple[SpeakerNet, Mapping[str, Any]]:
-    """The same network in the form that embeds fastest; only RepVGG has two forms.
+    """Returns the same network in the form that embeds fastest; only RepVGG has two forms.
 
     Args:
       net: the network.

@@ -1,4 +1,4 @@
-"""Everything of a run but its data: network, loss, optimizer and the compiled step, on a mesh."""
+"""Builds everything of a run but its data: network, loss, optimizer and the compiled step, on a mesh."""
 
 import functools
 from typing import Any, NamedTuple
@@ -25,9 +25,10 @@ class Training(NamedTuple):
     Attributes:
       net: the speaker network.
       mesh: the devices.
-      init: ``(seed) -> TrainState``, jitted: the state before the first step, on the mesh. The seed is of
-        ``parallel.place_seed``. As it is an argument, runs that differ only in it share their compiled programs.
-      step: ``(state, batch, seed) -> (state, metrics)``, jitted; takes the old state's memory.
+      init: ``(seed) -> TrainState``, jitted: the state before the first step, on the mesh, from a seed of
+        ``parallel.place_seed``. Runs that differ only in the seed share their compiled programs, because it is an
+        argument.
+      step: ``(state, batch, seed) -> (state, metrics)``, jitted; the new state takes the old one's memory.
       state: shapes, types and shardings of the state.
       batch: shapes, types and shardings of a global batch.
       seed: shape, type and sharding of the seed.
@@ -42,17 +43,17 @@ class Training(NamedTuple):
     seed: jax.ShapeDtypeStruct
 
     def lower(self) -> jax.stages.Lowered:
-        """The step, ready to be compiled for the mesh, whose devices need not be at hand."""
+        """Lowers the step for the mesh, whose devices may be absent."""
         return self.step.lower(self.state, self.batch, self.seed)
 
 
 def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training:
-    """Builds what a configuration describes, on a mesh.
+    """Builds the computation of a configuration on a mesh.
 
     Args:
-      config: the experiment; where its data lies does not matter here.
+      config: the experiment; the paths of its data are not used.
       num_speakers: C, classes of the head.
-      mesh: of ``parallel.device_mesh``, of real devices or of a topology.
+      mesh: mesh of ``parallel.device_mesh``, of real devices or of a topology.
 
     Raises:
       UserError: parts, batch, classes and mesh do not fit together.
@@ -144,5 +145,5 @@ def _abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruc
         shapes["noise"] = ((rows, frames, bands), np.float16)
     if config.augment.rooms:
         shapes["decay"] = ((rows, context + 1, bands), np.float16)
-    cut = parallel.over_all_devices(mesh)
-    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=cut) for name, (shape, dtype) in shapes.items()}
+    split = parallel.over_all_devices(mesh)
+    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=split) for name, (shape, dtype) in shapes.items()}

@@ -1,4 +1,4 @@
-"""Where the wall time of the loop goes: throughput, and the shares spent waiting for data and for the device."""
+"""Measures the wall time of the loop: throughput, and the shares spent waiting for data and for the device."""
 
 import time
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class _Spent(NamedTuple):
-    """Steps done and seconds spent, in all and waiting."""
+    """Steps done; seconds spent in all, and waiting."""
 
     steps: float = 0.0
     seconds: float = 0.0
@@ -16,10 +16,10 @@ class _Spent(NamedTuple):
 
 
 class Clock:
-    """Measures the loop; evaluations are left out."""
+    """Measures the loop without its evaluations."""
 
     def __init__(self, batch_size: int) -> None:
-        """Start measuring.
+        """Starts measuring.
 
         Args:
           batch_size: utterances per step.
@@ -31,27 +31,27 @@ class Clock:
 
     @contextmanager
     def waiting_for_data(self) -> Iterator[None]:
-        """Time spent inside is time without a batch."""
+        """Counts the time inside as waiting for a batch."""
         start = time.perf_counter()
         yield
         self._add(for_data=time.perf_counter() - start)
 
     @contextmanager
     def waiting_for_device(self) -> Iterator[None]:
-        """Time spent inside is time in which the host has nothing to do but wait: the device is the bottleneck."""
+        """Counts the time inside as waiting for the device, which is then the bottleneck."""
         start = time.perf_counter()
         yield
         self._add(for_device=time.perf_counter() - start)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time spent inside does not count."""
+        """Leaves out the time inside."""
         self._tick()
         yield
         self._running_since = time.perf_counter()
 
     def count_step(self) -> None:
-        """One more step is done. The first one compiles: the clock starts after it."""
+        """Counts a step. The first one compiles, so the clock starts after it."""
         self._tick()
         self._add(steps=1.0)
         if not self._compiled:
@@ -59,7 +59,7 @@ class Clock:
             self._spent = self._mark = _Spent()
 
     def rates(self) -> dict[str, float]:
-        """Utterances per second, and the shares of waiting since the last call."""
+        """Returns utterances per second and the shares of waiting, since the last call."""
         since = _Spent(*(now - then for now, then in zip(self._spent, self._mark, strict=True)))
         self._mark = self._spent
         seconds = max(since.seconds, 1e-9)
@@ -71,7 +71,7 @@ class Clock:
 
     @property
     def data_wait(self) -> float:
-        """Share of the whole loop's time that was spent waiting for a batch."""
+        """Share of the loop's time spent waiting for a batch."""
         return self._spent.for_data / self._spent.seconds if self._spent.seconds else 0.0
 
     def _tick(self) -> None:

@@ -1,4 +1,4 @@
-"""A run that gets more steps than it had: allowed, and what that does to its schedules is said."""
+"""Warns what more steps do to the schedules of a run."""
 
 import logging
 

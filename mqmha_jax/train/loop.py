@@ -202,7 +202,7 @@ def _due(config: TrainConfig, step: int) -> _Due:
 
 
 def _require_workdir(workdir: Path) -> None:
-    """Open files survive the deletion of their directory, so a run would go on and lose everything in the end."""
+    """Open files survive the deletion of their directory, so the run would continue and lose everything at its end."""
     if not (workdir / CONFIG_NAME).is_file():
         raise UserError(
             f"The work directory {workdir} was deleted or moved during the run, so nothing can be saved there. "

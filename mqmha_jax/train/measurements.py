@@ -1,4 +1,4 @@
-"""What a line of the log says: means over the steps since the last line, and the memory in use."""
+"""Measurements for the log: means over the steps since the last line, and the memory in use."""
 
 import resource
 import sys
@@ -14,9 +14,9 @@ _BYTES_PER_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class StepMeans:
-    """Collects the measurements of steps on the host. They are there anyway, so a mean costs no wait for the devices.
+    """Means over steps, computed on the host, which has the measurements of every step anyway: no wait for the devices.
 
-    Steps that were not finite, which change nothing, do not enter the means.
+    Non-finite steps, which change nothing, do not enter the means.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A profile of some steps, for TensorBoard and Perfetto, on request."""
+"""Profiles some steps, for TensorBoard and Perfetto, on request."""
 
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,12 @@ class Profile:
     """Traces the steps ``profile_first`` to ``profile_last`` into ``WORKDIR/profile``."""
 
     def __init__(self, workdir: Path, config: TrainConfig, *, enabled: bool = True) -> None:
-        """Plan the profile.
+        """Plans the profile.
 
         Args:
-          workdir: of the run.
-          config: the steps; ``profile_first=0`` asks for none.
-          enabled: False traces nothing, as all processes but the first.
+          workdir: directory of the run.
+          config: the steps; ``profile_first=0``: none.
+          enabled: False traces nothing, as in all processes but the first.
 
         Raises:
           UserError: the last step comes before the first.
@@ -37,13 +37,13 @@ class Profile:
         self._tracing = False
 
     def before(self, step: int) -> None:
-        """Start with the first of the steps, also if a run resumes among them."""
+        """Starts before the first of the steps, or where a run resumes among them."""
         if step in self._steps and not self._tracing:
             jax.profiler.start_trace(str(self._directory))
             self._tracing = True
 
     def after(self, step: int, state: PyTree) -> None:
-        """End with the last of the steps, once the devices are done with it."""
+        """Stops after the last of the steps, when the devices have finished it."""
         if self._tracing and step == self._steps[-1]:
             jax.block_until_ready(state)
             self._stop()

@@ -1,4 +1,4 @@
-"""One training step: batch in, new state and measurements out; pure, to be jitted."""
+"""One training step: batch in, new state and measurements out. A pure function to jit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +32,7 @@ def build_train_step(
     margin_progress: Schedule,
     unroll: bool = False,
 ) -> TrainStep:
-    """The training step of an experiment.
+    """Builds the training step of an experiment.
 
     Args:
       config: the experiment.
@@ -41,7 +41,7 @@ def build_train_step(
       optimizer: gradients -> directions, which the step multiplies by the learning rate.
       learning_rate: step -> learning rate.
       margin_progress: step -> share of the final margin and penalty.
-      unroll: write accumulated parts of a batch one after another rather than as a loop, in which XLA:CPU convolves
+      unroll: write the accumulated parts of a batch one after another instead of as a loop, in which XLA:CPU convolves
         fifty times slower.
 
     Returns:
@@ -53,7 +53,7 @@ def build_train_step(
     def mean_loss(
         params: PyTree, batch_stats: PyTree, loss_state: PyTree, batch: dict[str, Array], step: Array, step_key: Array
     ) -> tuple[Array, Any]:
-        # One key per example, not per row: hosts see the same global batch in another row order.
+        # A key per example, not per row, because hosts see the rows of a global batch in different orders.
         example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch["example"])
         fbank = apply_noise_and_rooms(batch)
         mask = jnp.arange(fbank.shape[1])[None, :] < batch["num_frames"][:, None]
@@ -118,7 +118,7 @@ def build_train_step(
 
 
 def _unroll(body: Callable, carry: Any, parts: dict[str, Array]) -> tuple[Any, Any]:
-    """``lax.scan``, written out: unlike its own ``unroll``, this leaves no trace of a loop."""
+    """Like ``lax.scan``, written out. Its own option ``unroll`` still leaves a loop."""
     results = []
     for i in range(len(parts["example"])):
         carry, result = body(carry, {name: x[i] for name, x in parts.items()})
@@ -127,12 +127,12 @@ def _unroll(body: Callable, carry: Any, parts: dict[str, Array]) -> tuple[Any, A
 
 
 def _interleave(x: Array, parts: int) -> Array:
-    """``[B, ...]`` as ``[parts, B / parts, ...]``, part i of the rows i, i + parts, ...: every device has its share."""
+    """Makes ``[parts, B / parts, ...]`` of ``[B, ...]``. Part i holds the rows i, i + parts, ... of all devices."""
     return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
 
 
 def _move_average(state: TrainState, decay: float) -> PyTree:
-    """The average of the network after one more step; it warms up, so that the first steps do not stay in it."""
+    """Returns the average after one more step. It warms up, so that the first steps fade from it."""
     if not decay:
         return {}
     share = jnp.minimum(decay, (1 + state.step) / (10 + state.step))

@@ -1,4 +1,4 @@
-"""Says when the devices stand still because no batch comes, while it happens and not only afterwards."""
+"""Warns while devices are idle waiting for data."""
 
 import logging
 import threading
@@ -11,7 +11,7 @@ from mqmha_jax.runs.metrics_log import MetricsLog
 
 _LOGGER = logging.getLogger(__name__)
 
-# How often the thread looks, as a share of the wait that is news.
+# Interval at which the thread looks, as a share of the wait that it reports.
 _SHARE = 1 / 4
 
 
@@ -21,18 +21,18 @@ class _Wait(NamedTuple):
 
 
 class Watchdog:
-    """Watches the waits of a run.
+    """Watches the waits of a run for data.
 
-    One thread looks now and then. A thread (or timer) of its own for every wait would cost each step milliseconds,
-    because a new thread queues for Python's lock with those that make batches.
+    One thread looks at intervals. A new thread (or timer) for every wait would cost each step milliseconds, because it
+    queues for Python's lock with the threads that make batches.
     """
 
     def __init__(self, seconds: float, log: MetricsLog) -> None:
-        """Plan to watch.
+        """Prepares to watch.
 
         Args:
-          seconds: how long a wait is no news.
-          log: of the run.
+          seconds: shorter waits are not reported.
+          log: log of the run.
         """
         self._seconds, self._log = seconds, log
         self._wait: _Wait | None = None
@@ -41,10 +41,10 @@ class Watchdog:
 
     @contextmanager
     def waiting(self, step: int) -> Iterator[None]:
-        """While inside, a wait that gets long is reported; when it is over, its length is, and is logged.
+        """Watches the wait inside: warns when it gets long, and reports and logs its length afterwards.
 
         Args:
-          step: the step that waits.
+          step: number of the step that waits.
         """
         self._wait = wait = _Wait(step, time.perf_counter())
         try:
@@ -74,6 +74,6 @@ class Watchdog:
 
 
 _MESSAGE = (
-    "No batch for %g s: step %d waits for data and the devices stand still. Is the storage of data.train slow, or are "
-    "there too few data.num_workers?"
+    "No batch for %g s: step %d waits for data and the devices are idle. Is the storage of data.train slow, or is "
+    "data.num_workers too small?"
 )

@@ -1,4 +1,4 @@
-"""What a real run does beside its steps: skipped steps, stalls, plateaus, the best checkpoint, the moving average."""
+"""A real run beside its steps: skipped steps, stalls, plateaus, the best checkpoint, the moving average."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ from tests.support.tiny import tiny_config, tiny_corpus
 
 STEPS = 12
 
-# What the dev list is said to give after steps 0, 2, ..., 12: best after step 6.
+# The scripted dev EERs after steps 0, 2, ..., 12: best after step 6.
 EERS = (0.5, 0.3, 0.4, 0.2, 0.25, 0.3, 0.28)
 
 
@@ -43,7 +43,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 class Scripted:
-    """A run whose dev EER and whose data are in the test's hands."""
+    """Runs whose dev EERs and batches the test chooses."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.speakers: dict[int, set[int]] = {}
@@ -92,7 +92,7 @@ def test_the_best_checkpoint_outlives_the_latest(finished: Path) -> None:
     assert load_network(finished, 6).step == 6
 
 
-def test_the_average_is_what_is_used_and_the_latest_what_is_trained(finished: Path) -> None:
+def test_evaluation_uses_the_average_and_training_the_latest(finished: Path) -> None:
     arrays = everything(finished)
     kernel = "['params']['embedding']['kernel']"
     average, latest = arrays[f"['network']{kernel}"], arrays[f"['training']['latest']{kernel}"]
@@ -101,10 +101,10 @@ def test_the_average_is_what_is_used_and_the_latest_what_is_trained(finished: Pa
     np.testing.assert_array_equal(used, average)
 
 
-def test_steps_that_are_not_finite_stop_the_run_and_leave_what_was(
+def test_non_finite_steps_stop_the_run_and_leave_the_last_good_checkpoint(
     config: Config, finished: Path, scripted: Scripted, tmp_path: Path
 ) -> None:
-    """Three in a row are too many; the same command without the fault ends as if nothing had been."""
+    """Three in a row are too many; the same command without the fault finishes like an undisturbed run."""
     scripted.poisoned = range(9, 100)
     with pytest.raises(UserError, match=r"not finite in 3 steps in a row, the last of them step 11.*checkpoint stays"):
         train(config, tmp_path, progress=False)
@@ -124,9 +124,7 @@ def test_steps_that_are_not_finite_stop_the_run_and_leave_what_was(
     assert_same_run(finished, tmp_path)
 
 
-def test_a_single_step_that_is_not_finite_changes_nothing_but_the_counters(
-    config: Config, scripted: Scripted, tmp_path: Path
-) -> None:
+def test_a_single_non_finite_step_changes_only_the_counters(config: Config, scripted: Scripted, tmp_path: Path) -> None:
     scripted.poisoned = range(STEPS, STEPS + 1)
     train(config, tmp_path / "poisoned", progress=False)
     arrays = everything(tmp_path / "poisoned")
@@ -135,9 +133,7 @@ def test_a_single_step_that_is_not_finite_changes_nothing_but_the_counters(
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
-def test_a_run_that_ends_in_steps_that_are_not_finite_says_so_and_fails(
-    config: Config, scripted: Scripted, tmp_path: Path
-) -> None:
+def test_a_run_that_ends_in_non_finite_steps_fails(config: Config, scripted: Scripted, tmp_path: Path) -> None:
     """Two at the end are fewer than train.max_skipped_in_row; each call of the same command fails again."""
     scripted.poisoned = range(STEPS - 1, STEPS + 1)
     message = r"2 of 12 steps were not finite and skipped.*2 steps in a row, the last of them step 12.*checkpoint stays"
@@ -149,7 +145,7 @@ def test_a_run_that_ends_in_steps_that_are_not_finite_says_so_and_fails(
         assert checkpoints.latest_step == 8
 
 
-def test_skipped_steps_are_told_at_the_end_and_leave_the_means_alone(
+def test_skipped_steps_are_reported_and_do_not_enter_the_means(
     config: Config, scripted: Scripted, tmp_path: Path
 ) -> None:
     scripted.poisoned = range(3, 5)
@@ -160,15 +156,13 @@ def test_skipped_steps_are_told_at_the_end_and_leave_the_means_alone(
     assert np.isfinite(losses).all()
 
 
-def test_a_wait_for_data_is_reported_while_it_lasts_and_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_wait_for_data_is_reported_at_once_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), MetricsLog(tmp_path, first_step=0) as log, Watchdog(0.05, log) as watchdog:
         with watchdog.waiting(7):
             deadline = time.monotonic() + 10
             while not caplog.messages and time.monotonic() < deadline:
                 time.sleep(0.01)
-            assert "step 7 waits for data and the devices stand still" in caplog.messages[0]
+            assert "step 7 waits for data and the devices are idle" in caplog.messages[0]
         assert "The batch of step 7 came after" in caplog.messages[1]
         with watchdog.waiting(8):
             pass

@@ -36,7 +36,7 @@ class _Layers(NamedTuple):
 
 
 class _SqueezeExcitation(nn.Module):
-    """Each channel times a factor that follows from the utterance's mean of all channels."""
+    """Multiplies each channel by a factor computed from the utterance's mean of all channels."""
 
     bottleneck: int
     compute: Compute
@@ -62,7 +62,7 @@ class _SERes2Block(nn.Module):
         channels = x.shape[-1]
         inner = self.layers.apply("before", x, mask, train, channels=channels)
         parts = jnp.split(inner, self.scale, axis=-1)
-        done = [parts[0]]  # as it is; every other part sees the one before it
+        done = [parts[0]]  # unchanged; every other part sees the one before it
         for i, part in enumerate(parts[1:], start=1):
             part = part if i == 1 else part + done[-1]
             width = channels // self.scale
@@ -77,19 +77,19 @@ class _SERes2Block(nn.Module):
 class EcapaTdnn(nn.Module):
     """ECAPA's frame layers; with the pooling ``ccasp`` and ``model.normalize_pooled`` the network of the paper.
 
-    The outputs of all blocks meet in the last layer. What lies outside the mask counts as zero, or as the utterance
-    mirrored, so padding is exact.
+    The last layer joins the outputs of all blocks. Input outside the mask is zero, or the mirrored utterance, so padding
+    is exact.
 
     Attributes:
       channels: width, 512 or 1,024 in the paper.
       final_channels: width of the last layer, D.
-      dilations: of the blocks, one each.
+      dilations: dilation of each block.
       scale: parts of Res2Net's hierarchy; must divide the channels.
-      bottleneck: of the squeeze and excitation.
+      bottleneck: width inside the squeeze and excitation.
       summed_inputs: a block sees the sum of all outputs before it, as in the paper; False: the last one alone, as in
         WeSpeaker and SpeechBrain.
       normalize_joined: batch normalisation behind the last layer, as in SpeechBrain.
-      edges: what the layers see outside the utterance: ``"zeros"``, or its frames ``"reflected"``, as in SpeechBrain.
+      edges: input of the layers outside the utterance: ``"zeros"``, or its frames ``"reflected"``, as in SpeechBrain.
       compute: types, normalisation groups, rematerialisation by block.
     """
 

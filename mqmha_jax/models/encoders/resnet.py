@@ -23,11 +23,11 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions (basic) or 1x1, 3x3, 1x1 (bottleneck), with a shortcut around them.
 
     Attributes:
-      channels: of the 3x3 convolutions.
+      channels: channels of the 3x3 convolutions.
       stride: over time and frequency, or a pair.
       bottleneck: whether the block is a bottleneck, whose result has four times the channels.
       compute: types, normalisation groups, width of the hardware's vectors.
-      attention: what weighs the result of the layers before it meets the shortcut.
+      attention: weighting of the result of the layers before the sum with the shortcut.
     """
 
     channels: int
@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, maps: Maps, train: bool) -> Maps:
-        """Adds what the layers make of the maps to the maps."""
+        """Adds the result of the layers to the maps."""
         conv = partial(ConvNorm, compute=self.compute)
         if self.bottleneck:
             channels_out = self.channels * _BOTTLENECK_EXPANSION

@@ -14,19 +14,18 @@ from mqmha_jax.models.masked import Compute
 class TDNN(nn.Module):
     """Time-delay layers: affine over neighbouring frames, ReLU, batch normalisation (Snyder et al., X-vectors, 2018).
 
-    What lies outside the utterance, or outside the mask, counts as zero, the mean of a normalised activation. So a
-    layer without a stride keeps the length, padding is exact, and one frame is long enough. The x-vector drops frames
-    near the edges instead.
+    Input outside the utterance, or outside the mask, is zero, the mean of a normalised activation. So a layer without a
+    stride keeps the length, padding is exact, and one frame is long enough. The x-vector drops frames near the edges
+    instead.
 
     Attributes:
       channels: width of all layers but the last.
       final_channels: width of the last layer, D.
-      kernel_sizes: frames that each layer looks at; odd.
+      kernel_sizes: number of input frames per frame of each layer's result; odd.
       dilations: distance between these frames.
-      strides: each layer keeps one frame of so many (a 2 in the first layer halves the cost of the others); empty: all.
-      edges: ``"dropped"``: frames whose context reaches beyond the utterance are no frames of the result, unless the
-        utterance is too short to have any others; ``"zeros"`` and ``"reflected"``: they see zeros or the utterance
-        mirrored there.
+      strides: each layer keeps every stride-th frame (2 in the first layer halves the cost of the others); empty: all.
+      edges: for frames whose context reaches beyond the utterance: ``"zeros"``; the utterance ``"reflected"``; or they
+        are ``"dropped"`` from the result, unless the utterance is too short to have others.
       affine_norm: the normalisations have a scale and a bias.
       compute: types, normalisation groups, rematerialisation by layer.
     """

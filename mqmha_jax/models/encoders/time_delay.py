@@ -1,4 +1,4 @@
-"""The layer that time-delay networks are made of."""
+"""The layer of time-delay networks."""
 
 from typing import Literal
 
@@ -17,12 +17,12 @@ class TimeDelayLayer(nn.Module):
 
     Attributes:
       channels: width of the result.
-      kernel_size: frames that a frame of the result looks at.
-      dilation: distance between them.
-      stride: the layer keeps one frame of so many.
+      kernel_size: number of input frames per frame of the result.
+      dilation: distance between these frames.
+      stride: the layer keeps every stride-th frame.
       compute: types and normalisation groups.
-      edges: what lies outside the utterance: zeros; or its own frames, ``"reflected"`` at its first and last one; or
-        nothing, so that a frame of the result that needs it is ``"dropped"`` from the mask.
+      edges: input outside the utterance: ``"zeros"``; the utterance ``"reflected"`` at its first and last frame; or
+        none, so that frames of the result that would need it are ``"dropped"`` from the mask.
       affine_norm: the normalisation has a scale and a bias.
     """
 
@@ -62,14 +62,14 @@ class TimeDelayLayer(nn.Module):
 
 
 def _without_edges(mask: Bool[Array, "B T"], reach: int) -> Bool[Array, "B T"]:
-    """Frames with ``reach`` real frames on both sides; all frames of an utterance that is too short to have any."""
+    """Keeps frames with ``reach`` real frames on both sides, or all frames of an utterance without such frames."""
     first_and_last = jnp.pad(mask, ((0, 0), (reach, reach)))
     inner = mask & first_and_last[:, : mask.shape[1]] & first_and_last[:, 2 * reach :]
     return jnp.where(inner.any(axis=1, keepdims=True), inner, mask)
 
 
 def _reflect(x: Float[Array, "B T c"], mask: Bool[Array, "B T"], reach: int) -> Float[Array, "B T+2*{reach} c"]:
-    """``reach`` frames more on both sides of each utterance, mirrored at its first and last frame."""
+    """Adds ``reach`` frames on both sides of each utterance, mirrored at its first and last frame."""
     last = jnp.maximum(mask.sum(axis=1, keepdims=True) - 1, 0)
     period = jnp.maximum(2 * last, 1)  # back and forth; an utterance of one frame repeats it
     place = jnp.arange(-reach, x.shape[1] + reach)[None] % period

@@ -1,6 +1,6 @@
 """Poolings: ``(frames [B,t,D], mask [B,t], *, train) -> [B,S]``, by name. The fields of each class are its options.
 
-Attention over frames is one module; its special cases differ in what is set, and every option can still be changed.
+Attention over frames is one module. Its special cases are settings of its options, which a configuration can change.
 
 ==============  ===========================================  =====  =======  ======  ============  =======  =========
 name            known as                                     heads  queries  layers  channel_wise  context  deviation

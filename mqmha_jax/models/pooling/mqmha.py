@@ -16,16 +16,15 @@ _INIT = nn.initializers.lecun_normal(batch_axis=(0, 1))
 
 
 class MQMHA(nn.Module):
-    """Weighted means and standard deviations, with weights that every (query, head) pair learns for itself.
+    """Weighted means and standard deviations; every (query, head) pair learns weights of its own.
 
-    The frame ``x_t`` is cut into ``H`` heads of ``d = D / H`` values. For each query ``q`` and head ``h`` a scorer
-    gives one score per frame (or per frame and channel); a softmax over the valid frames makes weights ``a`` of them::
+    The frame ``x_t`` is split into ``H`` heads of ``d = D / H`` values. For each query ``q`` and head ``h`` a scorer
+    gives one score per frame (or per frame and channel); a softmax over the valid frames turns them into weights ``a``::
 
         mean = sum_t a_t x_t        std = sqrt(max(sum_t a_t x_t^2 - mean^2, floor))
 
     A bias of the last scorer layer would add the same to every frame and cancel in the softmax, so there is none.
-    The size of the result, ``S = 2 D Q``, does not depend on ``H``. The special cases have names of their own, see
-    ``POOLINGS``.
+    The size of the result, ``S = 2 D Q``, does not depend on ``H``. ``POOLINGS`` names the special cases.
 
     Attributes:
       heads: H; must divide D.
@@ -33,12 +32,12 @@ class MQMHA(nn.Module):
       layers: 1, an affine scorer; 2, affine, activation, affine.
       bottleneck: width between the two layers.
       channel_wise: one weight per channel instead of one per head.
-      activation: between two layers: "tanh", or what others put there: "relu_norm" (ReLU, batch normalisation, as in
-        WeSpeaker's SimAM-ResNet), "relu_norm_tanh" (SpeechBrain).
+      activation: between two layers: "tanh"; "relu_norm": ReLU and batch normalisation, as in WeSpeaker's
+        SimAM-ResNet; "relu_norm_tanh": as in SpeechBrain.
       use_bias: a bias in the first of two layers.
-      context: the scorer sees, beside the frame, mean and standard deviation of all frames of the utterance.
+      context: the scorer also sees the mean and standard deviation of all frames of the utterance.
       unbiased_context: the standard deviation that the scorer sees divides by ``n - 1``, as in WeSpeaker's ECAPA.
-      deviation: standard deviations beside the means; without, ``S = D Q``.
+      deviation: standard deviations beside the means; without them ``S = D Q``.
       variance_floor: smallest variance under the square root, which also bounds its gradient.
     """
 
@@ -76,8 +75,8 @@ class MQMHA(nn.Module):
         self._check_heads(num_channels)
         head_dim = num_channels // self.heads
 
-        # The variance does not change when all frames move by the same vector. Around the utterance's own mean the
-        # difference of its two moments loses no digits; the gradient needs no path through that shift.
+        # Shifting all frames by the same vector does not change the variance. Around the utterance's own mean, the
+        # difference of the two moments loses no digits; the gradient needs no path through that shift.
         valid = mask[..., None]
         count = jnp.maximum(mask.sum(axis=1), 1).astype(frames.dtype)[:, None]
         frames = jnp.where(valid, frames, 0)
@@ -87,7 +86,7 @@ class MQMHA(nn.Module):
             x.reshape(batch_size, num_frames, self.heads, head_dim).swapaxes(1, 2) for x in (frames, centred)
         )
 
-        # What all frames have in common cancels in the softmax over a single layer's scores.
+        # A shift of all frames cancels in the softmax over a single layer's scores.
         seen = centred if self.layers == 1 else frames
         if self.context:
             seen = self._with_context(frames, centred, count)
@@ -104,7 +103,7 @@ class MQMHA(nn.Module):
     def _with_context(
         self, frames: Float[Array, "B H t d"], centred: Float[Array, "B H t d"], count: Float[Array, "B 1"]
     ) -> Float[Array, "B H t 3*d"]:
-        """Frames, and beside each the utterance's mean and standard deviation."""
+        """Appends the utterance's mean and standard deviation to each frame."""
         mean = frames.sum(axis=2) / count[..., None]
         freedom = jnp.maximum(count - 1, 1) if self.unbiased_context else count
         std = jnp.sqrt(jnp.maximum((centred * centred).sum(axis=2) / freedom[..., None], self.variance_floor))
@@ -136,7 +135,7 @@ class MQMHA(nn.Module):
         return jax.nn.softmax(jnp.where(valid, scores, lowest), axis=2)
 
     def _activate(self, hidden: Float[Array, "B t Q H o"], mask: Bool[Array, "B t"], train: bool) -> Array:
-        """What lies between two layers."""
+        """Applies the activation between two layers."""
         if self.activation != "tanh":
             shape = hidden.shape
             norm = MaskedBatchNorm(name="hidden_norm")
@@ -163,6 +162,6 @@ class _Scores(nn.Module):
     def __call__(self, frames: Float[Array, "B H t d"]) -> Float[Array, "B H t Q 1"]:
         batch_size, heads, _, width = frames.shape
         kernel = self.param("kernel", _INIT, (self.queries, heads, width, 1), jnp.float32)
-        # Repeated for every utterance, it meets the frames where they lie; else XLA:CPU turns them round first.
+        # A copy of the kernel per utterance makes a batched product; otherwise XLA:CPU transposes all frames first.
         kernels = jnp.broadcast_to(kernel[..., 0].transpose(1, 2, 0)[None], (batch_size, heads, width, self.queries))
         return (frames @ kernels)[..., None]

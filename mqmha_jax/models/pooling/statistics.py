@@ -16,7 +16,7 @@ class TAP(nn.Module):
     def __call__(
         self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"], *, train: bool = False
     ) -> Float[Array, "B D"]:
-        """The mean over valid frames; zero for an utterance that has none."""
+        """Averages over valid frames; zero for an utterance without any."""
         mean, _, _ = _moments(frames, mask)
         return mean
 
@@ -37,7 +37,7 @@ class TSTP(nn.Module):
     def __call__(
         self, frames: Float[Array, "B t D"], mask: Bool[Array, "B t"], *, train: bool = False
     ) -> Float[Array, "B S"]:
-        """Means and standard deviations over valid frames, ``sqrt(variance + variance_offset)``."""
+        """Computes means and standard deviations over valid frames, ``sqrt(variance + variance_offset)``."""
         mean, sum_of_squares, count = _moments(frames, mask)
         freedom = jnp.maximum(count - 1, 1) if self.unbiased else count
         variance = jnp.maximum(sum_of_squares / freedom + self.variance_offset, _SMALLEST_VARIANCE)
@@ -47,7 +47,7 @@ class TSTP(nn.Module):
 def _moments(
     frames: Float[Array, "B t D"], mask: Bool[Array, "B t"]
 ) -> tuple[Float[Array, "B D"], Float[Array, "B D"], Float[Array, "B 1"]]:
-    """Mean, sum of squared deviations from it, and the number of valid frames (at least 1)."""
+    """Returns the mean, the sum of squared deviations from it, and the number of valid frames (at least 1)."""
     count = jnp.maximum(mask.sum(axis=1), 1).astype(frames.dtype)[:, None]
     mean = jnp.where(mask[..., None], frames, 0).sum(axis=1) / count
     deviations = jnp.where(mask[..., None], frames - mean[:, None], 0)
