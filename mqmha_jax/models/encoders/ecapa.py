@@ -77,8 +77,8 @@ class _SERes2Block(nn.Module):
 class EcapaTdnn(nn.Module):
     """ECAPA's frame layers; with the pooling ``ccasp`` and ``model.normalize_pooled`` the network of the paper.
 
-    The last layer joins the outputs of all blocks. Input outside the mask is zero, or the mirrored utterance, so padding
-    is exact.
+    The last layer joins the outputs of all blocks. Input outside the mask is zero, or the mirrored utterance, so
+    padding is exact.
 
     Attributes:
       channels: width, 512 or 1,024 in the paper.

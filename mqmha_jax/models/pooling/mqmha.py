@@ -19,7 +19,7 @@ class MQMHA(nn.Module):
     """Weighted means and standard deviations; every (query, head) pair learns weights of its own.
 
     The frame ``x_t`` is split into ``H`` heads of ``d = D / H`` values. For each query ``q`` and head ``h`` a scorer
-    gives one score per frame (or per frame and channel); a softmax over the valid frames turns them into weights ``a``::
+    gives one score per frame (or per frame and channel); a softmax over the valid frames makes them weights ``a``::
 
         mean = sum_t a_t x_t        std = sqrt(max(sum_t a_t x_t^2 - mean^2, floor))
 
