@@ -1,6 +1,6 @@
 """The commands about trials: evaluate, compare, make-trials, import-trials."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,6 +125,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
 @click.option("--strict", is_flag=True, help="Refuse lists with training speakers or repeated trials.")
 @click.option("--output", type=_PATH, show_default="WORKDIR/evaluation", help="Directory for the results.")
+@click.option("--audio", type=_PATH, help="Folder of the recordings in the lists: the report plays the hardest trials.")
 @click.option(
     "--save-threshold",
     is_flag=True,
@@ -154,6 +155,7 @@ def evaluate(
     step: int | Literal["best"] | None,
     strict: bool,
     output: Path | None,
+    audio: Path | None,
     save_threshold: bool,
     **backend: Any,
 ) -> None:
@@ -170,6 +172,7 @@ def evaluate(
     from mqmha_jax.evaluation.embeddings.file_source import FileSource
     from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists, evaluate_run
     from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint
+    from mqmha_jax.evaluation.report.html.recordings import Recordings
     from mqmha_jax.evaluation.report.tables import check_output, result_tables, write_evaluation
     from mqmha_jax.evaluation.scoring.backend import BackendPlan
     from mqmha_jax.evaluation.scoring.method import Method
@@ -198,6 +201,8 @@ def evaluate(
         read_config(workdir)  # before the output makes a directory there
     output = output or workdir / "evaluation"  # type: ignore[operator]  # one of the two was given
     check_output(output)
+    if audio:
+        Recordings(audio)  # refuses what is no folder before the work
     if workdir:
         evaluation = evaluate_run(
             workdir,
@@ -212,9 +217,18 @@ def evaluate(
     else:
         source = FileSource((*embeddings, *further), known) if embeddings else None
         evaluation = evaluate_lists(source, lists, method, **rest)
-    write_evaluation(output, evaluation, title=workdir.name if workdir else "Evaluation")
+    write_evaluation(output, evaluation, title=_evaluated(workdir, step, embeddings, scores), audio=audio)
     click.echo(result_tables(evaluation.lists))
     click.echo(f"\nReport, tables and scores are in {output}. Open {output / 'report.html'} in a browser.")
+
+
+def _evaluated(
+    workdir: Path | None, step: int | Literal["best"] | None, embeddings: Sequence[Path], scores: Sequence[Path]
+) -> str:
+    """What an evaluation is of, for the title of its report."""
+    if workdir:
+        return workdir.resolve().name + ("" if step is None else f", step {step}")
+    return ", ".join(path.name for path in (*embeddings, *scores))
 
 
 @click.command(

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
+from tabulate import tabulate
 
 from mqmha_jax.config import Config, Part
 from mqmha_jax.config_io import options
@@ -116,6 +117,4 @@ def _sizes(tree: PyTree) -> Iterator[tuple[str, int]]:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return tabulate(rows[1:], rows[0], disable_numparse=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+from tabulate import tabulate
 
 from mqmha_jax.plan.chips import GIB
 from mqmha_jax.plan.memory import Memory
@@ -175,9 +176,5 @@ def _ms(seconds: float) -> str:
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
     """Lines up columns, the first to the left and the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    alignment = ("left", *["right"] * (len(rows[0]) - 1))
+    return tabulate(rows[1:], rows[0], colalign=alignment, disable_numparse=True)

@@ -1,13 +1,23 @@
 """A report as a list of headings, texts, tables and pictures, written as Markdown and as one HTML page."""
 
-import base64
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mqmha_jax.evaluation.report.html.elements import Markup, element, joined, table
-from mqmha_jax.evaluation.report.html.page import html_page
+from tabulate import tabulate
+
+from mqmha_jax.evaluation.report.html.elements import (
+    Markup,
+    heading,
+    html_page,
+    join,
+    paragraph,
+    png_picture,
+    points,
+    strong,
+    table,
+)
 
 _STRONG = re.compile(r"\*\*(.+?)\*\*")
 
@@ -67,11 +77,10 @@ def _markdown(block: Block) -> str:
         case Points(items):
             return "\n".join(f"- {item}" for item in items)
         case Table(caption, header, rows):
-            rule = ["---", *["---:"] * (len(header) - 1)]
-            lines = [
-                "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *rows)
-            ]
-            return "\n".join([f"{caption}:", "", *lines])
+            escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+            numbers = ("left", *["right"] * (len(header) - 1))
+            text = tabulate(escaped, header, tablefmt="pipe", colalign=numbers, disable_numparse=True)
+            return f"{caption}:\n\n{text}"
         case Picture(path, description):
             return f"![{description}]({path.name})"
 
@@ -79,19 +88,17 @@ def _markdown(block: Block) -> str:
 def _html(block: Block) -> Markup:
     match block:
         case Heading(text):
-            return element("h2", text)
+            return heading(2, text)
         case Text(text):
-            return element("p", _strong(text))
+            return paragraph(_strong(text))
         case Points(items):
-            return element("ul", *(element("li", _strong(item)) for item in items))
+            return points([_strong(item) for item in items])
         case Table(caption, header, rows):
             return table(caption, header, rows)
         case Picture(path, description):
-            data = base64.b64encode(path.read_bytes()).decode()
-            image = Markup(f'<img src="data:image/png;base64,{data}" alt="">')
-            return element("figure", image, element("figcaption", description))
+            return png_picture(path.read_bytes(), description)
 
 
 def _strong(text: str) -> Markup:
     parts = _STRONG.split(text)  # every second one stood between stars
-    return joined(*(element("strong", part) if i % 2 else part for i, part in enumerate(parts)))
+    return join(*(strong(part) if i % 2 else part for i, part in enumerate(parts)))

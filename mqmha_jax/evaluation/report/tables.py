@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 from mqmha_jax.atomic import check_writable, check_writable_directory, replacing, write_text
 from mqmha_jax.data.score_files import write_scores
@@ -46,7 +47,9 @@ def check_output(directory: Path) -> None:
     check_writable(directory / METRICS_FILE)
 
 
-def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: str = "", mean: bool = True) -> None:
+def write_evaluation(
+    directory: str | Path, evaluation: Evaluation, *, title: str = "", mean: bool = True, audio: Path | None = None
+) -> None:
     """Writes everything about an evaluation; each file appears whole or not at all.
 
     In addition to the files of ``write_numbers``: ``results.txt`` with the tables, ``report.html`` with everything and
@@ -57,6 +60,7 @@ def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: st
       evaluation: of one or more lists.
       title: what was evaluated.
       mean: as for ``result_tables``.
+      audio: folder in which the ids of utterances are paths of recordings, for players in the report.
 
     Raises:
       UserError: a file cannot be written, or two lists or systems would share one.
@@ -73,10 +77,11 @@ def write_evaluation(directory: str | Path, evaluation: Evaluation, *, title: st
     write_html_report(
         directory / "report.html",
         evaluation.lists,
-        title=title or "Evaluation",
+        title=f"Evaluation of {title}" if title else "Evaluation",
         settings={**evaluation.settings, **{f"note {i}": note for i, note in enumerate(evaluation.notes, start=1)}},
         embeddings=evaluation.embeddings,
         utt2spk=evaluation.utt2spk or None,
+        audio=audio,
     )
 
 
@@ -170,10 +175,7 @@ def _shown(name: str, measured: Measured) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    return tabulate(rows[1:], rows[0], disable_numparse=True)
 
 
 def _numbers(part: ListEvaluation, files: Mapping[tuple[str, str], str]) -> dict[str, Any]:

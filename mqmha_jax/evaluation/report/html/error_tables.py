@@ -6,26 +6,28 @@ from jaxtyping import Int
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
 from mqmha_jax.evaluation.report.html.conditions import MIN_TRIALS, Condition, group_trials, measure_conditions
 from mqmha_jax.evaluation.report.html.confusions import confused_pairs, hardest_trials
-from mqmha_jax.evaluation.report.html.elements import Markup, element, joined, table
+from mqmha_jax.evaluation.report.html.elements import Markup, heading, paragraph, table, two_lines
+from mqmha_jax.evaluation.report.html.recordings import Recordings
 from mqmha_jax.evaluation.report.html.words import NOT_KNOWN, percent
 
 _SHOWN = 10  # pairs of speakers, and trials of each kind
 
 
-def error_parts(evaluation: ListEvaluation, system: SystemScores) -> list[Markup]:
+def error_parts(evaluation: ListEvaluation, system: SystemScores, recordings: Recordings | None = None) -> list[Markup]:
     """Tables of the error rates by condition, of the most confused speakers and of the hardest trials.
 
     Args:
       evaluation: the list and its systems.
       system: the one whose errors are looked at closely.
+      recordings: for a player beside each of the hardest trials; None: no players.
     """
-    return [*_conditions(evaluation, system), *_pairs(evaluation, system), *_hardest(evaluation, system)]
+    return [*_conditions(evaluation, system), *_pairs(evaluation, system), *_hardest(evaluation, system, recordings)]
 
 
 def _conditions(evaluation: ListEvaluation, system: SystemScores) -> list[Markup]:
-    heading = element("h3", "By condition")
+    title = heading(3, "By condition")
     if not evaluation.attributes:
-        return [heading, element("p", "Nothing is known about the recordings, so there are no conditions to compare.")]
+        return [title, paragraph("Nothing is known about the recordings, so there are no conditions to compare.")]
     alike, tables = [], []
     for name, column in evaluation.attributes.items():
         grouping = group_trials(column)
@@ -38,11 +40,10 @@ def _conditions(evaluation: ListEvaluation, system: SystemScores) -> list[Markup
         place = [one.name for one in evaluation.systems].index(system.name)
         rows = [_condition_row(condition, place) for condition in measure_conditions(evaluation, grouping)]
         tables.append(table(f"{name} ({kind})", header, rows))
-    parts = [heading]
+    parts = [title]
     if tables:
         parts += [
-            element(
-                "p",
+            paragraph(
                 "EER: each condition with a threshold of its own. * at the one threshold of the whole list "
                 f"({system.threshold:.3f}): what a user of the system would meet. Below {MIN_TRIALS} trials of a class "
                 "no rate is shown: a single trial would move it by more than a point.",
@@ -50,7 +51,7 @@ def _conditions(evaluation: ListEvaluation, system: SystemScores) -> list[Markup
             *tables,
         ]
     if alike:
-        parts.append(element("p", f"The same in all trials: {', '.join(alike)}.", class_="note"))
+        parts.append(paragraph(f"The same in all trials: {', '.join(alike)}.", note=True))
     return parts
 
 
@@ -73,12 +74,12 @@ def _condition_row(condition: Condition, place: int) -> list[str]:
 
 
 def _pairs(evaluation: ListEvaluation, system: SystemScores) -> list[Markup]:
-    heading = element("h3", "Most confused speakers")
+    title = heading(3, "Most confused speakers")
     if evaluation.enrol_speaker is None or evaluation.test_speaker is None:
-        return [heading, element("p", "The speakers are not known.")]
+        return [title, paragraph("The speakers are not known.")]
     pairs = confused_pairs(evaluation, system, _SHOWN)
     if not pairs:
-        return [heading, element("p", f"No two speakers were confused by {system.name}.")]
+        return [title, paragraph(f"No two speakers were confused by {system.name}.")]
     rows = [
         [
             " / ".join(pair.speakers),
@@ -91,7 +92,7 @@ def _pairs(evaluation: ListEvaluation, system: SystemScores) -> list[Markup]:
     ]
     header = ["speakers", "accepted as one", "share", "mean score", "highest score"]
     return [
-        heading,
+        title,
         table(
             f"{system.name}: pairs of speakers with the highest false alarm rates (threshold {system.threshold:.3f})",
             header,
@@ -100,41 +101,43 @@ def _pairs(evaluation: ListEvaluation, system: SystemScores) -> list[Markup]:
     ]
 
 
-def _hardest(evaluation: ListEvaluation, system: SystemScores) -> list[Markup]:
+def _hardest(evaluation: ListEvaluation, system: SystemScores, recordings: Recordings | None) -> list[Markup]:
     hardest = hardest_trials(evaluation, system, _SHOWN)
     kinds = (
         (f"{system.name}: the same speaker, lowest scores", hardest.targets),
         (f"{system.name}: different speakers, highest scores", hardest.nontargets),
     )
     return [
-        element("h3", "Hardest trials"),
-        element("p", "Worth listening to: the worst errors are often wrong labels, noise or clipped recordings."),
-        *(_trial_table(caption, positions, evaluation, system) for caption, positions in kinds),
+        heading(3, "Hardest trials"),
+        paragraph("Worth listening to: the worst errors are often wrong labels, noise or clipped recordings."),
+        *(_trial_table(caption, positions, evaluation, system, recordings) for caption, positions in kinds),
     ]
 
 
 def _trial_table(
-    caption: str, positions: Int[np.ndarray, " n"], evaluation: ListEvaluation, system: SystemScores
+    caption: str,
+    positions: Int[np.ndarray, " n"],
+    evaluation: ListEvaluation,
+    system: SystemScores,
+    recordings: Recordings | None,
 ) -> Markup:
     trials = evaluation.trials
-    header = ["enrolment / test"]
+    header = ["enrolment / test", *(["listen"] if recordings else [])]
     known = evaluation.enrol_speaker is not None and evaluation.test_speaker is not None
     header += (["speakers"] if known else []) + list(evaluation.attributes) + ["score", "decision"]
     rows = []
     for i in positions:
-        row: list[str] = [_two_lines(trials.enrol[i], trials.test[i], class_="id")]
+        row: list[str] = [two_lines(trials.enrol[i], trials.test[i], is_id=True)]
+        if recordings:
+            row.append(recordings.play(trials.enrol[i], trials.test[i]))
         if evaluation.enrol_speaker is not None and evaluation.test_speaker is not None:
-            row.append(_two_lines(evaluation.enrol_speaker[i], evaluation.test_speaker[i]))
-        row += [_two_lines(*map(_attribute, column.of(int(i)))) for column in evaluation.attributes.values()]
+            row.append(two_lines(evaluation.enrol_speaker[i], evaluation.test_speaker[i]))
+        row += [two_lines(*map(_attribute, column.of(int(i)))) for column in evaluation.attributes.values()]
         accepted = bool(system.scores[i] >= system.threshold)
         verdict = "right" if accepted == bool(trials.target[i]) else "wrong"
         row += [f"{system.scores[i]:.3f}", f"{verdict} ({'accepted' if accepted else 'rejected'})"]
         rows.append(row)
     return table(caption, header, rows, words=len(header) - 2)
-
-
-def _two_lines(one: str, other: str, **attributes: str) -> Markup:
-    return joined(element("div", one, **attributes), element("div", other, **attributes))
 
 
 def _attribute(value: str | float) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from mqmha_jax.atomic import write_text
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.results import ListEvaluation
-from mqmha_jax.evaluation.report.html.elements import Markup, element, joined, table
+from mqmha_jax.evaluation.report.html.elements import contents, definitions, heading, html_page, section, table
 from mqmha_jax.evaluation.report.html.glossary import GLOSSARY
-from mqmha_jax.evaluation.report.html.page import html_page
+from mqmha_jax.evaluation.report.html.recordings import Recordings
 from mqmha_jax.evaluation.report.html.summary import main_system, summary_section
 from mqmha_jax.evaluation.report.html.trial_list import list_section
 from mqmha_jax.types import Embeddings
@@ -22,6 +22,7 @@ def write_html_report(
     settings: Mapping[str, str],
     embeddings: Embeddings | None = None,
     utt2spk: Mapping[str, str] | None = None,
+    audio: Path | None = None,
 ) -> None:
     """Writes a page that opens without a network and needs no other file.
 
@@ -31,23 +32,28 @@ def write_html_report(
     Args:
       path: of the HTML file; it appears whole or not at all.
       evaluations: at least one list, each with at least one system.
-      title: first heading.
+      title: what was evaluated; the first heading adds the lists.
       settings: what to say about the run, e.g. the checkpoint and the options.
       embeddings: of the utterances, ``[N, E]``, for a map of each list; None: no maps.
       utt2spk: speaker of each utterance, to colour the maps; those of the lists are known from ``evaluations``.
+      audio: folder in which the ids of utterances are paths of recordings, for players beside the hardest trials.
 
     Raises:
       UserError: there is nothing to report, two lists have one name, or the file can not be written.
     """
     _check(evaluations)
+    recordings = None if audio is None else Recordings(audio)
     anchors = [f"list-{i}" for i in range(1, len(evaluations) + 1)]
     places = {"summary": "Summary"} | {anchor: e.name for anchor, e in zip(anchors, evaluations, strict=True)}
-    body = [_contents(places | {"words": "Glossary", "settings": "Settings"}), summary_section(evaluations)]
+    body = [contents(places | {"words": "Glossary", "settings": "Settings"}), summary_section(evaluations)]
     body += [
-        list_section(evaluation, main_system(evaluations, evaluation), embeddings, utt2spk, anchor=anchor)
+        list_section(evaluation, main_system(evaluations, evaluation), embeddings, utt2spk, recordings, anchor=anchor)
         for anchor, evaluation in zip(anchors, evaluations, strict=True)
     ]
-    write_text(path, html_page(title, *body, _glossary(), _settings(settings)))
+    body.append(section(heading(2, "Glossary", "words"), definitions(GLOSSARY)))
+    made = table("How this was made", ["setting", "value"], list(settings.items()), words=2)
+    body.append(section(heading(2, "Settings", "settings"), made))
+    write_text(path, html_page(_title(title, evaluations), *body))
 
 
 def _check(evaluations: Sequence[ListEvaluation]) -> None:
@@ -59,16 +65,8 @@ def _check(evaluations: Sequence[ListEvaluation]) -> None:
         raise UserError(f"Two of the lists are called {twice[0]!r}; give them different names to tell them apart.")
 
 
-def _contents(places: Mapping[str, str]) -> Markup:
-    links = (element("li", element("a", name, href=f"#{anchor}")) for anchor, name in places.items())
-    return element("nav", element("ul", *links), aria_label="Contents")
-
-
-def _glossary() -> Markup:
-    entries = (joined(element("dt", term), element("dd", meaning)) for term, meaning in GLOSSARY.items())
-    return element("section", element("h2", "Glossary", id="words"), element("dl", *entries))
-
-
-def _settings(settings: Mapping[str, str]) -> Markup:
-    content = table("How this was made", ["setting", "value"], list(settings.items()), words=2)
-    return element("section", element("h2", "Settings", id="settings"), content)
+def _title(evaluated: str, evaluations: Sequence[ListEvaluation]) -> str:
+    first, *others = (evaluation.name for evaluation in evaluations)
+    if len(others) > 2:
+        return f"{evaluated} on {first} and {len(others)} other trial lists"
+    return f"{evaluated} on {' and '.join([', '.join([first, *others[:-1]]), *others[-1:]])}"

@@ -6,7 +6,19 @@ import numpy as np
 
 from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
-from mqmha_jax.evaluation.report.html.elements import Markup, element, joined, picture, table
+from mqmha_jax.evaluation.report.html.elements import (
+    Markup,
+    box,
+    heading,
+    join,
+    paragraph,
+    picture,
+    points,
+    section,
+    strong,
+    table,
+    with_small,
+)
 from mqmha_jax.evaluation.report.html.figures import interval_figure
 from mqmha_jax.evaluation.report.html.words import (
     NOT_KNOWN,
@@ -24,11 +36,10 @@ def summary_section(evaluations: Sequence[ListEvaluation]) -> Markup:
     Args:
       evaluations: all lists.
     """
-    return element(
-        "section",
-        element("h2", "Summary", id="summary"),
-        element("div", *_in_words(evaluations), class_="summary"),
-        element("p", _how_sure(evaluations), class_="note"),
+    return section(
+        heading(2, "Summary", "summary"),
+        box(*_in_words(evaluations)),
+        paragraph(_how_sure(evaluations), note=True),
         _metric_table(evaluations),
         picture(
             interval_figure(evaluations),
@@ -79,10 +90,10 @@ def _in_words(evaluations: Sequence[ListEvaluation]) -> list[Markup]:
         f"on {where} with {num_trials:,} trials (pairs of recordings).{scored}"
     )
     shown = [main_system(evaluations, evaluation) for evaluation in evaluations]
-    parts = [element("p", lead), element("ul", *map(_sentence, evaluations, shown))]
+    parts = [paragraph(lead), points(list(map(_sentence, evaluations, shown)))]
     if len(evaluations) > 1 and len({system.name for system in shown}) == 1:
         mean = percent(_mean(shown, "EER"))
-        parts.append(element("p", f"The mean equal error rate of {shown[0].name} over the lists is {mean}."))
+        parts.append(paragraph(f"The mean equal error rate of {shown[0].name} over the lists is {mean}."))
     meaning = (
         "Wrong means: a pair of one speaker is rejected, or a pair of two speakers accepted; the threshold is set so "
         "that both happen at the same rate (the equal error rate, EER)."
@@ -93,17 +104,16 @@ def _in_words(evaluations: Sequence[ListEvaluation]) -> list[Markup]:
         if len(names) > 1
         else ""
     )
-    return [*parts, element("p", meaning + flattered)]
+    return [*parts, paragraph(meaning + flattered)]
 
 
 def _sentence(evaluation: ListEvaluation, system: SystemScores) -> Markup:
     eer = system.metrics["EER"]
     speakers = "" if evaluation.num_speakers is None else f", {evaluation.num_speakers:,} speakers"
     words, of = wrong_answers(eer)
-    return element(
-        "li",
+    return join(
         f"{evaluation.name} ({len(evaluation.trials.target):,} trials{speakers}): ",
-        element("strong", words),
+        strong(words),
         f" with {system.name} ({interval_words(evaluation, eer, of)}).",
     )
 
@@ -134,11 +144,11 @@ def _metric_table(evaluations: Sequence[ListEvaluation]) -> Markup:
     metrics = list(dict.fromkeys(name for system in systems for name in system.metrics))
     rows: list[list[str]] = []
     for evaluation in evaluations:
-        warning = element("small", "interval unreliable") if _unreliable(evaluation) else ""
+        name = with_small(evaluation.name, "interval unreliable") if _unreliable(evaluation) else evaluation.name
         speakers = "not known" if evaluation.num_speakers is None else f"{evaluation.num_speakers:,}"
         for system in evaluation.systems:
             cells = (measured_cell(metric, system.metrics.get(metric)) for metric in metrics)
-            rows.append([joined(evaluation.name, warning), system.name, *cells, speakers])
+            rows.append([name, system.name, *cells, speakers])
     if len(evaluations) > 1:
         rows += _mean_rows(evaluations, metrics)
     caption = "Error rates and costs, each with its 95 % interval; lower is better"

@@ -7,7 +7,16 @@ import numpy as np
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
 from mqmha_jax.evaluation.report.drawing import P_TARGET
 from mqmha_jax.evaluation.report.html.confusions import changed_decisions
-from mqmha_jax.evaluation.report.html.elements import Markup, element, picture, table
+from mqmha_jax.evaluation.report.html.elements import (
+    Markup,
+    code,
+    columns,
+    heading,
+    paragraph,
+    picture,
+    section,
+    table,
+)
 from mqmha_jax.evaluation.report.html.error_tables import error_parts
 from mqmha_jax.evaluation.report.html.figures import (
     MIN_SHOWN,
@@ -17,6 +26,7 @@ from mqmha_jax.evaluation.report.html.figures import (
     map_figure,
 )
 from mqmha_jax.evaluation.report.html.projection import MIN_POINTS, embedding_map
+from mqmha_jax.evaluation.report.html.recordings import Recordings
 from mqmha_jax.evaluation.report.html.words import percent
 from mqmha_jax.types import Embeddings
 
@@ -26,6 +36,7 @@ def list_section(
     system: SystemScores,
     embeddings: Embeddings | None,
     utt2spk: Mapping[str, str] | None,
+    recordings: Recordings | None,
     *,
     anchor: str,
 ) -> Markup:
@@ -36,19 +47,20 @@ def list_section(
       system: the one whose errors are looked at closely.
       embeddings: of its utterances and of others, ``[N, E]``; None: no map.
       utt2spk: speakers of utterances beside those that the list knows.
+      recordings: for players; None: no players.
       anchor: id of the heading.
     """
     parts = [
-        element("h2", evaluation.name, id=anchor),
-        element("p", _facts(evaluation)),
+        heading(2, evaluation.name, anchor),
+        paragraph(_facts(evaluation)),
         *_curves(evaluation),
         *_before_after(evaluation),
         *_calibration(evaluation),
-        *error_parts(evaluation, system),
+        *error_parts(evaluation, system, recordings),
     ]
     if embeddings is not None:
         parts += _map(evaluation, embeddings, utt2spk or {})
-    return element("section", *parts)
+    return section(*parts)
 
 
 def _facts(evaluation: ListEvaluation) -> str:
@@ -63,8 +75,8 @@ def _facts(evaluation: ListEvaluation) -> str:
 def _curves(evaluation: ListEvaluation) -> list[Markup]:
     rates = ", ".join(f"{system.name} {percent(system.metrics['EER'].value)}" for system in evaluation.systems)
     squares = " Squares: where calibrated scores really decide for that prior." if _calibrated(evaluation) else ""
-    return [
-        element("h3", "Errors at every threshold"),
+    errors = [
+        heading(3, "Errors at every threshold"),
         picture(
             detection_figure(evaluation),
             f"DET curves of {evaluation.name}. Equal error rates: {rates}.",
@@ -72,9 +84,10 @@ def _curves(evaluation: ListEvaluation) -> list[Markup]:
             "Circles: both errors equally frequent (EER). Diamonds: the cheapest threshold if one trial in "
             f"{1 / P_TARGET:g} is a target.{squares} Curves are thinned to the resolution of the picture; all numbers "
             "are of all trials.",
-            width="38rem",
         ),
-        element("h3", "Scores"),
+    ]
+    scores = [
+        heading(3, "Scores"),
         picture(
             histogram_figure(evaluation),
             f"Histograms of the scores of targets and nontargets of {evaluation.name}.",
@@ -82,6 +95,7 @@ def _curves(evaluation: ListEvaluation) -> list[Markup]:
             "better; left of the dashed line trials are rejected, right of it accepted.",
         ),
     ]
+    return [columns(errors, scores)]
 
 
 def _before_after(evaluation: ListEvaluation) -> list[Markup]:
@@ -98,16 +112,15 @@ def _before_after(evaluation: ListEvaluation) -> list[Markup]:
         rows.append([system.name, percent(eer), change, wrong, f"{changes.mended:,}", f"{changes.spoiled:,}"])
     header = ["scores", "EER", "change", "wrong decisions", "wrong before, right now", "right before, wrong now"]
     return [
-        element("h3", "Before and after"),
+        heading(3, "Before and after"),
         table(f"Compared with {first.name}, each with its own threshold at the EER", header, rows),
-        element(
-            "p",
+        paragraph(
             "A calibration by scale and offset moves the scores but keeps their order: it changes actDCF and Cllr, "
             "not EER and minDCF, and its DET curve covers that of the scores it started from. Intervals that overlap "
             "do not mean that there is no difference, because all are of the same speakers: ",
-            element("code", "mqmha compare"),
+            code("mqmha compare"),
             " compares on equal speakers.",
-            class_="note",
+            note=True,
         ),
     ]
 
@@ -118,7 +131,7 @@ def _calibration(evaluation: ListEvaluation) -> list[Markup]:
         return []
     rows = [_calibration_row(system) for system in calibrated]
     return [
-        element("h3", "Calibration"),
+        heading(3, "Calibration"),
         picture(
             calibration_figure(evaluation),
             "Left: promised against true probabilities. Right: cost of decisions against the prior probability.",
@@ -150,7 +163,7 @@ def _calibrated(evaluation: ListEvaluation) -> list[SystemScores]:
 
 
 def _map(evaluation: ListEvaluation, embeddings: Embeddings, utt2spk: Mapping[str, str]) -> list[Markup]:
-    heading = element("h3", "Map of the embeddings")
+    title = heading(3, "Map of the embeddings")
     trials = evaluation.trials
     if evaluation.enrol_speaker is not None and evaluation.test_speaker is not None:
         own = zip((*trials.enrol, *trials.test), (*evaluation.enrol_speaker, *evaluation.test_speaker), strict=True)
@@ -161,7 +174,7 @@ def _map(evaluation: ListEvaluation, embeddings: Embeddings, utt2spk: Mapping[st
     shown = embedding_map(of_list, utt2spk)
     if shown is None:
         few = f"{len(rows)} recordings have too few different embeddings for a map, which needs {MIN_POINTS}."
-        return [heading, element("p", few)]
+        return [title, paragraph(few)]
     part = f"all {len(rows):,}" if len(shown.ids) == len(rows) else f"{len(shown.ids):,} drawn from {len(rows):,}"
     named = f"; {len(shown.speakers)} speakers by colour and shape" if shown.speakers else ""
     caption = (
@@ -171,4 +184,4 @@ def _map(evaluation: ListEvaluation, embeddings: Embeddings, utt2spk: Mapping[st
         "apart, means nothing."
     )
     description = "Scatter plot of the embeddings; recordings of one speaker should be near each other."
-    return [heading, picture(map_figure(shown), description, caption, width="56rem")]
+    return [title, picture(map_figure(shown), description, caption, width="56rem")]

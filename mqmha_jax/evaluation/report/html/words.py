@@ -2,7 +2,7 @@
 
 from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
-from mqmha_jax.evaluation.report.html.elements import Markup, element, joined
+from mqmha_jax.evaluation.report.html.elements import Markup, join, with_small
 
 NOT_KNOWN = Markup("&ndash;")
 
@@ -23,9 +23,9 @@ def measured_cell(metric: str, measured: Measured | None) -> Markup:
         return NOT_KNOWN
     value = metric_value(metric, measured.value)
     if measured.low is None or measured.high is None:
-        return joined(value)
+        return join(value)
     low, high = (metric_value(metric, end).removesuffix(" %") for end in (measured.low, measured.high))
-    return joined(value, element("small", f"{low} to {high}"))
+    return with_small(value, f"{low} to {high}")
 
 
 def wrong_answers(eer: Measured) -> tuple[str, int]:

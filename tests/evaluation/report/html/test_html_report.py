@@ -16,7 +16,8 @@ import pytest
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.detection import equal_error_rate
 from mqmha_jax.evaluation.metrics.results import Measured
-from mqmha_jax.evaluation.report.html.elements import Markup, element
+from mqmha_jax.evaluation.report.html.confusions import hardest_trials
+from mqmha_jax.evaluation.report.html.elements import Markup, code, paragraph
 from mqmha_jax.evaluation.report.html.report import write_html_report
 from mqmha_jax.evaluation.report.html.summary import main_system
 from mqmha_jax.evaluation.report.html.words import wrong_answers
@@ -71,7 +72,7 @@ def test_nothing_comes_from_outside(page):
         assert tag not in ("script", "link", "iframe", "object")
         assert not any(name.startswith("on") for name in attributes)
         for name in ("src", "href"):
-            assert attributes.get(name, "#").startswith(("#", "data:image/svg+xml;base64,"))
+            assert attributes.get(name, "#").startswith(("#", "data:image/svg+xml;base64,", "data:audio/"))
     style = next(attributes for attributes in page.attributes("meta") if "http-equiv" in attributes)
     assert "default-src 'none'" in style["content"]
 
@@ -142,14 +143,50 @@ def test_conditions_without_targets_are_said_so(page):
     assert "too few trials" in page.text  # the second list
 
 
+def test_the_title_says_what_was_evaluated(page, tmp_path):
+    assert page.text.startswith(f"{NASTY} on first and {NASTY}")
+    evaluation = simulated(num_speakers=8)[0]
+    four = [evaluation._replace(name=name) for name in "abcd"]
+    write_html_report(tmp_path / "one.html", four[:1], title="Evaluation of x", settings={})
+    write_html_report(tmp_path / "many.html", four, title="Evaluation of x", settings={})
+    assert "<title>Evaluation of x on a</title>" in (tmp_path / "one.html").read_text()
+    assert "<title>Evaluation of x on a and 3 other trial lists</title>" in (tmp_path / "many.html").read_text()
+
+
+def test_the_hardest_trials_can_be_heard_where_the_audio_is_at_hand(tmp_path):
+    evaluation = simulated(num_speakers=8)[0]
+    trials, system = evaluation.trials, evaluation.systems[0]
+    hardest = hardest_trials(evaluation, main_system([evaluation], evaluation), 3).targets
+    names = ["../outside.wav", "there.wav", "kind.sph", "long.flac", "missing.wav", "there.wav"]
+    for i, position in enumerate(hardest):
+        enrol, test = list(trials.enrol), list(trials.test)
+        enrol[position], test[position] = names[2 * i : 2 * i + 2]
+        trials = trials._replace(enrol=tuple(enrol), test=tuple(test))
+    root = tmp_path / "audio"
+    root.mkdir()
+    (root / "there.wav").write_bytes(b"RIFF")
+    (root / "kind.sph").write_bytes(b"")
+    (root / "long.flac").write_bytes(bytes((1 << 20) + 1))
+    (tmp_path / "outside.wav").write_bytes(b"a file outside of the folder")
+    evaluation = evaluation._replace(trials=trials, systems=(system,))
+    write_html_report(tmp_path / "report.html", [evaluation], title="t", settings={}, audio=root)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    sources = [attributes["src"] for attributes in page.attributes("audio")]
+    assert sources == ["data:audio/wav;base64," + base64.b64encode(b"RIFF").decode()] * 2
+    for reason in ("not found", "no browser plays this kind", "too long to embed"):
+        assert reason in page.text
+    with pytest.raises(UserError, match=r"There is no folder .*nowhere; --audio names the folder"):
+        write_html_report(tmp_path / "r.html", [evaluation], title="t", settings={}, audio=tmp_path / "nowhere")
+
+
 def test_names_are_shown_and_never_become_markup(page):
     assert NASTY in page.text
     assert "alert" not in "".join(tag for tag, _ in page.tags)
 
 
 def test_text_is_escaped_once():
-    inner = element("b", "<&")
-    assert element("p", "a<b", inner, title='"') == '<p title="&quot;">a&lt;b<b>&lt;&amp;</b></p>'
+    inner = code("<&")
+    assert paragraph("a<b", inner, '"') == "<p>a&lt;b<code>&lt;&amp;</code>&#34;</p>"
     assert isinstance(inner, Markup)
 
 
