@@ -1,11 +1,12 @@
 """Checkpoints of a run: save in the background, resume exactly, load parts. The only file that imports Orbax."""
 
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -203,7 +204,10 @@ class Checkpoints:
         old = set(steps) - {*steps[-keep:], *self._best_first(steps)[: self._keep_best], *self._reported}
         for step in sorted(old):
             nameless = self._directory / f"{_REMOVING}{step}"
-            os.rename(self._path(step), nameless)
+            with _hold(self._path(step), alone=True) as alone:
+                if not alone:  # somebody reads it; the next save removes it
+                    continue
+                os.rename(self._path(step), nameless)
             shutil.rmtree(nameless)
 
     def restore(self, like: TrainState) -> TrainState:
@@ -258,11 +262,12 @@ class Checkpoints:
         return self._read(step, load)
 
     def _read(self, step: int | None, read: Callable[[int], Read]) -> Read:
-        """Reads a checkpoint that a training may remove at any moment; then the next newest one is read."""
+        """Reads a checkpoint; if training removed it a moment before, the one that is now the newest."""
         for _ in range(_READ_TRIES):
             existing = self._existing(step)
             try:
-                return read(existing)
+                with _hold(self._path(existing)):
+                    return read(existing)
             except UserError:
                 if step is not None or self._path(existing).exists():
                     raise
@@ -293,6 +298,8 @@ class Checkpoints:
         ``share`` is this process's number and how many hash the files between them.
         """
         directory = self._path(step)
+        if not directory.exists():
+            raise self._damaged(step, "training removed it a moment ago")
         if not _has_manifest(directory):
             logging.getLogger(__name__).warning(
                 "%s was saved by a version of mqmha_jax that wrote no checksums, so damage in it goes unnoticed. The "
@@ -427,6 +434,30 @@ def _is_read(wanted: Mapping[str, PyTree], name: str) -> bool:
     """Whether a file of a checkpoint is read where only the ``wanted`` trees are."""
     _, tree, *rest = name.split("/")
     return not rest or tree in wanted
+
+
+@contextlib.contextmanager
+def _hold(directory: Path, *, alone: bool = False) -> Iterator[bool]:
+    """Keeps a checkpoint from being removed while it is read: readers share a lock, who removes it needs it alone.
+
+    Yields False if ``alone`` is asked for and somebody reads, and True where there is nothing to lock or no locking.
+    """
+    try:
+        descriptor = os.open(directory / MANIFEST_NAME, os.O_RDONLY)
+    except OSError:  # removed, or of a version without manifests
+        yield True
+        return
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        held = True
+    except BlockingIOError:
+        held = False
+    except OSError:  # a file system without locks
+        held = True
+    try:
+        yield held
+    finally:
+        os.close(descriptor)
 
 
 def _make_and_try(directory: Path) -> None:

@@ -1,0 +1,98 @@
+"""Others read a run while it saves, keeps only the newest step and removes the rest."""
+
+import multiprocessing
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.runs.checkpoint import Checkpoints
+from tests.support.faulty_jobs import state
+
+
+def save_steps(workdir: Path, last: int) -> None:
+    with Checkpoints(workdir, keep=1) as checkpoints:
+        for step in range(1, last + 1):
+            checkpoints.save(state(step))
+        checkpoints.wait()
+
+
+def watch(workdir: Path, last: int) -> int:
+    """Reads as often as possible while another process saves; every answer has to be of one complete step."""
+    training = multiprocessing.get_context("spawn").Process(target=save_steps, args=(workdir, last))
+    training.start()
+    reads = 0
+    while training.is_alive():
+        with Checkpoints(workdir) as checkpoints:
+            if not checkpoints.steps:
+                continue
+            assert checkpoints.best_step is None
+            network, step = checkpoints.restore_network(state(0).network())
+            head, later = checkpoints.restore_head()
+        jax.tree.map(np.testing.assert_array_equal, network, state(step).network())
+        jax.tree.map(np.testing.assert_array_equal, head, state(later).params["head"])
+        assert step <= later
+        reads += 1
+    assert training.exitcode == 0
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.latest_step == last
+    return reads
+
+
+def test_readers_get_a_complete_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert watch(tmp_path, 10) >= 2
+    assert not caplog.text  # nobody is told that a checkpoint is damaged
+
+
+@pytest.mark.slow
+def test_many_readers_get_a_complete_step(tmp_path: Path) -> None:
+    assert watch(tmp_path, 200) > 50
+
+
+def test_a_step_is_not_removed_while_it_is_read(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path) as reader, Checkpoints(tmp_path, keep=1) as writer:
+        writer.save(state(1))
+        writer.wait()
+        load, seen = reader._load, []
+
+        def load_late(step: int, *args: object) -> object:
+            writer.save(state(2))
+            writer.wait()
+            seen.append(writer.steps)
+            return load(step, *args)
+
+        reader._load = load_late
+        assert reader.restore_network(state(0).network())[1] == 1
+        assert seen == [[1, 2]]
+        writer.save(state(3))
+        writer.wait()
+        assert writer.steps == [3]
+
+
+def test_a_step_that_was_removed_a_moment_before_gives_way_to_the_next(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path) as reader, Checkpoints(tmp_path, keep=1) as writer:
+        writer.save(state(1))
+        writer.wait()
+        find, tried = reader._existing, []
+
+        def find_early(step: int | None) -> int:
+            existing = find(step)
+            tried.append(existing)
+            writer.save(state(2))
+            writer.wait()
+            return existing
+
+        reader._existing = find_early
+        assert reader.restore_network(state(0).network())[1] == 2
+        assert tried == [1, 2]
+        with pytest.raises(UserError, match=r"No checkpoint of step 1 in .*available steps: \[2\]"):
+            reader.restore_network(state(0).network(), 1)
+
+
+def test_reading_changes_nothing_in_a_directory(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.steps == []
+        assert checkpoints.best_step is None
+    assert not (tmp_path / "run").exists()

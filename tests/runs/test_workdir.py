@@ -1,0 +1,79 @@
+"""What describes a run: the speakers in their order, whatever their names are, and the data that they belong to."""
+
+from pathlib import Path
+
+import pytest
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import write_sealed_json
+from mqmha_jax.runs.workdir import claim_workdir, hash_names, lock_workdir, read_config, read_speakers
+from tests.support.tiny import tiny_config
+
+# Each of these shifted all later speakers by a row when the list was text.
+NAMES = ["plain", "two\u2028parts", "next\x85line", "line\nbreak", "form\x0cfeed", "\u00e9\u0301", " ", "last"]
+
+
+def data_of(names: list[str]) -> dict[str, object]:
+    return {"fingerprint": "f", "num_speakers": len(names), "speakers": hash_names(names)}
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> Path:
+    with claim_workdir(tmp_path, tiny_config({}), data_of(NAMES), NAMES):
+        pass
+    return tmp_path
+
+
+def test_names_of_any_kind_keep_their_places(workdir: Path) -> None:
+    assert read_speakers(workdir) == NAMES
+
+
+def test_a_resume_writes_the_same_list(workdir: Path) -> None:
+    before = (workdir / "speakers.json").read_bytes()
+    with lock_workdir(workdir, tiny_config({}), data_of(NAMES), NAMES):
+        assert (workdir / "speakers.json").read_bytes() == before
+
+
+def test_an_edited_list_and_one_of_another_run_are_refused(workdir: Path) -> None:
+    path = workdir / "speakers.json"
+    text = path.read_text()
+    path.write_text(text.replace("plain", "plane"))
+    with pytest.raises(UserError, match=r"speakers\.json differs from what was written: its checksum.*Resume the run"):
+        read_speakers(workdir)
+    write_sealed_json(path, {"speakers": NAMES[1:]})
+    with pytest.raises(UserError, match=r"speakers\.json holds 7 names for the 8 speakers of the run\. Resume the run"):
+        read_speakers(workdir)
+    write_sealed_json(path, {"speakers": NAMES[::-1]})
+    with pytest.raises(UserError, match=r"speakers\.json holds other names than the run was trained with"):
+        read_speakers(workdir)
+
+
+def test_a_run_of_an_earlier_version_is_read_and_its_names_are_counted(workdir: Path) -> None:
+    from mqmha_jax.atomic import write_json
+
+    names = ["a", "b c", "d\u2028e"]
+    (workdir / "speakers.json").unlink()
+    write_json(workdir / "data.json", data_of(names))
+    (workdir / "speakers.txt").write_text("a\nb c\nd\u2028e\n", encoding="utf-8")
+    assert read_speakers(workdir) == names
+    (workdir / "speakers.txt").write_text("a\nb c\nd\ne\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"speakers\.txt holds 4 names for the 3 speakers of the run"):
+        read_speakers(workdir)
+    with lock_workdir(workdir, tiny_config({}), data_of(names), names):
+        assert read_speakers(workdir) == names
+        assert not (workdir / "speakers.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json", "speakers.json"])
+def test_a_file_that_is_deep_or_no_object_is_a_sentence(name: str, workdir: Path) -> None:
+    for content in ("[" * 100_000, "[]", "{", ""):
+        (workdir / name).write_text(content)
+        with pytest.raises(UserError, match=name.replace(".", r"\.")):
+            _ = read_config(workdir), read_speakers(workdir)
+
+
+def test_damaged_data_is_refused_before_a_resume_overwrites_it(workdir: Path) -> None:
+    path = workdir / "data.json"
+    path.write_text(path.read_text().replace('"f"', '"g"'))
+    with pytest.raises(UserError, match=r"data\.json differs from what was written.*give another --workdir"):
+        lock_workdir(workdir, tiny_config({}), data_of(NAMES), NAMES)
