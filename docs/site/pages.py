@@ -1,7 +1,9 @@
-"""What the site adds to the Markdown in docs/: the READMEs of other folders, and a table of every option."""
+"""What the site adds to the Markdown in docs/: READMEs of other folders, every option, every encoder and pooling."""
 
 import os
 import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from html import escape
 from pathlib import Path, PurePosixPath
 
@@ -9,6 +11,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+import mqmha_jax
 from mqmha_jax.config_io import options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +22,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
+_REGISTRIES = {"POOLINGS": "mqmha_jax.models.pooling", "ENCODERS": "mqmha_jax.models.encoders"}
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -34,6 +38,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     source = {page: source for source, page in PAGES.items()}.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     here = page.file.src_uri
     markdown = _LINK.sub(lambda link: _linked(link[1], link[2], source, here), markdown)
+    for name, package in _REGISTRIES.items():
+        mark = f"<!-- classes of {name} -->"
+        if mark in markdown:
+            markdown = markdown.replace(mark, _classes(getattr(mqmha_jax, name), package))
     return markdown.replace("<!-- options -->", _option_tables())
 
 
@@ -48,6 +56,13 @@ def _linked(text: str, target: str, source: str, here: str) -> str:
     if page is None:  # a file of the source, which the site does not show
         return text
     return f"[{text}]({os.path.relpath(page, PurePosixPath(here).parent)}{hash_sign}{anchor})"
+
+
+def _classes(registry: Mapping[str, Callable[..., object]], package: str) -> str:
+    """A reference of the package's own text and of each class once."""
+    builders = [builder.func if isinstance(builder, partial) else builder for builder in registry.values()]
+    names = dict.fromkeys(f"{builder.__module__}.{builder.__qualname__}" for builder in builders)
+    return "\n".join([f"::: {package}\n    options:\n      members: false", *(f"::: {name}" for name in names)])
 
 
 def _option_tables() -> str:
