@@ -66,6 +66,7 @@ class Mixdown:
                 f"and one with {num_channels} at {rate_hz} Hz. Give each one a file of its own."
             )
         if self._resampler is None and rate_hz != self._target_hz:
+            # librosa resamples with soxr at this quality, too, but takes seconds to import and needs the whole signal.
             self._resampler = soxr.ResampleStream(rate_hz, self._target_hz, 1, dtype="float32")
         self._rate_hz, self._num_channels = rate_hz, num_channels
         self._position += first
