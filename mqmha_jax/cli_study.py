@@ -33,8 +33,8 @@ def study(
 
     use_compilation_cache()
     from mqmha_jax.parallel import describe_devices
-    from mqmha_jax.study.load import load_study
     from mqmha_jax.study.plan import make_plan
+    from mqmha_jax.study.spec import load_study
     from mqmha_jax.study.study import readings, run_study
 
     chosen = load_study(study, scale)

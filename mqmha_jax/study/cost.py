@@ -89,6 +89,27 @@ def measure_cost(config: Config, num_speakers: int) -> Cost:
     )
 
 
+def random_batch(training: Training, crop_frames: int, num_speakers: int) -> dict[str, np.ndarray]:
+    """This host's rows of a batch of noise: every array that the step takes, those of noise and rooms included.
+
+    Args:
+      training: gives names, shapes and types.
+      crop_frames: T, all of them real.
+      num_speakers: C.
+    """
+    rng = np.random.default_rng(0)
+    batch = {}
+    for name, spec in training.batch.items():
+        shape = (spec.shape[0] // jax.process_count(), *spec.shape[1:])
+        batch[name] = rng.normal(size=shape).astype(spec.dtype)  # log-mel features, noise, decay of rooms
+    rows = len(batch["fbank"])
+    return batch | {
+        "num_frames": np.full(rows, crop_frames, np.int32),
+        "speaker": rng.integers(0, num_speakers, rows, dtype=np.int32),
+        "example": np.arange(rows, dtype=np.uint32),
+    }
+
+
 def check_minutes(cell: Cell, cost: Cost, budget: Budget) -> None:
     """Refuses a cell whose runs would take longer than the budget allows.
 
@@ -107,14 +128,7 @@ def check_minutes(cell: Cell, cost: Cost, budget: Budget) -> None:
 
 
 def _step_seconds(training: Training, config: Config, num_speakers: int) -> float:
-    rng = np.random.default_rng(0)
-    rows, frames = config.data.batch_size // jax.process_count(), config.data.crop_frames
-    batch = {
-        "fbank": rng.normal(size=(rows, frames, config.fbank.num_features)).astype(np.float16),
-        "num_frames": np.full(rows, frames, np.int32),
-        "speaker": rng.integers(0, num_speakers, rows, dtype=np.int32),
-        "example": np.arange(rows, dtype=np.uint32),
-    }
+    batch = random_batch(training, config.data.crop_frames, num_speakers)
     seed = parallel.place_seed(config.train.seed, training.mesh)
     state, placed = training.init(seed), parallel.place_batch(batch, training.mesh)
     seconds = []

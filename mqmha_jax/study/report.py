@@ -47,7 +47,7 @@ def write_report(
       What was found; None as long as no run of the reference is finished, for then there is nothing to compare with.
 
     Raises:
-      UserError: a file can not be read or written.
+      UserError: a file cannot be read or written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if not any(run.cell.name == plan.study.reference for run in finished):

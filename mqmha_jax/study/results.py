@@ -48,7 +48,7 @@ def read_list(name: str, runs: Sequence[Run]) -> ListScores:
       runs: finished ones, at least one.
 
     Raises:
-      UserError: a file can not be read, or a run has other trials than the first.
+      UserError: a file cannot be read, or a run has other trials than the first.
     """
     trials, _ = read_scored_trials(_scores_file(runs[0], name))
     utt2spk = read_utt2spk(runs[0].workdir / EVALUATION / _metrics(runs[0])["utt2spk"])
@@ -90,9 +90,7 @@ def _metrics(run: Run) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} can not be read ({error}); remove it, and the same command evaluates again."
-        ) from error
+        raise UserError(f"{path} cannot be read ({error}); remove it, and the same command evaluates again.") from error
 
 
 def _scores_file(run: Run, name: str) -> Path:

@@ -44,14 +44,14 @@ def size_matched(config: Config, option: str, parameters: int) -> Config:
     while size(high) < parameters:
         low, high = high, 2 * high
         if high > _LARGEST or size(high) == size(low):
-            raise UserError(f"{option} can not bring the network to {parameters:,} parameters; name another option.")
+            raise UserError(f"{option} cannot bring the network to {parameters:,} parameters; name another option.")
     while high - low > 1:  # size(low) < parameters <= size(high), or low is 1
         middle = (low + high) // 2
         low, high = (middle, high) if size(middle) < parameters else (low, middle)
     distance, best = min((abs(size(value) - parameters), value) for value in (low, high))
     if distance > ALIKE * parameters:
         raise UserError(
-            f"{option} can not bring the network to {parameters:,} parameters: {best} gives {size(best):,}, the "
+            f"{option} cannot bring the network to {parameters:,} parameters: {best} gives {size(best):,}, the "
             "nearest; name another option."
         )
     return at(best)

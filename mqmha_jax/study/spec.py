@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.python_file import run_python_file
+from mqmha_jax.ready_configs import find_file
 
 _LEVEL_NAME = re.compile(r"[A-Za-z0-9._=-]+")
 BETWEEN_LEVELS = "+"
@@ -167,3 +169,35 @@ class Study:
                 f"seeds each), and its budget allows {self.budget.runs}: name fewer cells or seeds, or raise "
                 "budget.runs."
             )
+
+
+def load_study(path: Path, scale: str | None = None) -> Study:
+    """The study in a file.
+
+    Args:
+      path: a Python file that defines ``STUDY = Study(...)`` or ``STUDY = {"small": Study(...), "full": ...}``, or the
+        name of a study that comes with the project: ``pooling``.
+      scale: which of several.
+
+    Raises:
+      UserError: the file is missing or defines no study, the scale is missing or unknown, or the study is not valid.
+    """
+    found = _run(find_file(path, "study"))
+    if isinstance(found, Study):
+        if scale is not None:
+            raise UserError(f"{path} has one scale only; leave out --scale {scale}.")
+        return found
+    if scale is None:
+        raise UserError(f"{path} has several scales; choose one with --scale: {', '.join(found)}.")
+    if scale not in found:
+        raise unknown_name(f"scale of {path}", scale, found)
+    return found[scale]
+
+
+def _run(path: Path) -> Study | Mapping[str, Study]:
+    found = getattr(run_python_file(path, "study"), "STUDY", None)
+    if isinstance(found, Study):
+        return found
+    if isinstance(found, Mapping) and found and all(isinstance(one, Study) for one in found.values()):
+        return found
+    raise UserError(f"{path} must define STUDY = Study(...), or a dict of them by scale.")

@@ -79,7 +79,7 @@ def _costs(plan: Plan, workdir: Path, minutes: float | None, say: Say) -> dict[s
         except UserError as error:
             raise UserError(f"Cell {cell.name!r}: {error}") from None
         except Exception as error:  # such as too little memory; its runs will say so, and the others go on
-            say(f"The cost of {cell.name} can not be measured: {type(error).__name__}: {error}")
+            say(f"The cost of {cell.name} cannot be measured: {type(error).__name__}: {error}")
             continue
         try:
             check_minutes(cell, costs[cell.name], budget)

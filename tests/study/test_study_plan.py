@@ -8,9 +8,9 @@ from mqmha_jax.config import Config
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.study import Budget, Control, Factor, Study, TrialList
-from mqmha_jax.study.load import load_study
 from mqmha_jax.study.plan import make_plan, resolve_cells
 from mqmha_jax.study.sizes import ALIKE, network_parameters, size_matched
+from mqmha_jax.study.spec import load_study
 from tests.support.paths import ROOT
 from tests.support.tiny import tiny_config, tiny_corpus
 
@@ -106,9 +106,9 @@ def test_a_network_is_grown_to_a_size(option: str) -> None:
 
 def test_an_option_that_does_not_grow_the_network_is_named() -> None:
     small = tiny_config({})
-    with pytest.raises(UserError, match=r"train\.steps can not bring the network to 9,000,000 parameters"):
+    with pytest.raises(UserError, match=r"train\.steps cannot bring the network to 9,000,000 parameters"):
         size_matched(small, "train.steps", 9_000_000)
-    with pytest.raises(UserError, match=r"model\.embedding_dim can not bring the network to 10 parameters: 1 gives"):
+    with pytest.raises(UserError, match=r"model\.embedding_dim cannot bring the network to 10 parameters: 1 gives"):
         size_matched(small, "model.embedding_dim", 10)
 
 

@@ -9,7 +9,7 @@ Kept: 0.002.
 from pathlib import Path
 
 from mqmha_jax.study import Budget, Factor, Study, TrialList
-from mqmha_jax.study.load import load_study
+from mqmha_jax.study.spec import load_study
 
 STUDY = Study(
     question="Which learning rate suits runs of this length, with the plainest and with the fullest system?",

@@ -39,7 +39,7 @@ def write_html_report(
       audio: folder in which the ids of utterances are paths of recordings, for players beside the hardest trials.
 
     Raises:
-      UserError: there is nothing to report, two lists have one name, or the file can not be written.
+      UserError: there is nothing to report, two lists have one name, or the file cannot be written.
     """
     _check(evaluations)
     recordings = None if audio is None else Recordings(audio)
