@@ -1,8 +1,10 @@
 """The options that every corpus command takes, in the sections of its help."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -15,6 +17,15 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.shard_coding import Coding
 
 COUNT = click.IntRange(min=0)
+
+
+class FiniteRange(click.FloatRange):
+    """A range that excludes NaN and infinity, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
 
 
 def fbank_options() -> list[click.Option]:
@@ -49,7 +60,7 @@ def version_options() -> list[click.Option]:
         click.Option(["--speeds"], default="1.0", help="Speeds of each copy, 1.0 first; others make new speakers."),
         click.Option(["--noise"], type=PATH, help="Folder of noises, for the versions with noise."),
         click.Option(["--room-responses"], type=PATH, help="Folder of room impulse responses, for the version reverb."),
-        click.Option(["--seed"], default=0, help="Seed of all random choices."),
+        click.Option(["--seed"], type=COUNT, default=0, help="Seed of all random choices."),
     ]
 
 
@@ -57,20 +68,31 @@ def output_options() -> list[click.Option]:
     """How frames are stored, and which recordings are refused."""
     return [
         click.Option(["--coding"], type=click.Choice(typing.get_args(Coding)), default="float16", help="Storage type."),
-        click.Option(["--shard-megabytes"], default=SHARD_MEGABYTES, help="Approximate size of a file."),
+        click.Option(
+            ["--shard-megabytes"],
+            type=FiniteRange(min=0, min_open=True),
+            default=SHARD_MEGABYTES,
+            help="Approximate size of a file.",
+        ),
         click.Option(["--max-rejected"], type=COUNT, default=MAX_REJECTED, help="Stop after more unusable files."),
         click.Option(["--retry-rejected"], is_flag=True, help="Redo finished files that lack recordings."),
-        click.Option(["--timeout"], default=TIMEOUT_SECONDS, help="Reject a recording that takes more seconds."),
+        click.Option(
+            ["--timeout"],
+            type=FiniteRange(min=0, min_open=True),
+            default=TIMEOUT_SECONDS,
+            metavar="SECONDS",
+            help="Reject a recording that takes longer.",
+        ),
         click.Option(
             ["--min-speech"],
-            type=click.FloatRange(min=0),
+            type=FiniteRange(min=0),
             default=0.0,
             metavar="SECONDS",
             help="Reject a recording with less speech.",
         ),
         click.Option(
             ["--max-clipped"],
-            type=click.FloatRange(0, 1),
+            type=FiniteRange(0, 1),
             default=1.0,
             metavar="SHARE",
             help="Reject a recording with a larger share of clipped samples.",

@@ -1,6 +1,8 @@
 """Turns one piece of a corpus into one file of shards. Local processes, array jobs and Beam call this function."""
 
 import contextlib
+import dataclasses
+import functools
 import json
 import signal
 import threading
@@ -18,6 +20,7 @@ from data_prep.ordered_map import now_at
 from data_prep.shard_options import ShardOptions
 from data_prep.versions import random_generator, versions
 from mqmha_jax.atomic import replacing
+from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.shard_file import ShardFileWriter, UtteranceFbank, naming_a_full_disk
 from mqmha_jax.data.shard_format import SPEED_MARK, ShardFile
 from mqmha_jax.data.shard_table import Table, load_table, save_table
@@ -60,6 +63,7 @@ def build_shard(recordings: Sequence[Recording], path: Path, part_path: Path, *,
     Raises:
       UserError: the disk is full, an id appears twice, or a noise or a room of the plan cannot be read.
     """
+    _check_filterbank(options.spec)
     rejected, doubtful = list[Finding](), list[Finding]()
     with naming_a_full_disk(path, "Finished parts stay; run the same command again to resume."):
         with replacing(path) as temporary:
@@ -81,6 +85,17 @@ def build_shard(recordings: Sequence[Recording], path: Path, part_path: Path, *,
         with replacing(part_path) as temporary:
             _save(temporary, part)
     return part
+
+
+@functools.lru_cache(maxsize=4)
+def _check_filterbank(spec: FbankSpec) -> None:
+    """Refuses a filterbank that fits no recording, once, before every recording is rejected for it."""
+    import jax  # here and below: the worker limits XLA's threads first
+
+    from mqmha_jax.features.fbank import log_mel_fbank
+
+    second = jax.ShapeDtypeStruct((spec.sample_rate_hz,), np.float32)
+    jax.eval_shape(functools.partial(log_mel_fbank, spec=dataclasses.replace(spec, dither=0.0)), second)
 
 
 def load_part(part_path: Path) -> Part:

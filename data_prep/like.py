@@ -22,15 +22,37 @@ def choose_features(arguments: dict[str, Any]) -> FbankSpec:
     like = arguments.pop("like")
     given = {field.name: arguments.pop(field.name) for field in dataclasses.fields(FbankSpec)}
     if like is None:
-        return FbankSpec(**given)
+        return _validated(given)
     spec = read_features(like)
     context = click.get_current_context()
     for name, value in given.items():
         typed = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if typed and value != getattr(spec, name):
-            option = name.replace("_", "-")
-            raise UserError(f"--{option} {value} contradicts --like {like}, which has {getattr(spec, name)}. Drop one.")
+            raise UserError(
+                f"{_option(name)} {value} contradicts --like {like}, which has {getattr(spec, name)}. Drop one."
+            )
     return spec
+
+
+def _validated(given: dict[str, Any]) -> FbankSpec:
+    import pydantic  # here: --help does without it
+
+    try:
+        spec = pydantic.TypeAdapter(FbankSpec).validate_python(given)
+    except pydantic.ValidationError as error:
+        wrong = [f"{_option(str(item['loc'][0]))} {item['input']}: {item['msg'].lower()}" for item in error.errors()]
+        raise UserError(f"{'; '.join(wrong)}.") from None
+    for name in ("frame_length_ms", "frame_shift_ms"):
+        if not getattr(spec, name) * spec.sample_rate_hz >= 1000:
+            raise UserError(
+                f"{_option(name)} {getattr(spec, name):g} is less than a sample at {spec.sample_rate_hz} Hz. Usual: "
+                "25 ms for the length and 10 ms for the shift."
+            )
+    return spec
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def read_features(path: Path) -> FbankSpec:

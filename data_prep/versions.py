@@ -39,6 +39,10 @@ CACHED_FILE_BYTES = 1 << 18
 """Larger noise files are not cached: minutes of music in many workers would fill the memory."""
 
 
+SLOWEST, FASTEST = 0.25, 4.0
+"""Beyond these speeds nothing sounds like a voice, and a small one would fill the memory."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VersionPlan:
     """The versions of every recording: each of ``names`` at each of ``speeds``.
@@ -53,7 +57,7 @@ class VersionPlan:
 
     Raises:
       UserError: an unknown name, a repeated one, a missing folder or kind of noise, or speeds that do not start with
-        1.0.
+        1.0 or are out of range.
     """
 
     names: tuple[str, ...] = ("clean",)
@@ -69,10 +73,11 @@ class VersionPlan:
                 raise unknown_name("version", name, AUGMENTATIONS)
         if not self.names or len(set(self.names)) < len(self.names):
             raise UserError(f"versions={','.join(self.names)}: name each version once, at least one.")
-        if self.speeds[:1] != (1.0,) or len(set(self.speeds)) < len(self.speeds) or not min(self.speeds) > 0:
+        usual = all(SLOWEST <= speed <= FASTEST for speed in self.speeds)  # no comparison holds for NaN
+        if self.speeds[:1] != (1.0,) or len(set(self.speeds)) < len(self.speeds) or not usual:
             raise UserError(
-                f"speeds={','.join(map(str, self.speeds))}: give different positive speeds with 1.0 first, such as "
-                "1.0,0.9,1.1; the speakers at speed 1.0 become the first classes, which fine-tuning keeps."
+                f"speeds={','.join(map(str, self.speeds))}: give different speeds from {SLOWEST:g} to {FASTEST:g}, 1.0 "
+                "first, such as 1.0,0.9,1.1: the speakers at speed 1.0 are the first classes, which fine-tuning keeps."
             )
         for name in self.names:
             self._check_sounds(name)

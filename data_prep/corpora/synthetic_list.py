@@ -1,6 +1,7 @@
 """Synthetic voices as recordings; the worker that reads one makes it."""
 
 import functools
+import math
 
 import numpy as np
 import soxr
@@ -39,14 +40,16 @@ def synthetic_recordings(
     """
     from data_prep.corpora.synthetic import MINIMUM_SECONDS  # here: brings SciPy, which --help does without
 
-    for name, number in (
-        ("num-speakers", num_speakers),
-        ("sessions-per-speaker", sessions_per_speaker),
-        ("utterances-per-session", utterances_per_session),
+    for name, number, least in (
+        ("num-speakers", num_speakers, 1),
+        ("sessions-per-speaker", sessions_per_speaker, 1),
+        ("utterances-per-session", utterances_per_session, 1),
+        ("voice-seed", voice_seed, 0),
+        ("first-speaker", first_speaker, 0),
     ):
-        if number < 1:
-            raise UserError(f"--{name} is {number}; it must be at least 1.")
-    if not MINIMUM_SECONDS <= seconds[0] <= seconds[1]:
+        if number < least:
+            raise UserError(f"--{name} is {number}; it must be at least {least}.")
+    if not MINIMUM_SECONDS <= seconds[0] <= seconds[1] < math.inf:
         raise UserError(
             f"--seconds {seconds[0]:g} {seconds[1]:g}: give the shortest and the longest duration, in this order, each "
             f"at least {MINIMUM_SECONDS} s."

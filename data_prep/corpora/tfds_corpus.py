@@ -147,6 +147,8 @@ def _folder(data_set: Path, data_dir: str | Path | None) -> Path:
 
 
 def _audio(folder: TfdsFolder, name: str | None, rate_hz: int | None) -> AudioFeature:
+    if rate_hz is not None and rate_hz < 1:
+        raise UserError(f"--audio-rate-hz {rate_hz}: a sample rate is at least 1 Hz.")
     known = {feature.name: feature for feature in folder.audio_features}
     name = _choice(folder, "audio", name, tuple(known) if len(known) == 1 else ())
     feature = known.get(name, AudioFeature(name, None, False))  # any tensor may hold samples

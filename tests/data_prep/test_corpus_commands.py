@@ -182,3 +182,38 @@ def test_nothing_to_be_like_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             run(cli.prepare, "synthetic", tmp_path / "out", *VOICES, "--like", path)
+
+
+# ---- impossible numbers
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--num-mel-bins", 0], "--num-mel-bins 0: input should be greater than 0."),
+        (["--sample-rate-hz", -5], "--sample-rate-hz -5: input should be greater than 0."),
+        (["--preemphasis", 2], "--preemphasis 2.0: input should be less than or equal to 1."),
+        (["--frame-shift-ms", 0], "--frame-shift-ms 0 is less than a sample at 16000 Hz"),
+        (["--frame-length-ms", "nan"], "--frame-length-ms nan"),
+        (["--num-mel-bins", 4000], "fbank.num_mel_bins=4000 is too many"),
+        (["--low-hz", 9000], "give mel bands from 9000 to 8000 Hz"),
+        (["--speeds", "1.0,nan"], "give different speeds from 0.25 to 4"),
+        (["--speeds", "1.0,1e-9"], "give different speeds from 0.25 to 4"),
+        (["--voice-seed", -1], "--voice-seed is -1; it must be at least 0"),
+        (["--first-speaker", -3], "--first-speaker is -3; it must be at least 0"),
+        (["--seconds", 1, "inf"], "give the shortest and the longest duration"),
+    ],
+)
+def test_an_impossible_number_is_a_sentence(words: list[object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        run(cli.prepare, "synthetic", tmp_path / "out", *VOICES, *SERIAL, *words)
+    assert message in str(refused.value)
+    assert "rejected" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["--shard-megabytes", 0], ["--shard-megabytes", "nan"], ["--timeout", "inf"]])
+def test_a_number_out_of_range_is_a_mistake_of_usage(words: list[object], tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.prepare, ["synthetic", str(tmp_path / "out"), *map(str, words)])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{words[0]}'" in result.output

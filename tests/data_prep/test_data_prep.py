@@ -277,9 +277,9 @@ def test_the_versions_are_what_their_names_say(audio: Path, noise: Path) -> None
     [
         ({"names": ("clean", "nose")}, "Unknown version 'nose'. Did you mean 'noise'?"),
         ({"names": ("clean", "clean")}, "name each version once"),
-        ({"speeds": (0.9, 1.0)}, "with 1.0 first"),
-        ({"speeds": (1.0, 1.0)}, "different positive speeds"),
-        ({"speeds": (1.0, -1.0)}, "different positive speeds"),
+        ({"speeds": (0.9, 1.0)}, "1.0 first"),
+        ({"speeds": (1.0, 1.0)}, "different speeds from 0.25 to 4"),
+        ({"speeds": (1.0, -1.0)}, "different speeds from 0.25 to 4"),
         ({"noise": None}, "version 'noise' needs a folder of audio files: give --noise DIR"),
         ({"room_responses": None}, "version 'reverb' needs .* give --room-responses DIR"),
         ({"noise": Path("nowhere")}, "No such folder: nowhere"),
