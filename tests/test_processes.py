@@ -1,4 +1,4 @@
-"""Several real processes are one program: equal results, agreement on when to stop, and resuming as fewer or more."""
+"""Several real processes are one program: equal results, one moment to stop, and a resume with fewer or more."""
 
 import signal
 import time
@@ -20,7 +20,7 @@ from tests.support.tiny import tiny_config, tiny_corpus
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Gentle, so that other orders of summation stay rounding; sharded, so that both axes are crossed by hosts."""
+    """Gentle, so that another order of summation only changes rounding; sharded, so that hosts cross both axes."""
     data = tiny_corpus(tmp_path_factory.mktemp("corpus"))
     overrides = ["loss.scale=8", "optimizer.name=sgd", "optimizer.learning_rate=0.005", "mesh.model=2"]
     return with_overrides(tiny_config(data), overrides)

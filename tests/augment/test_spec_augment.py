@@ -1,4 +1,4 @@
-"""Masks in time and frequency: where they fall, how wide they are, and on what they depend."""
+"""Masks in time and frequency: their places, their widths, and their dependence on the example alone."""
 
 import jax
 import jax.numpy as jnp

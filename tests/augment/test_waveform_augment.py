@@ -1,4 +1,4 @@
-"""Speed, noise, reverberation and telephone: each does what its name says, to the decibel, and nothing by chance."""
+"""Speed, noise, reverberation and telephone, each correct to the decibel and reproducible."""
 
 import numpy as np
 import pytest

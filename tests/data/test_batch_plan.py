@@ -29,7 +29,7 @@ def cloud(count: int, *, shortest: int = 50, mean: int = 300, seed: int = 0) -> 
 
 
 def obvious_cost(lengths: np.ndarray, cut: tuple[int, ...], budget: int) -> int:
-    """Frames of the batches, and what their shapes cost, when the padded lengths below each of ``cut`` go together."""
+    """Frames of the batches plus the cost of their shapes, with one group below each padded length of ``cut``."""
     cost = 0
     for low, high in zip((0, *cut[:-1]), cut, strict=True):
         own, most = int(np.count_nonzero((lengths > low) & (lengths <= high))), max(1, budget // high)

@@ -1,4 +1,4 @@
-"""Training batches are a function of seed and step, whoever makes them."""
+"""Training batches are a function of seed and step, on any host and worker."""
 
 import collections
 import logging
@@ -37,7 +37,7 @@ SEQUENCE_OPTIONS = ("batch_size", "crop_frames", "sampling", "utterances_per_spe
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> FbankShards:
-    """Every frame says where it is from: (utterance, number of the frame)."""
+    """Every frame names its source: (utterance, number of the frame)."""
     speakers = [speaker for speaker, count in COUNTS.items() for _ in range(count)]
     utterances = []
     for number, speaker in enumerate(speakers):
@@ -58,7 +58,7 @@ def take(shards: FbankShards, num_batches: int, **changes: Any) -> list[Batch]:
 
 
 def by_example(batches: list[Batch]) -> dict[int, tuple[int, bytes]]:
-    """What each sample of the global sequence is, whatever row of whichever batch it came in."""
+    """Maps the index in the global sequence to the sample, for any row of any batch."""
     rows = {
         int(example): (int(speaker), fbank.tobytes())
         for batch in batches

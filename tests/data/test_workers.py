@@ -1,4 +1,4 @@
-"""Worker processes end with the training process, survive its signals, and are missed with a sentence."""
+"""Worker processes end with the training process, survive its signals, and their loss is reported."""
 
 import multiprocessing
 import os

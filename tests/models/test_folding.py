@@ -1,4 +1,4 @@
-"""Frequencies folded into channels compute what frequencies do that are not."""
+"""Folded frequencies give the results of plain ones."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What is particular to the ResNet: its shapes, and the order of D. Padding is tested in test_speaker_net.py."""
+"""The ResNet's shapes, and the order of D. test_speaker_net.py tests padding."""
 
 import jax
 import jax.numpy as jnp

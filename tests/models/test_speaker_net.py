@@ -47,7 +47,7 @@ SMALL_POOLINGS = {"tap": {}, "tstp": {}, "mqmha": {"heads": 4, "queries": 2}, "c
 
 
 def _batch(num_frames: int, lengths: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """The same utterances whatever the padding, which holds huge numbers that must not matter."""
+    """The same utterances for every padding, which holds huge numbers that must not matter."""
     fbank = np.random.default_rng(0).normal(size=(len(lengths), 40, NUM_FEATURES)).astype(np.float32)[:, :num_frames]
     mask = np.arange(num_frames)[None, :] < np.array(lengths)[:, None]
     fbank[~mask] = 1e6
@@ -56,7 +56,7 @@ def _batch(num_frames: int, lengths: tuple[int, ...]) -> tuple[jax.Array, jax.Ar
 
 @functools.cache
 def _small_net(encoder: str, pooling: str):
-    """A network and variables as after some training; drawn by NumPy, because compiling ``init`` takes seconds."""
+    """A network and random variables from NumPy, because compiling ``init`` takes seconds."""
     net = build_speaker_net(
         ModelConfig(
             encoder=part(encoder, **SMALL_ENCODERS[encoder]),

@@ -1,4 +1,4 @@
-"""Noise and rooms from files through the pipeline into the step: the same for every host, device and order of rows."""
+"""Noise and rooms from files through the pipeline into the step: equal for every host, device and order of rows."""
 
 import dataclasses
 import pickle
@@ -32,7 +32,7 @@ POWER = 0.25
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Speech at one level throughout, whose frames are numbered; noises; rooms."""
+    """Speech of one level with numbered frames; noises; rooms."""
     root = tmp_path_factory.mktemp("augment")
     speech = []
     for index, length in enumerate([5, CROP, CROP + 2, 40] * 4):
@@ -46,7 +46,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(directory: Path, *overrides: str, noise: str = "noise", rooms: str = "rooms.npz") -> Config:
-    """A tiny experiment on all of this."""
+    """A tiny experiment on these files."""
     options = [
         f"data.train={directory / 'speech'}",
         f"data.crop_frames={CROP}",
@@ -86,7 +86,7 @@ def batches(config: Config, number: int, *, first_step: int = 0, **hosts: int) -
 
 
 def slow_noise(shards: FbankShards, drawn: list[tuple[int, float, int]], num_frames: int) -> np.ndarray:
-    """Powers of (clip, ratio in dB, first frame), added frame by frame."""
+    """Adds the powers of (clip, ratio in dB, first frame), frame by frame."""
     total = np.zeros((num_frames, SPEC.num_features))
     for clip, snr_db, first in drawn:
         frames, power = shards.fbank(clip).astype(np.float64), float(shards.measures["power"][clip])
@@ -96,8 +96,8 @@ def slow_noise(shards: FbankShards, drawn: list[tuple[int, float, int]], num_fra
 
 
 @pytest.mark.parametrize(("name", "kind"), [("noise", "noise"), ("music", "music"), ("babble", "speech")])
-def test_a_noise_is_clips_of_its_kind_at_the_ratio_asked_for(directory: Path, name: str, kind: str) -> None:
-    """All ranges are a point, so the level tells the clip; found by trying every place in every clip of the kind."""
+def test_a_noise_is_a_clip_of_its_kind_at_the_chosen_ratio(directory: Path, name: str, kind: str) -> None:
+    """Every range is a point, so the level identifies the clip; the test tries every place in every clip."""
     shards = open_shards(directory / "noise")
     ranges = {"noise_snr_db": (7.0, 7.0), "music_snr_db": (7.0, 7.0), "babble_snr_db": (7.0, 7.0)}
     settings = only(**{f"{name}_probability": 1.0}, **ranges, babble_voices=(1, 1))
@@ -133,7 +133,7 @@ def test_voices_of_the_babble_add_up(directory: Path) -> None:
 
 
 def test_ratios_fill_their_range_and_follow_the_power_of_the_speech(tmp_path: Path) -> None:
-    """Of one clip as long as the crop, the level is all that varies."""
+    """With one clip as long as the crop, only the level varies."""
     shards = open_shards(write_noises(tmp_path / "one", kinds=("noise",), clips=1))
     noise_and_rooms = NoiseAndRooms(only(noise_probability=1.0, noise_snr_db=(0.0, 15.0)), shards, None, seed=0)
 
@@ -178,7 +178,7 @@ def test_folders_without_the_three_names_are_all_noise(directory: Path) -> None:
     assert not set(KINDS) & set(shards.speakers)
 
 
-def test_of_digital_silence_there_is_no_ratio(directory: Path) -> None:
+def test_digital_silence_has_no_ratio(directory: Path) -> None:
     shards = open_shards(directory / "noise")
     drawn = NoiseAndRooms(only(noise_probability=1.0), shards, None, seed=0).draw(
         0, speech_power=0.0, num_frames=6, silent_frames=0
@@ -240,7 +240,7 @@ def test_worker_processes_change_nothing(directory: Path) -> None:
             np.testing.assert_array_equal(ours[name], theirs[name])
 
 
-def test_what_goes_to_a_worker_holds_no_shards(directory: Path) -> None:
+def test_pickles_for_workers_hold_no_shards(directory: Path) -> None:
     noise_and_rooms = opened(config(directory))
     assert noise_and_rooms is not None
     sent = pickle.dumps(noise_and_rooms)
@@ -295,7 +295,7 @@ def test_accumulated_parts_take_their_rows_of_everything(directory: Path) -> Non
     after(built(settings, 4), batches(settings, 2))
 
 
-def test_without_augmentation_the_step_is_the_one_it_was(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_augmentation_the_step_is_unchanged(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config(directory, noise="", rooms="")
 
     def program() -> str:
@@ -312,7 +312,7 @@ def test_without_augmentation_the_step_is_the_one_it_was(directory: Path, monkey
 # ---- runs
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+def test_an_interrupted_run_resumes_bit_for_bit(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["train.steps=8", "train.checkpoint_every=4"]
@@ -368,7 +368,7 @@ def test_missing_files_are_named(directory: Path) -> None:
         opened(config(directory, rooms="nowhere.npz"))
 
 
-def test_a_missing_kind_is_named_with_the_way_out(directory: Path) -> None:
+def test_a_missing_kind_is_named_with_what_to_do(directory: Path) -> None:
     with pytest.raises(
         UserError, match=r"music_probability is above 0, but .*plain holds no music.*set augment\.music_probability=0"
     ):

@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 class Scene:
-    """Work directories as they are before the fault."""
+    """Work directories before the fault."""
 
     def __init__(self, server: Server, root: Path) -> None:
         self.server, self.root, self.number = server, root, 0
@@ -91,7 +91,7 @@ def crash(scene: Scene, name: str, mode: int, at: int, *, reads: bool) -> None:
 @pytest.mark.parametrize("mode", [CRASH_BEFORE, CRASH_AFTER], ids=["before", "after"])
 @pytest.mark.parametrize("name", ["new", "resumed"])
 def test_a_crash_at_some_file_operations_loses_nothing(scene: Scene, name: str, mode: int) -> None:
-    """The last third holds commit and removal of old checkpoints."""
+    """The last third of the operations commits, and removes old checkpoints."""
     total = scene.operations(name, reads=False)
     draw = random.Random(mode)
     points = draw.sample(range(1, total + 1), SAMPLE // 2) + draw.sample(range(total * 2 // 3, total + 1), SAMPLE // 2)
@@ -109,7 +109,7 @@ def test_a_crash_at_any_file_operation_loses_nothing(scene: Scene, name: str, mo
 
 
 def fail(scene: Scene, name: str, mode: int, at: int) -> None:
-    """From one operation on the disk is full or broken: an error that says so, or all was there already."""
+    """From one operation on, the disk is full or broken: an error says so, unless everything was saved before."""
     answer, recovered = scene.fault(name, mode, at, reads=False)
     if "error" not in answer:
         assert answer["code"] == 0, answer

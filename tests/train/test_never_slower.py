@@ -1,4 +1,4 @@
-"""What makes a run or a start slow without anybody noticing: programs compiled twice, imports that nobody needs."""
+"""A run and a start stay fast: no program is compiled twice, and nothing unneeded is imported."""
 
 import json
 import os
@@ -29,7 +29,7 @@ from tests.support.tiny_audio import RATE, write_audio
 
 @contextmanager
 def compilations() -> Iterator[Counter[str]]:
-    """While inside, the programs that XLA compiles, by name; what was compiled before is forgotten."""
+    """Counts the programs that XLA compiles inside, by name, with empty caches at the start."""
     names: Counter[str] = Counter()
 
     def listen(event: str, _: float, **details: Any) -> None:
@@ -51,7 +51,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def run(config: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Counter[str]]:
-    """A whole run with three evaluations and three checkpoints, and what it compiled."""
+    """A whole run with three evaluations and three checkpoints, and the programs that it compiled."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
     with compilations() as names:
         assert train(config, workdir, progress=False).finished
@@ -93,7 +93,7 @@ def test_a_finished_run_compiles_next_to_nothing(config: Config, run: tuple[Path
     assert names.total() < run[1].total() / 2
 
 
-# Calls the command in a new process, which then tells what it imported and how many programs it compiled.
+# Calls the command in a new process, which prints its imports and the number of programs that it compiled.
 CALL = """
 import json, sys
 import jax
@@ -121,10 +121,10 @@ def call(arguments: list[object], compiled: Path) -> tuple[set[str], int]:
     return set(modules), misses
 
 
-def test_verify_loads_nothing_that_reads_shards_or_draws_and_compiles_only_once(
+def test_verify_imports_no_reader_of_shards_and_no_plots_and_compiles_once(
     run: tuple[Path, Counter[str]], tmp_path: Path
 ) -> None:
-    """With all that an evaluation can leave for it."""
+    """With all files that an evaluation can leave for it."""
     save_mean(run[0], np.full(6, 0.1, np.float32), step=12)
     save_calibration(run[0], KeptCalibration(Calibration(("score",), (5.0,), -1.0, 0.5), "other"), step=12)
     rng = np.random.default_rng(0)
@@ -136,7 +136,7 @@ def test_verify_loads_nothing_that_reads_shards_or_draws_and_compiles_only_once(
     assert call(["verify", run[0], *recordings], tmp_path / "compiled")[1] == 0
 
 
-def test_training_loads_nothing_that_draws_or_fits(
+def test_training_imports_no_plots_and_no_fitting(
     config: Config, run: tuple[Path, Counter[str]], tmp_path: Path
 ) -> None:
     path = tmp_path / "config.json"
@@ -149,7 +149,7 @@ def test_training_loads_nothing_that_draws_or_fits(
 def test_an_accidental_transfer_in_a_step_is_refused(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A NumPy array in an operation on the devices. On a CPU the way back is free, so only its guard is asked for."""
+    """A NumPy array in an operation on the devices. On a CPU the way back is free, so the test reads only its guard."""
     guards = []
 
     def compute(step: int, batch: Any) -> Any:

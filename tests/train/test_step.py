@@ -1,4 +1,4 @@
-"""One training step: the same on one device and eight, in any row order and layout; skipped when it is not finite."""
+"""One training step: equal on one device and eight, in any row order and layout; skipped if it is not finite."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ DOUBLE = ["model.compute_dtype=float64"]
 
 
 def gentle(*overrides: str) -> Config:
-    """A gentle rate and scale: with large steps the choice of the nearest classes turns rounding into chaos."""
+    """A gentle rate and scale: with large steps, rounding changes which classes are nearest, and runs diverge."""
     common = ["loss.scale=8", "optimizer.name=sgd", "optimizer.learning_rate=0.005"]
     return with_overrides(tiny_config({}, steps=60), [*common, *overrides])
 

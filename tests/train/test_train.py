@@ -84,7 +84,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
     data: dict[str, str], finished: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL to a real process, at a moment that nobody chose, then the same command again."""
+    """SIGKILL to a real process at a random moment, then the same command again."""
     path = tmp_path / "config.json"
     path.write_text(json.dumps(to_dict(tiny_config(data))))
     workdir = tmp_path / "run"
@@ -114,7 +114,7 @@ def test_another_configuration_is_refused_with_the_differing_fields(data: dict[s
         train(other, finished, progress=False)
 
 
-def test_what_changes_no_number_may_change_on_resume(data: dict[str, str], finished: Path) -> None:
+def test_options_that_change_no_number_may_change_on_resume(data: dict[str, str], finished: Path) -> None:
     assert train(with_overrides(tiny_config(data), ["train.log_every=5"]), finished, progress=False).finished
     train(tiny_config(data), finished, progress=False)
 
@@ -213,7 +213,7 @@ def test_a_full_disk_stops_with_the_last_good_checkpoint(data: dict[str, str], f
     assert_same_run(finished, tmp_path / "run")
 
 
-def test_a_second_signal_is_not_needed_and_the_first_one_says_that_it_saves(
+def test_one_signal_saves_and_says_so(
     data: dict[str, str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     for step, number in ((3, signal.SIGHUP), (7, signal.SIGINT)):
@@ -254,7 +254,7 @@ def test_the_log_holds_means_over_the_steps_since_the_last_line(
             assert line[name] == every[line["step"]][name]
 
 
-def test_the_result_tells_the_steps_of_this_call(data: dict[str, str], tmp_path: Path) -> None:
+def test_the_result_counts_the_steps_of_this_call(data: dict[str, str], tmp_path: Path) -> None:
     config = tiny_config(data, steps=4)
     first = train(config, tmp_path, progress=False)
     assert (first.step, first.trained, first.skipped) == (4, 4, 0)
