@@ -71,4 +71,4 @@ def run_within(
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.3g} min"
+    return f"{round(seconds / 60, 1):g} min"
