@@ -63,4 +63,4 @@ def as_float(name: str, rank: int, values: ArrayLike) -> Array:
             f"{name} must be floating point numbers in {rank} dimensions, but they are {values.dtype} of shape "
             f"{values.shape}."
         )
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return values.astype(jnp.float32) if jnp.finfo(values.dtype).bits < 32 else values

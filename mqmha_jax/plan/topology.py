@@ -136,7 +136,8 @@ def topology_devices(topology: Topology) -> list[jax.Device]:
         )
     # Outside Google's cloud the library would ask the metadata server for these, and complain.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", topology.name)
+    # It complains about "v5e:4x4" and knows "v5e-16".
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", f"{topology.chip.name}-{topology.num_chips * topology.chip.cores}")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_LOG_DIR", "disabled")
     # Nothing runs here, so another process may use the library, or the TPU, at the same time.

@@ -132,6 +132,14 @@ def test_half_precision_cosines_give_a_float32_loss():
     np.testing.assert_allclose(loss(cosines.astype(jnp.bfloat16)), loss(cosines), rtol=0.02)
 
 
+def test_it_obeys_the_strict_settings_of_jax():
+    cosines, speaker = jnp.array([[0.8, 0.3, 0.1]]), jnp.array([0])
+    with jax.debug_nans(True), jax.numpy_dtype_promotion("strict"):
+        for given in (cosines, cosines.astype(jnp.bfloat16)):
+            loss = inter_topk_softmax(given, speaker, top_k=1, **OPTIONS)
+    assert np.isfinite(loss).all()
+
+
 def test_a_speaker_that_does_not_exist_gives_nan_for_its_example_alone():
     cosines = jnp.array([[0.8, 0.3], [0.4, 0.5], [0.1, 0.2]])
     loss = compiled_loss(cosines, jnp.array([0, 2, -1]), top_k=1, **OPTIONS)
