@@ -22,7 +22,8 @@ from mqmha_jax.runs.checkpoint import Checkpoints
 Kept = TypeVar("Kept")
 
 # Files that belong to the network of a step. Where its checkpoint is gone, another network may reach the same step.
-_STEP_FILES = ("threshold-*.json", "calibration-*.json", "mean_embedding-*.npz")
+# Earlier versions had one threshold and one mean for all steps.
+_STEP_FILES = ("threshold*.json", "calibration-*.json", "mean_embedding*.npz")
 
 
 def require_verify_method(method: Method) -> None:

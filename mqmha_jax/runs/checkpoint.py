@@ -24,11 +24,9 @@ from mqmha_jax.json_file import read_json
 from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
 from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.processes import is_first_process, raise_together, require_agreement
-from mqmha_jax.runs.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_files, write_manifest
+from mqmha_jax.runs.manifest import DIRECTORY, MANIFEST_NAME, Manifest, read_manifest, verify_files, write_manifest
 from mqmha_jax.runs.state import TrainState, initial_network
 from mqmha_jax.runs.workdir import describe_run, differing_run, read_runnable_config
-
-DIRECTORY = "checkpoints"
 
 # Arrays lie in a directory of their own beside the manifest. A version before manifests had them one level higher,
 # and the dev EER in a file of Orbax.

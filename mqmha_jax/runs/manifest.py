@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.json_file import read_sealed_json, write_sealed_json
+from mqmha_jax.json_file import read_sealed_json, seal_of, write_sealed_json
 
 MANIFEST_NAME = "manifest.json"
+DIRECTORY = "checkpoints"  # of a work directory; each step has a directory in it
 FORMAT_VERSION = 1
 
 # hashlib releases the interpreter, so that files are hashed side by side while training goes on.
@@ -30,6 +31,25 @@ class Manifest(NamedTuple):
     eer: float | None
     run: Mapping[str, Any]
     files: Mapping[str, list[Any]]
+
+
+def identify_checkpoint(workdir: Path, step: int) -> str:
+    """A fingerprint of the checkpoint of a step: files that an evaluation keeps belong to this network only.
+
+    Args:
+      workdir: of the run.
+      step: of the checkpoint.
+
+    Returns:
+      SHA-256 of the manifest; empty where there is none, as in runs of earlier versions.
+
+    Raises:
+      UserError: the manifest is damaged.
+    """
+    path = workdir / DIRECTORY / str(step) / MANIFEST_NAME
+    if not path.exists():
+        return ""
+    return seal_of(read_sealed_json(path, advice="Restore the file from a copy of this run."))
 
 
 def write_manifest(directory: Path, step: int, *, eer: float | None, run: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import Selection
 from mqmha_jax.npz_file import open_npz
+from mqmha_jax.runs.manifest import identify_checkpoint
 
 # A sample is enough for a mean embedding, and takes seconds: number of utterances, frames of each (three seconds).
 _UTTERANCES, _FRAMES = 1_000, 300
@@ -35,7 +36,7 @@ def save_mean(workdir: Path, mean: Float32[np.ndarray, " E"], step: int) -> None
       UserError: the file cannot be written.
     """
     with replacing(mean_path(workdir, step)) as temporary:
-        np.savez(temporary, mean=mean, step=step)
+        np.savez(temporary, mean=mean, step=step, checkpoint=identify_checkpoint(workdir, step))
 
 
 def load_mean(workdir: Path, step: int, embedding_dim: int) -> Float32[np.ndarray, " E"] | None:
@@ -49,9 +50,11 @@ def load_mean(workdir: Path, step: int, embedding_dim: int) -> Float32[np.ndarra
         return None
     advice = "Delete the file and run 'mqmha evaluate' on the work directory again."
     with open_npz(path, advice=advice) as kept:
-        mean, saved_step = kept["mean"], kept["step"]
+        mean, saved_step, checkpoint = kept["mean"], kept["step"], kept["checkpoint"]
     if saved_step.shape != () or saved_step.dtype.kind not in "iu" or int(saved_step) != step:
         raise UserError(f"{path} does not belong to step {step}: its step is {saved_step}. {advice}")
+    if str(checkpoint) != identify_checkpoint(workdir, step):  # the run was trained again
+        return None
     if mean.shape != (embedding_dim,) or mean.dtype != np.float32:
         raise UserError(
             f"{path} holds a mean of shape {mean.shape} and type {mean.dtype}; the network's embeddings are float32 of "

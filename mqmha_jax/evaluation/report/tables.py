@@ -1,5 +1,6 @@
 """Writes results as tables, as files for other programs, as pictures and as a page."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -108,12 +109,14 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
     in_lists = {name: evaluation.utt2spk[name] for name in named if name in evaluation.utt2spk}
     if in_lists:
         write_text(directory / SPEAKERS_FILE, "".join(f"{name} {speaker}\n" for name, speaker in in_lists.items()))
+    written = [*files.values(), *([SPEAKERS_FILE] if in_lists else [])]
     numbers = {
         "format_version": FORMAT_VERSION,
         "title": title,
         "settings": dict(evaluation.settings),
         "notes": list(evaluation.notes),
         "utt2spk": SPEAKERS_FILE if in_lists else None,
+        "sha256_of_files": {name: _hash(directory / name) for name in written},
         "lists": {part.name: _numbers(part, files) for part in evaluation.lists},
     }
     write_sealed_json(directory / METRICS_FILE, numbers)  # last: the files that it names exist
@@ -208,6 +211,32 @@ def _score_files(lists: Sequence[ListEvaluation]) -> dict[tuple[str, str], str]:
                 )
             files[part.name, system.name] = name
     return files
+
+
+def checked_file(directory: Path, name: str, saved: Mapping[str, Any]) -> Path:
+    """The path of a file that ``metrics.json`` names, if it is as it was written.
+
+    Args:
+      directory: of the evaluation.
+      name: of the file.
+      saved: content of ``metrics.json``.
+
+    Raises:
+      UserError: the file is missing or was changed.
+    """
+    path = directory / name
+    try:
+        found = _hash(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}). Evaluate again.") from error
+    if found != saved["sha256_of_files"].get(name):
+        raise UserError(f"{path} differs from what 'mqmha evaluate' wrote. Restore it, or evaluate again.")
+    return path
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _named_files(directory: Path) -> set[str]:

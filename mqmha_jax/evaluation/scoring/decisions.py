@@ -10,6 +10,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.results import ListEvaluation
 from mqmha_jax.evaluation.scoring.calibration import Calibration
 from mqmha_jax.json_file import read_sealed_json, write_sealed_json
+from mqmha_jax.runs.manifest import identify_checkpoint
 
 _ADVICE = "Delete the file and run 'mqmha evaluate' on the work directory again."
 
@@ -59,7 +60,8 @@ def save_threshold(workdir: Path, threshold: Threshold, step: int) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    write_sealed_json(_threshold_path(workdir, step), {"step": step, **threshold._asdict()})
+    value = {"step": step, "checkpoint": identify_checkpoint(workdir, step), **threshold._asdict()}
+    write_sealed_json(_threshold_path(workdir, step), value)
 
 
 def load_threshold(workdir: Path, step: int) -> Threshold | None:
@@ -69,7 +71,7 @@ def load_threshold(workdir: Path, step: int) -> Threshold | None:
       UserError: the file is damaged, or belongs to another step.
     """
     path = _threshold_path(workdir, step)
-    saved = _read(path, step)
+    saved = _read(workdir, path, step)
     if saved is None:
         return None
     match saved:
@@ -89,7 +91,8 @@ def save_calibration(workdir: Path, kept: KeptCalibration, step: int) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    value = {"step": step, "list": kept.list, "calibration": asdict(kept.calibration)}
+    checkpoint = identify_checkpoint(workdir, step)
+    value = {"step": step, "checkpoint": checkpoint, "list": kept.list, "calibration": asdict(kept.calibration)}
     write_sealed_json(_calibration_path(workdir, step), value)
 
 
@@ -100,7 +103,7 @@ def load_calibration(workdir: Path, step: int) -> KeptCalibration | None:
       UserError: the file is damaged, or belongs to another step.
     """
     path = _calibration_path(workdir, step)
-    saved = _read(path, step)
+    saved = _read(workdir, path, step)
     if saved is None:
         return None
     match saved:
@@ -124,12 +127,15 @@ def load_calibration(workdir: Path, step: int) -> KeptCalibration | None:
     raise UserError(f"{path} holds no calibration. {_ADVICE}")
 
 
-def _read(path: Path, step: int) -> dict[str, Any] | None:
+def _read(workdir: Path, path: Path, step: int) -> dict[str, Any] | None:
+    """The content of a file, or None if there is none for the checkpoint that this step now has."""
     if not path.exists():
         return None
     saved = read_sealed_json(path, advice=_ADVICE)
     if saved.get("step") != step:
         raise UserError(f"{path} belongs to step {saved.get('step')}, not to step {step}. {_ADVICE}")
+    if saved.get("checkpoint") != identify_checkpoint(workdir, step):  # the run was trained again
+        return None
     return saved
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean, mean_path, save_mean
+from mqmha_jax.json_file import write_sealed_json
 
 MEAN = np.linspace(-1, 1, 6, dtype=np.float32)
 
@@ -17,6 +18,16 @@ def test_each_step_has_its_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_mean(tmp_path, 40, 6), MEAN)
     np.testing.assert_array_equal(load_mean(tmp_path, 80, 6), 2 * MEAN)
     assert load_mean(tmp_path, 41, 6) is None
+
+
+def test_a_checkpoint_that_was_trained_again_has_none(tmp_path: Path) -> None:
+    """The mean of the earlier network of this step would shift every score, silently."""
+    manifest = tmp_path / "checkpoints" / "40" / "manifest.json"
+    write_sealed_json(manifest, {"files": {"a": "1"}})
+    save_mean(tmp_path, MEAN, 40)
+    np.testing.assert_array_equal(load_mean(tmp_path, 40, 6), MEAN)
+    write_sealed_json(manifest, {"files": {"a": "2"}})
+    assert load_mean(tmp_path, 40, 6) is None
 
 
 @pytest.mark.parametrize(
@@ -31,7 +42,7 @@ def test_each_step_has_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
-    np.savez(mean_path(tmp_path, 40), **arrays)
+    np.savez(mean_path(tmp_path, 40), **{"checkpoint": "", **arrays})
     with pytest.raises(UserError, match=rf"mean_embedding-40\.npz .*{message}"):
         load_mean(tmp_path, 40, 6)
 

@@ -1,6 +1,7 @@
 """Evaluations on disk against each other: the numbers of compare_systems, and a verdict in plain words."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,18 @@ def test_what_can_not_be_compared_is_refused(saved: Path, tmp_path: Path) -> Non
 def test_verdicts(interval: tuple[float, float], probability: float, num_speakers: int, said: str) -> None:
     difference = sum(interval) / 2
     assert verdict(Comparison(0.1, 0.1 + difference, difference, interval, probability, 0.05, num_speakers)) == said
+
+
+def test_changed_scores_are_refused(saved: Path, tmp_path: Path) -> None:
+    """One changed digit used to change the comparison without a word."""
+    directory = tmp_path / "changed"
+    shutil.copytree(saved / "better1", directory)
+    path = next(directory.glob("scores_*.txt"))
+    text = path.read_text()
+    digit = next(i for i, letter in enumerate(text) if letter in "123456")
+    path.write_text(text[:digit] + "7" + text[digit + 1 :])
+    with pytest.raises(UserError, match=r"scores_.*txt differs from what 'mqmha evaluate' wrote. Restore it, or"):
+        compare_files([SystemFile(saved / "worse1")], [SystemFile(directory)], replicates=20)
+    path.unlink()
+    with pytest.raises(UserError, match=r"scores_.*txt cannot be read \(No such file or directory\)"):
+        compare_files([SystemFile(saved / "worse1")], [SystemFile(directory)], replicates=20)

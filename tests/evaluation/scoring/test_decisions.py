@@ -45,6 +45,19 @@ def test_a_file_under_the_name_of_another_step_is_refused(tmp_path: Path) -> Non
             load(tmp_path, 41)
 
 
+def test_a_checkpoint_that_was_trained_again_has_none(tmp_path: Path) -> None:
+    """Its threshold and calibration belong to the earlier network of this step."""
+    manifest = tmp_path / "checkpoints" / "40" / "manifest.json"
+    write_sealed_json(manifest, {"files": {"a": "1"}})
+    save_threshold(tmp_path, THRESHOLD, 40)
+    save_calibration(tmp_path, CALIBRATION, 40)
+    assert load_threshold(tmp_path, 40) == THRESHOLD
+    assert load_calibration(tmp_path, 40) == CALIBRATION
+    write_sealed_json(manifest, {"files": {"a": "2"}})
+    assert load_threshold(tmp_path, 40) is None
+    assert load_calibration(tmp_path, 40) is None
+
+
 def test_any_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     save_threshold(tmp_path, THRESHOLD, 40)
     save_calibration(tmp_path, CALIBRATION, 40)
@@ -72,7 +85,7 @@ def test_any_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_threshold_is_refused(tmp_path: Path, value: dict[str, object]) -> None:
-    write_sealed_json(tmp_path / "threshold-40.json", {"step": 40, **value})
+    write_sealed_json(tmp_path / "threshold-40.json", {"step": 40, "checkpoint": "", **value})
     with pytest.raises(UserError, match=r"threshold-40\.json holds no threshold\. Delete the file and run"):
         load_threshold(tmp_path, 40)
 
@@ -92,7 +105,8 @@ def test_what_is_no_calibration_is_refused(tmp_path: Path, change: dict[str, obj
     fitted = CALIBRATION.calibration
     good = {"features": [*fitted.features], "coefficients": [*fitted.coefficients], "offset": -1.5, "prior": 0.05}
     write_sealed_json(
-        tmp_path / "calibration-40.json", {"step": 40, "list": "other", "calibration": {**good, **change}}
+        tmp_path / "calibration-40.json",
+        {"step": 40, "checkpoint": "", "list": "other", "calibration": {**good, **change}},
     )
     with pytest.raises(UserError, match=r"calibration-40\.json holds no calibration\. Delete the file and run"):
         load_calibration(tmp_path, 40)
