@@ -149,7 +149,7 @@ class SortedTrials(NamedTuple):
 
 def sort_trials(scores: Numbers, target: Numbers) -> SortedTrials:
     """Sorts a scored list once, in O(M log M); arguments and errors as in ``detection_curve``."""
-    scores, target = _checked(scores, target)
+    scores, target = _check(scores, target)
     targets, nontargets = (members[np.argsort(scores[members])] for members in map(np.flatnonzero, (target, ~target)))
     return SortedTrials(targets, nontargets, *_counts_below(scores, target))
 
@@ -175,7 +175,7 @@ def detection_curve(
         is missing or has no weight.
     """
     if weights is None:
-        return _curve(*_counts_below(*_checked(scores, target)))
+        return _curve(*_counts_below(*_check(scores, target)))
     trials = sort_trials(scores, target)
     weights, num_trials = as_numbers(weights, "weights"), len(trials.targets) + len(trials.nontargets)
     if weights.shape != (num_trials,):
@@ -264,7 +264,7 @@ def _cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, f
     return c_miss * p_target, c_fa * (1 - p_target)
 
 
-def _checked(scores: Numbers, target: Numbers) -> tuple[np.ndarray, np.ndarray]:
+def _check(scores: Numbers, target: Numbers) -> tuple[np.ndarray, np.ndarray]:
     """Scores and boolean targets as arrays, or the reason why they cannot be evaluated."""
     scores, target = as_numbers(scores, "scores"), as_numbers(target, "targets")
     if scores.ndim != 1:

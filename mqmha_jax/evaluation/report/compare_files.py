@@ -12,7 +12,7 @@ from mqmha_jax.data.score_files import read_scored_trials, read_scores
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS, trial_speakers
 from mqmha_jax.evaluation.metrics.compare import Comparison, compare_systems
-from mqmha_jax.evaluation.report.tables import FORMAT_VERSION, METRICS_FILE, checked_file
+from mqmha_jax.evaluation.report.tables import FORMAT_VERSION, METRICS_FILE, check_file
 from mqmha_jax.json_file import read_sealed_json
 from mqmha_jax.types import Trials
 
@@ -142,7 +142,7 @@ class _Evaluation:
         system = next(iter(systems)) if self._system is None else self._system
         if system not in systems:
             raise unknown_name(f"system in {self.path}", system, systems)
-        return checked_file(self.path.parent, systems[system]["scores"], self._saved)
+        return check_file(self.path.parent, systems[system]["scores"], self._saved)
 
     def scores(self, name: str, trials: Trials) -> Float64[np.ndarray, " M"]:
         path = self.scores_path(name)
@@ -161,5 +161,5 @@ class _Evaluation:
                 f"{self.path}: evaluated without speakers, which a comparison needs; evaluate again with "
                 "--metadata FILE."
             )
-        utt2spk = read_utt2spk(checked_file(self.path.parent, self._speakers_file, self._saved))
+        utt2spk = read_utt2spk(check_file(self.path.parent, self._speakers_file, self._saved))
         return trial_speakers(trials, utt2spk)

@@ -213,7 +213,7 @@ def _score_files(lists: Sequence[ListEvaluation]) -> dict[tuple[str, str], str]:
     return files
 
 
-def checked_file(directory: Path, name: str, saved: Mapping[str, Any]) -> Path:
+def check_file(directory: Path, name: str, saved: Mapping[str, Any]) -> Path:
     """The path of a file that ``metrics.json`` names, if it is as it was written.
 
     Args:

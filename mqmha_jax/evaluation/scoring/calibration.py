@@ -83,7 +83,7 @@ def fit_calibration(
     # Imported here because it takes more than a second, and ``verify`` never fits.
     from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
-    target = _checked(features, target, prior)
+    target = _check(features, target, prior)
     centre, deviation = features.values.mean(axis=0), features.values.std(axis=0)
     constant = np.flatnonzero(deviation <= 1e-12 * np.maximum(np.abs(centre), 1))
     if constant.size:
@@ -135,7 +135,7 @@ def decision(llr: float, prior: float = 0.5, *, confidence: float = 0.9) -> Deci
     return Decision("same" if probability >= 0.5 else "different", probability)
 
 
-def _checked(features: Features, target: np.ndarray, prior: float) -> Bool[np.ndarray, " M"]:
+def _check(features: Features, target: np.ndarray, prior: float) -> Bool[np.ndarray, " M"]:
     """Boolean targets, after the checks that make a fit meaningful."""
     if not 0 < prior < 1:
         raise UserError(f"prior is {prior}; valid: a probability between 0 and 1, both excluded.")

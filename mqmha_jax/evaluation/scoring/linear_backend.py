@@ -49,7 +49,7 @@ def fit_mean(vectors: Float[np.ndarray, "N E"]) -> AffineMap:
     Raises:
       UserError: no embeddings, or one is not finite.
     """
-    vectors = checked_vectors(vectors, at_least=1)
+    vectors = check_vectors(vectors, at_least=1)
     return AffineMap(vectors.mean(axis=0), np.eye(vectors.shape[1]))
 
 
@@ -72,7 +72,7 @@ def fit_whitening(
       UserError: fewer than two embeddings, one is not finite, a shrinkage outside [0, 1], or a covariance without full
         rank.
     """
-    vectors = checked_vectors(vectors, at_least=2)
+    vectors = check_vectors(vectors, at_least=2)
     centred = vectors - vectors.mean(axis=0)[None]
     variances, axes = np.linalg.eigh(_shrunk(centred.T @ centred / len(vectors), shrinkage))
     _check_rank(variances, "total")
@@ -99,7 +99,7 @@ def fit_lda(
     Raises:
       UserError: as ``fit_whitening``; a size that the data do not allow.
     """
-    vectors = checked_vectors(vectors, at_least=2)
+    vectors = check_vectors(vectors, at_least=2)
     index = speaker_index(speaker, len(vectors))
     counts = np.bincount(index)
     largest = min(vectors.shape[1], len(counts) - 1)
@@ -133,7 +133,7 @@ def speaker_index(speaker: Shaped[np.ndarray, " _"], num_vectors: int) -> Int[np
     return index
 
 
-def checked_vectors(vectors: Float[np.ndarray, "N E"], *, at_least: int) -> Float64[np.ndarray, "N E"]:
+def check_vectors(vectors: Float[np.ndarray, "N E"], *, at_least: int) -> Float64[np.ndarray, "N E"]:
     """Embeddings in double precision, or the reason why no back-end can be fitted on them."""
     if len(vectors) < at_least:
         raise UserError(f"There are {len(vectors)} embeddings to fit a back-end on; valid: at least {at_least}.")

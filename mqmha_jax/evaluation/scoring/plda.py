@@ -16,7 +16,7 @@ from mqmha_jax.data.lists import trial_positions
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.speakers import sum_per_speaker
 from mqmha_jax.evaluation.scoring.enrolment import model_means
-from mqmha_jax.evaluation.scoring.linear_backend import checked_vectors, speaker_index
+from mqmha_jax.evaluation.scoring.linear_backend import check_vectors, speaker_index
 from mqmha_jax.types import Embeddings, Trials
 
 _TRIALS_PER_TILE = 1 << 14
@@ -108,7 +108,7 @@ def fit_plda(
       UserError: an embedding is not finite, there is only one speaker, or there are too few embeddings for a covariance
         within speakers.
     """
-    vectors = checked_vectors(vectors, at_least=2)
+    vectors = check_vectors(vectors, at_least=2)
     index = speaker_index(speaker, len(vectors))
     counts = np.bincount(index)
     size = vectors.shape[1]

@@ -164,7 +164,7 @@ def test_speakers_of_trials():
         trial_speakers(trials, {"m1": "b", "u1": "b", "u2": "a"})
 
 
-def test_what_can_not_be_resampled_is_refused():
+def test_what_cannot_be_resampled_is_refused():
     scores, target = np.array([[1.0, 2.0, 0.0]]), np.array([True, True, False])
     with pytest.raises(UserError, match=r"Trial 2 is labelled target, but its sides are of two speakers \(1 such"):
         speaker_bootstrap(scores, target, np.array([0, 1, 0]), np.array([0, 2, 1]), EER)

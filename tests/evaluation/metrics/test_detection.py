@@ -199,7 +199,7 @@ def test_zero_and_one_serve_as_booleans():
         ([0.1, 0.2], [0, 2], "other values than 0 and 1; valid: booleans"),
     ],
 )
-def test_lists_that_can_not_be_measured_are_refused(scores, target, message):
+def test_lists_that_cannot_be_measured_are_refused(scores, target, message):
     for measure in (equal_error_rate, cllr):
         with pytest.raises(UserError, match=message):
             measure(np.array(scores, np.float64), np.array(target))

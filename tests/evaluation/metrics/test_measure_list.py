@@ -108,7 +108,7 @@ def test_speakers_must_be_known_of_all_or_none() -> None:
         ([0.1, 0.2], [True, True], "only target trials"),
     ],
 )
-def test_what_can_not_be_measured_is_refused(scores: list[float], target: list[bool], message: str) -> None:
+def test_what_cannot_be_measured_is_refused(scores: list[float], target: list[bool], message: str) -> None:
     trials = Trials(("a", "b"), ("c", "d"), np.array(target))
     with pytest.raises(UserError, match=message):
         evaluate_list("list", trials, {"s": Scores(np.array(scores))})

@@ -76,7 +76,7 @@ def test_systems_of_one_evaluation_can_be_compared(saved: Path) -> None:
     assert found.metrics["eer"].a != found.metrics["eer"].b
 
 
-def test_what_can_not_be_compared_is_refused(saved: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_refused(saved: Path, tmp_path: Path) -> None:
     good = [SystemFile(saved / "worse1")]
     for name, message in (
         ("elsewhere", r"have no list in common \(.*worse1/metrics.json: own; .*elsewhere/metrics.json: another list\)"),

@@ -179,7 +179,7 @@ def test_what_does_not_go_together_is_refused(source: FileSource, plan: BackendP
         evaluate_lists(source, [], Method(backend=plan))
 
 
-def test_data_that_can_not_be_fitted_on_are_refused(files: Path, source: FileSource) -> None:
+def test_data_that_cannot_be_fitted_on_are_refused(files: Path, source: FileSource) -> None:
     own = [files / "own.trials"]
     plan = BackendPlan(files / "trained.npz", lda=5)
     with pytest.raises(UserError, match="--backend needs embeddings: give a work directory or --embeddings"):

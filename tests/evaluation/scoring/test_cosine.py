@@ -143,7 +143,7 @@ def test_a_mean_of_another_size_is_refused():
         ),
     ],
 )
-def test_embeddings_that_can_not_be_scored_are_refused(embeddings, trials, message):
+def test_embeddings_that_cannot_be_scored_are_refused(embeddings, trials, message):
     with pytest.raises(UserError, match=message):
         cosine_scores(embeddings, trials)
     with pytest.raises(UserError, match=message):
@@ -188,7 +188,7 @@ def test_lists_are_as_good_as_arrays():
             check_embeddings(Embeddings(ids, vectors))
 
 
-def test_cohorts_that_can_not_normalise_are_refused():
+def test_cohorts_that_cannot_normalise_are_refused():
     for top_n in (1, 4):
         with pytest.raises(UserError, match=f"top_n is {top_n} with a cohort of 3; valid: 2 to the size of the cohort"):
             as_norm(PAIR, TRIAL, COHORT, top_n=top_n)

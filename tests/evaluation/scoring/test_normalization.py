@@ -67,7 +67,7 @@ def test_normalised_impostors_have_mean_zero_and_deviation_one():
     np.testing.assert_allclose(normalised.std(axis=1), 1, atol=1e-5)
 
 
-def test_cohorts_that_can_not_normalise_are_refused():
+def test_cohorts_that_cannot_normalise_are_refused():
     for top_n in (1, 51):
         with pytest.raises(UserError, match=f"top_n is {top_n} with a cohort of 50; valid: 2 to the size"):
             cohort_statistics(UTTERANCES, COHORT, top_n=top_n)
