@@ -1,12 +1,12 @@
-"""How fast audio becomes shards and shards become crops, and how much memory that takes.
+"""Measures how fast audio becomes shards and shards become crops, and the memory that this takes.
 
     python benchmarks/preparation.py throughput SPEECH WORK     # SPEECH: any folder of audio
     python benchmarks/preparation.py reading WORK               # from the shards that throughput left in WORK
     python benchmarks/preparation.py memory WORK --utterances 100000
 
-The throughput is told beside two others: the same decoding followed by kaldi-native-fbank, where that is installed, and
-an ffmpeg process per file followed by our filterbank, where there is an ffmpeg program (the package imageio-ffmpeg
-brings one). Results are appended to ``benchmarks/results/preparation.jsonl``.
+Two other ways are measured beside ours: the same decoding followed by kaldi-native-fbank, if that is installed, and an
+ffmpeg process per file followed by our filterbank, if there is an ffmpeg program (the package imageio-ffmpeg has one).
+Results are appended to ``benchmarks/results/preparation.jsonl``.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ VOXCELEB2_DEV_HOURS = 1_092_009 * 7.8 / 3600
 
 @click.group()
 def main() -> None:
-    """Measure the preparation of data."""
+    """Measures the preparation of data."""
     absl.flags.FLAGS.mark_as_parsed()  # grain's workers
 
 
@@ -75,13 +75,12 @@ def note(kind: str, figures: dict[str, Any]) -> None:
 @main.command()
 @click.argument("speech", type=click.Path(path_type=Path))
 @click.argument("work", type=click.Path(path_type=Path))
-@click.option("--minutes", default=30.0, help="Audio of each format.")
-@click.option("--passes", default=3, help="Each way is measured so often, in turns; the best pass counts.")
+@click.option("--minutes", default=30.0, help="Minutes of audio in each format.")
+@click.option("--passes", default=3, help="Number of measurements of each way, in turns; the best one counts.")
 def throughput(speech: Path, work: Path, minutes: float, passes: int) -> None:
     """Hours of audio per hour, by format, stage and number of cores.
 
-    What one core does is told by the seconds that the processor spent on it, so that others on the machine disturb
-    little; what all cores do, by the clock.
+    One core is measured in processor seconds, so that other processes disturb little; all cores, by the clock.
     """
     files = {suffix: _inputs(speech, work / suffix.strip("."), suffix, minutes) for suffix in SUFFIXES}
     hours = len(files[".wav"]) * UTTERANCE_S / 3600
@@ -120,7 +119,7 @@ def throughput(speech: Path, work: Path, minutes: float, passes: int) -> None:
 
 
 def _inputs(speech: Path, folder: Path, suffix: str, minutes: float) -> list[Path]:
-    """Utterances of equal length, made of the speech in a folder, in one format."""
+    """Makes utterances of equal length in one format from the speech in a folder."""
     wanted = int(minutes * 60 / UTTERANCE_S)
     paths = [folder / f"{number:05d}{suffix}" for number in range(wanted)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +151,7 @@ def _write_m4a(path: Path, waveform: np.ndarray) -> None:
 
 
 def _ways() -> dict[str, Callable[[Path], Any]]:
-    """From a file to its filterbank: ours, and those that it is compared to."""
+    """Ways from a file to its filterbank: ours, and those it is compared with."""
     ways: dict[str, Callable[[Path], Any]] = {
         "decode + our fbank": lambda path: extract_fbank(read_audio(path, RATE), SPEC)
     }
@@ -192,7 +191,7 @@ def _ffmpeg(program: str, path: Path) -> np.ndarray:
 
 
 def _stages(paths: list[Path], work: Path) -> dict[str, float]:
-    """Seconds that each stage takes by itself."""
+    """Seconds of each stage by itself."""
     waveforms: list[np.ndarray] = []
     fbanks: list[np.ndarray] = []
     writer = ShardFileWriter(work / "stages", SPEC)
@@ -223,7 +222,7 @@ def _recordings(paths: list[Path]) -> list[Recording]:
 
 
 def _all_cores(files: dict[str, list[Path]], work: Path, hours: float) -> dict[str, Any]:
-    """Whole commands with one process and with all, starting the processes and compiling included.
+    """Whole commands with one process and with all, including start and compilation.
 
     On a machine that others use, what the cores would do is the figure per processor second times their number.
     """
@@ -252,7 +251,7 @@ def _built(paths: list[Path], output: Path, num_workers: int, coding: Any) -> No
 
 
 def _cpu_seconds(work: Callable[[], Any]) -> float:
-    """Of this process and of those that it ended meanwhile."""
+    """Processor seconds of this process and of the processes that ended meanwhile."""
     before = os.times()
     work()
     after = os.times()
@@ -274,7 +273,7 @@ def _timed(work: Callable[[], Any]) -> float:
 @click.option("--crop-frames", default=200, help="Frames of a crop.")
 @click.option("--latency-ms", default=20.0, help="Of a read from an object store, which is played by waiting.")
 def reading(work: Path, batches: int, crop_frames: int, latency_ms: float) -> None:
-    """Crops per second with 0, 1 and 2 workers, and bytes per crop, from both codings; and where every read waits."""
+    """Crops per second with 0, 1 and 2 workers, and bytes per crop, for both codings; also with slow reads."""
     found: dict[str, Any] = {}
     for coding, name in (("float16", "shards.wav"), ("uint8", "shards.uint8")):
         shards = open_shards(work / name)
@@ -336,7 +335,7 @@ def _slow_reads(milliseconds: float) -> contextlib.AbstractContextManager[Any]:
 @click.option("--utterances", default=100_000, help="How many tiny recordings.")
 @click.option("--num-workers", default=2, help="Worker processes.")
 def memory(work: Path, utterances: int, num_workers: int) -> None:
-    """Memory of the main process and of its workers while many utterances are prepared."""
+    """Memory of the main process and its workers during the preparation of many utterances."""
     recordings = [
         Recording(f"id{number // 100:05d}/{number:07d}.wav", f"id{number // 100:05d}", functools.partial(_tiny, number))
         for number in range(utterances)
