@@ -6,7 +6,8 @@ import glob
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,37 @@ def replacing(path: Path) -> Iterator[Path]:
         raise UserError(
             f"{path} cannot be written ({error.strerror or error}). Free some space or choose another directory. An "
             "earlier version of the file is unchanged."
+        ) from error
+
+
+@contextmanager
+def making_directory(path: Path) -> Iterator[Path]:
+    """Gives a temporary directory beside ``path``, which becomes ``path`` if no exception is raised.
+
+    Args:
+      path: of the new directory; there must be nothing, or an empty directory.
+
+    Yields:
+      An empty directory of this call alone, to be filled.
+
+    Raises:
+      UserError: the disk is full, or the directory cannot be made there; nothing is left.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        temporary, descriptor = _create_locked(path, _open_new_directory)
+        try:
+            yield temporary
+            sync_tree(temporary)
+            os.rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            os.close(descriptor)
+        sync(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}). Free some space or give another directory."
         ) from error
 
 
@@ -135,9 +167,8 @@ def _require_replaceable(path: Path) -> Path:
 @contextmanager
 def _temporary_beside(path: Path) -> Iterator[Path]:
     """An empty file with a name that nobody else has, locked while in use and removed afterwards."""
-    for leftover in path.parent.glob(f".partial-*-{glob.escape(path.name)}"):
-        _remove_if_abandoned(leftover)
-    temporary, descriptor = _create_locked(path)
+    _remove_leftovers(path)
+    temporary, descriptor = _create_locked(path, _open_new_file)
     try:
         yield temporary
     finally:
@@ -145,26 +176,43 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _create_locked(path: Path) -> tuple[Path, int]:
+def _open_new_file(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+
+
+def _open_new_directory(path: Path) -> int:
+    path.mkdir()
+    return os.open(path, os.O_RDONLY)
+
+
+def _create_locked(path: Path, open_new: Callable[[Path], int]) -> tuple[Path, int]:
     while True:
         temporary = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name}")
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        descriptor = open_new(temporary)
         # Between these two lines another writer may take the file for abandoned and remove it; then try again.
         if _lock(descriptor) and temporary.exists():
             return temporary, descriptor
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         os.close(descriptor)
 
 
-def _remove_if_abandoned(temporary: Path) -> None:
-    """A temporary file that nobody locks belongs to a process that was killed."""
-    with suppress(OSError):
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            if _lock(descriptor, otherwise=False):
-                temporary.unlink()
-        finally:
-            os.close(descriptor)
+def _remove_leftovers(path: Path) -> None:
+    """A temporary file or directory that nobody locks belongs to a process that was killed."""
+    for leftover in path.parent.glob(f".partial-*-{glob.escape(path.name)}"):
+        with suppress(OSError):
+            descriptor = os.open(leftover, os.O_RDONLY)
+            try:
+                if _lock(descriptor, otherwise=False):
+                    _remove(leftover)
+            finally:
+                os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _lock(descriptor: int, *, otherwise: bool = True) -> bool:

@@ -10,7 +10,8 @@ from mqmha_jax.errors import UserError
 
 Value = TypeVar("Value")
 
-_SEAL = "sha256"
+SEAL = "content_sha256"
+"""The key under which a sealed object holds the checksum of all others."""
 
 
 def read_json(path: Path, kind: type[Value], *, advice: str) -> Value:
@@ -59,7 +60,8 @@ def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    write_json(path, value | {_SEAL: seal_of(value)})
+    assert SEAL not in value
+    write_json(path, value | {SEAL: seal_of(value)})
 
 
 def read_sealed_json(path: Path, *, advice: str) -> dict[str, Any]:
@@ -81,8 +83,8 @@ def unseal(value: dict[str, Any], *, where: str, advice: str) -> dict[str, Any]:
     Raises:
       UserError: the checksum is missing or does not match.
     """
-    content = {name: part for name, part in value.items() if name != _SEAL}
-    if value.get(_SEAL) != seal_of(content):
+    content = {name: part for name, part in value.items() if name != SEAL}
+    if value.get(SEAL) != seal_of(content):
         raise UserError(f"{where} differs from what was written: its checksum does not match. {advice}")
     return content
 

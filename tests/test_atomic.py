@@ -4,13 +4,21 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
 from mqmha_jax import atomic
-from mqmha_jax.atomic import check_writable, check_writable_directory, replacing, write_json, write_text
+from mqmha_jax.atomic import (
+    check_writable,
+    check_writable_directory,
+    making_directory,
+    replacing,
+    write_json,
+    write_text,
+)
 from mqmha_jax.errors import UserError
 
 WRITES = 50
@@ -71,6 +79,26 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_half()
     assert path.read_text() == "old"
     assert [name.name for name in tmp_path.iterdir()] == ["text"]
+
+
+def test_a_directory_appears_whole_and_a_killed_one_goes(tmp_path: Path) -> None:
+    (tmp_path / ".partial-0badf00d-made" / "inner").mkdir(parents=True)
+    with making_directory(tmp_path / "made") as directory:
+        (directory / "file").touch()
+        make_one(tmp_path / "other")
+        assert directory.exists()
+        assert not (tmp_path / "made").exists()
+    shutil.rmtree(tmp_path / "other")
+    assert (tmp_path / "made" / "file").exists()
+    assert [name.name for name in tmp_path.iterdir()] == ["made"]
+    with pytest.raises(UserError, match=r"made cannot be written \(Directory not empty\)\. Free some space or give"):
+        make_one(tmp_path / "made")
+    assert [name.name for name in tmp_path.iterdir()] == ["made"]
+
+
+def make_one(path: Path) -> None:
+    with making_directory(path) as directory:
+        (directory / "file").touch()
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from jaxtyping import Float, Float16
 from mqmha_jax.atomic import replacing
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import parse_json
+from mqmha_jax.npz_file import open_npz
 
 FORMAT_VERSION = 1
 
@@ -58,9 +60,11 @@ def read_rooms(path: str | Path) -> RoomTable:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"No file of rooms {path}. Make it with: mqmha prep room-table FOLDER {path}.")
+    advice = f"Make it again: mqmha prep room-table FOLDER {path}."
+    with open_npz(path, advice=advice) as archive:
+        decay, text = archive["decay"], archive["about"].tobytes()
+    about = parse_json(text, dict, where=str(path), advice=advice)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            decay, about = archive["decay"], json.loads(archive["about"].tobytes())
         if about["format_version"] > FORMAT_VERSION:
             raise UserError(
                 f"{path} has format version {about['format_version']}; this program reads versions up to "
@@ -74,8 +78,6 @@ def read_rooms(path: str | Path) -> RoomTable:
             raise ValueError("it holds no rooms, or values that are not finite")
     except UserError:
         raise
-    except Exception as error:  # damaged bytes raise many types: NumPy, zip, zlib and JSON have errors of their own
-        raise UserError(
-            f"{path} is damaged, or not a file of rooms ({error}). Make it again: mqmha prep room-table FOLDER {path}."
-        ) from error
+    except (KeyError, TypeError, ValueError) as error:  # pydantic's is a ValueError
+        raise UserError(f"{path} is damaged, or not a file of rooms ({error}). {advice}") from error
     return RoomTable(decay, names, spec)

@@ -84,7 +84,7 @@ class ShardInfo(pydantic.BaseModel, extra="forbid", frozen=True):
       job: what tells the preparation that made the shards from others; empty where there was none.
       files: the ArrayRecord files in order.
       table_sha256: checksum of the table.
-    """  # in the file, "sha256" is the checksum of all this
+    """  # in the file, "content_sha256" is the checksum of all this
 
     format_version: int
     created_by: str

@@ -3,11 +3,9 @@
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,9 @@ from pathlib import Path
 import jax
 
 from mqmha_jax import __version__
+from mqmha_jax.atomic import write_json
+from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import read_json
 from mqmha_jax.plan.collectives import Collective
 from mqmha_jax.plan.time_limit import run_within
 from mqmha_jax.plan.work import count_work
@@ -132,21 +133,17 @@ def _compile(
 
 def _recall(path: Path) -> CompiledStep | None:
     try:
-        answer = json.loads(path.read_text())
-    except (OSError, ValueError):  # missing or damaged: the compiler is asked again
+        answer = read_json(path, dict, advice="")
+        collectives = tuple(Collective(**{**item, "members": tuple(item["members"])}) for item in answer["collectives"])
+        return CompiledStep(**{**answer, "collectives": collectives})
+    except (UserError, KeyError, TypeError):  # missing or damaged: the compiler is asked again
         return None
-    collectives = tuple(Collective(**{**item, "members": tuple(item["members"])}) for item in answer["collectives"])
-    return CompiledStep(**{**answer, "collectives": collectives})
 
 
 def _remember(path: Path, step: CompiledStep) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Two plans at a time must not read half a file of each other.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-            json.dump(dataclasses.asdict(step), file)
-        os.replace(file.name, path)
-    except OSError as error:  # the answer is here; only the next plan takes as long again
+        write_json(path, dataclasses.asdict(step))
+    except UserError as error:  # the answer is here; only the next plan takes as long again
         logging.getLogger(__name__).warning("The compiler's answer cannot be kept for the next plan: %s", error)
 
 

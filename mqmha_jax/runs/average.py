@@ -1,7 +1,5 @@
 """One network out of several checkpoints of a run: the mean of their parameters, as the field does after training."""
 
-import os
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from mqmha_jax.atomic import sync, sync_tree
+from mqmha_jax.atomic import making_directory
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs.checkpoint import Checkpoints
@@ -54,17 +52,8 @@ def average_checkpoints(workdir: Path, last: int, output: Path) -> list[int]:
             parts = jax.tree.map(lambda x: np.asarray(x, np.float64), parts)
             total = parts if total is None else jax.tree.map(np.add, total, parts)
     mean: Mapping[str, PyTree] = jax.tree.map(lambda x: jax.numpy.asarray(x / last, np.float32), total)
-    unfinished = output.with_name(f".partial-{output.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a call that was killed
-    try:
+    with making_directory(output) as unfinished:
         copy_description(workdir, unfinished)  # first, as the checkpoint notes to which run it belongs
         with Checkpoints(unfinished) as averaged:
             averaged.save_network(steps[-1], mean["network"], mean["head"])
-        sync_tree(unfinished)
-        os.rename(unfinished, output)
-        sync(output.parent)
-    except OSError as error:
-        raise UserError(f"{output} cannot be written: {error}. Free some space or give another directory.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return steps

@@ -254,10 +254,22 @@ class Checkpoints:
         """
 
         def load(existing: int) -> tuple[dict[str, PyTree], int]:
+            if not self._holds(existing, _HEAD):
+                return {}, existing
             wanted = {_HEAD: _on_one_device(self._metadata(existing, _HEAD))}
             return self._load(existing, wanted)[_HEAD], existing
 
         return self._read(step, load)
+
+    def _holds(self, step: int, tree: str) -> bool:
+        """Whether a tree was saved: as the manifest says, because one whose files are lost is damage."""
+        directory = self._path(step)
+        if not _has_manifest(directory):
+            return (directory / tree).exists() or not (directory / _NETWORK).exists()
+        try:
+            return any(name.startswith(f"{_ARRAYS}/{tree}/") for name in read_manifest(directory).files)
+        except UserError as error:
+            raise self._damaged(step, str(error)) from error
 
     def _read(self, step: int | None, read: Callable[[int], Read]) -> Read:
         """Reads a checkpoint; if training removed it a moment before, the one that is now the newest."""
@@ -323,14 +335,13 @@ class Checkpoints:
 
     def _metadata(self, step: int, name: str) -> PyTree:
         """Shapes and types of one of the trees of a checkpoint."""
-        arrays = _arrays_of(self._path(step))
-        if (arrays / _NETWORK).exists() and not (arrays / name).exists():
+        if not self._holds(step, name):
             raise UserError(
                 f"The checkpoint of step {step} in {self._directory} holds no {name}: it is no checkpoint of a "
                 "training run. It can be evaluated, and a new run can start from it (start.run)."
             )
         try:
-            return _read_metadata(arrays, name).metadata
+            return _read_metadata(_arrays_of(self._path(step)), name).metadata
         except Exception as error:
             raise self._damaged(step, str(error)) from error
 

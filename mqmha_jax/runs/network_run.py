@@ -1,14 +1,12 @@
 """A work directory that holds a network without a training of its own: an import, to be used or to start from."""
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import PyTree
 
-from mqmha_jax.atomic import sync, sync_tree
+from mqmha_jax.atomic import making_directory
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.runs.checkpoint import Checkpoints
@@ -41,15 +39,9 @@ def write_network_run(
     """
     if output.exists():
         raise UserError(f"{output} exists already; give a new --workdir, or remove this one first.")
-    unfinished = output.with_name(f".partial-{output.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a call that was killed
-    try:
-        with lock_workdir(unfinished, config, dict(data), speakers), Checkpoints(unfinished) as checkpoints:
-            checkpoints.save_network(step, network, head)
-        sync_tree(unfinished)
-        os.rename(unfinished, output)
-        sync(output.parent)
-    except OSError as error:
-        raise UserError(f"{output} cannot be written: {error}. Free some space or give another directory.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with (
+        making_directory(output) as unfinished,
+        lock_workdir(unfinished, config, dict(data), speakers),
+        Checkpoints(unfinished) as checkpoints,
+    ):
+        checkpoints.save_network(step, network, head)

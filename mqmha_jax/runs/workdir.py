@@ -12,7 +12,7 @@ from mqmha_jax.atomic import write_json
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, from_dict, to_dict
 from mqmha_jax.errors import UserError
-from mqmha_jax.json_file import read_json, read_sealed_json, write_sealed_json
+from mqmha_jax.json_file import SEAL, read_json, read_sealed_json, write_sealed_json
 from mqmha_jax.own_code import copy_code, copy_code_of_run, locate_code
 from mqmha_jax.processes import is_first_process, raise_together
 
@@ -182,7 +182,7 @@ def differing_run(workdir: Path, saved: Mapping[str, Any]) -> list[str]:
         changed += _differences(ours, theirs, (*_FREE, *_FREE_BETWEEN_CHECKPOINTS))
     if "data" in saved and "data" in now:
         # An option added later may identify the data more closely.
-        common = (saved["data"].keys() & now["data"].keys()) - {"sha256"}
+        common = (saved["data"].keys() & now["data"].keys()) - {SEAL}
         changed += [
             f"{DATA_NAME}, {name}: {saved['data'][name]} -> {now['data'][name]}"
             for name in sorted(common)

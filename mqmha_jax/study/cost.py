@@ -1,7 +1,6 @@
 """What a cell costs: parameters, operations, memory and the time of a step, measured before the first run."""
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mqmha_jax.atomic import write_json
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, from_dict, to_dict
 from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import read_json
 from mqmha_jax.study.plan import Cell
 from mqmha_jax.study.spec import Budget
 from mqmha_jax.train.build import Training, build_training
@@ -142,7 +142,7 @@ def _step_seconds(training: Training, config: Config, num_speakers: int) -> floa
 def _known(kept: Path, config: Config) -> Cost | None:
     """What was kept of this configuration; None where there is nothing of use, for it is quickly measured again."""
     try:
-        known = json.loads(kept.read_text(encoding="utf-8"))
+        known = read_json(kept, dict, advice="")
         return None if differences(from_dict(known["config"]), config) else Cost(**known["cost"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         return None

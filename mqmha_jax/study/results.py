@@ -1,6 +1,5 @@
 """Scores and logs of the finished runs of a study, as arrays."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +9,9 @@ from jaxtyping import Bool, Float64, Int
 
 from mqmha_jax.data.lists import number_names, read_utt2spk
 from mqmha_jax.data.score_files import read_scored_trials, read_scores
-from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.report.tables import METRICS_FILE
 from mqmha_jax.evaluation.scoring.systems import COSINE
+from mqmha_jax.json_file import read_json
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.study.runs import EVALUATION, Run
 
@@ -87,10 +86,7 @@ def training_minutes(run: Run) -> float:
 
 def _metrics(run: Run) -> dict[str, Any]:
     path = run.workdir / EVALUATION / METRICS_FILE
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); remove it, and the same command evaluates again.") from error
+    return read_json(path, dict, advice="Delete it, and the same command evaluates again.")
 
 
 def _scores_file(run: Run, name: str) -> Path:

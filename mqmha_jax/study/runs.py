@@ -1,6 +1,5 @@
 """Training and evaluating what a study still lacks; each run is an ordinary work directory."""
 
-import json
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.metrics.measure_list import Measuring
 from mqmha_jax.evaluation.report.tables import METRICS_FILE, write_numbers
+from mqmha_jax.json_file import read_json
 from mqmha_jax.runs.workdir import CONFIG_NAME, read_config
 from mqmha_jax.study.plan import Cell, Plan
 from mqmha_jax.train.loop import train
@@ -96,8 +96,8 @@ def refuse_changed(runs: list[Run]) -> None:
 def is_finished(run: Run, plan: Plan) -> bool:
     """Whether a run was trained to the end and evaluated on the lists as they are now."""
     try:
-        known = json.loads((run.workdir / _FINISHED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = read_json(run.workdir / _FINISHED, dict, advice="")
+    except UserError:  # not there, or damaged: then it is done again
         return False
     return known == _finished(run, plan) and (run.workdir / EVALUATION / METRICS_FILE).is_file()
 

@@ -256,10 +256,12 @@ def test_files_that_hold_no_rooms_are_refused_in_a_sentence(tmp_path: Path) -> N
     }
     for content in wrong.values():
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"rooms.npz is damaged, or not a file of rooms"):
+        with pytest.raises(
+            UserError, match=r"rooms.npz is damaged, or (is no .npz file of arrays|not a file of rooms)"
+        ):
             read_rooms(path)
     np.savez(path, allow_pickle=True, decay=np.array([{}], object), about=np.zeros(1, np.uint8))
-    with pytest.raises(UserError, match=r"is damaged, or not a file of rooms"):
+    with pytest.raises(UserError, match=r"is damaged, or is no .npz file of arrays"):
         read_rooms(path)
     write_rooms(path, np.zeros((2, 3, 80)), ["one", "two"], SPEC)
     with pytest.raises(UserError, match=r"decay is float16 \(2, 3, 80\) for 2 rooms, 81 bands"):

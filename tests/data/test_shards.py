@@ -311,7 +311,7 @@ def edit_info(**changes: object) -> Callable[[Path], None]:
     def edit(directory: Path) -> None:
         path = directory / "shards.json"
         content = json.loads(path.read_text()) | changes
-        content.pop("sha256")
+        content.pop("content_sha256")
         write_sealed_json(path, content)
 
     return edit
@@ -354,8 +354,11 @@ def pickle_in_the_table(directory: Path) -> None:
             r"shards\.json differs from what was written: its checksum does not match\. Copy it again",
         ),
         (change_info(lambda info: info["fbank"].update(window="povey")), "its checksum does not match"),
-        (change_info(lambda info: info.pop("sha256")), "its checksum does not match"),
-        (change_info(lambda info: info.update(format_version=2)), r"shards\.json is damaged \(sha256: Extra inputs"),
+        (change_info(lambda info: info.pop("content_sha256")), "its checksum does not match"),
+        (
+            change_info(lambda info: info.update(format_version=2)),
+            r"shards\.json is damaged \(content_sha256: Extra inputs",
+        ),
         (edit_info(speakers=["same", "same", "same"]), "do not belong together"),
         (lambda directory: (directory / "shards.json").write_text("[" * 100_000), "nested too deeply"),
         (edit_info(speakers=["only"]), "do not belong together"),
@@ -481,7 +484,7 @@ def test_shards_of_the_first_version_are_read(copy: Path) -> None:
     """Version 1 knew neither measures nor codings nor jobs."""
     path = copy / "shards.json"
     info = json.loads(path.read_text())
-    for name in ("measures", "coding", "job", "sha256"):
+    for name in ("measures", "coding", "job", "content_sha256"):
         info.pop(name)
     path.write_text(json.dumps(info | {"format_version": 1}))
     shards = open_shards(copy)
@@ -493,7 +496,7 @@ def test_speakers_exchanged_in_shards_of_the_second_version_are_found_in_the_rec
     """Their shards.json has no checksum of its own, but every record names its speaker."""
     path = copy / "shards.json"
     info = json.loads(path.read_text())
-    info.pop("sha256")
+    info.pop("content_sha256")
     path.write_text(json.dumps(info | {"format_version": 2}))
     assert len(open_shards(copy).fbank(5)) == 725
     path.write_text(json.dumps(info | {"format_version": 2, "speakers": ["speaker1", "speaker2", "speaker0"]}))

@@ -104,6 +104,12 @@ def test_a_part_of_another_step_is_refused_by_name(copy: Path) -> None:
     assert f"delete {checkpoint(copy, 4)} to use another checkpoint. Available steps: 1, 4." in message
 
 
+def test_a_lost_head_is_damage(copy: Path) -> None:
+    shutil.rmtree(checkpoint(copy, 4) / "arrays" / "head")
+    with Checkpoints(copy) as checkpoints, pytest.raises(UserError, match=r"/4 to use another checkpoint"):
+        checkpoints.restore_head()
+
+
 def test_a_renamed_step_is_refused_with_its_true_step(copy: Path) -> None:
     checkpoint(copy, 1).rename(checkpoint(copy, 9))
     with (

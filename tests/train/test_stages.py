@@ -209,14 +209,14 @@ def test_an_average_that_can_not_be_made_is_refused(
     with pytest.raises(UserError, match=r"there exists already"):
         average_checkpoints(base, 2, tmp_path / "there")
     # A call that was killed leaves a directory that the next one does not mind.
-    (tmp_path / ".partial-mean" / "checkpoints" / "4").mkdir(parents=True)
+    (tmp_path / ".partial-0badf00d-mean" / "checkpoints" / "4").mkdir(parents=True)
 
     def full(source: Path, target: Path) -> None:
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", full)
-        with pytest.raises(UserError, match=r"mean cannot be written: .*No space left on device"):
+        with pytest.raises(UserError, match=r"mean cannot be written .No space left on device"):
             average_checkpoints(base, 2, tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
     average_checkpoints(base, 2, tmp_path / "mean")
