@@ -74,7 +74,7 @@ def import_run(
     file = load_file(path, family=family, fbank=fbank)
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    provenance = {"imported_from": path.name, "sha256": digest, "family": file.family, "fbank": dict(file.origins)}
+    provenance = {"imported_from": path.name, "file_sha256": digest, "family": file.family, "fbank": dict(file.origins)}
     write_network_run(workdir, file.config, provenance, {"batch_stats": {}, **file.variables}, head={})
     size = sum(leaf.size for leaf in jax.tree.leaves(file.variables["params"]))
     return ImportedRun(file, size, digest)

@@ -18,6 +18,7 @@ from mqmha_jax.interop.import_model import variable_shapes
 from mqmha_jax.interop.safetensors_file import read_safetensors
 
 _CONFIG = "mqmha_config"  # of the metadata
+_CODE = ".py:"  # FILE.py:NAME stands for a part in a file of the author's
 
 
 def write_network_file(path: Path, config: Config, variables: Mapping[str, Any]) -> None:
@@ -46,6 +47,11 @@ def read_network_file(path: Path) -> tuple[Config, dict[str, Any]] | None:
     named, metadata = read_safetensors(path)
     if _CONFIG not in metadata:
         return None
+    if _CODE in metadata[_CONFIG]:
+        raise UserError(
+            f"{path} names Python code of its author's, which one file of tensors cannot bring along; nothing was "
+            "executed. Ask for the work directory of the run."
+        )
     try:
         config = from_dict(json.loads(metadata[_CONFIG]))
     except (ValueError, UserError) as error:

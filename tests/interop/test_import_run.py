@@ -1,5 +1,6 @@
 """``mqmha import`` and ``mqmha export``: a foreign checkpoint is a run, and a run is a foreign checkpoint."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -11,17 +12,19 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mqmha_jax.cli import main
-from mqmha_jax.config import Config
+from mqmha_jax.config import Config, ModelConfig, part
 from mqmha_jax.config_io import from_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.interop import import_model, read_checkpoint_file
 from mqmha_jax.interop.import_run import import_run
+from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.wespeaker_config import read_wespeaker_config
 from mqmha_jax.runs.average import average_checkpoints
 from mqmha_jax.runs.checkpoint import Checkpoints, load_network
 from mqmha_jax.runs.workdir import read_speakers
 from tests.support.foreign import small_state, write_small_checkpoint
+from tests.support.tiny import write_tiny_shards, write_tiny_trials
 
 
 def invoke(*arguments: object) -> str:
@@ -48,7 +51,7 @@ def test_the_run_holds_the_network_and_its_origin(folder):
     assert network.step == 0
     data = json.loads((folder / "run" / "data.json").read_text())
     digest = hashlib.sha256((folder / "avg_model.pt").read_bytes()).hexdigest()
-    assert data["sha256"] == digest
+    assert data["file_sha256"] == digest
     assert data["family"] == "wespeaker_xvector"
     assert data["fbank"]["num_mel_bins"] == "option"
     assert f"sha256 {digest}" in said
@@ -87,6 +90,28 @@ def test_exports_are_what_was_imported(folder, tmp_path):
     ours = load_network(tmp_path / "ours")
     assert ours.config == network.config
     jax.tree.map(np.testing.assert_array_equal, ours.variables, network.variables)
+
+
+def test_a_file_that_names_code_is_refused(folder, tmp_path):
+    network = load_network(folder[0] / "run")
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    config = dataclasses.replace(network.config, model=ModelConfig(encoder=part(f"{tmp_path}/evil.py:Encoder")))
+    write_network_file(tmp_path / "model.safetensors", config, network.variables)
+    with pytest.raises(UserError, match=r"names Python code of its author's.*nothing was executed"):
+        SpeakerEncoder.from_pretrained(tmp_path / "model.safetensors")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_evaluation_gives_verify_a_threshold_without_a_mean(tmp_path):
+    write_small_checkpoint(tmp_path / "model.pt", num_features=8)
+    invoke("import", tmp_path / "model.pt", "--workdir", tmp_path / "run", "--num-mel-bins", 8)
+    write_tiny_shards(tmp_path / "shards", speakers=3)
+    trials = write_tiny_trials(tmp_path / "trials", speakers=3)
+    options = ["--data", tmp_path / "shards", "--trials", trials, "--replicates", 0]
+    assert "EER" in invoke("evaluate", tmp_path / "run", *options)
+    encoder = SpeakerEncoder.load(tmp_path / "run")
+    assert encoder.threshold is not None
+    assert encoder.mean is None
 
 
 def test_safetensors_in_low_precision_are_read(tmp_path):

@@ -92,6 +92,21 @@ def test_every_encoder_fits_every_pooling(encoder, pooling):
     assert embedding.dtype == jnp.float32
 
 
+@pytest.mark.parametrize("encoder", SMALL_ENCODERS)
+def test_every_encoder_can_be_rematerialised(encoder):
+    net, variables = _small_net(encoder, "tstp")
+    again = net.clone(encoder=net.encoder.clone(compute=Compute(rematerialize=True)))
+
+    def gradient(params):
+        def loss(params):
+            own = {**variables, "params": params}
+            return again.apply(own, *_batch(16, (16, 9)), train=True, mutable=["batch_stats"])[0].sum()
+
+        return jax.grad(loss)(params)
+
+    assert "remat" in str(jax.make_jaxpr(gradient)(variables["params"]))
+
+
 def test_the_small_tables_cover_every_encoder_class_and_pooling():
     def kind(builder):
         is_partial = isinstance(builder, functools.partial)
