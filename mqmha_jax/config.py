@@ -190,6 +190,12 @@ class OptimizerConfig:
     warmup: Fraction = option(0.04, "fraction of the run with a linear warm-up")
     momentum: Fraction = option(0.9, "SGD's momentum (Nesterov), AdamW's first decay")
     weight_decay: NonNegative = option(1e-4, "decay of kernels and prototypes, not of biases and normalisation")
+    rates: Mapping[str, NonNegative] = field(
+        default_factory=dict,
+        metadata={"help": "factors of the learning rate by part, e.g. rates.net/encoder=0.1; the longest path counts"},
+    )
+    frozen: tuple[str, ...] = option((), 'parts that do not learn, e.g. ["net/encoder"]')
+    unfreeze_after: Fraction = option(1.0, "share of the run after which frozen parts learn as well; 1: never")
     max_gradient_norm: NonNegative = option(0.0, "clip the global norm of the gradient; 0: no clipping")
     accumulate: Positive = option(1, "parts of a batch that the network computes one after another, to save memory")
     ema: Fraction = option(
@@ -229,8 +235,11 @@ class StartConfig:
 
     run: str = option("", "work directory of the run to start from; empty: random parameters")
     step: int | None = option(None, "step of its checkpoint; null: the newest")
-    head: Literal["match", "fresh"] = option(
-        "match", "keep the prototypes of speakers that both runs have, by name; or fresh random ones for all"
+    head: Literal["match", "means", "fresh"] = option(
+        "match", "prototypes: those of speakers that both runs have, by name; each speaker's mean embedding; or random"
+    )
+    batch_norm: Literal["update", "keep"] = option(
+        "update", "normalise with the statistics of each batch, or keep those of the run and normalise with them"
     )
 
 

@@ -16,6 +16,7 @@ from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs.state import TrainState, initial_state
 from mqmha_jax.train import schedules
 from mqmha_jax.train.optim import build_optimizer
+from mqmha_jax.train.part_rates import check_parts
 from mqmha_jax.train.step import TrainStep, build_train_step
 
 
@@ -83,6 +84,7 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
     init = functools.partial(initial_state, config, net, loss, optimizer)
     seed = jax.ShapeDtypeStruct((), np.uint32, sharding=parallel.replicated(mesh))
     shapes = jax.eval_shape(init, seed)
+    check_parts(shapes.params, config.optimizer)
     shardings = parallel.state_sharding(mesh, shapes)
     return Training(
         net=net,

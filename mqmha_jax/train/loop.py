@@ -1,7 +1,9 @@
 """The training story, top to bottom: data, model, restore, then steps with log, evaluation and checkpoints."""
 
+import logging
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +31,11 @@ from mqmha_jax.train.profile import Profile
 from mqmha_jax.train.schedules import after_evaluation
 from mqmha_jax.train.signals import stop_on_signal
 from mqmha_jax.train.skipped import SkippedSteps
+from mqmha_jax.train.speaker_means import speaker_means
 from mqmha_jax.train.start import initialize_from_run, unclaim_on_error
 from mqmha_jax.train.watchdog import Watchdog
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,10 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(training.state)
         else:
+            embed_speakers = partial(speaker_means, training.net, shards=shards, mesh=mesh)
+            say = tqdm.write if progress and first else _log.info
             with unclaim_on_error(workdir):
-                state = initialize_from_run(training.init(seed), config.start, shards.speakers)
+                state = initialize_from_run(training.init(seed), config.start, shards.speakers, embed_speakers, say=say)
         step = first_step = int(state.step)
         warn_if_longer(earlier, config, first_step)
 

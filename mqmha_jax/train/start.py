@@ -1,57 +1,127 @@
 """Initial parameters of a run: fine-tuning starts from the network and the prototypes of an earlier run."""
 
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from flax import traverse_util
+from jaxtyping import Array, Float, PyTree
 
 from mqmha_jax import parallel
 from mqmha_jax.config import StartConfig
 from mqmha_jax.errors import UserError
 from mqmha_jax.parallel import PROTOTYPES
 from mqmha_jax.processes import is_first_process
-from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.checkpoint import Checkpoints, load_network
 from mqmha_jax.runs.state import TrainState
-from mqmha_jax.runs.workdir import CONFIG_NAME, read_config, read_speakers
+from mqmha_jax.runs.workdir import CONFIG_NAME, read_speakers
+
+_SUB_CENTRE_SPREAD = 0.1  # distance of sub-centres from the mean of their speaker, which has length one
+
+_log = logging.getLogger(__name__)
 
 
-def initialize_from_run(state: TrainState, config: StartConfig, speakers: tuple[str, ...]) -> TrainState:
+def initialize_from_run(
+    state: TrainState,
+    config: StartConfig,
+    speakers: tuple[str, ...],
+    mean_embeddings: Callable[[Mapping[str, PyTree]], Float[np.ndarray, "C E"]],
+    *,
+    say: Callable[[str], object] = _log.info,
+) -> TrainState:
     """Replaces the parameters of the initial state by those of another run; optimizer, counters and step begin anew.
 
+    A part that the other network does not have, such as another pooling, keeps its random values.
+
     Prototypes are matched by the speakers' names. So copies at other speeds drop out if the new run trains without
-    them, and a subset of the speakers or additional ones need no special case.
+    them, and a subset of the speakers or additional ones need no special case. Or they start from the mean embedding
+    of each speaker.
 
     Args:
       state: the state before the first step, on the mesh.
       config: the other run; an empty one leaves the state as it is.
-      speakers: names of the new run's classes.
+      speakers: names of the new run's C classes.
+      mean_embeddings: variables of the network -> the mean embedding of each class, of length one.
+      say: gets a sentence about what was loaded and what starts at random.
 
     Raises:
-      UserError: the run does not exist, its network has another architecture, or its prototypes have another shape.
+      UserError: the run does not exist, its encoder has another architecture, or its prototypes have another shape.
     """
     if not config.run:
         return state
     workdir = Path(config.run)
-    read_config(workdir)  # refuses a directory that is no run
-    with Checkpoints(workdir) as checkpoints:
-        network, step = checkpoints.restore_network(state.network(), config.step)
-        head = checkpoints.restore_head(step)[0] if config.head == "match" else {}
-    params = {"net": parallel.put_like(network["params"], state.params["net"]), "head": dict(state.params["head"])}
+    loaded = load_network(workdir, config.step)
+    network, fresh_parts = _merge(loaded.variables, state.network(), workdir)
+    rest = f"; new, from random values: {', '.join(fresh_parts)}" if fresh_parts else ""
+    say(f"Loaded the network of {workdir}, step {loaded.step}{rest}.")
+    head = dict(state.params["head"])
+    if config.head != "fresh" and PROTOTYPES not in head:
+        raise UserError(f"start.head={config.head} sets prototypes, but this loss has none; use start.head=fresh.")
     if config.head == "match":
-        if PROTOTYPES not in head or PROTOTYPES not in params["head"]:
-            raise UserError(f"start.head=match needs prototypes in both runs, but {workdir} or this loss has none.")
-        params["head"][PROTOTYPES] = _match_prototypes(
-            params["head"][PROTOTYPES], np.asarray(head[PROTOTYPES]), speakers, read_speakers(workdir), workdir
-        )
+        head[PROTOTYPES] = _match_run(head[PROTOTYPES], workdir, loaded.step, speakers)
+    elif config.head == "means":
+        if any(part.startswith("embedding") for part in fresh_parts):
+            raise UserError(
+                f"start.head=means embeds the training speakers with the network of {workdir}, but its layer from "
+                "pooling to embedding has another size here and starts at random; use start.head=fresh."
+            )
+        head[PROTOTYPES] = _from_means(head[PROTOTYPES], mean_embeddings(network))
     return state.replace(
-        params=params,
-        batch_stats=parallel.put_like(network["batch_stats"], state.batch_stats),
-        average=parallel.put_like(network, state.average) if state.average else state.average,
+        params={"net": network["params"], "head": head},
+        batch_stats=network["batch_stats"],
+        average=jax.tree.map(jnp.copy, network) if state.average else state.average,
     )
+
+
+def _merge(
+    theirs: Mapping[str, PyTree], ours: Mapping[str, PyTree], workdir: Path
+) -> tuple[dict[str, PyTree], list[str]]:
+    """Our network with all values of theirs that fit, on our devices; and the parts for which they have none.
+
+    Raises:
+      UserError: the encoders differ, or they share nothing.
+    """
+    flat_theirs, flat_ours = (traverse_util.flatten_dict(dict(tree)) for tree in (theirs, ours))
+    fits = {path for path, leaf in flat_ours.items() if np.shape(flat_theirs.get(path)) == leaf.shape}
+    different = [path for path in flat_ours if path not in fits]
+    of_encoder = [path for path in different if path[1] == "encoder"]
+    if of_encoder or not any(path[1] == "encoder" for path in fits):
+        path = of_encoder[0] if of_encoder else different[0]
+        there = np.shape(flat_theirs[path]) if path in flat_theirs else "nothing"
+        raise UserError(
+            f"The encoder of {workdir} has another architecture: {'/'.join(path[1:])} is {flat_ours[path].shape} here "
+            f"and {there} there. Give model.encoder the options of that run ('mqmha show {workdir}')."
+        )
+    merged = {
+        path: parallel.put_like(flat_theirs[path], leaf) if path in fits else leaf for path, leaf in flat_ours.items()
+    }
+    return traverse_util.unflatten_dict(merged), sorted({path[1] for path in different})
+
+
+def _match_run(fresh: Float[Array, "rows K E"], workdir: Path, step: int, speakers: tuple[str, ...]) -> Array:
+    """The prototypes of another run, by the speakers' names."""
+    with Checkpoints(workdir) as checkpoints:
+        head = checkpoints.restore_head(step)[0]
+    if PROTOTYPES not in head:
+        raise UserError(
+            f"start.head=match needs the prototypes of {workdir}, which has none; use start.head=means (each speaker's "
+            "mean embedding) or start.head=fresh."
+        )
+    return _match_prototypes(fresh, np.asarray(head[PROTOTYPES]), speakers, read_speakers(workdir), workdir)
+
+
+def _from_means(fresh: Float[Array, "rows K E"], means: Float[np.ndarray, "C E"]) -> Float[Array, "rows K E"]:
+    """Each speaker's mean as its prototype; several sub-centres lie around it, because equal ones would never part."""
+    rows = np.zeros((fresh.shape[0], fresh.shape[2]), np.float32)
+    rows[: len(means)] = means
+    placed = parallel.put_rows(lambda part: rows[part], rows.shape, fresh.sharding)
+    spread = _SUB_CENTRE_SPREAD if fresh.shape[1] > 1 else 0.0
+    around = jax.jit(lambda means, fresh: means[:, None] + spread * fresh, out_shardings=fresh.sharding)
+    return around(placed, fresh)
 
 
 @contextlib.contextmanager

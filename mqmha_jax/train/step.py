@@ -16,6 +16,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.features.cmn import subtract_mean
 from mqmha_jax.losses import Loss, LossInputs
 from mqmha_jax.runs.state import STEP_STREAM, TrainState, stream_key
+from mqmha_jax.train.part_rates import part_factors, stop_frozen_gradients
 from mqmha_jax.train.schedules import Schedule
 
 Metrics = dict[str, Float[Array, ""]]
@@ -59,9 +60,13 @@ def build_train_step(
         mask = jnp.arange(fbank.shape[1])[None, :] < batch["num_frames"][:, None]
         fbank = subtract_mean(fbank, mask)
         fbank = spec_augment(fbank, mask, example_keys, config.spec_augment)
-        embedding, new_variables = net.apply(
-            {"params": params["net"], "batch_stats": batch_stats}, fbank, mask, train=True, mutable=["batch_stats"]
-        )
+        params = stop_frozen_gradients(params, config.optimizer)
+        variables = {"params": params["net"], "batch_stats": batch_stats}
+        if config.start.batch_norm == "keep":
+            embedding = net.apply(variables, fbank, mask, train=False)
+        else:
+            embedding, updated = net.apply(variables, fbank, mask, train=True, mutable=["batch_stats"])
+            batch_stats = updated.get("batch_stats", {})
         progress = margin_progress(step)
         margin, penalty = progress * config.loss.margin, progress * config.loss.penalty
         example_loss, measured, loss_state = loss.apply(
@@ -73,7 +78,7 @@ def build_train_step(
         )
         metrics = {name: jnp.mean(value) for name, value in measured.items()}
         metrics |= {"loss": jnp.mean(example_loss), "margin": margin, "penalty": penalty}
-        return metrics["loss"], (metrics, new_variables.get("batch_stats", {}), loss_state)
+        return metrics["loss"], (metrics, batch_stats, loss_state)
 
     def step(state: TrainState, batch: dict[str, Array], seed: Array) -> tuple[TrainState, Metrics]:
         num_parts = config.optimizer.accumulate
@@ -96,8 +101,11 @@ def build_train_step(
         directions, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         # A function of ``state.step``, which counts skipped steps too; a plateau lowers the factor from outside.
         rate = jnp.asarray(learning_rate(state.step), jnp.float32) * state.counters["rate_factor"]
+        factors = part_factors(state.params, config.optimizer, state.step, config.train.steps)
         updated = state.replace(
-            params=optax.apply_updates(state.params, jax.tree.map(lambda d: -rate * d, directions)),
+            params=optax.apply_updates(
+                state.params, jax.tree.map(lambda direction, factor: -rate * factor * direction, directions, factors)
+            ),
             batch_stats=batch_stats,
             opt_state=opt_state,
             loss_state=loss_state,

@@ -77,7 +77,11 @@ def fresh(folded: Config) -> tuple[Training, TrainState]:
 
 def start(config: Config, fresh: tuple[Training, TrainState], **changes: object) -> TrainState:
     speakers = open_shards(config.data.train, original_speed_only=True).speakers
-    return initialize_from_run(fresh[1], dataclasses.replace(config.start, **changes), speakers)
+    return initialize_from_run(fresh[1], dataclasses.replace(config.start, **changes), speakers, no_means)
+
+
+def no_means(_: object) -> np.ndarray:
+    pytest.fail("only start.head=means embeds the training speakers")
 
 
 def prototypes(state: TrainState) -> np.ndarray:
@@ -101,7 +105,7 @@ def test_the_speakers_at_their_own_speed_keep_their_prototypes(
 
 def test_prototypes_find_their_speaker_by_name(folded: Config, base: Path, fresh: tuple[Training, TrainState]) -> None:
     others = ("s5", "new", "s0", "s2", "other", "s1")
-    state = initialize_from_run(fresh[1], folded.start, others)
+    state = initialize_from_run(fresh[1], folded.start, others, no_means)
     old, drawn = everything(base)["['head']['prototypes']"], prototypes(fresh[1])
     for row, name in enumerate(others):
         expected = old[int(name[1:])] if name in {f"s{i}" for i in range(SPEAKERS)} else drawn[row]
@@ -129,16 +133,17 @@ def test_a_start_that_does_not_fit_is_refused(
     with pytest.raises(UserError, match=r"is not a work directory"):
         start(folded, fresh, run=str(tmp_path))
     with pytest.raises(UserError, match=r"None of the 2 speakers is one of those of .*'x'.*start\.head=fresh"):
-        initialize_from_run(fresh[1], folded.start, ("x", "y"))
+        initialize_from_run(fresh[1], folded.start, ("x", "y"), no_means)
     for option, message in [
         ("loss.sub_centres=1", r"\(sub-centres, dimension\) \(2, 6\), this run's \(1, 6\).*start\.head=fresh"),
-        ("model.embedding_dim=7", r"another architecture.*embedding/kernel: here \(64, 7\), saved \(64, 6\)"),
+        ("model.embedding_dim=7", r"\(sub-centres, dimension\) \(2, 6\), this run's \(2, 7\)"),
+        ("model.encoder.channels=8", r"encoder of .* another architecture: encoder/layer1/.* \(8,\) here and \(16,\)"),
     ]:
         other = with_overrides(folded, [option])
         training = build_training(other, num_speakers=SPEAKERS, mesh=device_mesh(other.mesh))
         state = training.init(place_seed(0, training.mesh))
         with pytest.raises(UserError, match=message):
-            initialize_from_run(state, other.start, tuple(f"s{i}" for i in range(SPEAKERS)))
+            initialize_from_run(state, other.start, tuple(f"s{i}" for i in range(SPEAKERS)), no_means)
     (base / "speakers.json").rename(tmp_path / "speakers.json")
     try:
         with pytest.raises(UserError, match=r"does not tell its speakers.*Use start\.head=fresh"):

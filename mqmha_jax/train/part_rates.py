@@ -1,0 +1,78 @@
+"""Learning rates by part of the network: slower, faster, frozen, or frozen for a share of the run."""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from mqmha_jax.config import OptimizerConfig
+from mqmha_jax.errors import UserError
+
+
+def part_factors(params: PyTree, config: OptimizerConfig, step: Array, num_steps: int) -> PyTree:
+    """The factor of the learning rate for each parameter.
+
+    Args:
+      params: ``{"net": ..., "head": ...}``.
+      config: its ``rates`` and ``frozen`` name parts by the beginning of a parameter's path; the longest name counts.
+      step: number of steps done.
+      num_steps: steps of the run.
+
+    Returns:
+      A scalar for each parameter; 0 while it is frozen.
+    """
+    frozen_now = step < config.unfreeze_after * num_steps if config.unfreeze_after < 1 else True
+
+    def factor(path: tuple[jax.tree_util.DictKey, ...], _: object) -> Array | float:
+        name = _name(path)
+        rate = config.rates.get(_longest(config.rates, name), 1.0)
+        if not _longest(config.frozen, name):
+            return rate
+        return jnp.where(frozen_now, 0.0, rate)
+
+    return jax.tree_util.tree_map_with_path(factor, params)
+
+
+def stop_frozen_gradients(params: PyTree, config: OptimizerConfig) -> PyTree:
+    """Marks the parameters that never learn as constants, so that nobody computes their gradients."""
+
+    def stop(path: tuple[jax.tree_util.DictKey, ...], leaf: Array) -> Array:
+        name = _name(path)
+        never = config.rates.get(_longest(config.rates, name), 1.0) == 0
+        if config.unfreeze_after == 1:
+            never |= bool(_longest(config.frozen, name))
+        return jax.lax.stop_gradient(leaf) if never else leaf
+
+    return jax.tree_util.tree_map_with_path(stop, params)
+
+
+def check_parts(params: PyTree, config: OptimizerConfig) -> None:
+    """Checks that every name begins the path of some parameter.
+
+    Raises:
+      UserError: one does not, or all parameters are frozen for the whole run.
+    """
+    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for option, prefixes in (("rates", config.rates), ("frozen", config.frozen)):
+        for prefix in prefixes:
+            if not any(_begins(prefix, name) for name in names):
+                parts = sorted({"/".join(name.split("/")[:2]) for name in names})
+                raise UserError(
+                    f"optimizer.{option} names {prefix!r}, but no parameter's path begins so. Parts of this run: "
+                    f"{', '.join(parts)}; 'mqmha show' lists all parameters."
+                )
+    if config.unfreeze_after == 1 and all(_longest(config.frozen, name) for name in names):
+        raise UserError("optimizer.frozen names all parameters, so nothing learns; leave out a part, such as the head.")
+
+
+def _name(path: tuple[jax.tree_util.DictKey, ...]) -> str:
+    return "/".join(str(key.key) for key in path)
+
+
+def _longest(prefixes: Iterable[str], name: str) -> str:
+    return max((prefix for prefix in prefixes if _begins(prefix, name)), key=len, default="")
+
+
+def _begins(prefix: str, name: str) -> bool:
+    return name == prefix or name.startswith(prefix.rstrip("/") + "/")

@@ -1,0 +1,155 @@
+"""Fine-tuning: prototypes from means, rates by part, frozen parts, kept normalisation, parts that are new."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mqmha_jax.config import Config, OptimizerConfig
+from mqmha_jax.config_io import with_overrides
+from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.errors import UserError
+from mqmha_jax.inference import SpeakerEncoder
+from mqmha_jax.models import unit_length
+from mqmha_jax.parallel import device_mesh
+from mqmha_jax.runs.checkpoint import load_network
+from mqmha_jax.train.build import build_training
+from mqmha_jax.train.loop import train
+from mqmha_jax.train.part_rates import check_parts, part_factors
+from mqmha_jax.train.speaker_means import speaker_means
+from tests.support.runs import compiled_once, everything
+from tests.support.tiny import tiny_config, tiny_corpus
+
+SPEAKERS = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    data = tiny_corpus(tmp_path_factory.mktemp("corpus"))
+    options = ["optimizer.name=sgd", "optimizer.momentum=0", "optimizer.warmup=0", "optimizer.schedule=constant"]
+    return with_overrides(tiny_config({"train": data["train"]}, steps=2), options)
+
+
+@pytest.fixture(scope="module")
+def base(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "base"
+    train(config, workdir, progress=False)
+    return workdir
+
+
+def arrays_of(workdir: Path) -> dict[str, np.ndarray]:
+    return {name: value for name, value in everything(workdir).items() if "opt_state" not in name}
+
+
+def moved(before: Path, after: Path, part: str) -> float:
+    """How far the parameters of a part are from those of another run."""
+    one, other = arrays_of(before), arrays_of(after)
+    names = [name for name in one if "['params']" in name and f"['{part}']" in name]
+    assert names
+    return max(float(np.abs(one[name] - other[name]).max()) for name in names)
+
+
+def test_prototypes_start_from_the_mean_embedding_of_each_speaker(
+    config: Config, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"start.run={base}", "start.head=means", "optimizer.learning_rate=1e-20", "train.steps=1"]
+    train(with_overrides(config, options), tmp_path / "tuned")
+    assert f"Loaded the network of {base}, step 2." in capsys.readouterr().out
+    found = arrays_of(tmp_path / "tuned")["['head']['prototypes']"][:SPEAKERS]
+    network, shards = load_network(base), open_shards(config.data.train)
+    means = speaker_means(network.net, network.variables, shards, None)
+    np.testing.assert_allclose(np.linalg.norm(means, axis=1), 1, rtol=1e-5)
+    # The slow form: every utterance by itself, embedded as inference does.
+    encoder = SpeakerEncoder.load(base)
+    for speaker in (0, 5):
+        rows = np.flatnonzero(shards.speaker == speaker)
+        frames = [shards.crop(int(i), 0, int(shards.num_frames[i])).astype(np.float32) for i in rows]
+        units = [_embed_frames(encoder, x) for x in frames]
+        direction = np.sum(units, axis=0)
+        np.testing.assert_allclose(means[speaker], direction / np.linalg.norm(direction), atol=1e-5)
+    cosines = np.einsum("ske,se->sk", np.asarray(unit_length(jnp.asarray(found))), means)
+    assert cosines.min() > 0.8  # two sub-centres lie around each mean
+    assert not np.allclose(found[:, 0], found[:, 1])
+
+
+def _embed_frames(encoder: SpeakerEncoder, frames: np.ndarray) -> np.ndarray:
+    net, variables, _ = encoder._embedder
+    centred = jnp.asarray(frames - frames.mean(axis=0))[None]
+    vector = np.asarray(net.apply(variables, centred, jnp.ones(centred.shape[:2], bool), train=False)[0])
+    return vector / np.linalg.norm(vector)
+
+
+def test_rates_scale_the_update_of_their_part(config: Config, base: Path, tmp_path: Path) -> None:
+    once = with_overrides(config, [f"start.run={base}", "train.steps=1"])
+    train(once, tmp_path / "whole", progress=False)
+    slower = ["optimizer.rates.net/encoder=0.5", "optimizer.rates.net/encoder/layer2=0"]
+    train(with_overrides(once, slower), tmp_path / "slower", progress=False)
+    start, whole, scaled = (arrays_of(path) for path in (base, tmp_path / "whole", tmp_path / "slower"))
+    for name in start:
+        if "['params']" not in name:
+            continue
+        factor = 0 if "['layer2']" in name else 0.5 if "['encoder']" in name else 1
+        change, expected = scaled[name] - start[name], factor * (whole[name] - start[name])
+        np.testing.assert_allclose(change, expected, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def test_frozen_parts_stay_until_they_are_unfrozen(config: Config, base: Path, tmp_path: Path) -> None:
+    options = [f"start.run={base}", 'optimizer.frozen=["net/encoder"]', "start.batch_norm=keep"]
+    frozen = with_overrides(config, options)
+    train(frozen, tmp_path / "frozen", progress=False)
+    assert moved(base, tmp_path / "frozen", "encoder") == 0
+    assert moved(base, tmp_path / "frozen", "embedding") > 0
+    one, other = arrays_of(base), arrays_of(tmp_path / "frozen")
+    statistics = [name for name in one if "batch_stats" in name]
+    assert statistics
+    for name in statistics:
+        np.testing.assert_array_equal(one[name], other[name])
+    train(with_overrides(frozen, ["optimizer.unfreeze_after=0.5"]), tmp_path / "later", progress=False)
+    assert moved(base, tmp_path / "later", "encoder") > 0
+
+
+def test_the_factor_follows_the_longest_path_and_the_step() -> None:
+    params = {"net": {"encoder": {"stem": {"kernel": 0}, "stem2": {"kernel": 0}}, "pooling": {"kernel": 0}}}
+    config = OptimizerConfig(
+        rates={"net": 0.5, "net/encoder/stem": 0.1}, frozen=("net/encoder/stem",), unfreeze_after=0.5
+    )
+    before, after = (part_factors(params, config, jnp.asarray(step), 10) for step in (4, 5))
+    encoder, stem = before["net"]["encoder"], after["net"]["encoder"]["stem"]
+    assert (float(encoder["stem"]["kernel"]), encoder["stem2"]["kernel"]) == (0, 0.5)
+    assert float(stem["kernel"]) == pytest.approx(0.1)
+    assert before["net"]["pooling"]["kernel"] == 0.5
+
+
+def test_a_part_that_the_other_run_lacks_starts_at_random(
+    config: Config, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"start.run={base}", "start.head=fresh", "model.pooling=tstp", "optimizer.learning_rate=1e-20"]
+    train(with_overrides(config, options), tmp_path / "tuned")
+    said = capsys.readouterr().out
+    assert f"Loaded the network of {base}, step 2; new, from random values: embedding, pooled_norm." in said
+    assert moved(base, tmp_path / "tuned", "encoder") < 1e-15
+
+
+def test_what_does_not_go_together_is_refused(config: Config, base: Path, tmp_path: Path) -> None:
+    means = with_overrides(config, [f"start.run={base}", "start.head=means", "model.pooling=tstp"])
+    with pytest.raises(UserError, match=r"start\.head=means embeds .* starts at random; use start\.head=fresh"):
+        train(means, tmp_path / "tuned", progress=False)
+    for option, message in [
+        ("optimizer.rates.net/encodr=0.1", r"optimizer\.rates names 'net/encodr'.*Parts of this run: .*net/encoder"),
+        ('optimizer.frozen=["net/enc"]', r"optimizer\.frozen names 'net/enc'"),
+        ('optimizer.frozen=["net","head"]', "names all parameters, so nothing learns"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            train(with_overrides(config, [option]), tmp_path / "other", progress=False)
+    shapes = build_training(config, num_speakers=SPEAKERS, mesh=device_mesh(config.mesh)).state.params
+    check_parts(shapes, OptimizerConfig(frozen=("net", "head"), unfreeze_after=0.2))
+    assert jax.tree.leaves(shapes)
