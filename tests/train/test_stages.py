@@ -132,7 +132,7 @@ def test_a_start_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=r"is not a work directory"):
         start(folded, fresh, run=str(tmp_path))
-    with pytest.raises(UserError, match=r"None of the 2 speakers is one of those of .*'x'.*start\.head=fresh"):
+    with pytest.raises(UserError, match=r"None of the 2 speakers is a speaker of .*'x'.*start\.head=fresh"):
         initialize_from_run(fresh[1], folded.start, ("x", "y"), no_means)
     for option, message in [
         ("loss.sub_centres=1", r"\(sub-centres, dimension\) \(2, 6\), this run's \(1, 6\).*start\.head=fresh"),
