@@ -171,7 +171,7 @@ def _versions_as_fbank(recording: Recording, options: ShardOptions) -> _Made:
         measures = waveform_measures(version.waveform, spec.sample_rate_hz)
         if (
             speech is not None
-        ):  # measured once: it takes about as long as the filterbank, and under noise speech stays speech
+        ):  # measured once: it takes nearly as long as the filterbank, and under noise speech stays speech
             measures["speech_seconds"] = speech.speech_s / plan.speeds[version.speed_index]
         made.append(UtteranceFbank(version.utterance, version.speaker, frames, version.attributes, measures))
     return _Made(made, [] if speech is None else speech.concerns())
