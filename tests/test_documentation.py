@@ -84,6 +84,14 @@ def test_options_in_documents_exist() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    reports = {page for page in pages if re.fullmatch(r"studies/\w+/report\.md", page)}  # studies/README.md links them
+    missing = [page for page in sorted(pages - reports) if not re.search(rf"[ -]{re.escape(page)}$", navigation, re.M)]
+    assert not missing, f"add to nav in mkdocs.yml: {', '.join(missing)}"
+
+
 def commands(text: str) -> Iterator[str]:
     """Lines with a command of ours, joined where a backslash continues them, and commands in the running text."""
     joined = re.sub(r"\\\n\s*", "", text)
