@@ -11,7 +11,7 @@ LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
 """Another sample rate in a header is damage: at 1 Hz, 96 kB would become 13 hours."""
 
 LONGEST_S = 6 * 3600.0
-"""At most this much of a recording is read; at 16 kHz it takes 1.4 GB."""
+"""At most this much of a recording is read; at 16 kHz that takes 1.4 GB, and twice as much while blocks are joined."""
 
 LARGEST_SAMPLE = 16.0
 """Full scale is 1, and floating-point audio may exceed it by a little; this is 24 dB above."""
