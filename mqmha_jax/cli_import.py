@@ -52,7 +52,7 @@ def import_(
         click.echo(f"fbank.{name} = {getattr(config.fbank, name)} ({origin})")
     click.echo(
         f"The run is in {workdir}. Next: 'mqmha verify {workdir} FIRST SECOND' compares two recordings, and 'mqmha "
-        f"evaluate {workdir} --data SHARDS --trials LIST' finds the threshold and the calibration for its answers. No "
+        f"evaluate {workdir} --data SHARDS --trials LIST --save-threshold' finds the threshold for its answers. No "
         "mean embedding is subtracted, as the training set is not known."
     )
 

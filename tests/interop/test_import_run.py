@@ -107,7 +107,7 @@ def test_evaluation_gives_verify_a_threshold_without_a_mean(tmp_path):
     invoke("import", tmp_path / "model.pt", "--workdir", tmp_path / "run", "--num-mel-bins", 8)
     write_tiny_shards(tmp_path / "shards", speakers=3)
     trials = write_tiny_trials(tmp_path / "trials", speakers=3)
-    options = ["--data", tmp_path / "shards", "--trials", trials, "--replicates", 0]
+    options = ["--data", tmp_path / "shards", "--trials", trials, "--replicates", 0, "--save-threshold"]
     assert "EER" in invoke("evaluate", tmp_path / "run", *options)
     encoder = SpeakerEncoder.load(tmp_path / "run")
     assert encoder.threshold is not None
