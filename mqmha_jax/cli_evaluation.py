@@ -50,12 +50,12 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     cls=SectionedCommand,
     arguments={"WORKDIR": "Work directory of the run; leave it out with --embeddings or --scores."},
     sections={
-        "Data": ("data", "lists", "embeddings", "scores", "llr", "metadata", "step", "strict"),
+        "Data": ("data", "lists", "embeddings", "scores", "llr", "metadata", "step", "strict", "allow_code"),
         "Scoring": ("cohort", "top_n", "no_mean", "enrol_map", "average"),
         "Calibration": ("calibrate", "calibrate_data", "quality"),
         "Back-end": ("fitted_on", "whiten", "lda", "plda", "per_speaker", "shrinkage"),
         "Measures": ("p_target", "costs", "replicates", "seed"),
-        "Output": ("output", "save_threshold"),
+        "Output": ("output", "save_threshold", "audio"),
     },
 )
 @click.argument("workdir", type=_PATH, required=False)

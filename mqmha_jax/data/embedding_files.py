@@ -102,7 +102,8 @@ def _joined(path: Path, named: Iterable[tuple[str, np.ndarray]]) -> Embeddings:
         vectors[utterance] = vector
     if not vectors:
         raise UserError(f"{path}: no embeddings in it; valid: {_VALID}.")
-    stacked = np.stack(list(vectors.values())).astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        stacked = np.stack(list(vectors.values())).astype(np.float32)
     if broken := [name for name, vector in zip(vectors, stacked, strict=True) if not np.isfinite(vector).all()]:
         raise UserError(
             f"{path}: {len(broken)} of {len(vectors)} embeddings are not finite, first that of {broken[0]!r}; check "

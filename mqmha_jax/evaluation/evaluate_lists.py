@@ -21,6 +21,7 @@ from mqmha_jax.evaluation.list_checks import (
     utterances_of,
 )
 from mqmha_jax.evaluation.metrics.measure_list import USUAL_MEASURING, Measuring, Scores, evaluate_list
+from mqmha_jax.evaluation.numbers import require_direction
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.backend import fit_backend
 from mqmha_jax.evaluation.scoring.calibration import Calibration
@@ -179,6 +180,7 @@ def _score(source: EmbeddingSource, read: Lists, method: Method) -> _Scored:
     systems = Systems(method, background, read.models, backend)
     everything = [*read.trials.values(), *read.calibration.values()]
     embeddings = source.embeddings({name for part in everything for name in utterances_of(part, read.models)})
+    require_direction(embeddings.vectors, embeddings.ids)  # before a mean hides an embedding of length zero
     dev = next(iter(read.calibration.values()), None)
     calibrations = systems.fit_calibrations(embeddings, dev, read.known) if dev else {}
     return _Scored(

@@ -184,6 +184,25 @@ def test_what_does_not_fit_together_is_refused(files: Path, source: FileSource) 
         evaluate_lists(source, [files / "far.trials"])
 
 
+@pytest.mark.parametrize("factor", [0, 1e25, 1e300])
+def test_embeddings_without_a_usable_length_are_refused_in_every_role(files: Path, factor: float) -> None:
+    """An embedding of length zero used to pass where the cohort's mean was subtracted from it."""
+
+    def evaluate_with_cohort() -> None:
+        source = FileSource([files / "spoken.npz", files / "dev.npz"], KNOWN)
+        evaluate_lists(source, [files / "own.trials"], Method(files / "cohort.npz", top_n=20), measuring=FEW)
+
+    evaluate_with_cohort()
+    for role, embeddings in (("spoken", SPOKEN), ("cohort", COHORT)):
+        vectors = embeddings.vectors.astype(np.float64)
+        vectors[3] *= factor
+        good = (files / f"{role}.npz").read_bytes()
+        save(files / f"{role}.npz", Embeddings(embeddings.ids, vectors))
+        with pytest.raises(UserError, match=rf"1 of .* embeddings .*{embeddings.ids[3]}'"):
+            evaluate_with_cohort()
+        (files / f"{role}.npz").write_bytes(good)
+
+
 def test_embeddings_of_another_network_are_refused(files: Path, source: FileSource) -> None:
     save(files / "wide.npz", Embeddings(("w",), np.ones((1, 9), np.float32)))
     with pytest.raises(UserError, match=r"wide.npz: embeddings of size 9, the others have 8"):

@@ -10,6 +10,7 @@ from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.sources import Background, Labelled
 from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker
+from mqmha_jax.evaluation.numbers import require_direction
 from mqmha_jax.types import Embeddings
 
 
@@ -32,6 +33,7 @@ class FileSource:
         self.name = ", ".join(path.name for path in dict.fromkeys(paths))
         self.known = known
         self._vectors: dict[str, np.ndarray] = {}
+        self._further: dict[Path, Embeddings] = {}
         for path, part in zip(dict.fromkeys(paths), parts, strict=True):
             _require_size(path, part.vectors, parts[0].vectors.shape[1])
             for utterance, vector in zip(*part, strict=True):
@@ -90,9 +92,12 @@ class FileSource:
         return Embeddings(tuple(chosen), np.stack([self._vectors[utterance] for utterance in chosen]))
 
     def _read(self, path: Path) -> Embeddings:
-        embeddings = read_embeddings(path)
-        _require_size(path, embeddings.vectors, len(next(iter(self._vectors.values()))))
-        return embeddings
+        if path not in self._further:  # a cohort is asked for its speakers and for its embeddings
+            embeddings = read_embeddings(path)
+            require_direction(embeddings.vectors, embeddings.ids, what=f"embeddings in {path}")
+            _require_size(path, embeddings.vectors, len(next(iter(self._vectors.values()))))
+            self._further[path] = embeddings
+        return self._further[path]
 
 
 def _require_size(path: Path, vectors: np.ndarray, size: int) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int, Shaped
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.speakers import sum_per_speaker
-from mqmha_jax.evaluation.scoring.units import require_finite
+from mqmha_jax.evaluation.numbers import require_finite
 
 _LARGEST = 1e15  # of a value in an embedding
 

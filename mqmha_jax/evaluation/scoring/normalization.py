@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.numbers import as_numbers
-from mqmha_jax.evaluation.scoring.units import require_direction, scale_to_units
+from mqmha_jax.evaluation.numbers import as_numbers, require_direction
+from mqmha_jax.evaluation.scoring.units import scale_to_units
 from mqmha_jax.types import Embeddings
 
 COHORT_SCORES_PER_TILE = 1 << 22  # 16 MiB of float32; larger tiles were no faster
