@@ -17,7 +17,7 @@ from mqmha_jax.data.noise_and_rooms import identify, open_noise_and_rooms
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.own_code import hash_code
-from mqmha_jax.processes import any_process, is_first_process, require_agreement
+from mqmha_jax.processes import any_process, is_first_process, raise_together, require_agreement
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import MetricsLog
 from mqmha_jax.runs.state import TrainState
@@ -101,7 +101,8 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     training = build_training(config, num_speakers=len(shards.speakers), mesh=mesh)
     seed = parallel.place_seed(config.train.seed, mesh)
     first = is_first_process()
-    earlier = read_config(workdir) if first and (workdir / CONFIG_NAME).exists() else config
+    with raise_together():
+        earlier = read_config(workdir) if first and (workdir / CONFIG_NAME).exists() else config
 
     with (
         claim_workdir(workdir, config, data, shards.speakers),
