@@ -104,10 +104,10 @@ def build_shards(
     if not is_made(target, job):
         refuse_taken(target)
     partial = Partial(target)
-    with partial.opened(job) as count, _nothing_left_of_nothing(partial):
+    with partial.claim(job) as count, _nothing_left_of_nothing(partial):
         if not is_made(target, job):
             pieces = range(count) if shard_range is None else parse_range(shard_range, count)
-            with partial.claimed(pieces):
+            with partial.claim_pieces(pieces):
                 run = run or functools.partial(ordered_map, num_workers=num_workers)
                 _make(partial, recordings, pieces, count, options, run, max_rejected, retry_rejected, progress)
         return complete(partial, job, count, recordings, options, provenance, max_rejected)

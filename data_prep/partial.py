@@ -84,7 +84,7 @@ class Partial:
         self._lock: TextIO | None = None
 
     @contextlib.contextmanager
-    def opened(self, job: Job) -> Iterator[int]:
+    def claim(self, job: Job) -> Iterator[int]:
         """Claims the directory for this job, or checks that it belongs to it.
 
         Yields:
@@ -112,7 +112,7 @@ class Partial:
             self.close()
 
     @contextlib.contextmanager
-    def claimed(self, pieces: range) -> Iterator[None]:
+    def claim_pieces(self, pieces: range) -> Iterator[None]:
         """Reserves pieces: no other process, on any machine that sees the directory, makes them meanwhile.
 
         Raises:
@@ -203,7 +203,7 @@ class Partial:
                 return num_pieces
             if has_parts:
                 raise UserError(_other_job(self.directory, saved, job.described))
-            with self.claimed(range(_JOB_BYTE)):  # an unfinished piece of another job is useless
+            with self.claim_pieces(range(_JOB_BYTE)):  # an unfinished piece of another job is useless
                 shutil.rmtree(self.shards)
                 self.shards.mkdir()
         write_json(self._job_path, {"num_pieces": job.num_pieces, "job": job.described})

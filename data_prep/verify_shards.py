@@ -20,7 +20,7 @@ BLOCK = 1_000
 
 
 def damage(directory: Path, *, num_workers: int, progress: bool = True) -> list[str]:
-    """What is wrong with shards: files that differ from what was written, and records that can not be read.
+    """What is wrong with shards: files that differ from what was written, and records that cannot be read.
 
     Args:
       directory: of the shards.
@@ -28,7 +28,7 @@ def damage(directory: Path, *, num_workers: int, progress: bool = True) -> list[
       progress: show a bar on standard error.
 
     Returns:
-      One sentence per damaged file and per utterance that can not be read; none if all is well.
+      One sentence per damaged file and per utterance that cannot be read; none if all is well.
 
     Raises:
       UserError: there is no ``shards.json``, or it is damaged: nothing else can be judged.

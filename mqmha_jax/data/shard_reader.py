@@ -133,8 +133,8 @@ class FbankShards:
     def crop(self, index: int, first_frame: int, num_frames: int) -> Float16[np.ndarray, "T F"]:
         """``num_frames`` consecutive frames of utterance ``index``, read from no more records than they lie in.
 
-        What reaches past the end goes on from the start of the utterance, as often as needed: a short utterance is
-        repeated, as Kaldi's and WeSpeaker's recipes do.
+        A crop that reaches past the end continues at the start of the utterance, as often as needed: a short utterance
+        is repeated, as in Kaldi's and WeSpeaker's recipes.
 
         Args:
           index: which utterance.

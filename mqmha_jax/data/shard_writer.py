@@ -38,7 +38,7 @@ def write_shards(
       utterances: at least one.
       spec: how the frames were computed; ``spec.num_features`` is F.
       provenance: where the data came from, as JSON values.
-      records_per_shard: a file with so many records of at most ``SEGMENT_FRAMES`` frames takes no further utterance.
+      records_per_shard: a new file begins after this number of records of at most ``SEGMENT_FRAMES`` frames.
       coding: how the frames are stored.
 
     Raises:
@@ -77,7 +77,7 @@ def shard_writer(
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"{target} can not be made: {error}. Choose another output directory.") from error
+        raise UserError(f"{target} cannot be made: {error}. Choose another output directory.") from error
     writer = ShardWriter(temporary, spec, coding, records_per_shard)
     try:
         with naming_a_full_disk(target, f"What was written is removed again and {target} does not exist."):

@@ -43,7 +43,7 @@ _LEFTOVERS = (f"{_SAVING}*", f"{_REMOVING}*", "*.orbax-checkpoint-tmp*")  # the 
 # What a save needs for its directories before its first array; a disk that has so much is not quite full.
 _TRIAL_BYTES = 2**20
 
-# A reader meets a training that removes the step that it reads; then it takes the next newest, so many times at most.
+# How often a reader takes the next newest step after training removed the one that it chose.
 _READ_TRIES = 10
 
 _read_metadata = getattr(ocp, "metadata", None) or ocp.pytree_metadata  # its name since Orbax 0.12, and before
@@ -145,7 +145,7 @@ class Checkpoints:
           UserError: this or the previous save could not be written, e.g. because the disk is full.
         """
         step = int(state.step)
-        if step == self._newest_saved:  # not what lies on the disk, which need not look alike to all hosts
+        if step == self._newest_saved:  # the disk may look different to each host
             return
         self.wait()
         self._start(step, _split(state), eer)

@@ -206,7 +206,7 @@ def test_a_taken_directory_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(UserError, match=r"file/shards can not be made: .*Not a directory"):
+    with pytest.raises(UserError, match=r"file/shards cannot be made: .*Not a directory"):
         write(tmp_path / "file" / "shards")
 
 
