@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mqmha_jax.config import LossConfig, OptimizerConfig
@@ -100,3 +101,30 @@ def test_gradients_are_clipped_by_their_global_norm(params: dict) -> None:
     optimizer = build_optimizer(config)
     updates, _ = optimizer.update(jax.tree.map(lambda p: 100 * p, params), optimizer.init(params), params)
     assert np.sqrt(sum(float((u**2).sum()) for u in jax.tree.leaves(updates))) == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_directions_times_a_changing_rate_are_the_updates_of_optax(name: str, params: dict) -> None:
+    """Weight decay included: optax's own rules apply the rate inside the optimizer."""
+    config = OptimizerConfig(name=name, weight_decay=0.1, max_gradient_norm=1.0)
+
+    def rate(step: int) -> float:
+        return 0.5 / (1 + step)
+
+    if name == "adamw":
+        theirs = optax.adamw(rate, b1=config.momentum, weight_decay=0.1, mask=select_decayed)
+    else:
+        theirs = optax.chain(
+            optax.add_decayed_weights(0.1, mask=select_decayed),
+            optax.sgd(rate, momentum=config.momentum, nesterov=True),
+        )
+    ours, theirs = build_optimizer(config), optax.chain(optax.clip_by_global_norm(1.0), theirs)
+    our_state, their_state, one, other = ours.init(params), theirs.init(params), params, params
+    for step in range(4):
+        gradients = jax.tree.map(lambda p, step=step: jnp.sin(p + step), one)
+        directions, our_state = ours.update(gradients, our_state, one)
+        updates, their_state = theirs.update(gradients, their_state, other)
+        one = jax.tree.map(lambda p, d, step=step: p - rate(step) * d, one, directions)
+        other = optax.apply_updates(other, updates)
+    for leaf in params:
+        np.testing.assert_allclose(one[leaf], other[leaf], rtol=1e-6)
