@@ -192,6 +192,7 @@ class OptimizerConfig:
     weight_decay: NonNegative = option(1e-4, "decay of kernels and prototypes, not of biases and normalisation")
     rates: Mapping[str, NonNegative] = field(
         default_factory=dict,
+        hash=False,  # a dictionary has none, and the options are a static argument of jitted functions
         metadata={"help": "factors of the learning rate by part, e.g. rates.net/encoder=0.1; the longest path counts"},
     )
     frozen: tuple[str, ...] = option((), 'parts that do not learn, e.g. ["net/encoder"]')

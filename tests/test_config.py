@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from mqmha_jax.config import Config, PairTerm, TrainConfig, part
+from mqmha_jax.config import Config, OptimizerConfig, PairTerm, TrainConfig, part
 from mqmha_jax.config_io import differences, from_dict, load_config, options, to_dict, with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import build_loss
@@ -126,3 +126,9 @@ def test_differences_name_the_fields_and_nothing_else() -> None:
 def test_every_option_has_a_meaning() -> None:
     assert all(item.help for item in options())
     assert {"train.steps", "loss.top_k", "model.encoder"} <= {item.name for item in options()}
+
+
+def test_options_of_the_optimizer_can_be_static_arguments_of_jitted_functions() -> None:
+    """A dictionary among them would end every evaluation during training."""
+    assert hash(OptimizerConfig(rates={"net": 0.1})) == hash(OptimizerConfig(rates={"net": 0.2}))
+    assert OptimizerConfig(rates={"net": 0.1}) != OptimizerConfig(rates={"net": 0.2})
