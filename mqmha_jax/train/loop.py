@@ -100,7 +100,6 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     mesh = parallel.device_mesh(config.mesh)
     training = build_training(config, num_speakers=len(shards.speakers), mesh=mesh)
     seed = parallel.place_seed(config.train.seed, mesh)
-    count_evaluation = jax.jit(partial(after_evaluation, config.optimizer))  # one program in place of ten
     first = is_first_process()
     with raise_together():
         earlier = read_config(workdir) if first and (workdir / CONFIG_NAME).exists() else config
@@ -139,7 +138,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         ):
             skipped = SkippedSteps(config, shards, log)
             if dev and step == 0:
-                state, eer = _evaluate(dev, count_evaluation, training, state, log)
+                state, eer = _evaluate(dev, config, training, state, log)
                 shown["EER"] = f"{eer:.2%}"
             running: deque[_Running] = deque()
             stopping = False
@@ -174,7 +173,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
                 if dev and due.evaluate:
                     with clock.paused():
                         best = float(jax.device_get(state.counters["best_eer"]))
-                        state, latest_eer = _evaluate(dev, count_evaluation, training, state, log)
+                        state, latest_eer = _evaluate(dev, config, training, state, log)
                         shown["EER"] = f"{latest_eer:.2%}"
                 is_best = latest_eer is not None and latest_eer < best and config.train.keep_best > 0
                 if due.checkpoint or is_best:
@@ -220,12 +219,15 @@ def _require_workdir(workdir: Path) -> None:
 
 
 def _evaluate(
-    dev: DevList, count_evaluation: Any, training: Training, state: TrainState, log: MetricsLog
+    dev: DevList, config: Config, training: Training, state: TrainState, log: MetricsLog
 ) -> tuple[TrainState, float]:
     """Measures and logs the dev EER; the new state holds the best one so far and the rate that a plateau lowers."""
     with jax.transfer_guard("allow"):
         result = dev.evaluate(training.net, state.network(), training.mesh)
-        counters = count_evaluation(state.counters, result.eer)
+        counters = _after_evaluation(config.optimizer, state.counters, result.eer)
         values = {"eer": result.eer, "min_dcf": result.min_dcf[0.01], "best_eer": float(counters["best_eer"])}
         log.write(int(state.step), "dev", values)
         return state.replace(counters=parallel.put_like(counters, state.counters)), result.eer
+
+
+_after_evaluation = jax.jit(after_evaluation, static_argnums=0)  # one program in place of ten
