@@ -22,7 +22,7 @@ from mqmha_jax.data.batch_plan import FRAMES_PER_BATCH
 from mqmha_jax.data.eval_pipeline import EvalBatch, eval_batches
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.evaluation.embeddings.embed import Embedder
-from mqmha_jax.runs.checkpoint import load_network
+from mqmha_jax.runs.load_network import load_network
 
 PASSES = 5
 

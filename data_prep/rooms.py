@@ -6,7 +6,6 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.corpora.musan import FIRST_CHANNEL, room_files
-from data_prep.room_command import MAX_ROOMS
 from mqmha_jax.atomic import check_writable
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.room_table import write_rooms
@@ -24,7 +23,7 @@ def make_rooms(
     output: Path,
     *,
     spec: FbankSpec,
-    max_rooms: int = MAX_ROOMS,
+    max_rooms: int | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> int:
@@ -34,7 +33,7 @@ def make_rooms(
       directory: as for ``room_files``; the first of several channels is read.
       output: the file, replaced if it exists.
       spec: filterbank of the training shards.
-      max_rooms: this number is drawn if there are more.
+      max_rooms: draw this number if there are more; None: take all.
       seed: of the draw.
       progress: show a bar on standard error.
 
@@ -48,7 +47,7 @@ def make_rooms(
 
     check_writable(output)
     files = room_files(directory)
-    if len(files) > max_rooms:
+    if max_rooms is not None and len(files) > max_rooms:
         chosen = np.random.default_rng(seed).choice(len(files), max_rooms, replace=False)
         files = [files[index] for index in sorted(chosen)]
     decays = []

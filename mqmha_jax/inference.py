@@ -100,7 +100,7 @@ class SpeakerEncoder:
         """
         # Orbax, which only this way of making an encoder needs
         from mqmha_jax.evaluation.embeddings.run_source import find_step
-        from mqmha_jax.runs.checkpoint import load_network
+        from mqmha_jax.runs.load_network import load_network
 
         workdir = Path(workdir)
         with code_allowed(allow_code):

@@ -333,9 +333,14 @@ def test_another_list_leaves_the_threshold_unless_asked(workdir: Path, tmp_path:
 def test_files_of_steps_that_are_gone_are_removed(workdir: Path) -> None:
     for name in ("threshold-3.json", "calibration-3.json", "mean_embedding-3.npz", "threshold.json"):
         (workdir / name).write_text("of an earlier network")
+    own = [workdir / name for name in ("threshold_notes.json", "thresholds.json", "mean_embedding-3-kept.npz")]
+    for path in own:
+        path.write_text("the user's own")
     code, text = invoke("evaluate", workdir, "--replicates", 0)
     assert code == 0, text
     assert not [path.name for path in workdir.iterdir() if path.stem.endswith("-3") or path.name == "threshold.json"]
+    for path in own:
+        path.unlink()  # still there
     assert (workdir / "mean_embedding-8.npz").exists()
 
 

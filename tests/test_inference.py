@@ -18,7 +18,7 @@ from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, Threshold, s
 from mqmha_jax.features.mixdown import LARGEST_SAMPLE
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.models.speaker_net import build_speaker_net
-from mqmha_jax.runs import checkpoint
+from mqmha_jax.runs import load_network
 from mqmha_jax.types import Trials
 
 RATE_HZ = 16_000
@@ -247,8 +247,8 @@ def test_load_takes_what_an_evaluation_of_the_same_step_left(variables, tmp_path
     save_mean(tmp_path, mean, 40)
 
     def trained_for(step):
-        network = checkpoint.LoadedNetwork(CONFIG, build_speaker_net(CONFIG.model), variables, step)
-        monkeypatch.setattr(checkpoint, "load_network", lambda workdir, step: network)
+        network = load_network.LoadedNetwork(CONFIG, build_speaker_net(CONFIG.model), variables, step)
+        monkeypatch.setattr(load_network, "load_network", lambda workdir, step: network)
         return SpeakerEncoder.load(tmp_path)
 
     encoder = trained_for(40)

@@ -3,7 +3,10 @@
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import mqmha_jax
 from tests.support.paths import ROOT
@@ -93,6 +96,36 @@ def test_every_room_has_a_floor() -> None:
     modules = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES)
     rooms = {room_of(module) for module in modules} - {"__init__", "mqmha_jax"}
     assert rooms == set(FLOOR)
+
+
+@pytest.mark.parametrize("room", INNER_FLOORS)
+def test_rooms_inside_a_room_import_only_from_below(room: str) -> None:
+    prefix = f"mqmha_jax.{room}."
+    floor = {name: i for i, names in enumerate(INNER_FLOORS[room]) for name in names}
+    modules = {module_of(path): path for path in FILES}
+    ours = {module: path for module, path in modules.items() if module.startswith(prefix)}
+    assert {inner_room(module, prefix) for module in ours} == set(floor)
+    wrong = []
+    for module, path in ours.items():
+        own = inner_room(module, prefix)
+        for other in imported_modules(path):
+            if other.startswith(prefix):
+                target = inner_room(other, prefix)
+                if target != own and floor[target] >= floor[own]:
+                    wrong.append(f"{module} imports {other}")
+    assert not wrong, "\n".join(wrong)
+
+
+def inner_room(module: str, prefix: str) -> str:
+    return module.removeprefix(prefix).split(".")[0]
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Within a room too, and by imports inside functions as well."""
+    modules = {module_of(path): path for path in FILES}
+    faces = {"mqmha_jax", "mqmha_jax.train"}  # they import on demand, from all below them
+    graph = {m: {*imported_modules(path)} & modules.keys() - faces - {m} for m, path in modules.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def defined_names(module: str) -> set[str]:

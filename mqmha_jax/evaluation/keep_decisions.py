@@ -1,5 +1,6 @@
 """Keeps threshold and calibration for ``verify``: those of a run's own list, or of one that the user names."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +24,7 @@ Kept = TypeVar("Kept")
 
 # Files that belong to the network of a step. Where its checkpoint is gone, another network may reach the same step.
 # Earlier versions had one threshold and one mean for all steps.
-_STEP_FILES = ("threshold*.json", "calibration-*.json", "mean_embedding*.npz")
+_STEP_FILE = re.compile(r"(?:threshold|calibration)(?:-(\d+))?\.json|mean_embedding(?:-(\d+))?\.npz")
 
 
 def require_verify_method(method: Method) -> None:
@@ -101,7 +102,7 @@ def _remove_stale(workdir: Path) -> None:
     """Removes the files of steps whose checkpoints are gone."""
     with Checkpoints(workdir) as checkpoints:
         steps = {str(step) for step in checkpoints.steps}
-    for pattern in _STEP_FILES:
-        for path in workdir.glob(pattern):
-            if path.stem.rpartition("-")[2] not in steps:
-                path.unlink(missing_ok=True)
+    for path in workdir.iterdir():
+        match = _STEP_FILE.fullmatch(path.name)  # nothing else in the directory is ours
+        if match and (match[1] or match[2]) not in steps:
+            path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from mqmha_jax.interop.export_model import export_model
 from mqmha_jax.interop.families import FAMILIES
 from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.torch_writer import write_torch_file
-from mqmha_jax.runs.checkpoint import load_network
+from mqmha_jax.runs.load_network import load_network
 
 
 class ExportedRun(NamedTuple):

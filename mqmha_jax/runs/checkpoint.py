@@ -1,40 +1,42 @@
 """Checkpoints of a run: save in the background, resume exactly, load parts. The only file that imports Orbax."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from mqmha_jax.atomic import sync, sync_tree
-from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import read_json
-from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
-from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.processes import is_first_process, raise_together, require_agreement
+from mqmha_jax.runs.checkpoint_lock import hold_checkpoint
 from mqmha_jax.runs.manifest import DIRECTORY, MANIFEST_NAME, Manifest, read_manifest, verify_files, write_manifest
-from mqmha_jax.runs.state import TrainState, initial_network
-from mqmha_jax.runs.workdir import describe_run, differing_run, read_runnable_config
+from mqmha_jax.runs.saved_trees import (
+    HEAD,
+    NETWORK,
+    TRAINING,
+    describe_array,
+    place_on_one_device,
+    shapes_by_path,
+    split_state,
+)
+from mqmha_jax.runs.state import TrainState
+from mqmha_jax.runs.workdir import describe_run, differing_run
 
 # Arrays lie in a directory of their own beside the manifest. A version before manifests had them one level higher,
 # and the dev EER in a file of Orbax.
 _ARRAYS = "arrays"
 _OLD_EER = Path("metrics", "metrics")
-
-# A checkpoint holds three trees, so that extraction reads the network alone and fine-tuning network and head.
-_NETWORK, _HEAD, _TRAINING = "network", "head", "training"
 
 # A checkpoint has such a name until it is complete and hashed, and again while it is removed; readers see digits only.
 _SAVING, _REMOVING = ".saving-", ".removing-"
@@ -148,12 +150,12 @@ class Checkpoints:
         if step == self._newest_saved:  # the disk may look different to each host
             return
         self.wait()
-        self._start(step, _split(state), eer)
+        self._start(step, split_state(state), eer)
 
     def save_network(self, step: int, network: PyTree, head: PyTree) -> None:
         """Saves a network and its head, if it has one: to be used, or to start from, but not to be resumed."""
         self._prepare_directory()
-        trees = {_NETWORK: network, **({_HEAD: head} if head else {})}  # Orbax refuses an empty tree
+        trees = {NETWORK: network, **({HEAD: head} if head else {})}  # Orbax refuses an empty tree
         self._start(step, trees, None)
         self.wait()
 
@@ -202,7 +204,7 @@ class Checkpoints:
         old = set(steps) - {*steps[-keep:], *self._best_first(steps)[: self._keep_best], *self._reported}
         for step in sorted(old):
             nameless = self._directory / f"{_REMOVING}{step}"
-            with _hold(self._path(step), alone=True) as alone:
+            with hold_checkpoint(self._path(step), alone=True) as alone:
                 if not alone:  # somebody reads it; the next save removes it
                     continue
                 os.rename(self._path(step), nameless)
@@ -217,12 +219,12 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint belongs to another architecture; the first differing arrays are named.
         """
-        wanted = {name: jax.tree.map(_abstract, tree) for name, tree in _split(like).items()}
+        wanted = {name: jax.tree.map(describe_array, tree) for name, tree in split_state(like).items()}
         loaded = self._load(self._existing(None), wanted, shared=True)
-        network, training = loaded[_NETWORK], loaded[_TRAINING]
+        network, training = loaded[NETWORK], loaded[TRAINING]
         latest = training["latest"] or network
         return like.replace(
-            params={"net": latest["params"], "head": loaded[_HEAD]},
+            params={"net": latest["params"], "head": loaded[HEAD]},
             batch_stats=latest["batch_stats"],
             average=network if like.average else {},
             **{name: training[name] for name in ("step", "opt_state", "loss_state", "counters")},
@@ -241,8 +243,8 @@ class Checkpoints:
         Raises:
           UserError: there is no (such) checkpoint, or it belongs to another architecture.
         """
-        wanted = {_NETWORK: _on_one_device(dict(like))}
-        return self._read(step, lambda existing: (self._load(existing, wanted)[_NETWORK], existing))
+        wanted = {NETWORK: place_on_one_device(dict(like))}
+        return self._read(step, lambda existing: (self._load(existing, wanted)[NETWORK], existing))
 
     def restore_head(self, step: int | None = None) -> tuple[dict[str, PyTree], int]:
         """The head alone, with the rows that pad its classes, whole on one device, and the step it was saved at.
@@ -254,10 +256,10 @@ class Checkpoints:
         """
 
         def load(existing: int) -> tuple[dict[str, PyTree], int]:
-            if not self._holds(existing, _HEAD):
+            if not self._holds(existing, HEAD):
                 return {}, existing
-            wanted = {_HEAD: _on_one_device(self._metadata(existing, _HEAD))}
-            return self._load(existing, wanted)[_HEAD], existing
+            wanted = {HEAD: place_on_one_device(self._metadata(existing, HEAD))}
+            return self._load(existing, wanted)[HEAD], existing
 
         return self._read(step, load)
 
@@ -265,7 +267,7 @@ class Checkpoints:
         """Whether a tree was saved: as the manifest says, because one whose files are lost is damage."""
         directory = self._path(step)
         if not _has_manifest(directory):
-            return (directory / tree).exists() or not (directory / _NETWORK).exists()
+            return (directory / tree).exists() or not (directory / NETWORK).exists()
         try:
             return any(name.startswith(f"{_ARRAYS}/{tree}/") for name in read_manifest(directory).files)
         except UserError as error:
@@ -276,7 +278,7 @@ class Checkpoints:
         for _ in range(_READ_TRIES):
             existing = self._existing(step)
             try:
-                with _hold(self._path(existing)):
+                with hold_checkpoint(self._path(existing)):
                     return read(existing)
             except UserError:
                 if step is not None or self._path(existing).exists():
@@ -377,7 +379,7 @@ class Checkpoints:
         self._thread.shutdown()  # the error that is under way is the one to report
 
     def _check_shapes(self, step: int, wanted: PyTree, saved: PyTree) -> None:
-        ours, theirs = _shapes(wanted), _shapes(saved)
+        ours, theirs = shapes_by_path(wanted), shapes_by_path(saved)
         names = [name for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
         if names:
             shown = "; ".join(f"{n}: here {ours.get(n, 'absent')}, saved {theirs.get(n, 'absent')}" for n in names[:5])
@@ -396,40 +398,6 @@ class Checkpoints:
         )
 
 
-class LoadedNetwork(NamedTuple):
-    """A trained network and what is needed to use it.
-
-    Attributes:
-      config: the run's configuration.
-      net: the network that it describes.
-      variables: ``params`` and ``batch_stats``.
-      step: steps it was trained.
-    """
-
-    config: Config
-    net: SpeakerNet
-    variables: dict[str, PyTree]
-    step: int
-
-
-def load_network(workdir: Path, step: int | None = None) -> LoadedNetwork:
-    """Loads the network of a checkpoint in a work directory, without head and optimizer.
-
-    Args:
-      workdir: of the run.
-      step: of the checkpoint; None: the newest.
-
-    Raises:
-      UserError: the directory holds no run or no complete checkpoint, or configuration and checkpoint differ.
-    """
-    config = read_runnable_config(workdir)
-    net = build_speaker_net(config.model, lanes=vector_lanes())
-    like = jax.eval_shape(partial(initial_network, config, net))
-    with Checkpoints(workdir) as checkpoints:
-        variables, step = checkpoints.restore_network(like, step)
-    return LoadedNetwork(config, net, variables, step)
-
-
 def _has_manifest(directory: Path) -> bool:
     """Whether the checkpoint must have a manifest: all do but those of versions that had no directory of arrays."""
     return (directory / _ARRAYS).exists() or (directory / MANIFEST_NAME).exists()
@@ -445,30 +413,6 @@ def _is_read(wanted: Mapping[str, PyTree], name: str) -> bool:
     return not rest or tree in wanted
 
 
-@contextlib.contextmanager
-def _hold(directory: Path, *, alone: bool = False) -> Iterator[bool]:
-    """Keeps a checkpoint from being removed while it is read: readers share a lock, who removes it needs it alone.
-
-    Yields False if ``alone`` is asked for and somebody reads, and True where there is nothing to lock or no locking.
-    """
-    try:
-        descriptor = os.open(directory / MANIFEST_NAME, os.O_RDONLY)
-    except OSError:  # removed, or of a version without manifests
-        yield True
-        return
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        held = True
-    except BlockingIOError:
-        held = False
-    except OSError:  # a file system without locks
-        held = True
-    try:
-        yield held
-    finally:
-        os.close(descriptor)
-
-
 def _make_and_try(directory: Path) -> None:
     # Orbax's threads would wait five minutes for a directory that they cannot make, and the process with them.
     shutil.rmtree(directory, ignore_errors=True)
@@ -477,45 +421,3 @@ def _make_and_try(directory: Path) -> None:
     trial.write_bytes(bytes(_TRIAL_BYTES))
     sync(trial)
     trial.unlink()
-
-
-def _split(state: TrainState) -> dict[str, PyTree]:
-    latest = {"params": state.params["net"], "batch_stats": state.batch_stats}
-    return {
-        _NETWORK: state.network(),
-        _HEAD: state.params["head"],
-        _TRAINING: {
-            "step": state.step,
-            "latest": latest if state.average else {},  # where the network to use is an average of it
-            "opt_state": state.opt_state,
-            "loss_state": state.loss_state,
-            "counters": state.counters,
-        },
-    }
-
-
-def _abstract(array: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
-
-
-def _on_one_device(tree: PyTree) -> PyTree:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
-
-
-def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    """Path -> shape; named tuples, lists and dictionaries read the same, as metadata keeps no types."""
-    flat: dict[str, tuple[int, ...]] = {}
-
-    def visit(node: Any, path: str) -> None:
-        if hasattr(node, "shape"):
-            flat[path] = tuple(node.shape)
-            return
-        if hasattr(node, "_asdict"):
-            node = node._asdict()
-        items = node.items() if isinstance(node, Mapping) else enumerate(node or ())
-        for key, child in items:
-            visit(child, f"{path}/{key}" if path else str(key))
-
-    visit(tree, "")
-    return flat

@@ -16,7 +16,8 @@ from mqmha_jax.config import StartConfig
 from mqmha_jax.errors import UserError
 from mqmha_jax.parallel import PROTOTYPES
 from mqmha_jax.processes import is_first_process
-from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.runs.workdir import CONFIG_NAME, read_speakers
 

@@ -21,7 +21,8 @@ from mqmha_jax.interop.import_run import import_run
 from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.wespeaker_config import read_wespeaker_config
 from mqmha_jax.runs.average import average_checkpoints
-from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.workdir import read_speakers
 from tests.support.foreign import small_state, write_small_checkpoint
 from tests.support.tiny import write_tiny_shards, write_tiny_trials

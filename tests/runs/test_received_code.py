@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from mqmha_jax.cli import main
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.models.speaker_net import build_speaker_net
-from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.state import initial_network
 from mqmha_jax.runs.workdir import lock_workdir
 from tests.support.tiny import tiny_config

@@ -15,7 +15,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.models import unit_length
 from mqmha_jax.parallel import device_mesh
-from mqmha_jax.runs.checkpoint import load_network
+from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.train.build import build_training
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.part_rates import check_parts, part_factors

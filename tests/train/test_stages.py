@@ -18,7 +18,8 @@ from mqmha_jax.data.shard_writer import UtteranceFbank, shard_writer
 from mqmha_jax.errors import UserError
 from mqmha_jax.parallel import device_mesh, place_seed
 from mqmha_jax.runs.average import average_checkpoints
-from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.loop import train

@@ -17,7 +17,8 @@ from mqmha_jax import parallel
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import to_dict, with_overrides
 from mqmha_jax.errors import UserError
-from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.runs.workdir import lock_workdir
 from mqmha_jax.train.build import build_training

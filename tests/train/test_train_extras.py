@@ -14,7 +14,8 @@ from mqmha_jax.config_io import with_overrides
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
-from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.metrics_log import MetricsLog, read_log
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.watchdog import Watchdog

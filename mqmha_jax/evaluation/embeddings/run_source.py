@@ -20,7 +20,8 @@ from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker, sum_per
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean, save_mean, training_mean
 from mqmha_jax.models.head import unit_length
 from mqmha_jax.models.speaker_net import fold_for_inference
-from mqmha_jax.runs.checkpoint import Checkpoints, load_network
+from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.workdir import has_speakers, read_speakers
 from mqmha_jax.types import Embeddings
 
