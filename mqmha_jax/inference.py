@@ -1,4 +1,4 @@
-"""A trained network as a tool: embed audio, decide whether two recordings are of one speaker."""
+"""Uses a trained network: embeds audio, and decides whether two recordings have the same speaker."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,17 +33,17 @@ from mqmha_jax.verification import Verification
 
 Audio = str | Path | np.ndarray
 
-# Frames of fbank that are kept at a time, however many files are given: 80 MB at 80 bands, 44 minutes of audio.
+# Frames of fbank in memory at a time, for any number of files: 80 MB at 80 bands, 44 minutes of audio.
 _FRAMES_AT_ONCE = 1 << 18
 
-# Batches have a fixed number of rows, mostly filler when there are few recordings: up to this number go one by one.
+# Batches have a fixed number of rows, mostly filler for few recordings: up to this number, each is a batch of its own.
 _ONE_BY_ONE = 16
 
 _log = logging.getLogger(__name__)
 
 
 class SpeakerEncoder:
-    """Audio in, speaker embeddings and decisions out."""
+    """Turns audio into speaker embeddings and decisions."""
 
     def __init__(
         self,
@@ -55,15 +55,15 @@ class SpeakerEncoder:
         calibration: Calibration | None = None,
         name: str = "",
     ) -> None:
-        """Joins a network to the features that it was trained on.
+        """Combines a network with the features that it was trained on.
 
         Args:
-          config: the experiment; or the work directory of a run and nothing else, which is ``load``.
+          config: the experiment; or only the work directory of a run, as for ``load``.
           variables: ``params`` and ``batch_stats`` of its ``SpeakerNet``.
           mean: ``[E]``, subtracted from embeddings before they are compared; ``embed`` leaves them as they are.
-          threshold: score from which on ``verify`` says "same speaker", without a calibration.
-          calibration: of the cosine, by which ``verify`` says how sure it is.
-          name: what it is called when printed.
+          threshold: lowest score that ``verify`` calls "same" if there is no calibration.
+          calibration: of the cosine; gives ``verify`` a probability.
+          name: shown when the encoder is printed.
         """
         if isinstance(config, (str, Path)):
             if variables is not None:
@@ -72,7 +72,7 @@ class SpeakerEncoder:
             return
         if variables is None:
             raise UserError(
-                "SpeakerEncoder(config) needs variables; those of a run are loaded by SpeakerEncoder.load(WORKDIR)."
+                "SpeakerEncoder(config) needs variables; SpeakerEncoder.load(WORKDIR) loads those of a run."
             )
         self.config = config
         self.mean = mean
@@ -88,17 +88,17 @@ class SpeakerEncoder:
     ) -> "SpeakerEncoder":
         """Loads a checkpoint of a work directory, with mean, threshold and calibration of its evaluation.
 
-        They belong to one step's network: for a step that was not evaluated they are left out.
+        They belong to the network of one step, so a step that was not evaluated has none.
 
         Args:
           workdir: of the run.
           step: of the checkpoint; "best": the one with the lowest dev EER; None: the newest.
-          allow_code: run Python files that the run brings along and that you have not trained with on this machine.
+          allow_code: run the Python files in the run, although you have not trained with them on this machine.
 
         Raises:
           UserError: no work directory, no such checkpoint, a damaged file in it, or code that was not allowed.
         """
-        # Orbax, which only this way of making an encoder needs
+        # here: brings Orbax, which only this method needs
         from mqmha_jax.evaluation.embeddings.run_source import find_step
         from mqmha_jax.runs.load_network import load_network
 
@@ -117,7 +117,7 @@ class SpeakerEncoder:
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> "SpeakerEncoder":
-        """Loads a network from wherever it is: trained here, by another toolkit, or published on the Hub.
+        """Loads a network that was trained here or by another toolkit, or published on the Hub.
 
         Args:
           source: a work directory; a checkpoint file (PyTorch or safetensors, of a family that ``mqmha import``
@@ -159,10 +159,10 @@ class SpeakerEncoder:
 
         Args:
           audio: files, or mono waveforms ``[n]`` in [-1, 1] at ``config.fbank.sample_rate_hz``; one or many.
-          channel: of the files, the channel to take, from 0; None: the mean of all.
-          on_error: called for each recording that cannot be used, which is then left out; None: raise instead.
-          on_warning: called with a sentence for each recording with too little speech or much clipping, which is
-            embedded nevertheless.
+          channel: the channel of each file to use, from 0; None: the mean of all.
+          on_error: called for each recording that cannot be used; it is left out. None: raise instead.
+          on_warning: called with a sentence for each recording with too little speech or much clipping; it is
+            embedded all the same.
           progress: show progress bars.
 
         Returns:
@@ -192,7 +192,7 @@ class SpeakerEncoder:
         """Embeds any number of recordings, about 44 minutes of audio at a time.
 
         Args:
-          recordings: read as they are needed.
+          recordings: read when needed.
           channel, on_error, on_warning, progress: as in ``embed``.
 
         Yields:
@@ -207,7 +207,7 @@ class SpeakerEncoder:
             yield embed(self._embedder, part, progress=progress, **few)
 
     def arrays(self) -> Iterator[np.ndarray]:
-        """The parameters and statistics of the network, in an order of their own."""
+        """Yields the parameters and statistics of the network, always in the same order."""
         yield from map(np.asarray, jax.tree.leaves(dict(self._embedder.variables)))
 
     def verify(
@@ -225,14 +225,14 @@ class SpeakerEncoder:
         Args:
           first: file or waveform, as in ``embed``.
           second: the other one.
-          prior: probability of the same speaker before the recordings were heard.
-          confidence: below this probability of the likelier answer the verdict is "unsure"; 0.5 to 1.
-          min_speech_s: with less speech than this in one of them the verdict is "unsure"; 0: never for this reason.
-          channel: of the files, the channel to take, from 0; None: the mean of all.
+          prior: prior probability of the same speaker.
+          confidence: the verdict is "unsure" if the likelier answer is less probable than this; 0.5 to 1.
+          min_speech_s: the verdict is "unsure" if a recording holds less speech than this; 0: no minimum.
+          channel: the channel of each file to use, from 0; None: the mean of all.
 
         Returns:
-          Score and verdict: by the calibration if there is one, else by the threshold, which is unsure only where
-          there is too little speech.
+          Score and verdict. The calibration decides if there is one, else the threshold, which is "unsure" only of
+          recordings with too little speech.
 
         Raises:
           UserError: a recording cannot be used, or ``prior`` or ``confidence`` is out of range.
@@ -240,7 +240,7 @@ class SpeakerEncoder:
         one, other = (self._utterance(i, recording, channel) for i, recording in enumerate((first, second)))
         part = _Part(("first", "second"), (one.fbank, other.fbank))
         pair = centre(embed(self._embedder, part, frames_per_batch=1), self.mean)
-        trial = Trials(("first",), ("second",), np.ones(1, np.bool_))  # the label is not looked at
+        trial = Trials(("first",), ("second",), np.ones(1, np.bool_))  # the label is not used
         scores = cosine_scores(pair, trial)
         evidence = one.evidence, other.evidence
         found = Verification(float(scores[0]), None, None, self.threshold, evidence=evidence)
@@ -264,7 +264,7 @@ class SpeakerEncoder:
         trial: Trials,
         num_frames: Int64[np.ndarray, " 2"],
     ) -> Features:
-        """What the calibration looks at: the score, and maybe lengths of embeddings and of recordings."""
+        """Returns the inputs of the calibration: the score, and maybe lengths of embeddings and recordings."""
         seconds = num_frames * (self.config.fbank.frame_shift_ms / 1000)
         measures = utterance_measures(pair, duration_s=seconds)
         return select_features(trial_features(scores, trial, pair.ids, measures), calibration.features)
@@ -276,7 +276,7 @@ class SpeakerEncoder:
         on_error: Callable[[UserError], object] | None,
         on_warning: Callable[[str], object],
     ) -> Iterator["_Utterance"]:
-        """Every usable recording."""
+        """Yields every usable recording."""
         for i, recording in enumerate(recordings):
             try:
                 utterance = self._utterance(i, recording, channel)
@@ -293,7 +293,7 @@ class SpeakerEncoder:
         spec = self.config.fbank
         name = f"waveform {index}" if isinstance(recording, np.ndarray) else str(recording)
         if isinstance(recording, np.ndarray):
-            waveform = _checked(name, recording)
+            waveform = _check_waveform(name, recording)
         else:
             waveform = read_audio(recording, spec.sample_rate_hz, Part(channel=channel))
         try:
@@ -304,7 +304,7 @@ class SpeakerEncoder:
 
 
 class _Utterance(NamedTuple):
-    """A recording as the network takes it, and what it offers."""
+    """A recording as frames, and the speech in it."""
 
     name: str
     fbank: Float32[np.ndarray, "T F"]
@@ -344,8 +344,8 @@ def _parts(utterances: Iterator[tuple[str, np.ndarray]]) -> Iterator[_Part]:
         yield _Part(*zip(*group, strict=True))
 
 
-def _checked(utterance: str, waveform: np.ndarray) -> Float[np.ndarray, " n"]:
-    """A waveform that can be used, or the reason why it cannot."""
+def _check_waveform(utterance: str, waveform: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Returns the waveform, or refuses it with the reason."""
     valid = "valid: one channel [n] of floating-point samples in [-1, 1]"
     if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
         raise UserError(f"{utterance}: an array of shape {waveform.shape} and type {waveform.dtype}; {valid}.")

@@ -132,7 +132,7 @@ def place_seed(seed: int, mesh: Mesh) -> jax.Array:
 def place_part(part: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """Makes a global array from this process's rows, as an explicit transfer.
 
-    With several processes, JAX makes the array by calls that its own transfer guard takes for accidents.
+    With several processes, JAX makes the array by calls that its own transfer guard refuses as implicit.
     """
     with jax.transfer_guard_host_to_device("allow"):
         return jax.make_array_from_process_local_data(sharding, part)

@@ -1,4 +1,4 @@
-"""Several processes as one program: joining them, agreeing, raising errors together."""
+"""Several processes as one program: they join, agree on settings and raise errors together."""
 
 import contextlib
 import hashlib
@@ -29,7 +29,7 @@ _LONGEST_MESSAGE = 4096
 
 
 def join_processes() -> None:
-    """Makes this process one of many, before any device is used.
+    """Joins the processes of this job; must be called before any device is used.
 
     Under Slurm, Open MPI, on Cloud TPU and on GKE, JAX finds the other processes. Elsewhere three variables name them:
     JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
@@ -129,7 +129,7 @@ def _gather_processes(mine: np.ndarray) -> np.ndarray:
 
 
 def any_process(flag: bool, mesh: Mesh) -> jax.Array | np.bool_:
-    """Whether any process set its flag: a small collective that every process starts and none needs to wait for."""
+    """Whether any process set its flag: a small collective; every process starts it, and none needs to wait for it."""
     if jax.process_count() == 1:
         return np.bool_(flag)
     flags = np.full(jax.local_device_count(), flag)

@@ -1,4 +1,4 @@
-"""The answer to "is this one speaker?", and how it prints."""
+"""The result of comparing two recordings, and how it prints."""
 
 import html
 from pathlib import Path
@@ -8,16 +8,16 @@ from mqmha_jax.features.speech_evidence import SpeechEvidence
 
 
 class Verification(NamedTuple):
-    """Whether two recordings are of one speaker.
+    """Whether two recordings have the same speaker.
 
     Attributes:
       score: cosine in [-1, 1].
-      verdict: "same", "different", or "unsure"; None where neither calibration nor threshold is known.
-      probability: of the same speaker, if both answers were equally likely before; None without a calibration, and
-        where a recording holds too little speech.
-      threshold: where false alarms and misses were equally frequent on an evaluated list; None where none is known.
-      reason: why the verdict is "unsure", where that does not depend on the score, e.g. "0.4 s of speech in a.wav".
-      evidence: what the two recordings hold; empty where it was not measured.
+      verdict: "same", "different", or "unsure"; None without a calibration and a threshold.
+      probability: of the same speaker, if both answers were equally likely before; None without a calibration,
+        and if a recording holds too little speech.
+      threshold: score at which false alarms and misses were equally frequent on an evaluated list; None if unknown.
+      reason: why the verdict is "unsure", if the score is not the reason, e.g. "0.4 s of speech in a.wav".
+      evidence: the speech in the two recordings; empty if it was not measured.
     """
 
     score: float
@@ -29,11 +29,11 @@ class Verification(NamedTuple):
 
     @property
     def same(self) -> bool | None:
-        """True, False, or None where it is not known or not sure."""
+        """True, False, or None if it is unknown or unsure."""
         return {"same": True, "different": False}.get(self.verdict or "")
 
     def sentence(self, workdir: Path | None = None) -> str:
-        """What to say to the user; ``workdir`` is named where its evaluation is missing."""
+        """Returns the answer as a sentence; names ``workdir`` if it has no evaluation yet."""
         if self.reason:
             return f"unsure: {self.reason}"
         if self.verdict is None:

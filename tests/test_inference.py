@@ -258,7 +258,7 @@ def test_load_takes_what_an_evaluation_of_the_same_step_left(variables, tmp_path
     assert SpeakerEncoder(str(tmp_path)).threshold == encoder.threshold  # a path is loaded
     with pytest.raises(UserError, match=r"takes no variables"):
         SpeakerEncoder(tmp_path, variables)
-    with pytest.raises(UserError, match=r"needs variables; those of a run are loaded by"):
+    with pytest.raises(UserError, match=r"needs variables; SpeakerEncoder.load\(WORKDIR\) loads"):
         SpeakerEncoder(CONFIG)
     later = trained_for(41)
     assert (later.threshold, later.mean, later.calibration) == (None, None, None)

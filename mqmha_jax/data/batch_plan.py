@@ -24,8 +24,8 @@ FRAMES_PER_SHAPE = 2_000
 """Frames (20 s) that another shape must save, so that a few files make one batch."""
 
 SMALLEST_LENGTH, LENGTH_RATIO = 40, 1.1
-"""Padded lengths are terms of a geometric series. It does not depend on the data, so other lists and single files find
-their shapes compiled."""
+"""Padded lengths are terms of a geometric series. It does not depend on the data, so other lists and single files reuse
+compiled shapes."""
 
 
 class PlannedBatch(NamedTuple):
@@ -57,7 +57,7 @@ def plan_batches(
     max_frames: int = MAX_FRAMES,
     batch_multiple: int = 1,
 ) -> list[PlannedBatch]:
-    """Puts every utterance into one batch, with ``MOST_SHAPES`` shapes at most.
+    """Puts every utterance into one batch, with at most ``MOST_SHAPES`` shapes.
 
     Args:
       num_frames: lengths of the utterances, cut to ``max_frames``.
@@ -114,7 +114,7 @@ def _groups(
         return _Group(first, ends[term], -(-needed // batch_size), batch_size * batch_multiple, num_frames)
 
     # groups[j][i]: the terms i to j as one group. best[j]: frames and groups of the cheapest split of the terms 0 to j;
-    # each round allows one group more.
+    # each round allows one more group.
     groups = [[group(first, term) for first in [0, *ends[:term]]] for term in range(len(ends))]
     best: list[tuple[int, tuple[_Group, ...]]] = [(row[0].frames, (row[0],)) for row in groups]
     cheapest = best[-1]
@@ -128,6 +128,6 @@ def _groups(
 
 
 def _round_number(rows: int) -> int:
-    """Rounds up to four binary digits, by an eighth at most, so that lists of other sizes find the shape compiled."""
+    """Rounds up to four binary digits, by at most an eighth, so that lists of other sizes reuse the compiled shape."""
     unit = 1 << max(0, rows.bit_length() - 4)
     return -(-rows // unit) * unit

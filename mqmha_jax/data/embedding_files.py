@@ -1,4 +1,4 @@
-"""Embeddings in files: npz as ``mqmha embed`` writes, Kaldi archives, folders of .npy; nothing is ever unpickled."""
+"""Reads embeddings: npz as ``mqmha embed`` writes it, Kaldi archives, folders of .npy. Nothing is ever unpickled."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -21,26 +21,26 @@ def read_embeddings(path: str | Path) -> Embeddings:
 
     Args:
       path: an npz with ``ids [N]`` and ``vectors [N, E]``; a Kaldi archive ``.ark`` or its table ``.scp``; or a folder
-        whose files ``id.npy`` hold a vector each, where the id is the path below the folder without its ending.
+        of files ``id.npy`` with one vector each; the id is the path below the folder without ``.npy``.
 
     Returns:
-      Embeddings in the order of the file, of a folder in the order of the ids; float32.
+      Embeddings in the order of the file, or for a folder in the order of the ids; float32.
 
     Raises:
-      UserError: nothing can be read there, an id comes twice, the sizes differ, or a value is not finite.
+      UserError: the path cannot be read, an id appears twice, the sizes differ, or a value is not finite.
     """
     path = Path(path)
     if path.is_dir():
-        return _joined(path, _folder_vectors(path))
+        return _stack_vectors(path, _folder_vectors(path))
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; valid: {_VALID}.")
     match path.suffix:
         case ".npz":
             return _npz_embeddings(path)
         case ".ark":
-            return _joined(path, read_archive(path))
+            return _stack_vectors(path, read_archive(path))
         case ".scp":
-            return _joined(path, read_script(path))
+            return _stack_vectors(path, read_script(path))
     raise UserError(f"{path}: embeddings cannot be read from a file that ends in {path.suffix!r}; valid: {_VALID}.")
 
 
@@ -48,16 +48,16 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> None:
     """Writes an npz file that ``read_embeddings`` reads, under exactly this name.
 
     Args:
-      path: replaced if it is there; whole or not at all.
-      embeddings: of utterances whose ids differ.
+      path: replaced if it exists; written whole or not at all.
+      embeddings: their ids are unique.
 
     Raises:
-      UserError: an id comes twice or cannot be one, or the file cannot be written.
+      UserError: an id appears twice or is not valid, or the file cannot be written.
     """
     for utterance, count in Counter(embeddings.ids).items():
         check_id(utterance, "The utterance")
         if count > 1:
-            raise UserError(f"{path}: {utterance!r} comes twice; give each utterance one embedding.")
+            raise UserError(f"{path}: {utterance!r} appears twice; give each utterance one embedding.")
     ids = np.asarray(embeddings.ids, np.str_)
     with replacing(path) as temporary, temporary.open("wb") as file:  # numpy adds .npz to a name, not to a file
         np.savez(file, ids=ids, vectors=embeddings.vectors)
@@ -68,10 +68,10 @@ def _npz_embeddings(path: Path) -> Embeddings:
         ids, vectors = archive["ids"], archive["vectors"]
     if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors) or ids.dtype.kind != "U":
         raise UserError(
-            f"{path}: ids {ids.shape} of type {ids.dtype} and vectors {vectors.shape}; valid: ids [N], which are "
+            f"{path}: ids {ids.shape} of type {ids.dtype} and vectors {vectors.shape}; valid: ids [N], "
             "strings, and vectors [N, E]."
         )
-    return _joined(path, zip(ids.tolist(), vectors, strict=True))
+    return _stack_vectors(path, zip(ids.tolist(), vectors, strict=True))
 
 
 def _folder_vectors(directory: Path) -> Iterable[tuple[str, np.ndarray]]:
@@ -80,8 +80,8 @@ def _folder_vectors(directory: Path) -> Iterable[tuple[str, np.ndarray]]:
         yield path.relative_to(directory).with_suffix("").as_posix(), vector
 
 
-def _joined(path: Path, named: Iterable[tuple[str, np.ndarray]]) -> Embeddings:
-    """All vectors as one array, after the checks that they have in common."""
+def _stack_vectors(path: Path, named: Iterable[tuple[str, np.ndarray]]) -> Embeddings:
+    """Checks all vectors and stacks them into one array."""
     vectors: dict[str, np.ndarray] = {}
     for name, array in named:
         utterance = plain_id(name)
@@ -89,24 +89,24 @@ def _joined(path: Path, named: Iterable[tuple[str, np.ndarray]]) -> Embeddings:
         if vector.ndim != 1 or vector.dtype.kind != "f" or not vector.size:
             raise UserError(
                 f"{path}: {utterance!r} is an array {array.shape} of type {array.dtype}; valid: one vector of "
-                "floating-point numbers an utterance."
+                "floating-point numbers per utterance."
             )
         size = len(next(iter(vectors.values()), vector))
         if len(vector) != size:
             raise UserError(
                 f"{path}: the embedding of {utterance!r} has size {len(vector)}, that of {next(iter(vectors))!r} has "
-                f"{size}; valid: one size, of one network."
+                f"{size}; valid: one size, that of one network."
             )
         if utterance in vectors:
-            raise UserError(f"{path}: {utterance!r} comes twice; give each utterance one embedding.")
+            raise UserError(f"{path}: {utterance!r} appears twice; give each utterance one embedding.")
         vectors[utterance] = vector
     if not vectors:
-        raise UserError(f"{path}: no embeddings in it; valid: {_VALID}.")
+        raise UserError(f"{path}: holds no embeddings; valid: {_VALID}.")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
         stacked = np.stack(list(vectors.values())).astype(np.float32)
     if broken := [name for name, vector in zip(vectors, stacked, strict=True) if not np.isfinite(vector).all()]:
         raise UserError(
-            f"{path}: {len(broken)} of {len(vectors)} embeddings are not finite, first that of {broken[0]!r}; check "
+            f"{path}: {len(broken)} of {len(vectors)} embeddings are not finite, the first is {broken[0]!r}; check "
             "its audio and the network."
         )
     return Embeddings(tuple(vectors), stacked)

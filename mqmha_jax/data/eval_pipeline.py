@@ -1,7 +1,7 @@
 """Batches of whole utterances for extraction: similar lengths together, padded to one of a few shapes.
 
-The field embeds whole utterances one by one. Here they are whole as well, up to ``MAX_FRAMES``; masks keep the padding
-from changing an embedding, and ``batch_plan.py`` bounds the number of shapes, each of which is compiled.
+Utterances stay whole up to ``MAX_FRAMES``. Masks keep the padding from changing an embedding. Every shape costs a
+compilation, so ``batch_plan.py`` bounds their number.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ class EvalBatch(NamedTuple):
 
     fbank: Float32[np.ndarray, "B T F"]
     num_frames: Int32[np.ndarray, " B"]
-    index: Int32[np.ndarray, " B"]  # type: ignore[assignment]  # hides tuple.index, of no use here
+    index: Int32[np.ndarray, " B"]  # type: ignore[assignment]  # hides tuple.index, which nothing here uses
 
 
 def eval_batches(
@@ -51,17 +51,17 @@ def eval_batches(
     num_hosts: int = 1,
     host: int = 0,
 ) -> Iterator[EvalBatch]:
-    """Every utterance of a source once, whole, in batches of similar lengths; read ahead by threads.
+    """Yields every utterance of a source once, in batches of similar lengths; threads read ahead.
 
     Args:
       source: N utterances.
-      frames_per_batch: ``B * T`` of a batch stays at or below it where B can be.
-      max_frames: of a longer utterance only the middle ``max_frames`` frames are taken.
+      frames_per_batch: largest ``B * T``, unless the smallest B exceeds it.
+      max_frames: a longer utterance is cut to its middle ``max_frames`` frames.
       batch_multiple: every B is a multiple of it, e.g. the number of devices.
       num_hosts, host: this host reads and gets every num_hosts-th row of each batch, from row ``host`` on; the number
         of hosts divides ``batch_multiple``.
 
-    Returns:
+    Yields:
       Batches from the shortest to the longest, planned by ``plan_batches``; filler rows complete the last of a shape.
 
     Raises:
@@ -89,9 +89,9 @@ def _read(source: FbankSource, planned: PlannedBatch, num_hosts: int, host: int)
     index = np.full(planned.batch_size, -1, np.int32)
     index[: len(planned.indices)] = planned.indices
     index = index[host::num_hosts]
-    # Filler is real speech, so that nothing in the network meets an empty utterance.
+    # Filler is real speech, so that the network never sees an empty utterance.
     numbers = np.where(index >= 0, index, planned.indices[0]).tolist()
-    read = {number: _middle(source.fbank(number), planned.num_frames) for number in dict.fromkeys(numbers)}
+    read = {number: _cut_to_middle(source.fbank(number), planned.num_frames) for number in dict.fromkeys(numbers)}
     rows = [read[number] for number in numbers]
     fbank = np.zeros((len(index), planned.num_frames, rows[0].shape[1]), np.float32)
     for row, frames in enumerate(rows):
@@ -99,6 +99,6 @@ def _read(source: FbankSource, planned: PlannedBatch, num_hosts: int, host: int)
     return EvalBatch(fbank, np.array([len(frames) for frames in rows], np.int32), index)
 
 
-def _middle(frames: Float[np.ndarray, "T F"], max_frames: int) -> Float[np.ndarray, "t F"]:
+def _cut_to_middle(frames: Float[np.ndarray, "T F"], max_frames: int) -> Float[np.ndarray, "t F"]:
     first = max(0, (len(frames) - max_frames) // 2)
     return frames[first : first + max_frames]

@@ -1,6 +1,6 @@
 """Trial lists and speaker lists: text files, one entry a line, fields separated by white space.
 
-An id with white space in it stands in quotation marks, as ``ids.py`` says.
+An id that contains white space is written in quotation marks (``ids.py``).
 """
 
 import difflib
@@ -24,7 +24,7 @@ _WORDS = {"target": True, "nontarget": False}
 def read_trials(path: str | Path) -> Trials:
     """Reads a trial list in VoxCeleb's form (``1 a b``), Kaldi's (``a b target``) or CN-Celeb's (``a b 1``).
 
-    The form is recognised from the first line and must hold for all; blank lines are skipped.
+    The first line decides the form, which all lines must have; blank lines are skipped.
 
     Args:
       path: text file in UTF-8.
@@ -42,7 +42,7 @@ def read_trials(path: str | Path) -> Trials:
     label_position, labels = 0, _BITS
     for line_number, fields in text_lines(path):
         if len(fields) != 3:
-            raise UserError(f"{path}:{line_number}: {len(fields)} fields where a trial has three; valid: {_FORMS}.")
+            raise UserError(f"{path}:{line_number}: {len(fields)} fields, but a trial has three; valid: {_FORMS}.")
         if not target:
             label_position, labels = _trial_form(path, line_number, fields)
         label = labels.get(fields.pop(label_position))
@@ -79,7 +79,7 @@ def read_utt2spk(path: str | Path) -> dict[str, str]:
       Speaker of each utterance id, in the order of the file.
 
     Raises:
-      UserError: the file cannot be read or is empty, a line has not two fields, or an utterance comes twice.
+      UserError: the file cannot be read or is empty, a line does not have two fields, or an utterance appears twice.
     """
     speaker_of: dict[str, str] = {}
     for line_number, fields in text_lines(path):
@@ -104,7 +104,7 @@ def read_models(path: str | Path) -> dict[str, tuple[str, ...]]:
       Utterances of each model, in the order of the file.
 
     Raises:
-      UserError: the file cannot be read or is empty, a model has no utterance, comes twice or has one twice.
+      UserError: the file cannot be read or is empty, a model has no utterance, appears twice or has one twice.
     """
     models: dict[str, tuple[str, ...]] = {}
     for line_number, (model, *utterances) in text_lines(path):
@@ -127,17 +127,17 @@ def check_trials(
     known_models: Iterable[str] | None = None,
     name: str = "trial list",
 ) -> list[str]:
-    """Refuses a list that cannot be evaluated, and says what about the others looks unintended.
+    """Refuses a list that cannot be evaluated, and returns remarks on what looks unintended in any other.
 
     Args:
       trials: M trials.
       known_utterances: ids of the utterances that have embeddings or fbank.
-      known_models: what the enrolment sides name instead, where models have several utterances.
+      known_models: names that the enrolment sides use instead, if models have several utterances.
       name: what to call the list in messages, e.g. its path.
 
     Returns:
-      A sentence on trials that repeat an earlier one (they count as often as they are listed) and one on trials of an
-      utterance with itself; mostly none.
+      A sentence on trials that repeat an earlier one (each counts as often as it is listed) and one on trials of an
+      utterance with itself; usually none.
 
     Raises:
       UserError: an utterance is unknown, the list has only target or only nontarget trials, or it labels two trials of
@@ -151,7 +151,7 @@ def check_trials(
             f"{name}: only {kind} trials ({num_trials}); error rates need both classes: add {missing} trials."
         )
     utterances = list(known_utterances)
-    enrol, test = _sides(trials, utterances, None if known_models is None else list(known_models), name)
+    enrol, test = _find_sides(trials, utterances, None if known_models is None else list(known_models), name)
     symmetric = known_models is None
     _check_labels(trials, enrol, test, symmetric=symmetric, name=name)
     notes = []
@@ -159,8 +159,8 @@ def check_trials(
     if repeats := num_trials - len(first):
         repeat = int(np.flatnonzero(first[again] != np.arange(num_trials))[0])
         notes.append(
-            f"{name}: {repeats} of {num_trials} trials repeat an earlier one, first {_named(trials, repeat)}; each "
-            "counts as often as it is listed."
+            f"{name}: {repeats} of {num_trials} trials repeat an earlier one, first {_quote_trial(trials, repeat)}; "
+            "each counts as often as it is listed."
         )
     if symmetric and (with_itself := int(np.count_nonzero(enrol == test))):
         notes.append(f"{name}: {with_itself} trials compare an utterance with itself.")
@@ -170,7 +170,7 @@ def check_trials(
 def trial_positions(
     trials: Trials, utterances: Sequence[str], *, name: str = "trial list"
 ) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
-    """Where the two utterances of each trial stand.
+    """Finds the positions of the two utterances of each trial.
 
     Args:
       trials: M trials.
@@ -181,7 +181,7 @@ def trial_positions(
       Indices into ``utterances`` of the enrolment and of the test side, ``[M]`` each.
 
     Raises:
-      UserError: a trial names an utterance that is not among them.
+      UserError: a trial names an unknown utterance.
     """
     position = {utterance: i for i, utterance in enumerate(utterances)}
     try:
@@ -207,10 +207,10 @@ def number_names(*sides: Sequence[str]) -> tuple[tuple[str, ...], list[Int32[np.
 
 
 def text_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers from 1 and the fields of every line that is not blank; a byte-order mark is skipped.
+    """Yields number (from 1) and fields of every line that is not blank; skips a byte-order mark.
 
     Raises:
-      UserError: the file cannot be read, or is no text in UTF-8.
+      UserError: the file cannot be read, or is not UTF-8 text.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -223,10 +223,10 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{path}: not a text file in UTF-8 ({error.reason}); valid lines are plain text.") from error
 
 
-def _sides(
+def _find_sides(
     trials: Trials, utterances: Sequence[str], models: Sequence[str] | None, name: str
 ) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
-    """Positions of both sides, where models are named apart from utterances."""
+    """Finds the positions of both sides; models are numbered apart from utterances."""
     if models is None:
         return trial_positions(trials, utterances, name=name)
     enrol, _ = trial_positions(trials._replace(test=trials.enrol), models, name=f"{name}, enrolment sides")
@@ -235,14 +235,14 @@ def _sides(
 
 
 def _pair(one: Int32[np.ndarray, " M"], other: Int32[np.ndarray, " M"]) -> Int64[np.ndarray, " M"]:
-    """One number for each pair of positions."""
+    """Packs each pair of positions into one number."""
     return (one.astype(np.int64) << 32) + other
 
 
 def _check_labels(
     trials: Trials, enrol: Int32[np.ndarray, " M"], test: Int32[np.ndarray, " M"], *, symmetric: bool, name: str
 ) -> None:
-    """Refuses two labels for one pair; the order of two utterances does not matter to whether they are one speaker."""
+    """Refuses two labels for one pair. For two utterances their order does not matter; for a model and one it does."""
     one, other = (np.minimum(enrol, test), np.maximum(enrol, test)) if symmetric else (enrol, test)
     _, first, group = np.unique(_pair(one, other), return_index=True, return_inverse=True)
     differing = np.flatnonzero(trials.target != trials.target[first][group])
@@ -250,12 +250,13 @@ def _check_labels(
         trial = int(differing[0])
         earlier = int(first[group[trial]])
         raise UserError(
-            f"{name}: trial {_named(trials, trial)} is labelled {_label(trials, trial)}, but trial {earlier + 1} has "
-            f"the same two and is labelled {_label(trials, earlier)} ({differing.size} such trials); mend the list."
+            f"{name}: trial {_quote_trial(trials, trial)} is labelled {_label(trials, trial)}, but trial {earlier + 1} "
+            f"has the same pair and is labelled {_label(trials, earlier)} ({differing.size} such trials); correct the "
+            "list."
         )
 
 
-def _named(trials: Trials, index: int) -> str:
+def _quote_trial(trials: Trials, index: int) -> str:
     return f"'{trials.enrol[index]} {trials.test[index]}' (number {index + 1})"
 
 
@@ -264,7 +265,7 @@ def _label(trials: Trials, index: int) -> str:
 
 
 def _unknown_utterances(name: str, trials: Trials, known: Mapping[str, int]) -> UserError:
-    """The error that names the first few unknown utterances, and the known one that looks most like the first."""
+    """Makes the error that names the first few unknown utterances, and the known id closest to the first."""
     first_trial: dict[str, int] = {}
     for number, pair in enumerate(zip(trials.enrol, trials.test, strict=True), start=1):
         for utterance in pair:
@@ -288,7 +289,7 @@ def _unknown_utterances(name: str, trials: Trials, known: Mapping[str, int]) -> 
 
 
 def _trial_form(path: str | Path, line_number: int, fields: list[str]) -> tuple[int, dict[str, bool]]:
-    """Position and words of the label. Words are looked for first: Kaldi speakers may well be called "1"."""
+    """Position and words of the label. Words come first: a Kaldi speaker may be called "1"."""
     if fields[2] in _WORDS:
         return 2, _WORDS
     if fields[0] in _BITS:

@@ -1,4 +1,4 @@
-"""What is known of utterances besides their sound: the speaker, and any columns such as session, gender or seconds."""
+"""Facts about utterances other than their audio: the speaker, and columns such as session, gender or seconds."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +23,8 @@ class Metadata(NamedTuple):
     """Facts about utterances (and about models that are enrolled with several of them), by their ids.
 
     Attributes:
-      utt2spk: the speaker of each; empty where speakers are not known.
-      columns: each column's value of each; strings, or floats where all are numbers.
+      utt2spk: the speaker of each; empty if speakers are unknown.
+      columns: column -> id -> value; strings, or floats if all are numbers.
     """
 
     utt2spk: Mapping[str, str]
@@ -55,24 +55,24 @@ class Column(NamedTuple):
 
 
 def shard_metadata(shards: FbankShards) -> Metadata:
-    """Speakers and columns of shards; ``seconds`` is the length of the frames that there are."""
+    """Returns speakers and columns of shards; ``seconds`` is the duration of the stored frames."""
     names = shards.utterances
     speakers = [shards.speakers[i] for i in shards.speaker]
-    columns = {name: _typed(names, values.tolist()) for name, values in shards.attributes.items()}
+    columns = {name: _convert_numbers(names, values.tolist()) for name, values in shards.attributes.items()}
     durations = shards.num_frames * (shards.spec.frame_shift_ms / 1000)
     columns[SECONDS] = dict(zip(names, durations.tolist(), strict=True))
     return Metadata(dict(zip(names, speakers, strict=True)), columns)
 
 
 def read_metadata(path: str | Path) -> Metadata:
-    """Reads a CSV file, or Kaldi's ``utt2spk``; a header with a column of utterances tells which.
+    """Reads a CSV file, or Kaldi's ``utt2spk``; a header with a column of utterances marks a CSV file.
 
     Args:
       path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``.
 
     Raises:
-      UserError: the file cannot be read, has no column of utterances, or a line repeats an utterance or has another
-        number of values.
+      UserError: the file cannot be read, has no column of utterances, or a line repeats an utterance or has the
+        wrong number of values.
     """
     path = Path(path)
     try:
@@ -82,15 +82,15 @@ def read_metadata(path: str | Path) -> Metadata:
             if not is_table:
                 return Metadata(read_utt2spk(path), {})
             file.seek(0)
-            return _from_table(path, csv.DictReader(file, strict=True))
+            return _read_table(path, csv.DictReader(file, strict=True))
     except OSError as error:
         raise UserError(f"{path}: the metadata cannot be read ({error.strerror}).") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: neither a CSV file nor utt2spk in UTF-8 ({error}).") from error
+        raise UserError(f"{path}: not a CSV file or utt2spk in UTF-8 ({error}).") from error
 
 
-def joined(parts: Iterable[Metadata]) -> Metadata:
-    """Metadata of several sets of utterances as one."""
+def join_metadata(parts: Iterable[Metadata]) -> Metadata:
+    """Joins the metadata of several sets of utterances."""
     utt2spk: dict[str, str] = {}
     columns: dict[str, dict[str, str | float]] = {}
     for part in parts:
@@ -101,10 +101,10 @@ def joined(parts: Iterable[Metadata]) -> Metadata:
 
 
 def model_metadata(known: Metadata, models: Mapping[str, Sequence[str]]) -> Metadata:
-    """What follows for models from their utterances: seconds add up, other values are kept where all agree.
+    """Derives the metadata of models from their utterances: seconds add up, other values stay if all agree.
 
     Raises:
-      UserError: the utterances of a model are of different speakers.
+      UserError: a model has utterances of different speakers.
     """
     utt2spk: dict[str, str] = {}
     for model, utterances in models.items():
@@ -112,8 +112,8 @@ def model_metadata(known: Metadata, models: Mapping[str, Sequence[str]]) -> Meta
         if len(speakers) > 1:
             one, other = sorted(speakers)[:2]
             raise UserError(
-                f"Model {model!r} is enrolled with utterances of {one!r} and {other!r}; valid: of one speaker. Mend "
-                "the map or the metadata."
+                f"Model {model!r} is enrolled with utterances of {one!r} and {other!r}; a model has one speaker. "
+                "Correct the map or the metadata."
             )
         if speakers:
             utt2spk[model] = speakers.pop()
@@ -130,24 +130,24 @@ def model_metadata(known: Metadata, models: Mapping[str, Sequence[str]]) -> Meta
 
 
 def trial_attributes(trials: Trials, enrol: Metadata, test: Metadata) -> dict[str, Column]:
-    """The columns of both sides of each trial.
+    """Looks up the columns of both sides of each trial.
 
     Args:
       trials: M trials.
-      enrol: about what their enrolment sides name.
-      test: about their test sides.
+      enrol: metadata of their enrolment sides.
+      test: metadata of their test sides.
 
     Returns:
-      Each column that is known of all utterances of the list and differs between some.
+      Each column that has a value for every utterance of the list, and at least two different ones.
     """
-    # Values are looked up once for each utterance and gathered, not once for each of millions of trials.
+    # One lookup for each utterance and a gather, not a lookup for each of millions of trials.
     (enrolled, (enrol_rows,)), (tested, (test_rows,)) = (number_names(side) for side in (trials.enrol, trials.test))
     attributes = {}
     for name in test.columns:
         try:
             one = [enrol.columns.get(name, {})[utterance] for utterance in enrolled]
             other = [test.columns[name][utterance] for utterance in tested]
-        except KeyError:  # not known of all
+        except KeyError:  # some utterance has no value
             continue
         if len({*one, *other}) == 1:
             continue
@@ -159,7 +159,7 @@ def trial_attributes(trials: Trials, enrol: Metadata, test: Metadata) -> dict[st
     return attributes
 
 
-def _from_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
+def _read_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
     header = reader.fieldnames or ()
     key = next((name for name in _KEYS if name in header), None)
     if key is None:
@@ -168,7 +168,9 @@ def _from_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
     values: dict[str, list[str]] = {name: [] for name in header if name != key}
     for row in reader:
         if None in row or None in row.values():
-            raise UserError(f"{path}:{reader.line_num}: not as many values as the header has columns ({len(header)}).")
+            raise UserError(
+                f"{path}:{reader.line_num}: the header has {len(header)} columns, this line another number."
+            )
         utterance = plain_id(row.pop(key))
         if utterance in utterances:
             raise UserError(f"{path}:{reader.line_num}: utterance {utterance!r} is listed twice; give each one line.")
@@ -176,14 +178,14 @@ def _from_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
         for name, value in row.items():
             values[name].append(value)
     if not utterances:
-        raise UserError(f"{path}: the table has a header and no lines; give one for each utterance.")
+        raise UserError(f"{path}: the table has a header but no lines; give one for each utterance.")
     speakers = values.pop("speaker", None)
     utt2spk = {} if speakers is None else dict(zip(utterances, speakers, strict=True))
-    return Metadata(utt2spk, {name: _typed(tuple(utterances), column) for name, column in values.items()})
+    return Metadata(utt2spk, {name: _convert_numbers(tuple(utterances), column) for name, column in values.items()})
 
 
-def _typed(utterances: Sequence[str], values: Sequence[str]) -> Mapping[str, str | float]:
-    """Values by utterance; as floats if all are numbers and one has a decimal point (whole numbers may be names)."""
+def _convert_numbers(utterances: Sequence[str], values: Sequence[str]) -> Mapping[str, str | float]:
+    """Maps utterances to values: floats if all are numbers and one has a decimal point (whole numbers may be names)."""
     try:
         numbers = [float(value) for value in values]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Files of scores: what other programs wrote about the trials of a list, and what we write about ours."""
+"""Score files: reads those of other programs, and reads and writes our own."""
 
 from array import array
 from pathlib import Path
@@ -12,16 +12,16 @@ from mqmha_jax.data.lists import text_lines
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Trials
 
-_FORMS = "'enrol test score' (Kaldi), the same with a label 1 or 0 after it, or 'score' alone in the order of the list"
+_FORMS = "'enrol test score' (Kaldi), the same with a label 1 or 0 after it, or only 'score' in the order of the list"
 _LABELS = {"1": True, "0": False}
 
 
 def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
-    """Scores of the trials of a list, from a file in any order that may hold further pairs.
+    """Reads the scores of a trial list. The file may have any order and hold other pairs.
 
     Args:
-      path: text file in UTF-8, lines ``enrol test score``, ``enrol test score label`` or ``score``; all of one form.
-        Lines with one field must be as many as the trials, and in their order.
+      path: text file in UTF-8, lines ``enrol test score``, ``enrol test score label`` or ``score``; one form for all.
+        Lines with one field must match the trials in number and order.
       trials: M trials.
 
     Returns:
@@ -29,7 +29,7 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
 
     Raises:
       UserError: the file cannot be read, a line has another form or no finite number, a pair has two different
-        scores, or trials of the list have none.
+        scores, or a trial has none.
     """
     scores: array[float] = array("d")
     lines: array[int] = array("q")
@@ -40,7 +40,7 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
         num_fields = num_fields or len(fields)
         if len(fields) != num_fields or num_fields not in (1, 3, 4):
             raise UserError(f"{path}:{line_number}: {len(fields)} fields; valid on all lines: {_FORMS}.")
-        scores.append(_score(path, line_number, fields[0] if num_fields == 1 else fields[2]))
+        scores.append(_parse_score(path, line_number, fields[0] if num_fields == 1 else fields[2]))
         if num_fields > 1:
             lines.append(line_number)
             pairs.append((ids[fields[0]], ids[fields[1]]))
@@ -49,16 +49,16 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
     if num_fields == 1:
         if len(scores) != len(trials.target):
             raise UserError(
-                f"{path}: {len(scores)} scores for {len(trials.target)} trials; a file without ids needs one score a "
-                "trial, in the order of the list. Name the pairs: 'enrol test score'."
+                f"{path}: {len(scores)} scores for {len(trials.target)} trials; a file without ids needs one score "
+                "per trial, in the order of the list. Name the pairs: 'enrol test score'."
             )
         return np.array(scores)
-    row = _rows(path, pairs, scores, lines)
-    return np.array(scores)[_found(path, row, trials)]
+    row = _number_pairs(path, pairs, scores, lines)
+    return np.array(scores)[_find_rows(path, row, trials)]
 
 
 def read_scored_trials(path: str | Path) -> tuple[Trials, Float64[np.ndarray, " M"]]:
-    """Trials and their scores, as ``write_scores`` wrote them.
+    """Reads trials and their scores, as ``write_scores`` writes them.
 
     Args:
       path: text file in UTF-8, lines ``enrol test score label``.
@@ -79,7 +79,7 @@ def read_scored_trials(path: str | Path) -> tuple[Trials, Float64[np.ndarray, " 
             )
         enrol.append(ids[fields[0]])
         test.append(ids[fields[1]])
-        scores.append(_score(path, line_number, fields[2]))
+        scores.append(_parse_score(path, line_number, fields[2]))
         target.append(_LABELS[fields[3]])
     if not target:
         raise UserError(f"{path}: the file of scores is empty; valid lines: 'enrol test score label'.")
@@ -92,28 +92,28 @@ def write_scores(path: Path, trials: Trials, scores: Float[np.ndarray, " M"]) ->
     Raises:
       UserError: the file cannot be written.
     """
-    digits = 9 if scores.dtype == np.float32 else 17  # restore the very number
+    digits = 9 if scores.dtype == np.float32 else 17  # restore the exact number
     rows = zip(trials.enrol, trials.test, scores.tolist(), trials.target.tolist(), strict=True)
     lines = (f"{quote_id(a)} {quote_id(b)} {score:.{digits}g} {label:d}\n" for a, b, score, label in rows)
     write_text(path, "".join(lines))
 
 
-def _score(path: str | Path, line_number: int, text: str) -> float:
+def _parse_score(path: str | Path, line_number: int, text: str) -> float:
     try:
         score = float(text)
     except ValueError:
-        raise UserError(f"{path}:{line_number}: {text!r} is no number; valid: {_FORMS}.") from None
+        raise UserError(f"{path}:{line_number}: {text!r} is not a number; valid: {_FORMS}.") from None
     if not np.isfinite(score):
         raise UserError(
-            f"{path}:{line_number}: the score is {text}; valid: finite numbers. Check what made the scores."
+            f"{path}:{line_number}: the score is {text}; valid: finite numbers. Check the program that wrote them."
         )
     return score
 
 
-def _rows(
+def _number_pairs(
     path: str | Path, pairs: list[tuple[str, str]], scores: "array[float]", lines: "array[int]"
 ) -> dict[tuple[str, str], int]:
-    """The row of each pair; one that comes again must have the same score."""
+    """Maps each pair to its row; a repeated pair must have the same score."""
     row: dict[tuple[str, str], int] = {}
     for i, pair in enumerate(pairs):
         earlier = row.setdefault(pair, i)
@@ -125,8 +125,8 @@ def _rows(
     return row
 
 
-def _found(path: str | Path, row: dict[tuple[str, str], int], trials: Trials) -> list[int]:
-    """The row of each trial, or which trials have none."""
+def _find_rows(path: str | Path, row: dict[tuple[str, str], int], trials: Trials) -> list[int]:
+    """Finds the row of each trial, and names trials without one."""
     rows = [row.get(pair, -1) for pair in zip(trials.enrol, trials.test, strict=True)]
     if missing := rows.count(-1):
         trial = rows.index(-1)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mqmha_jax.data.lists import read_models, read_trials
-from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, joined, model_metadata
+from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, join_metadata, model_metadata
 from mqmha_jax.data.score_files import read_scores
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.run_source import RunSource, Step
@@ -167,7 +167,7 @@ def _read(source: EmbeddingSource | None, lists: Sequence[Path], method: Method,
         trials=trials,
         calibration={f"calibration list {method.calibrate}": read_trials(method.calibrate)} if method.calibrate else {},
         models=read_models(method.enrol_map) if method.enrol_map else None,
-        known=known if source is None else joined([source.known, known]),
+        known=known if source is None else join_metadata([source.known, known]),
     )
 
 

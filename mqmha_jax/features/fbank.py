@@ -1,4 +1,4 @@
-"""Kaldi-compatible log-mel filterbanks as a pure JAX function, and a host function for a corpus of any lengths.
+"""Kaldi-compatible log-mel filterbanks as a pure JAX function, and a host function for utterances of many lengths.
 
 The steps and their order are Kaldi's ``compute-fbank-feats`` (``feature-window.cc``, ``mel-computations.cc``): windows,
 dither, mean removal, log energy, pre-emphasis, window function, power spectrum, triangular mel filters, logarithm.
@@ -22,7 +22,7 @@ FLOOR = float(np.finfo(np.float32).eps)
 
 SMALLEST_BUCKET_FRAMES = 64
 LARGEST_BUCKET_FRAMES = 512
-"""Shapes compiled by ``extract_fbank``: powers of two from the smallest to the largest; longer audio goes in pieces."""
+"""Shapes compiled by ``extract_fbank``: powers of two from the smallest to the largest; longer audio is split."""
 
 
 def num_frames(num_samples: int, spec: FbankSpec) -> int:
@@ -33,7 +33,7 @@ def num_frames(num_samples: int, spec: FbankSpec) -> int:
       spec: the filterbank; with ``snip_edges`` only whole windows count, else one frame per hop (rounded).
 
     Returns:
-      T, at least 0. (Less than one window is refused by the extraction, whatever ``snip_edges`` says.)
+      T, at least 0. (The extraction refuses less than one window, whatever ``snip_edges`` says.)
     """
     window, hop = _window_and_hop(spec)
     if spec.snip_edges:
@@ -49,7 +49,7 @@ def log_mel_fbank(
     Args:
       waveform: float32 samples in [-1, 1] at ``spec.sample_rate_hz``, at least one window long.
       spec: the filterbank.
-      key: source of the dither; needed exactly when ``spec.dither > 0``. Frame i draws from ``fold_in(key, i)``.
+      key: source of the dither; required if ``spec.dither > 0``. Frame i draws from ``fold_in(key, i)``.
 
     Returns:
       Natural logarithms of power in 16-bit units, float32: the log energy first if ``spec.use_energy``, then the bands.
@@ -74,15 +74,15 @@ def extract_fbank(waveform: Float[np.ndarray, " n"], spec: FbankSpec, seed: int 
     """The same frames as ``log_mel_fbank``, for a loop over a corpus: few compilations, bounded memory.
 
     Frames do not depend on each other, so a waveform is cut into pieces of a few fixed lengths (the last one padded
-    with zeros, whose frames are dropped). 100,000 different lengths compile four programs.
+    with zeros; their frames are dropped). 100,000 different lengths compile four programs.
 
     Args:
       waveform: samples in [-1, 1] at ``spec.sample_rate_hz``, at least one window long.
       spec: the filterbank.
-      seed: of the dither; without effect when ``spec.dither`` is 0.
+      seed: of the dither; has no effect when ``spec.dither`` is 0.
 
     Returns:
-      Frames as ``log_mel_fbank(waveform, spec, key=jax.random.key(seed))`` gives them.
+      The frames that ``log_mel_fbank(waveform, spec, key=jax.random.key(seed))`` returns.
 
     Raises:
       UserError: as ``log_mel_fbank``.

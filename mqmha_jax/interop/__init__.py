@@ -1,4 +1,4 @@
-"""Models of other toolkits, in and out, as data: nothing in a foreign file is ever executed."""
+"""Imports and exports models of other toolkits as data. It never executes anything in a foreign file."""
 
 from mqmha_jax.interop.checkpoint_file import network_tensors, read_checkpoint_file
 from mqmha_jax.interop.export_model import ExportedModel, export_model

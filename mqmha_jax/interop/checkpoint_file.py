@@ -1,4 +1,4 @@
-"""The tensors of the network in a foreign checkpoint, whatever file and wrapping it comes in."""
+"""Reads the tensors of the network in a foreign checkpoint, in any of the usual files and wrappings."""
 
 import re
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.interop.safetensors_file import read_safetensors
 from mqmha_jax.interop.torch_file import read_torch_file
 
-# Under such names training scripts store the network beside optimizer, epoch and the like.
+# Training scripts store the network under such names, next to optimizer, epoch and the like.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "speaker_model", "embedding_model")
 
-# What data parallelism and composite models put before every name of the network.
+# Data parallelism and composite models put these before every name of the network.
 _PREFIXES = ("module.", "speaker_model.", "model.", "embedding_model.", "speaker_encoder.")
 
-# Training heads and PyTorch's counters of batches: no part of the network that embeds.
+# Training heads and PyTorch's counters of batches: they do not belong to the network that embeds.
 _NOT_OF_THE_NETWORK = re.compile(r"(projection|classifier|head_module|loss)\.|.*\bnum_batches_tracked$")
 
 
@@ -39,7 +39,7 @@ def read_checkpoint_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def network_tensors(content: Any, where: str) -> dict[str, np.ndarray]:
-    """The tensors of the network in what a file holds.
+    """Selects the tensors of the network from the content of a file.
 
     Args:
       content: a state dictionary, or dictionaries around one.
@@ -48,39 +48,39 @@ def network_tensors(content: Any, where: str) -> dict[str, np.ndarray]:
     Raises:
       UserError: there is no state dictionary, or a value is not finite.
     """
-    tensors = _without_prefixes(_state_dictionary(content, where))
+    tensors = _strip_prefixes(_find_state_dictionary(content, where))
     tensors = {name: value for name, value in tensors.items() if not _NOT_OF_THE_NETWORK.match(name)}
     for name, value in tensors.items():
-        # bfloat16 is no floating type to NumPy, and its own isfinite understands it.
+        # NumPy does not count bfloat16 as a floating type, but its isfinite accepts it.
         if not np.issubdtype(value.dtype, np.integer) and not np.isfinite(value).all():
             raise UserError(
                 f"{where}: the tensor {name!r} holds {np.count_nonzero(~np.isfinite(value))} values that are not "
-                "finite; a network with them embeds nothing. Use an earlier checkpoint of that training."
+                "finite; a network with them cannot embed. Use an earlier checkpoint of that training."
             )
     return tensors
 
 
-def _state_dictionary(content: Any, where: str) -> Mapping[str, np.ndarray]:
+def _find_state_dictionary(content: Any, where: str) -> Mapping[str, np.ndarray]:
     if not isinstance(content, Mapping):
         raise UserError(f"{where} holds a {type(content).__name__}, not a state dictionary; save model.state_dict().")
     for wrapper in _WRAPPERS:
         if isinstance(inner := content.get(wrapper), Mapping):
-            return _state_dictionary(inner, where)
+            return _find_state_dictionary(inner, where)
     for name, value in content.items():
         if not isinstance(value, np.ndarray):
             raise UserError(
-                f"{where}: entry {name!r} is a {type(value).__name__}, not a tensor; save model.state_dict() alone."
+                f"{where}: entry {name!r} is a {type(value).__name__}, not a tensor; save only model.state_dict()."
             )
     if not content:
         raise UserError(f"{where} holds no tensors.")
     return {str(name): value for name, value in content.items()}
 
 
-def _without_prefixes(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """Removes each prefix that stands before the network's names; what stands beside (heads) is left out."""
+def _strip_prefixes(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Removes each prefix of the network's names, and leaves out names without it (heads)."""
     for prefix in _PREFIXES:
         inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        beside = [name for name in tensors if not name.startswith(prefix)]
-        if inside and all(_NOT_OF_THE_NETWORK.match(name.removeprefix("module.")) for name in beside):
-            return _without_prefixes(inside)
+        others = [name for name in tensors if not name.startswith(prefix)]
+        if inside and all(_NOT_OF_THE_NETWORK.match(name.removeprefix("module.")) for name in others):
+            return _strip_prefixes(inside)
     return tensors

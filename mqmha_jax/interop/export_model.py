@@ -1,4 +1,4 @@
-"""A network of ours as the tensors of another toolkit: the inverse of an import."""
+"""Writes a network of ours as the tensors of another toolkit: the inverse of an import."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -36,13 +36,13 @@ def export_model(
 ) -> ExportedModel:
     """Converts a network to the first family of a toolkit that has it exactly.
 
-    The tensors are imported again, and the network that results must be the same one.
+    It imports the tensors again and requires the same network.
 
     Args:
       config: of the network.
       variables: ``params`` and ``batch_stats``.
       num_features: values per frame, F.
-      toolkit: how the names of its families begin.
+      toolkit: prefix of its families' names.
 
     Raises:
       UserError: no family of the toolkit has such a network; the message says what differs.
@@ -62,7 +62,7 @@ def export_model(
     reasons = []
     for name, family in candidates.items():
         try:
-            tensors = _write(family, _with_all_options(config, net), variables)
+            tensors = _write(family, _fill_in_options(config, net), variables)
             found = import_model(tensors, family=name, num_features=num_features).config
         except (NoSourceError, UserError) as error:
             reasons.append(f"{family.title}: {error}")
@@ -82,8 +82,8 @@ def _write(family: Family, config: ModelConfig, variables: Mapping[str, Any]) ->
     return tensors | {name: np.zeros(shape, np.float32) for name, shape in constants.items()}
 
 
-def _with_all_options(config: ModelConfig, net: SpeakerNet) -> ModelConfig:
-    """The same configuration with every option of encoder and pooling written out, as families read them."""
+def _fill_in_options(config: ModelConfig, net: SpeakerNet) -> ModelConfig:
+    """Fills in every option of encoder and pooling, because families read them all."""
     return dataclasses.replace(
         config, encoder=_part(config.encoder.name, net.encoder), pooling=_part(config.pooling.name, net.pooling)
     )
@@ -100,7 +100,7 @@ def _options(module: nn.Module) -> dict[str, Any]:
 
 
 def _differences(ours: SpeakerNet, found: ModelConfig, config: ModelConfig) -> list[str]:
-    """What the toolkit's network has otherwise: ``pooling.deviation: False here, True there``."""
+    """Lists how the toolkit's network differs: ``pooling.deviation: False here, True there``."""
     how = {name: getattr(config, name) for name in ("compute_dtype", "rematerialize", "batch_norm_groups")}
     theirs = build_speaker_net(dataclasses.replace(found, **how))
     a = {"": ours, "encoder.": ours.encoder, "pooling.": ours.pooling}

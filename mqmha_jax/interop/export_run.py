@@ -18,7 +18,7 @@ class ExportedRun(NamedTuple):
 
     Attributes:
       title: of the family.
-      remarks: what the toolkit does otherwise.
+      remarks: what the toolkit does differently.
     """
 
     title: str
@@ -54,7 +54,7 @@ def export_wespeaker(workdir: Path, output: Path, *, step: int | None = None) ->
     write_text(output / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     remarks = []
     if fbank.window != "hamming":
-        remarks.append(f"the network was trained with a {fbank.window} window, and WeSpeaker computes a hamming one.")
+        remarks.append(f"the network was trained with a {fbank.window} window, but WeSpeaker computes a hamming one.")
     return ExportedRun(FAMILIES[exported.family].title, remarks)
 
 

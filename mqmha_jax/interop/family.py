@@ -22,15 +22,15 @@ class Family:
 
     Attributes:
       title: what messages call it, e.g. ``"WeSpeaker ResNet"``.
-      encoder: the class of ours that computes it.
+      encoder: our class that computes it.
       recognize: whether these names of tensors are of this family.
       infer_model: the configuration that the shapes imply, given the number of features per frame, F.
-      source: where a variable of ours lies: its path without the collection, e.g. ``("encoder", "stem", "norm",
-        "scale")``, and the configuration.
+      source: finds where a variable of ours lies, given its path without the collection, e.g. ``("encoder", "stem",
+        "norm", "scale")``, and the configuration.
       constants: names and shapes of foreign tensors that change no embedding (such as biases that a softmax cancels),
         given the configuration and the shapes of our variables; an import drops them, an export writes zeros.
-      fbank: the features that the toolkit trains this family on, where nothing says otherwise.
-      remark: what a user must know before using such a network; printed by an import.
+      fbank: the toolkit's default features for this family.
+      remark: what a user must know before using such a network; an import prints it.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Tensors of a foreign network become a model configuration and its variables."""
+"""Converts the tensors of a foreign network to a model configuration and its variables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ from mqmha_jax.interop.family import Shapes
 from mqmha_jax.interop.tensors import Tensors
 from mqmha_jax.models.speaker_net import build_speaker_net
 
-_NUM_FRAMES = 16  # to find the shapes of variables; no number depends on it
-_MOST_NAMES = 8  # that a message lists
+_NUM_FRAMES = 16  # to find the shapes of variables; no result depends on it
+_MOST_NAMES = 8  # in a message
 
 
 class ImportedModel(NamedTuple):
@@ -24,7 +24,7 @@ class ImportedModel(NamedTuple):
 
     Attributes:
       family: its name in ``FAMILIES``.
-      config: the model, as the shapes of its tensors tell it.
+      config: the model that the shapes of its tensors imply.
       variables: ``{"params": ..., "batch_stats": ...}``, float32.
     """
 
@@ -34,20 +34,20 @@ class ImportedModel(NamedTuple):
 
 
 def recognize_families(names: Sequence[str]) -> list[str]:
-    """The families whose tensors have these names, the likeliest first.
+    """Finds the families that use these names, the likeliest first.
 
-    More than one where toolkits store the same network under the same names.
+    There are several if toolkits store the same network under the same names.
 
     Args:
       names: of the tensors.
 
     Raises:
-      UserError: they are of no family that we know.
+      UserError: no known family uses them.
     """
     found = [name for name, family in FAMILIES.items() if family.recognize(names)]
     if not found:
         raise UserError(
-            f"The checkpoint is of no family that we know ({', '.join(FAMILIES)}): its tensors are {_some(names)}. If "
+            f"The checkpoint belongs to no known family ({', '.join(FAMILIES)}): its tensors are {_some(names)}. If "
             "it should be one of them, name it with --family to learn what it lacks."
         )
     return found
@@ -61,7 +61,7 @@ def import_model(
     Args:
       state: foreign names -> arrays, as ``read_checkpoint_file`` gives them.
       family: name in ``FAMILIES``; None: the likeliest by the tensors' names.
-      num_features: values per frame that the model was trained on, F; None: as the family's toolkit has it.
+      num_features: values per frame that the model was trained on, F; None: as in the family's toolkit.
 
     Returns:
       The family, the configuration and the variables.
@@ -88,16 +88,16 @@ def import_model(
                 f"{num_features} features per frame imply {leaf.shape}."
             )
         variables[path] = jnp.asarray(value, leaf.dtype)
-    for name, shape in kind.constants(config, shapes_without_collections(expected)).items():
+    for name, shape in kind.constants(config, drop_collections(expected)).items():
         if tensors.take(name).shape != shape:
-            raise UserError(f"The tensor {name!r} must have the shape {shape} beside the others.")
+            raise UserError(f"The tensor {name!r} must have the shape {shape} to fit the others.")
     if tensors.names:
         raise UserError(f"These tensors have no place in a {kind.title} like this one: {_some(tensors.names)}.")
     return ImportedModel(family, config, traverse_util.unflatten_dict(variables))
 
 
 def variable_shapes(config: ModelConfig, num_features: int) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
-    """Path, with its collection, and shape of each variable of a model."""
+    """Returns path, with its collection, and shape of each variable of a model."""
     net = build_speaker_net(config)
     fbank = jax.ShapeDtypeStruct((1, _NUM_FRAMES, num_features), jnp.float32)
     mask = jax.ShapeDtypeStruct((1, _NUM_FRAMES), bool)
@@ -105,8 +105,8 @@ def variable_shapes(config: ModelConfig, num_features: int) -> dict[tuple[str, .
     return traverse_util.flatten_dict(shapes)
 
 
-def shapes_without_collections(variables: Mapping[tuple[str, ...], Any]) -> Shapes:
-    """Paths as a family takes them."""
+def drop_collections(variables: Mapping[tuple[str, ...], Any]) -> Shapes:
+    """Removes the collection from each path, as a family expects."""
     return {path[1:]: tuple(leaf.shape) for path, leaf in variables.items()}
 
 

@@ -1,4 +1,4 @@
-"""A foreign checkpoint becomes a work directory like any other, without a head."""
+"""Turns a foreign checkpoint into a work directory like any other, without a head."""
 
 import dataclasses
 import hashlib
@@ -25,10 +25,10 @@ class LoadedFile(NamedTuple):
     """What a checkpoint file holds.
 
     Attributes:
-      title: what its kind of network is called.
+      title: name of its kind of network.
       family: name in ``FAMILIES``, or ``"mqmha"`` for a file that ``mqmha export`` wrote.
-      others: families whose tensors have the same names.
-      config: of the network; what a file of another toolkit does not tell has its default.
+      others: families that use the same names of tensors.
+      config: of the network; options that another toolkit's file does not tell have their defaults.
       variables: ``params`` and ``batch_stats``.
       origins: option of ``fbank`` -> who set it: ``"option"``, the path of a ``config.yaml``, or the family's default.
     """
@@ -83,8 +83,8 @@ def import_run(
 def load_file(path: Path, *, family: str | None = None, fbank: Mapping[str, Any] | None = None) -> LoadedFile:
     """Loads the network of a checkpoint file.
 
-    What the tensors do not tell comes from ``fbank``, else from a WeSpeaker ``config.yaml`` beside the file, else it is
-    the family's default. A file that ``mqmha export --format safetensors`` wrote tells everything.
+    What the tensors do not tell comes from ``fbank``, else from a WeSpeaker ``config.yaml`` next to the file, else from
+    the family's defaults. A file that ``mqmha export --format safetensors`` wrote tells everything.
 
     Args:
       path: PyTorch or safetensors file.
@@ -93,19 +93,19 @@ def load_file(path: Path, *, family: str | None = None, fbank: Mapping[str, Any]
       fbank: options of ``FbankSpec`` to set.
 
     Raises:
-      UserError: the file is damaged or of no family that we know, or tensors do not fit.
+      UserError: the file is damaged or belongs to no known family, or tensors do not fit.
     """
     if path.suffix == ".safetensors" and (ours := read_network_file(path)):
         config, variables = ours
         return LoadedFile("A network of mqmha_jax", "mqmha", (), config, variables, {})
     state = read_checkpoint_file(path)
-    beside = path.with_name(CONFIG_FILE)
-    told = read_wespeaker_config(beside) if beside.is_file() else None
+    config_yaml = path.with_name(CONFIG_FILE)
+    told = read_wespeaker_config(config_yaml) if config_yaml.is_file() else None
     found = [family] if family else recognize_families(list(state))
     if told is not None:
         found.sort(key=lambda name: not name.startswith("wespeaker"))
     chosen, *others = found
-    config, origins = _configure(chosen, {str(beside): told or {}, "option": fbank or {}})
+    config, origins = _configure(chosen, {str(config_yaml): told or {}, "option": fbank or {}})
     try:
         model = import_model(state, family=chosen, num_features=config.fbank.num_features)
     except UserError as error:
@@ -115,7 +115,7 @@ def load_file(path: Path, *, family: str | None = None, fbank: Mapping[str, Any]
 
 
 def _configure(family: str, told: Mapping[str, Mapping[str, Any]]) -> tuple[Config, dict[str, str]]:
-    """The features: the family's own, changed by each of ``told`` in turn; and who set which option."""
+    """Starts from the family's features, applies each of ``told`` in turn, and notes who set which option."""
     config = Config(fbank=FAMILIES[family].fbank if family in FAMILIES else FbankSpec())
     origins = {item.name: f"default of {family}" for item in dataclasses.fields(FbankSpec)}
     for origin, options in told.items():

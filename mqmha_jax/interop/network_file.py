@@ -18,7 +18,7 @@ from mqmha_jax.interop.import_model import variable_shapes
 from mqmha_jax.interop.safetensors_file import read_safetensors
 
 _CONFIG = "mqmha_config"  # of the metadata
-_CODE = ".py:"  # FILE.py:NAME stands for a part in a file of the author's
+_CODE = ".py:"  # FILE.py:NAME refers to a part in the author's own file
 
 
 def write_network_file(path: Path, config: Config, variables: Mapping[str, Any]) -> None:
@@ -26,7 +26,7 @@ def write_network_file(path: Path, config: Config, variables: Mapping[str, Any])
 
     Args:
       path: of the file.
-      config: the experiment that the network is of.
+      config: the experiment that trained the network.
       variables: ``params`` and ``batch_stats``; names in the file are ``params/encoder/...``.
 
     Raises:
@@ -49,7 +49,7 @@ def read_network_file(path: Path) -> tuple[Config, dict[str, Any]] | None:
         return None
     if _CODE in metadata[_CONFIG]:
         raise UserError(
-            f"{path} names Python code of its author's, which one file of tensors cannot bring along; nothing was "
+            f"{path} needs Python code of its author, which a file of tensors cannot contain; nothing was "
             "executed. Ask for the work directory of the run."
         )
     try:

@@ -7,11 +7,11 @@ from mqmha_jax.interop.import_run import LoadedFile, load_file
 
 _HUB = "hf:"
 _ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-_USUAL_NAMES = ("model.safetensors", "avg_model.pt")  # of several files, these are the network
+_USUAL_NAMES = ("model.safetensors", "avg_model.pt")  # if there are several files, these hold the network
 
 
 def find_pretrained(source: str | Path) -> Path:
-    """The path that a name of a pretrained network stands for.
+    """Returns the path of a pretrained network; downloads it if necessary.
 
     Args:
       source: a path, or ``hf:owner/name`` for a repository of the Hugging Face Hub, which is downloaded once.
@@ -44,7 +44,7 @@ def _only_checkpoint(folder: Path) -> Path:
     if len(files) != 1:
         found = ", ".join(path.name for path in files) or "none"
         raise UserError(
-            f"{folder} is no work directory and must hold one checkpoint ({', '.join(_ENDINGS)}), or one called "
+            f"{folder} is not a work directory, so it must hold one checkpoint ({', '.join(_ENDINGS)}), or one called "
             f"{' or '.join(_USUAL_NAMES)}; it holds {found}. Give the path of the file."
         )
     return files[0]

@@ -1,4 +1,4 @@
-"""Reads safetensors files, with sentences for damaged ones."""
+"""Reads safetensors files, and says so if one is damaged."""
 
 from pathlib import Path
 

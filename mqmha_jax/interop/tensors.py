@@ -1,4 +1,4 @@
-"""Foreign tensors by name, and how each of ours lies in them: names, order of axes, and back again."""
+"""Foreign tensors by name, and how they hold each of ours: names and order of axes, in both directions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from mqmha_jax.errors import UserError
 
 Names = str | Sequence["Names"]
-"""One foreign name, or lists of names whose tensors are stacked along new leading axes."""
+"""One foreign name, or lists of names; their tensors are stacked along new leading axes."""
 
 
 class NoSourceError(Exception):
@@ -20,7 +20,7 @@ class NoSourceError(Exception):
 
 
 class Tensors:
-    """The tensors of a foreign network, which an import looks at or takes out until none is left."""
+    """The tensors of a foreign network. An import looks at them, and takes them out until none is left."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], title: str) -> None:
         """Holds tensors.
@@ -34,27 +34,27 @@ class Tensors:
 
     @property
     def names(self) -> list[str]:
-        """The names that nothing has taken yet."""
+        """The names of the tensors that are left."""
         return list(self._tensors)
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
     def look(self, name: str) -> np.ndarray:
-        """A tensor, which stays.
+        """Returns a tensor, and keeps it.
 
         Raises:
-          UserError: there is none of this name.
+          UserError: no tensor has this name.
         """
         if name not in self._tensors:
-            raise UserError(f"The checkpoint is no {self.title} that we know, or not complete: it lacks {name!r}.")
+            raise UserError(f"The checkpoint is not a known {self.title}, or it is incomplete: it lacks {name!r}.")
         return self._tensors[name]
 
     def shape(self, name: str, *, rank: int) -> tuple[int, ...]:
-        """The shape of a tensor.
+        """Returns the shape of a tensor.
 
         Raises:
-          UserError: there is none of this name, or it has another number of axes.
+          UserError: no tensor has this name, or it has another number of axes.
         """
         shape = self.look(name).shape
         if len(shape) != rank:
@@ -62,17 +62,17 @@ class Tensors:
         return shape
 
     def take(self, name: str) -> np.ndarray:
-        """A tensor, which is then gone.
+        """Returns a tensor, and removes it.
 
         Raises:
-          UserError: there is none of this name.
+          UserError: no tensor has this name.
         """
         value = self.look(name)
         del self._tensors[name]
         return value
 
     def count(self, pattern: str) -> int:
-        """How many different numbers stand in place of the group of ``pattern``, matched at the start of names."""
+        """Counts the different numbers that the group of ``pattern`` matches, at the start of names."""
         return len({match[1] for name in self._tensors if (match := re.match(pattern, name))})
 
 
@@ -82,7 +82,7 @@ def require_features(tensors: Tensors, found: int, num_features: int) -> None:
     Args:
       tensors: of the network.
       found: inputs of the first layer.
-      num_features: what is configured.
+      num_features: the configured number.
 
     Raises:
       UserError: they differ.
@@ -98,8 +98,8 @@ class Source(NamedTuple):
     """Where the values of one of our variables lie in a foreign checkpoint.
 
     Attributes:
-      names: the tensor, or lists of tensors that are stacked.
-      axes: our order of a single tensor's axes, as ``np.transpose`` takes it.
+      names: the tensor, or lists of tensors to stack.
+      axes: our order of the axes of a single tensor, as ``np.transpose`` takes it.
       unit_axes: how many trailing axes of length one the foreign tensor has that ours does not (1x1 convolutions).
       rotate: ``(axis, n)``: along this axis of ours, the last n entries of theirs come first.
     """
@@ -119,7 +119,7 @@ class Source(NamedTuple):
         return np.roll(self._stack(self.names, tensors), shift, axis)
 
     def write(self, value: np.ndarray) -> dict[str, np.ndarray]:
-        """The foreign tensors that hold our variable: what :meth:`read` reads back."""
+        """Returns the foreign tensors that hold our variable; :meth:`read` reads them back."""
         axis, shift = self.rotate
         written: dict[str, np.ndarray] = {}
         self._unstack(self.names, np.roll(value, -shift, axis), written)

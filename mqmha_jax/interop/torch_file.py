@@ -1,7 +1,7 @@
 """Reads the tensors of a PyTorch checkpoint without PyTorch, and without running what the file asks to run.
 
 Since PyTorch 1.6 a ``.pt`` file is a zip archive: ``<name>/data.pkl`` is a pickle that describes the tensors,
-``<name>/data/<key>`` are their bytes. Before, it was a stream: a magic number, a version, facts about the machine, the
+``<name>/data/<key>`` are their bytes. Older files are streams: a magic number, a version, facts about the machine, the
 description, the list of storages, then each storage with its size.
 """
 
@@ -33,7 +33,7 @@ def read_torch_file(path: str | Path) -> Any:
       What was saved: a state dictionary, or dictionaries and lists around one; each tensor is a read-only array.
 
     Raises:
-      UserError: the file is missing, is no such file, is damaged, or asks for anything but tensors and plain data.
+      UserError: the file is missing or damaged, is not such a file, or asks for anything but tensors and plain data.
     """
     try:
         with open(path, "rb") as file:
@@ -46,7 +46,7 @@ def read_torch_file(path: str | Path) -> Any:
         raise UserError(f"There is no file {path}.") from None
     except UserError:
         raise
-    except Exception as error:  # whatever bytes can do to the zip and pickle readers, the user hears about the file
+    except Exception as error:  # bad bytes can raise anything in the zip and pickle readers
         raise UserError(
             f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}: {error}). It must be a file that "
             "torch.save(model.state_dict(), path) writes, and complete."
@@ -73,7 +73,7 @@ def _read_archive(archive: zipfile.ZipFile, where: str, num_bytes: int) -> Any:
             raise ValueError(f"storage {storage.key} has {len(content)} bytes instead of {storage.num_bytes}")
         return np.frombuffer(content, storage.dtype)
 
-    return _with_arrays(content, read_storage)
+    return _fill_in_arrays(content, read_storage)
 
 
 def _read_stream(file: io.BufferedReader, where: str, num_bytes: int) -> Any:
@@ -91,7 +91,7 @@ def _read_stream(file: io.BufferedReader, where: str, num_bytes: int) -> Any:
         if key not in declared or size != declared[key].size:
             raise ValueError(f"storage {key} has {size} values, not what the description says")
         values[key] = np.frombuffer(_read_exactly(file, declared[key].num_bytes, num_bytes), declared[key].dtype)
-    return _with_arrays(content, lambda storage: values[storage.key])
+    return _fill_in_arrays(content, lambda storage: values[storage.key])
 
 
 def _read_exactly(file: io.BufferedReader, wanted: int, num_bytes: int) -> bytes:
@@ -108,8 +108,8 @@ def _views(content: Any) -> Iterator[TensorView]:
             yield from _views(value)
 
 
-def _with_arrays(content: Any, read_storage: _ReadStorage) -> Any:
-    """The same dictionaries and lists with an array in place of each description; each storage is read once."""
+def _fill_in_arrays(content: Any, read_storage: _ReadStorage) -> Any:
+    """Replaces each description in dictionaries and lists by its array; reads each storage once."""
     values: dict[str, np.ndarray] = {}
 
     def visit(node: Any) -> Any:
@@ -117,9 +117,9 @@ def _with_arrays(content: Any, read_storage: _ReadStorage) -> Any:
             if node.storage.key not in values:
                 values[node.storage.key] = read_storage(node.storage)
             if values[node.storage.key].dtype != node.storage.dtype:
-                raise ValueError(f"storage {node.storage.key} is said to have two types")
+                raise ValueError(f"storage {node.storage.key} has two types")
             if values[node.storage.key].size != node.storage.size:
-                raise ValueError(f"storage {node.storage.key} is said to have two sizes")
+                raise ValueError(f"storage {node.storage.key} has two sizes")
             return node.array(values[node.storage.key])
         if isinstance(node, Mapping):
             return {name: visit(value) for name, value in node.items()}

@@ -71,18 +71,18 @@ def load_pickle(stream: io.BufferedReader | io.BytesIO, where: str) -> Any:
     """Reads one pickle; each tensor is a :class:`TensorView` inside its storage, each storage a :class:`Storage`.
 
     Args:
-      stream: at the start of the pickle; afterwards it is behind its end.
+      stream: at the start of the pickle; afterwards at its end.
       where: names the file in messages.
 
     Raises:
-      UserError: the pickle asks for anything that is no tensor and no plain data; nothing was executed.
-      Exception: whatever damaged bytes cause.
+      UserError: the pickle asks for anything but tensors and plain data; nothing was executed.
+      Exception: of any type, if bytes are damaged.
     """
-    return _TensorUnpickler(_pickle_bytes(stream), where).load()
+    return _TensorUnpickler(_cut_out_pickle(stream), where).load()
 
 
-def _pickle_bytes(stream: io.BufferedReader | io.BytesIO) -> io.BytesIO:
-    """One pickle without its successors, after a check of what it would make the unpickler reserve."""
+def _cut_out_pickle(stream: io.BufferedReader | io.BytesIO) -> io.BytesIO:
+    """Returns the next pickle, after a check of how much memory it would make the unpickler reserve."""
     start = stream.tell()
     largest_index = 0
     for opcode, argument, _ in pickletools.genops(stream):
@@ -112,8 +112,8 @@ class _TensorUnpickler(pickle.Unpickler):
         if module == "torch" and name in _STORAGE_DTYPES:
             return StorageType(_STORAGE_DTYPES[name])
         raise UserError(
-            f"{self._where} asks for {module}.{name}, which is no part of a plain state dictionary; nothing was "
-            "executed. Save the tensors alone with torch.save(model.state_dict(), path)."
+            f"{self._where} asks for {module}.{name}, which does not belong in a plain state dictionary; nothing was "
+            "executed. Save only the tensors, with torch.save(model.state_dict(), path)."
         )
 
     def persistent_load(self, identity: Any) -> Storage:

@@ -34,7 +34,7 @@ def write_torch_file(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 def _describe(tensors: Mapping[str, np.ndarray]) -> bytes:
     """The pickle of ``{name: torch._utils._rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())}``.
 
-    It is put together from opcodes, because ``pickle`` writes the names only of functions that can be imported.
+    It consists of hand-written opcodes, because ``pickle`` names only functions that it can import.
     """
     parts = [pickle.PROTO, b"\x02", pickle.EMPTY_DICT, pickle.MARK]
     for key, (name, value) in enumerate(tensors.items()):

@@ -1,4 +1,4 @@
-"""What a WeSpeaker ``config.yaml`` tells about the features of a network."""
+"""Reads the features of a network from a WeSpeaker ``config.yaml``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +23,10 @@ def read_wespeaker_config(path: Path) -> dict[str, Any]:
     """Reads the options of ``FbankSpec`` that the file sets.
 
     Args:
-      path: a ``config.yaml`` that a WeSpeaker training left beside its checkpoint.
+      path: a ``config.yaml`` that WeSpeaker wrote next to a checkpoint.
 
     Raises:
-      UserError: the file is no YAML, asks for objects (nothing is executed), or holds no mapping.
+      UserError: the file is not YAML, asks for objects (nothing is executed), or holds no mapping.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:

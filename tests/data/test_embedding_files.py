@@ -97,15 +97,15 @@ def test_arrays_that_are_no_embeddings_are_refused(tmp_path: Path) -> None:
         read_embeddings(npz(path, ids=np.array(IDS)))
     with pytest.raises(UserError, match=r"ids \(3,\) .* vectors \(2, 5\); valid: ids \[N\]"):
         read_embeddings(npz(path, ids=np.array(IDS), vectors=VECTORS[:2]))
-    with pytest.raises(UserError, match="no embeddings in it"):
+    with pytest.raises(UserError, match="holds no embeddings"):
         read_embeddings(npz(path, ids=np.array([], "U1"), vectors=VECTORS[:0]))
-    with pytest.raises(UserError, match="'id1/b' comes twice"):
+    with pytest.raises(UserError, match="'id1/b' appears twice"):
         read_embeddings(npz(path, ids=np.array(["id1/b"] * 3), vectors=VECTORS))
     broken = VECTORS.copy()
     broken[1, 2] = np.nan
-    with pytest.raises(UserError, match="1 of 3 embeddings are not finite, first that of 'id1/b'"):
+    with pytest.raises(UserError, match="1 of 3 embeddings are not finite, the first is 'id1/b'"):
         read_embeddings(npz(path, ids=np.array(IDS), vectors=broken))
-    with pytest.raises(UserError, match=r"valid: one vector of floating-point numbers an utterance"):
+    with pytest.raises(UserError, match=r"valid: one vector of floating-point numbers per utterance"):
         read_embeddings(npz(path, ids=np.array(IDS), vectors=VECTORS.astype(int)))
 
 
@@ -124,13 +124,13 @@ def test_folders_and_names_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no embeddings in it"),
+        (b"", "holds no embeddings"),
         (b"a " + binary(VECTORS[0])[:-3], "the archive ends within 'a'"),
         (b"a " + binary(VECTORS[0], b"FM "), "'a' is a matrix; valid: vectors"),
-        (b"a " + binary(VECTORS[0], b"XX "), "'a' at byte 2 is no vector of floats"),
+        (b"a " + binary(VECTORS[0], b"XX "), "'a' at byte 2 is not a vector of floats"),
         (b"a [ 1 2\n", r"no vector after 'a'; valid: Kaldi's binary form, or 'key \[ 1.5 -2 \]'"),
-        (b"a [ 1 x ]\n", "the vector of 'a' has something else than numbers"),
-        (b"\xff\xfe a", "no Kaldi archive, or a damaged one"),
+        (b"a [ 1 x ]\n", "the vector of 'a' holds something other than numbers"),
+        (b"\xff\xfe a", "not a Kaldi archive, or damaged"),
     ],
 )
 def test_damaged_archives_are_refused(tmp_path: Path, content: bytes, message: str) -> None:

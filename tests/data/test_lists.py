@@ -57,8 +57,8 @@ def test_real_lists(speech_dir):
     [
         ("", r"list.txt: the trial list is empty; valid lines: '1 enrol test'"),
         ("\n  \n", "is empty"),
-        ("1 a b\n0 a\n", r"list.txt:2: 2 fields where a trial has three; valid: .*'enrol test target'"),
-        ("1,a,b\n", "list.txt:1: 1 fields where"),
+        ("1 a b\n0 a\n", r"list.txt:2: 2 fields, but a trial has three; valid: .*'enrol test target'"),
+        ("1,a,b\n", "list.txt:1: 1 fields, but"),
         ("same a b\n", "list.txt:1: no label among 'same a b'; valid"),
         ("1 a b\n0 a c\n2 a d\n", r"list.txt:3: no label \(1 or 0\) in field 1"),
         ("a b target\na c 0\n", r"list.txt:2: no label \(target or nontarget\) in field 3.*same form"),
@@ -134,7 +134,7 @@ def test_repeated_and_self_trials_are_reported():
 @pytest.mark.parametrize("again", [("a", "b", False), ("b", "a", False)])
 def test_two_labels_for_one_pair_are_refused(again):
     message = (
-        rf"dev: trial '{again[0]} {again[1]}' \(number 3\) is labelled nontarget, but trial 1 has the same two and is "
+        rf"dev: trial '{again[0]} {again[1]}' \(number 3\) is labelled nontarget, but trial 1 has the same pair and is "
         r"labelled target \(1 such trials\)"
     )
     with pytest.raises(UserError, match=message):

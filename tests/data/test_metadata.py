@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from mqmha_jax.config import FbankSpec
-from mqmha_jax.data.metadata import Metadata, joined, model_metadata, read_metadata, shard_metadata, trial_attributes
+from mqmha_jax.data.metadata import (
+    Metadata,
+    join_metadata,
+    model_metadata,
+    read_metadata,
+    shard_metadata,
+    trial_attributes,
+)
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.data.shard_writer import UtteranceFbank, write_shards
 from mqmha_jax.errors import UserError
@@ -40,9 +47,9 @@ def test_utt2spk(tmp_path: Path) -> None:
     [
         ("file,speaker\na,s\n", "facts.csv:1: no column utterance or path; the header is file,speaker"),
         ("utterance,speaker\na,s\na,t\n", "facts.csv:3: utterance 'a' is listed twice"),
-        ("utterance,speaker\na\n", r"facts.csv:2: not as many values as the header has columns \(2\)"),
-        ("utterance,speaker\na,s,x\n", "facts.csv:2: not as many values"),
-        ("utterance,speaker\n", "a header and no lines"),
+        ("utterance,speaker\na\n", "facts.csv:2: the header has 2 columns, this line another number"),
+        ("utterance,speaker\na,s,x\n", "facts.csv:2: the header has 2 columns"),
+        ("utterance,speaker\n", "a header but no lines"),
         ("a s1 x\n", "facts.csv:1: 3 fields; valid: 'utterance speaker'"),
     ],
 )
@@ -68,7 +75,7 @@ def test_shards_tell_speakers_columns_and_seconds(tmp_path: Path) -> None:
 
 def test_sides_of_trials(tmp_path: Path) -> None:
     known = read_metadata(write(tmp_path, TABLE))
-    known = joined([known, Metadata({}, {"same": dict.fromkeys("abc", "x"), "partly": {"a": "x", "b": "y"}})])
+    known = join_metadata([known, Metadata({}, {"same": dict.fromkeys("abc", "x"), "partly": {"a": "x", "b": "y"}})])
     trials = Trials(("a", "b"), ("b", "c"), np.array([True, False]))
     attributes = trial_attributes(trials, known, known)
     assert attributes.keys() == {"session", "snr_db"}  # the same for all, and not known of all: of no use
@@ -86,12 +93,12 @@ def test_a_number_that_differs_within_a_model_makes_words_of_the_column() -> Non
 
 def test_models_inherit_what_their_utterances_share(tmp_path: Path) -> None:
     known = read_metadata(write(tmp_path, TABLE))
-    known = joined([known, Metadata({}, {"seconds": {"a": 2.0, "b": 3.0, "c": 1.0}})])
+    known = join_metadata([known, Metadata({}, {"seconds": {"a": 2.0, "b": 3.0, "c": 1.0}})])
     models = model_metadata(known, {"m": ("a", "b"), "n": ("c",)})
     assert models.utt2spk == {"m": "s1", "n": "s2"}
     assert models.columns["session"] == {"m": "several", "n": "x"}
     assert models.columns["seconds"] == {"m": 5.0, "n": 1.0}
     with pytest.raises(
-        UserError, match="Model 'm' is enrolled with utterances of 's1' and 's2'; valid: of one speaker"
+        UserError, match="Model 'm' is enrolled with utterances of 's1' and 's2'; a model has one speaker"
     ):
         model_metadata(known, {"m": ("b", "c")})

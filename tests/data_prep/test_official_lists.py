@@ -113,7 +113,7 @@ def test_voxsrc(tmp_path: Path) -> None:
             VOXCELEB + "0 id10270/x/00001.wav elsewhere.wav\n",
             "trial 3: 'elsewhere.wav' names no speaker; ids look like",
         ),
-        ("1 id10270/a/00001.wav\n", "list.txt:1: 2 fields where a trial has three"),
+        ("1 id10270/a/00001.wav\n", "list.txt:1: 2 fields, but a trial has three"),
         ("", "is empty"),
     ],
 )

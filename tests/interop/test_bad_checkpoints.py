@@ -87,12 +87,12 @@ def a_picture(folder: Path) -> None:
 
 CASES = {
     truncated: "model.pt cannot be read as a PyTorch checkpoint .* complete",
-    of_no_family: r"of no family that we know \(.*wespeaker_xvector.*\): its tensors are wav2vec.proj.weight",
-    a_tensor_missing: "model.pt: The checkpoint is no WeSpeaker XVEC .* it lacks 'frame_3.conv_1d.bias'",
+    of_no_family: r"belongs to no known family \(.*wespeaker_xvector.*\): its tensors are wav2vec.proj.weight",
+    a_tensor_missing: "The checkpoint is not a known WeSpeaker XVEC, or .*: it lacks 'frame_3.conv_1d.bias'",
     a_tensor_too_many: "no place in a WeSpeaker XVEC like this one: frame_9.conv_1d.bias",
     transposed: "model.pt: The layer behind the pooling takes 6 values, 0.6 for each of the encoder's 10 channels",
     not_finite: "model.pt: the tensor 'seg_2.bias' holds 1 values that are not finite",
-    a_payload: "model.pt asks for posix.mkdir, which is no part of a plain state dictionary; nothing was executed",
+    a_payload: "model.pt asks for posix.mkdir, which does not belong in a plain state dictionary; nothing was executed",
     four_gigabytes: "model.safetensors cannot be read as a safetensors file .*; it is damaged or incomplete",
     a_config_that_constructs_objects: "config.yaml asks for an object.*os.mkdir.*nothing was executed",
     a_config_of_another_kind: "Features from .*config.yaml: .*fbank.num_mel_bins='many'",

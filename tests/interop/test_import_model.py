@@ -126,11 +126,11 @@ def test_values_that_are_not_finite_are_named(mqmha_state):
 
 
 def test_an_unknown_family_is_refused(mqmha_state):
-    with pytest.raises(UserError, match=r"of no family that we know \(.*wespeaker_resnet.*\).*fc.weight"):
+    with pytest.raises(UserError, match=r"belongs to no known family \(.*wespeaker_resnet.*\).*fc.weight"):
         import_model({"fc.weight": np.zeros((2, 2))})
     with pytest.raises(UserError, match=r"Did you mean 'wespeaker_resnet'"):
         import_model(mqmha_state, family="wespeaker_resnets")
-    with pytest.raises(UserError, match=r"no WeSpeaker ResNet that we know, or not complete: it lacks 'conv1.weight'"):
+    with pytest.raises(UserError, match=r"not a known WeSpeaker ResNet, or it is incomplete: it lacks 'conv1.weight'"):
         import_model({"fc.weight": np.zeros((2, 2))}, family="wespeaker_resnet")
 
 

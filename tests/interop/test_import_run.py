@@ -98,7 +98,7 @@ def test_a_file_that_names_code_is_refused(folder, tmp_path):
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
     config = dataclasses.replace(network.config, model=ModelConfig(encoder=part(f"{tmp_path}/evil.py:Encoder")))
     write_network_file(tmp_path / "model.safetensors", config, network.variables)
-    with pytest.raises(UserError, match=r"names Python code of its author's.*nothing was executed"):
+    with pytest.raises(UserError, match=r"needs Python code of its author.*nothing was executed"):
         SpeakerEncoder.from_pretrained(tmp_path / "model.safetensors")
     assert not (tmp_path / "executed").exists()
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mqmha_jax.config_io import require_same_fbank
-from mqmha_jax.data.metadata import joined, shard_metadata
+from mqmha_jax.data.metadata import join_metadata, shard_metadata
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
@@ -69,7 +69,7 @@ class RunSource:
             self._open(path) for path in dict.fromkeys([*(data or [Path(self.config.data.dev)]), *further_data])
         ]
         parts = [shard_metadata(shards) for shards in self._shards]
-        self.known = joined(parts)
+        self.known = join_metadata(parts)
         self.utterances = self.known.utt2spk.keys()
         if len(self.utterances) < sum(map(len, self._shards)):
             twice, _ = Counter(utterance for part in parts for utterance in part.utt2spk).most_common(1)[0]

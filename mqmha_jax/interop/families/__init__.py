@@ -18,7 +18,7 @@ from mqmha_jax.interop.families import (
 from mqmha_jax.interop.family import Family
 
 FAMILIES: dict[str, Family] = {
-    "3dspeaker_campplus": campplus.THREE_D_SPEAKER,  # before WeSpeaker's, whose tensors have the same names
+    "3dspeaker_campplus": campplus.THREE_D_SPEAKER,  # before WeSpeaker's, which has the same names of tensors
     "wespeaker_campplus": campplus.WESPEAKER,
     "wespeaker_resnet": wespeaker_resnet.FAMILY,
     "wespeaker_ecapa": wespeaker_ecapa.FAMILY,

@@ -19,7 +19,7 @@ def infer_pooling(tensors: Tensors, num_statistics: int, num_channels: int) -> P
       num_channels: outputs of the encoder, D.
 
     Raises:
-      UserError: the sizes fit no pooling that we know.
+      UserError: the sizes fit no known pooling.
     """
     if queries := tensors.count(r"pool\.n_query\.(\d+)\."):
         return _infer_mqmha(tensors, queries)
