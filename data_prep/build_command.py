@@ -124,12 +124,12 @@ def _report_leaks(recordings: Sequence["Recording"], others: Sequence[Path], str
 
 def _outlook(output: Path, recordings: Sequence["Recording"], options: "ShardOptions", shard_megabytes: float) -> str:
     from data_prep.partial import describe_job
-    from data_prep.pieces import estimated_bytes
+    from data_prep.pieces import estimate_bytes
 
     if not recordings:
         raise UserError("The corpus lists no recordings. Check its path and its split.")
     count = describe_job(recordings, options, shard_megabytes).num_pieces
-    megabytes = estimated_bytes(recordings, options) / 1e6
+    megabytes = estimate_bytes(recordings, options) / 1e6
     return (
         f"{output}: {len(recordings):,} recordings of {len({r.speaker for r in recordings}):,} speakers would become "
         f"{count} files, about {megabytes:,.0f} MB. On one machine: the same command without --dry-run. On several: "

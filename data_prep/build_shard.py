@@ -29,7 +29,7 @@ from mqmha_jax.features.speech_evidence import SpeechEvidence, measure_speech
 from mqmha_jax.json_file import parse_json
 
 GRACE_SECONDS = 60.0
-"""A worker that works on a recording this long after the limit ends itself: it hangs where no signal reaches it."""
+"""A worker that works on a recording this long after the limit ends itself: it hangs where signals cannot reach it."""
 
 
 class Part(NamedTuple):
@@ -38,8 +38,8 @@ class Part(NamedTuple):
     Attributes:
       file: its entry in ``shards.json``.
       table: its utterances.
-      rejected: recordings of the piece that are not in it.
-      doubtful: recordings that are in it, with little speech or many clipped samples.
+      rejected: recordings of the piece that the file leaves out.
+      doubtful: recordings in the file with little speech or many clipped samples.
     """
 
     file: ShardFile
@@ -51,13 +51,12 @@ class Part(NamedTuple):
 def build_shard(recordings: Sequence[Recording], path: Path, part_path: Path, *, options: ShardOptions) -> Part:
     """Reads every recording of a piece, makes its versions, computes their filterbanks and writes them in order.
 
-    The bytes depend on the recordings and the options only, wherever this runs. The file holds all versions of a
-    recording or none.
+    The bytes depend only on the recordings and the options. The file holds all versions of a recording or none.
 
     Args:
       recordings: of the piece.
       path: the file of frames; appears whole.
-      part_path: table and findings; appears last, so a part that has it is finished.
+      part_path: table and findings; appears last and so marks a finished part.
       options: what to make of each recording.
 
     Raises:
@@ -89,7 +88,7 @@ def build_shard(recordings: Sequence[Recording], path: Path, part_path: Path, *,
 
 @functools.lru_cache(maxsize=4)
 def _check_filterbank(spec: FbankSpec) -> None:
-    """Refuses a filterbank that fits no recording, once, before every recording is rejected for it."""
+    """Refuses a filterbank that fits no recording, before it rejects every one of them."""
     import jax  # here and below: the worker limits XLA's threads first
 
     from mqmha_jax.features.fbank import log_mel_fbank
@@ -158,7 +157,7 @@ def _versions_as_fbank(recording: Recording, options: ShardOptions) -> _Made:
             raise UserError("its samples are so large that the filterbank overflows; full scale is 1.")
         return frames.astype(np.float16)
 
-    with _blaming_the_recording():
+    with _blame_recording():
         _check_names(recording)
         waveform = recording.waveform(spec.sample_rate_hz)
         speech = measure_speech(waveform, spec.sample_rate_hz) if recording.is_speech else None
@@ -166,12 +165,11 @@ def _versions_as_fbank(recording: Recording, options: ShardOptions) -> _Made:
             _check_speech(speech, options)
     made = []
     for version in versions(recording, waveform, plan):
-        with _blaming_the_recording():
+        with _blame_recording():
             frames = fbank(version.utterance, version.waveform)
         measures = waveform_measures(version.waveform, spec.sample_rate_hz)
-        if (
-            speech is not None
-        ):  # measured once: it takes nearly as long as the filterbank, and under noise speech stays speech
+        # One measurement serves all versions: it costs nearly a filterbank, and added noise does not change the speech.
+        if speech is not None:
             measures["speech_seconds"] = speech.speech_s / plan.speeds[version.speed_index]
         made.append(UtteranceFbank(version.utterance, version.speaker, frames, version.attributes, measures))
     return _Made(made, [] if speech is None else speech.concerns())
@@ -182,7 +180,7 @@ class _Unusable(Exception):  # noqa: N818 - it names a recording's state
 
 
 @contextlib.contextmanager
-def _blaming_the_recording() -> Iterator[None]:
+def _blame_recording() -> Iterator[None]:
     try:
         yield
     except _Unusable:
@@ -191,7 +189,7 @@ def _blaming_the_recording() -> Iterator[None]:
         raise _Unusable(str(error)) from error
     except MemoryError as error:
         raise _Unusable("does not fit into memory. Cut it into shorter files.") from error
-    except Exception as error:  # a decoder may fail in any way on one file of a million; all are counted
+    except Exception as error:  # a decoder may fail in any way on one file of a million; each failure counts
         raise _Unusable(f"cannot be used ({type(error).__name__}: {error}).") from error
 
 
@@ -216,7 +214,7 @@ def _check_speech(speech: SpeechEvidence, options: ShardOptions) -> None:
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raises _Unusable inside after that time; has no effect in a thread, where no signal arrives."""
+    """Raises _Unusable inside after that time; has no effect in a thread, because signals reach only the main one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

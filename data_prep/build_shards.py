@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from data_prep.build_shard import Part, build_shard
-from data_prep.completion import BuildReport, complete, is_made, too_many
+from data_prep.completion import BuildReport, complete, describe_rejections, is_made
 from data_prep.findings import Finding
 from data_prep.manifest import Recording
 from data_prep.ordered_map import ordered_map
@@ -58,17 +58,17 @@ def build_shards(
     """Reads every recording, makes its versions, computes their filterbanks and writes them in order.
 
     Pieces of the corpus become files in ``DIRECTORY.partial``, each complete or absent; the same call resumes after
-    any interruption. ``rejected.jsonl`` beside the shards lists recordings that cannot be used, ``doubtful.jsonl``
-    those with little speech or many clipped samples, with path and reason. The bytes written do not depend on
-    ``num_workers``, on ``shard_range`` or on interruptions.
+    any interruption. ``rejected.jsonl`` next to the shards lists recordings that cannot be used, ``doubtful.jsonl``
+    those with little speech or many clipped samples, with path and reason. The bytes do not depend on ``num_workers``,
+    ``shard_range`` or interruptions.
 
     Args:
       recordings: the corpus.
-      directory: the shards; must not exist yet, and appears when complete.
+      directory: of the shards; must not exist yet; appears when complete.
       spec: the filterbank.
       plan: versions of every recording, at the rate of ``spec``; None: only the recording itself.
       provenance: where the data came from, as JSON values; stored in the shards.
-      num_workers: worker processes, each of which makes whole files; 0 does the work in this process.
+      num_workers: worker processes; each makes whole files. 0 does the work in this process.
       max_rejected: the job stops when it rejects more recordings than this.
       progress: show a bar on standard error.
       coding: how frames are stored.
@@ -104,7 +104,7 @@ def build_shards(
     if not is_made(target, job):
         refuse_taken(target)
     partial = Partial(target)
-    with partial.claim(job) as count, _nothing_left_of_nothing(partial):
+    with partial.claim(job) as count, _discard_if_empty(partial):
         if not is_made(target, job):
             pieces = range(count) if shard_range is None else parse_range(shard_range, count)
             with partial.claim_pieces(pieces):
@@ -124,7 +124,7 @@ def _make(
     retry_rejected: bool,
     progress: bool,
 ) -> None:
-    """Makes the pieces that are not finished."""
+    """Makes the unfinished pieces."""
     todo, rejected, num_utterances = [], list[Finding](), 0
 
     def count_in(part: Part) -> None:
@@ -151,7 +151,7 @@ def _make(
             count_in(made)
             bar.update(size)
             if len(rejected) > max_rejected:
-                raise UserError(too_many(rejected, max_rejected, num_utterances, partial.directory))
+                raise UserError(describe_rejections(rejected, max_rejected, num_utterances, partial.directory))
 
 
 def _make_piece(item: Piece, options: ShardOptions) -> None:
@@ -161,7 +161,7 @@ def _make_piece(item: Piece, options: ShardOptions) -> None:
 
 
 @contextlib.contextmanager
-def _nothing_left_of_nothing(partial: Partial) -> Iterator[None]:
+def _discard_if_empty(partial: Partial) -> Iterator[None]:
     try:
         yield
     finally:

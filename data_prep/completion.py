@@ -28,8 +28,8 @@ class BuildReport(NamedTuple):
       num_speakers: speakers written, including those at other speeds.
       num_frames: frames written.
       rejected: recordings left out.
-      doubtful: recordings written although they hold little speech or are clipped.
-      num_missing: pieces that are still to be made; the output appears when none is missing.
+      doubtful: recordings that were written but hold little speech or are clipped.
+      num_missing: unfinished pieces; the output appears when there are none.
     """
 
     num_recordings: int
@@ -67,14 +67,14 @@ def complete(
       UserError: too many recordings were rejected, none was left, or an id appears twice.
     """
     with (
-        partial.alone_with(range(count)) as alone,
+        partial.try_lock(range(count)) as locked,
         naming_a_full_disk(
             partial.target, f"The parts in {partial.directory} stay; run the same command again to resume."
         ),
     ):
         if is_made(partial.target, job):
             partial.remove()
-            return _report_of(partial.target, len(recordings))
+            return _make_report(partial.target, len(recordings))
         parts = [partial.part(index, count) for index in range(count)]
         present = [part for part in parts if part is not None]
         rejected = [rejection for part in present for rejection in part.rejected]
@@ -83,8 +83,8 @@ def complete(
         num_utterances = sum(len(table["num_frames"]) for table in tables)
         num_frames = sum(int(table["num_frames"].sum()) for table in tables)
         if len(rejected) > max_rejected or (len(present) == count and not num_utterances):
-            raise UserError(too_many(rejected, max_rejected, num_utterances, partial.directory))
-        if not alone or len(present) < count:
+            raise UserError(describe_rejections(rejected, max_rejected, num_utterances, partial.directory))
+        if not locked or len(present) < count:
             missing = count - len(present)
             found = tuple(rejected), tuple(doubtful)
             return BuildReport(len(recordings), num_utterances, 0, num_frames, *found, num_missing=missing)
@@ -106,16 +106,16 @@ def complete(
     return BuildReport(len(recordings), num_utterances, num_speakers, num_frames, tuple(rejected), tuple(doubtful))
 
 
-def too_many(rejected: Sequence[Finding], max_rejected: int, num_accepted: int, directory: Path) -> str:
-    """The message of a job that stops because of rejected recordings.
+def describe_rejections(rejected: Sequence[Finding], max_rejected: int, num_accepted: int, directory: Path) -> str:
+    """Describes why a job stops because of rejected recordings, and what to do.
 
     Args:
       rejected: recordings that were rejected.
-      max_rejected: how many are allowed.
+      max_rejected: the maximum.
       num_accepted: utterances made so far.
       directory: of the finished parts.
     """
-    shown = "\n".join(f"  {_with_path(finding)}" for finding in rejected[:5])
+    shown = "\n".join(f"  {_prefix_path(finding)}" for finding in rejected[:5])
     more = f"\n  and {len(rejected) - 5} more" if len(rejected) > 5 else ""
     return (
         f"{len(rejected)} recordings were rejected ({num_accepted} utterances made so far); --max-rejected allows "
@@ -124,8 +124,8 @@ def too_many(rejected: Sequence[Finding], max_rejected: int, num_accepted: int, 
     )
 
 
-def _with_path(finding: Finding) -> str:
-    """The reason, which often starts with the path."""
+def _prefix_path(finding: Finding) -> str:
+    """Puts the path before the reason, unless the reason starts with it."""
     return finding.reason if finding.reason.startswith(finding.path) else f"{finding.path}: {finding.reason}"
 
 
@@ -135,7 +135,7 @@ def _class_key(speaker: str, speeds: Sequence[str]) -> tuple[int, str]:
     return (speeds.index(speed) if speed else 0, name)
 
 
-def _report_of(target: Path, num_recordings: int) -> BuildReport:
+def _make_report(target: Path, num_recordings: int) -> BuildReport:
     shards = open_shards(target)
     found = read_findings(target / REJECTED_NAME), read_findings(target / DOUBTFUL_NAME)
     return BuildReport(num_recordings, len(shards), len(shards.speakers), int(shards.num_frames.sum()), *found)

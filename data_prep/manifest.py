@@ -11,7 +11,7 @@ from mqmha_jax.features.audio import read_audio
 
 
 class Recording(NamedTuple):
-    """One utterance of a corpus, not yet read.
+    """An utterance of a corpus, not yet read.
 
     Attributes:
       utterance: id, unique in the corpus; trial lists name it.
@@ -19,7 +19,7 @@ class Recording(NamedTuple):
       source: an audio file, or a function from a sample rate in Hz to samples ``[n]``. It is sent to worker processes,
         so it must pickle: a module's function, or a ``functools.partial`` of one.
       attributes: further string columns of the shards.
-      is_speech: whether speech is expected; False for noises and room responses, whose speech nobody measures.
+      is_speech: whether speech is expected; False for noises and room responses.
     """
 
     utterance: str
@@ -30,14 +30,14 @@ class Recording(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """What reports call the recording: its source, or its id if the source has no readable form."""
-        says = type(self.source).__str__ is not object.__str__  # paths do, and the sources of our corpora
+        """The recording's name in reports: its source, or its id if the source has no readable form."""
+        says = type(self.source).__str__ is not object.__str__  # as paths and the sources of our corpora have
         return str(self.source) if says else self.utterance
 
     def waveform(self, sample_rate_hz: int) -> Float[np.ndarray, " n"]:
-        """The samples, in [-1, 1].
+        """Reads the samples, in [-1, 1].
 
         Raises:
-          UserError: the file cannot be read; says why.
+          UserError: the file cannot be read.
         """
         return read_audio(self.source, sample_rate_hz) if isinstance(self.source, Path) else self.source(sample_rate_hz)

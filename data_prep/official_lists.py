@@ -33,7 +33,7 @@ class OfficialList(NamedTuple):
     Attributes:
       trials: its M trials.
       models: the utterances of each enrolment, if the list also has a protocol with several per enrolment.
-      said: a sentence that describes the list.
+      said: a description of the list, one sentence.
     """
 
     trials: Trials
@@ -49,8 +49,8 @@ def import_official(
     Args:
       form: "voxceleb", "cnceleb" or "voxsrc".
       path: the list as downloaded.
-      enrol_list: CN-Celeb's list of the one file per enrolment; None: ``enroll.lst`` beside the list.
-      enrol_map: CN-Celeb's map from that file to the utterances in it; None: ``enroll.map`` beside the list.
+      enrol_list: CN-Celeb's list of the one file per enrolment; None: ``enroll.lst`` next to the list.
+      enrol_map: CN-Celeb's map from that file to the utterances in it; None: ``enroll.map`` next to the list.
       suffix: ending of the audio files, if it differs from the list's.
 
     Returns:
@@ -60,17 +60,17 @@ def import_official(
       UserError: the list cannot be read, has no labels, or its labels contradict the speakers in its ids.
     """
     if form == "cnceleb":
-        trials, models, said = _cnceleb(path, enrol_list, enrol_map)
+        trials, models, said = _read_cnceleb(path, enrol_list, enrol_map)
     else:
-        trials, said = {"voxceleb": _voxceleb, "voxsrc": _voxsrc}[form](path)
+        trials, said = {"voxceleb": _read_voxceleb, "voxsrc": _read_voxsrc}[form](path)
         models = {}
     if suffix is not None:
 
-        def renamed(utterances: Iterable[str]) -> tuple[str, ...]:
+        def change_suffix(utterances: Iterable[str]) -> tuple[str, ...]:
             return tuple(str(PurePosixPath(utterance).with_suffix(suffix)) for utterance in utterances)
 
-        trials = trials._replace(enrol=renamed(trials.enrol), test=renamed(trials.test))
-        models = dict(zip(renamed(models), map(renamed, models.values()), strict=True))
+        trials = trials._replace(enrol=change_suffix(trials.enrol), test=change_suffix(trials.test))
+        models = dict(zip(change_suffix(models), map(change_suffix, models.values()), strict=True))
     num_targets = int(np.count_nonzero(trials.target))
     num_nontargets = len(trials.target) - num_targets
     return OfficialList(trials, models, f"{said}: {num_targets:,} target and {num_nontargets:,} nontarget trials.")
@@ -81,8 +81,8 @@ def write_models(path: Path, models: Mapping[str, Sequence[str]]) -> None:
     write_text(path, "".join(f"{' '.join((model, *utterances))}\n" for model, utterances in models.items()))
 
 
-def _voxceleb(path: Path) -> tuple[Trials, str]:
-    """Lines ``1 id10270/5r0dWxy17C8/00001.wav id10270/x6uYqmx31kE/00002.wav``; the first folder is the speaker."""
+def _read_voxceleb(path: Path) -> tuple[Trials, str]:
+    """Reads lines ``1 id10270/5r0dWxy17C8/00001.wav id10270/x6uYqmx31kE/00002.wav``; the folder is the speaker."""
     trials = read_trials(path)
     _check_speakers(path, trials, _VOXCELEB_ID, "id10270/5r0dWxy17C8/00001.wav")
     return trials, VOXCELEB1.get(
@@ -90,18 +90,18 @@ def _voxceleb(path: Path) -> tuple[Trials, str]:
     )
 
 
-def _cnceleb(
+def _read_cnceleb(
     path: Path, enrol_list: Path | None, enrol_map: Path | None
 ) -> tuple[Trials, dict[str, tuple[str, ...]], str]:
-    """Lines ``id00800-enroll test/id00800-singing-01-001.wav 1``, where enroll.lst has the file of id00800-enroll.
+    """Reads lines ``id00800-enroll test/id00800-singing-01-001.wav 1``; enroll.lst has the file of id00800-enroll.
 
     That file joins several utterances, which enroll.map names. One list serves both protocols: without the map, the
-    file is embedded; with the map, its utterances are.
+    system embeds the file; with the map, its utterances.
     """
     trials = read_trials(path)
     _check_speakers(path, trials, _CNCELEB_ID, "id00800-enroll")
     names = dict.fromkeys(trials.enrol)
-    file_of = _enrolments(path.parent / "enroll.lst" if enrol_list is None else enrol_list)
+    file_of = _read_enrol_list(path.parent / "enroll.lst" if enrol_list is None else enrol_list)
     if missing := [name for name in names if name not in file_of]:
         raise UserError(
             f"{path}: enrolment {missing[0]!r} is not in the enrolment list. Give that list with --enrol-list FILE."
@@ -110,7 +110,7 @@ def _cnceleb(
     if enrol_map is None and (path.parent / "enroll.map").is_file():
         enrol_map = path.parent / "enroll.map"
     if enrol_map is not None:
-        own = _mapped(enrol_map)
+        own = _read_enrol_map(enrol_map)
         if missing := [name for name in names if name not in own]:
             raise UserError(
                 f"{enrol_map}: enrolment {missing[0]!r} of {path} is missing. Give the map that belongs to the list."
@@ -119,7 +119,7 @@ def _cnceleb(
     return trials._replace(enrol=tuple(file_of[name] for name in trials.enrol)), models, "CN-Celeb"
 
 
-def _mapped(path: Path) -> dict[str, tuple[str, ...]]:
+def _read_enrol_map(path: Path) -> dict[str, tuple[str, ...]]:
     """Reads lines ``id00800-enroll id00800/singing-01-001.wav ...``; the first word may be the speaker only."""
     models = {}
     for name, utterances in read_models(path).items():
@@ -134,8 +134,8 @@ def _mapped(path: Path) -> dict[str, tuple[str, ...]]:
     return models
 
 
-def _voxsrc(path: Path) -> tuple[Trials, str]:
-    """Reads lines ``1 a.wav b.wav`` of a validation list, whose ids need not name the speaker."""
+def _read_voxsrc(path: Path) -> tuple[Trials, str]:
+    """Reads lines ``1 a.wav b.wav`` of a validation list; ids need not name the speaker."""
     if any(len(fields) == 2 for _, fields in itertools.islice(text_lines(path), 1)):
         raise UserError(
             f"{path}: two files per line and no label: this is a blind test list, which only the challenge can "
@@ -144,8 +144,8 @@ def _voxsrc(path: Path) -> tuple[Trials, str]:
     return read_trials(path), "VoxSRC form"
 
 
-def _enrolments(path: Path) -> Mapping[str, str]:
-    """Lines ``id00800-enroll enroll/id00800-enroll.wav``."""
+def _read_enrol_list(path: Path) -> Mapping[str, str]:
+    """Reads lines ``id00800-enroll enroll/id00800-enroll.wav``."""
     file_of = {}
     for line_number, fields in text_lines(path):
         if len(fields) != 2:

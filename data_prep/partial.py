@@ -1,4 +1,4 @@
-"""The directory beside the output in which shards grow until all exist; it survives kills and serves many machines.
+"""The directory next to the output where shards grow until all exist; it survives kills and serves many machines.
 
 OUTPUT.partial/job.json           describes the job; another job is refused
 OUTPUT.partial/lock               the process that makes piece i locks byte i
@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import mqmha_jax
 from data_prep.build_shard import Part, load_part
 from data_prep.manifest import Recording
-from data_prep.pieces import estimated_bytes, fingerprint, num_pieces
+from data_prep.pieces import estimate_bytes, fingerprint, num_pieces
 from data_prep.shard_options import ShardOptions
 from mqmha_jax.atomic import sync, write_json
 from mqmha_jax.data.shard_format import INFO_NAME, SEGMENT_FRAMES, shard_path
@@ -54,7 +54,7 @@ class Job:
 def describe_job(recordings: Sequence[Recording], options: ShardOptions, shard_megabytes: float) -> Job:
     """Describes the job that makes shards from recordings."""
     plan = dataclasses.asdict(options.plan)
-    listings = {f"files in {name}": _listing(value) for name, value in plan.items() if isinstance(value, Path)}
+    listings = {f"files in {name}": _describe_folder(value) for name, value in plan.items() if isinstance(value, Path)}
     described = {
         "version of mqmha_jax": mqmha_jax.__version__,
         "frames per record": SEGMENT_FRAMES,
@@ -68,7 +68,7 @@ def describe_job(recordings: Sequence[Recording], options: ShardOptions, shard_m
         "max_clipped": options.max_clipped_share,
         "shard_megabytes": shard_megabytes,
     }
-    count = num_pieces(estimated_bytes(recordings, options), len(recordings), shard_megabytes)
+    count = num_pieces(estimate_bytes(recordings, options), len(recordings), shard_megabytes)
     return Job(json.loads(json.dumps(described, default=str)), count)
 
 
@@ -88,7 +88,7 @@ class Partial:
         """Claims the directory for this job, or checks that it belongs to it.
 
         Yields:
-          The number of pieces that the first process counted: file sizes may have changed since.
+          The number of pieces that the first process counted; file sizes may have changed since.
 
         Raises:
           UserError: the directory holds finished parts of another job, or cannot be written.
@@ -118,17 +118,17 @@ class Partial:
         Raises:
           UserError: another process is making some of them.
         """
-        with self.alone_with(pieces) as alone:
-            if not alone:
+        with self.try_lock(pieces) as locked:
+            if not locked:
                 raise UserError(
                     f"Another process is making some of the shards {pieces.start}:{pieces.stop} of {self.target}. Wait "
-                    "for it, choose another output directory, or give each process a --shard-range of its own."
+                    "until it ends, choose another output directory, or give each process its own --shard-range."
                 )
             yield
 
     @contextlib.contextmanager
-    def alone_with(self, pieces: range) -> Iterator[bool]:
-        """Whether no other process has any of the pieces; if so, no other process gets them meanwhile."""
+    def try_lock(self, pieces: range) -> Iterator[bool]:
+        """Locks pieces unless another process holds one of them; yields whether it locked them."""
         assert self._lock is not None
         try:
             # A range of bytes: the kernel, or the server of a network disk, sees which ranges overlap.
@@ -148,28 +148,28 @@ class Partial:
             fcntl.lockf(self._lock, fcntl.LOCK_UN, len(pieces), pieces.start)
 
     def paths(self, index: int, count: int) -> tuple[Path, Path]:
-        """Paths of a piece's frames and of its table."""
+        """Returns the paths of a piece's frames and of its table."""
         return shard_path(self.shards, index, count), self._parts / f"{index:05d}.npz"
 
     def part(self, index: int, count: int) -> Part | None:
-        """A piece, if it is finished."""
+        """Reads a piece; None if it is not finished."""
         path, part_path = self.paths(index, count)
         if not part_path.is_file():
             return None
         try:
             part = load_part(part_path)
-        except UserError:  # it will be remade
+        except UserError:  # the job makes it again
             return None
         return part if path.is_file() and path.stat().st_size == part.file.num_bytes else None
 
     def num_missing(self, count: int) -> int:
-        """Number of unfinished pieces, by file names only."""
+        """Counts unfinished pieces by file names only."""
         return sum(not self.paths(index, count)[1].is_file() for index in range(count))
 
     def discard_if_empty(self) -> None:
         """Removes the directory if no process works in it and it has no parts: an early failure leaves nothing."""
-        with self.alone_with(range(_JOB_BYTE)) as alone:
-            if alone and not any(self._parts.glob("*.npz")):
+        with self.try_lock(range(_JOB_BYTE)) as locked:
+            if locked and not any(self._parts.glob("*.npz")):
                 shutil.rmtree(self.directory, ignore_errors=True)
 
     def publish(self) -> None:
@@ -193,24 +193,24 @@ class Partial:
     def _agree(self, job: Job) -> int:
         has_parts = any(self._parts.glob("*.npz"))
         try:
-            saved, num_pieces = self._saved_job()
+            saved, num_pieces = self._read_job()
         except UserError:
-            # Nobody knows whose parts these are; beside a finished output they are useless.
+            # Nobody knows which job made these parts; next to a finished output they are useless.
             if has_parts and not (self.target / INFO_NAME).is_file():
                 raise
         else:
             if saved == job.described:
                 return num_pieces
             if has_parts:
-                raise UserError(_other_job(self.directory, saved, job.described))
+                raise UserError(_describe_differences(self.directory, saved, job.described))
             with self.claim_pieces(range(_JOB_BYTE)):  # an unfinished piece of another job is useless
                 shutil.rmtree(self.shards)
                 self.shards.mkdir()
         write_json(self._job_path, {"num_pieces": job.num_pieces, "job": job.described})
         return job.num_pieces
 
-    def _saved_job(self) -> tuple[dict[str, Any], int]:
-        """Description and number of pieces of the job that was begun here.
+    def _read_job(self) -> tuple[dict[str, Any], int]:
+        """Reads description and number of pieces of the job that began here.
 
         Raises:
           UserError: ``job.json`` is missing or damaged.
@@ -223,20 +223,20 @@ class Partial:
         return described, count
 
 
-def _other_job(directory: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+def _describe_differences(directory: Path, saved: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     names = [name for name in {**saved, **given} if saved.get(name) != given.get(name)]
-    differing = "; ".join(f"{name}: {_short(saved.get(name))} -> {_short(given.get(name))}" for name in names)
+    differing = "; ".join(f"{name}: {_shorten(saved.get(name))} -> {_shorten(given.get(name))}" for name in names)
     return (
         f"{directory} holds finished parts of another job; these differ (saved -> given): {differing}. Run the "
         "original command to resume that job, choose another output directory, or delete this one to start again."
     )
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:12]}..."
 
 
-def _listing(folder: Path) -> str:
+def _describe_folder(folder: Path) -> str:
     names = [path.relative_to(folder).as_posix() for path in audio_files(folder)]
     return f"{len(names)} files, {hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]}"

@@ -18,13 +18,13 @@ BYTES_PER_SECOND = {".wav": 32_000.0, ".flac": 16_000.0}
 COMPRESSED_BYTES_PER_SECOND = 8_000.0
 SECONDS_WITHOUT_FILE = 5.0
 SAMPLED_FILES = 1_000
-"""Number of recordings whose file size is read, evenly spread: a million reads on a network disk take an hour."""
+"""Number of recordings, evenly spread, that give their file size: a million reads on a network disk take an hour."""
 
 
-def estimated_bytes(recordings: Sequence[Recording], options: ShardOptions) -> float:
-    """Size of the shards of a corpus, from a sample of its files' sizes."""
+def estimate_bytes(recordings: Sequence[Recording], options: ShardOptions) -> float:
+    """Estimates the size of the shards of a corpus from a sample of its files' sizes."""
     sample = recordings[:: -(-len(recordings) // SAMPLED_FILES)]
-    seconds = sum(_estimated_seconds(recording) for recording in sample) / len(sample) * len(recordings)
+    seconds = sum(_estimate_seconds(recording) for recording in sample) / len(sample) * len(recordings)
     spec, plan = options.spec, options.plan
     bytes_per_value = 2 if options.coding == "float16" else 1
     bytes_per_second = 1000 / spec.frame_shift_ms * spec.num_features * bytes_per_value
@@ -39,15 +39,15 @@ def num_pieces(total_bytes: float, num_recordings: int, shard_megabytes: float) 
 
 
 def piece(recordings: Sequence[Recording], index: int, count: int) -> Sequence[Recording]:
-    """Piece ``index`` of ``count``; sizes differ by one recording at most."""
+    """Returns piece ``index`` of ``count``; sizes differ by at most one recording."""
     return recordings[index * len(recordings) // count : (index + 1) * len(recordings) // count]
 
 
 def parse_range(text: str, count: int) -> range:
-    """The pieces that ``"first:end"`` means, or ``"task/tasks"``, one of equal shares.
+    """Parses a range of pieces: ``"first:end"``, or ``"task/tasks"``, one of equal shares.
 
     Raises:
-      UserError: it is neither.
+      UserError: the text is neither, or the range is empty or too large.
     """
     try:
         if "/" in text:
@@ -67,15 +67,15 @@ def parse_range(text: str, count: int) -> range:
 
 
 def fingerprint(recordings: Sequence[Recording]) -> str:
-    """A checksum of names, sources and columns of all recordings."""
+    """Computes a checksum of names, sources and columns of all recordings."""
     digest = hashlib.sha256()
     for recording in recordings:
-        names = [recording.utterance, recording.speaker, _source(recording.source)]
+        names = [recording.utterance, recording.speaker, _describe_source(recording.source)]
         digest.update(json.dumps([names, sorted(recording.attributes.items())]).encode() + b"\n")
     return digest.hexdigest()
 
 
-def _estimated_seconds(recording: Recording) -> float:
+def _estimate_seconds(recording: Recording) -> float:
     if not isinstance(recording.source, Path):
         return SECONDS_WITHOUT_FILE
     try:
@@ -85,9 +85,9 @@ def _estimated_seconds(recording: Recording) -> float:
     return size / BYTES_PER_SECOND.get(recording.source.suffix.lower(), COMPRESSED_BYTES_PER_SECOND)
 
 
-def _source(source: object) -> str:
+def _describe_source(source: object) -> str:
     """Describes a source equally in every process; the ``repr`` of a function holds an address."""
     if isinstance(source, partial):
-        return f"{_source(source.func)}{source.args}{sorted(source.keywords.items())}"
+        return f"{_describe_source(source.func)}{source.args}{sorted(source.keywords.items())}"
     name = getattr(source, "__qualname__", None)
     return repr(source) if name is None else f"{getattr(source, '__module__', '')}.{name}"

@@ -21,12 +21,12 @@ MAX_SHOWN = 50
 def verify(directory: Path, num_workers: int, progress: bool) -> None:
     """Check that shards are as they were written.
 
-    Reads every byte again: checksums, records and values. Names all damage.
+    Reads every byte again: checksums, records and values. Names all find_damage.
     """
-    from data_prep.verify_shards import damage
+    from data_prep.verify_shards import find_damage
     from mqmha_jax.data.shard_reader import open_shards
 
-    problems = damage(directory, num_workers=num_workers, progress=progress)
+    problems = find_damage(directory, num_workers=num_workers, progress=progress)
     if problems:
         shown = "".join(f"\n  {problem}" for problem in problems[:MAX_SHOWN])
         more = f"\n  and {len(problems) - MAX_SHOWN} more" if len(problems) > MAX_SHOWN else ""

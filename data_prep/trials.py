@@ -29,13 +29,13 @@ def make_trials(
       utt2spk: speaker of each utterance.
       utt2session: session of each utterance. Targets then pair different sessions, so a speaker with one session gets
         no targets. None pairs any two utterances of a speaker.
-      spk2gender: gender of each speaker. Nontargets then pair equal genders, which is harder. None pairs any two
-        speakers.
+      spk2gender: gender of each speaker. Nontargets then pair speakers of one gender, which is harder. None pairs any
+        two speakers.
       per_speaker: maximum number of target trials, and of nontarget trials, per enrolled speaker.
       seed: of the draw.
 
     Returns:
-      Targets, then nontargets, without duplicates and without ``(b, a)`` beside ``(a, b)``.
+      Targets, then nontargets; each pair appears once, as ``(a, b)`` or as ``(b, a)``.
 
     Raises:
       UserError: fewer than two speakers, no speaker with two utterances to pair, or no two speakers of one gender.
@@ -78,7 +78,7 @@ def make_trials(
     )
 
 
-def own_trials(
+def draw_trials(
     data: Path,
     *,
     session: str = "session",
@@ -101,7 +101,7 @@ def own_trials(
       The trials, and a sentence that says how they were paired.
 
     Raises:
-      UserError: as ``make_trials``; or speakers are unknown, or ``not_in`` shares some.
+      UserError: as ``make_trials``; or speakers are unknown, or ``not_in`` has some of them.
     """
     known = read_metadata(data) if data.is_file() else shard_metadata(open_shards(data, original_speed_only=True))
     if not known.utt2spk:
@@ -111,7 +111,7 @@ def own_trials(
         for note in shared_speakers(str(data), known.utt2spk.values(), trained, f"are speakers of {not_in}"):
             raise UserError(f"{note} Leave them out of one of the two.")
     sessions = _column(known, session)
-    utt2session = None if sessions is None else {u: sessions[u] or u for u in known.utt2spk}  # none: on its own
+    utt2session = None if sessions is None else {u: sessions[u] or u for u in known.utt2spk}  # none: its own
     genders = _column(known, gender)
     spk2gender = None if genders is None else {known.utt2spk[u]: genders[u] for u in known.utt2spk}
     trials = make_trials(known.utt2spk, utt2session, spk2gender, per_speaker=per_speaker, seed=seed)

@@ -19,8 +19,8 @@ BLOCK = 1_000
 """Utterances that a worker reads at a time."""
 
 
-def damage(directory: Path, *, num_workers: int, progress: bool = True) -> list[str]:
-    """What is wrong with shards: files that differ from what was written, and records that cannot be read.
+def find_damage(directory: Path, *, num_workers: int, progress: bool = True) -> list[str]:
+    """Finds damage in shards: files that differ from what was written, and records that cannot be read.
 
     Args:
       directory: of the shards.
@@ -28,23 +28,23 @@ def damage(directory: Path, *, num_workers: int, progress: bool = True) -> list[
       progress: show a bar on standard error.
 
     Returns:
-      One sentence per damaged file and per utterance that cannot be read; none if all is well.
+      One sentence per damaged file and per unreadable utterance; none if all is well.
 
     Raises:
-      UserError: there is no ``shards.json``, or it is damaged: nothing else can be judged.
+      UserError: ``shards.json`` is missing or damaged, so nothing else can be checked.
     """
     path = epath.Path(directory / INFO_NAME)
     if not path.is_file():
         raise UserError(f"{directory} is no directory of shards: it has no {INFO_NAME}.")
     info = shard_format.parse_info(path)
-    problems = [*_differing_files(directory, info, num_workers, progress)]
+    problems = [*_find_differing_files(directory, info, num_workers, progress)]
     try:
         num_utterances = len(open_shards(directory, refuse_damaged=False))
-    except UserError as error:  # the table; which utterances there should be is not known
+    except UserError as error:  # the table, which says what utterances to expect
         return [*problems, str(error)]
     starts = range(0, num_utterances, BLOCK)
     blocks = [range(start, min(start + BLOCK, num_utterances)) for start in starts]
-    read = functools.partial(_unreadable, directory)
+    read = functools.partial(_find_unreadable, directory)
     with (
         contextlib.closing(ordered_map(read, blocks, min(num_workers, len(blocks)))) as results,
         tqdm(total=num_utterances, unit="utterance", disable=not progress) as bar,
@@ -55,7 +55,7 @@ def damage(directory: Path, *, num_workers: int, progress: bool = True) -> list[
     return problems
 
 
-def _differing_files(directory: Path, info: ShardInfo, num_workers: int, progress: bool) -> Iterator[str]:
+def _find_differing_files(directory: Path, info: ShardInfo, num_workers: int, progress: bool) -> Iterator[str]:
     count = len(info.files)
     tasks = [(shard_format.shard_path(directory, index, count), file) for index, file in enumerate(info.files)]
     with contextlib.closing(ordered_map(_differs, tasks, min(num_workers, count))) as results:
@@ -74,12 +74,12 @@ def _differs(task: tuple[Path, ShardFile]) -> str | None:
     if (size := path.stat().st_size) != file.num_bytes:
         return f"{path}: has {size} bytes; {file.num_bytes} were written."
     if shard_format.sha256(path) != file.sha256:
-        return f"{path}: damaged; its checksum is not that of what was written."
+        return f"{path}: damaged; its checksum differs from the one of the written bytes."
     return None
 
 
-def _unreadable(directory: Path, utterances: range) -> list[str]:
-    shards = _opened(directory)
+def _find_unreadable(directory: Path, utterances: range) -> list[str]:
+    shards = _open_once(directory)
     problems = []
     for index in utterances:
         try:
@@ -91,5 +91,5 @@ def _unreadable(directory: Path, utterances: range) -> list[str]:
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(directory: Path) -> FbankShards:
+def _open_once(directory: Path) -> FbankShards:
     return open_shards(directory, refuse_damaged=False)

@@ -295,10 +295,10 @@ def make_trials(
     data: Path, output: Path, session: str, gender: str, per_speaker: int, seed: int, not_in: Path | None
 ) -> None:
     """Draw a trial list for your own data."""
-    from data_prep.trials import own_trials, write_trials
+    from data_prep.trials import draw_trials, write_trials
 
     check_writable(output)
-    trials, said = own_trials(data, session=session, gender=gender, per_speaker=per_speaker, seed=seed, not_in=not_in)
+    trials, said = draw_trials(data, session=session, gender=gender, per_speaker=per_speaker, seed=seed, not_in=not_in)
     write_trials(output, trials)
     click.echo(f"{output}: {said}")
 

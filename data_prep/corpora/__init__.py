@@ -23,7 +23,7 @@ from mqmha_jax.data.ids import check_id, check_spellings
 
 
 def check_names(recordings: list[Recording]) -> None:
-    """Refuses names that a list or a terminal cannot carry, and names that only look different.
+    """Refuses names that a list or a terminal cannot carry, and names that look the same but differ.
 
     Raises:
       UserError: an id, a speaker or an attribute has a control character, or two ids or two speakers differ only in
@@ -39,7 +39,7 @@ def check_names(recordings: list[Recording]) -> None:
     check_spellings({recording.speaker for recording in recordings}, "speakers")
 
 
-def _checked(list_recordings: Callable[..., list[Recording]]) -> Callable[..., list[Recording]]:
+def _add_name_check(list_recordings: Callable[..., list[Recording]]) -> Callable[..., list[Recording]]:
     @functools.wraps(list_recordings)
     def checked(*args: object, **kwargs: object) -> list[Recording]:
         recordings = list_recordings(*args, **kwargs)
@@ -65,4 +65,4 @@ _READERS: dict[str, Callable[..., list[Recording]]] = {
     "rooms": room_recordings,
 }
 
-CORPORA = {name: _checked(list_recordings) for name, list_recordings in _READERS.items()}
+CORPORA = {name: _add_name_check(list_recordings) for name, list_recordings in _READERS.items()}

@@ -14,7 +14,7 @@ from mqmha_jax.features.audio_folder import audio_files
 Split = Literal["all", "dev", "eval"]
 _SPEAKER = re.compile(r"id\d{5}")
 _DOWNLOAD = (
-    "Get cn-celeb_v2.tar.gz (CN-Celeb1) and cn-celeb2_v2.tar.gz (CN-Celeb2, in three parts, to be joined with cat) "
+    "Get cn-celeb_v2.tar.gz (CN-Celeb1) and cn-celeb2_v2.tar.gz (CN-Celeb2, in three parts; join them with cat) "
     "from https://www.openslr.org/82/ and unpack them; valid: the folder CN-Celeb_flac or CN-Celeb2_flac."
 )
 
@@ -44,7 +44,7 @@ def cnceleb_recordings(directory: str | Path, *, split: Split = "all") -> list[R
     if split == "all":
         return recordings + list(_eval(root))
     if split == "dev":
-        developers = _developers(root, recordings)
+        developers = _training_speakers(root, recordings)
         return [recording for recording in recordings if recording.speaker in developers]
     tested = list(_eval(root))
     if not tested:
@@ -90,7 +90,7 @@ def _attributes(path: Path, name: str) -> dict[str, str]:
     return {"genre": session.partition("-")[0], "session": session}
 
 
-def _developers(root: Path, recordings: list[Recording]) -> set[str]:
+def _training_speakers(root: Path, recordings: list[Recording]) -> set[str]:
     """The speakers to train on."""
     path = root / "dev" / "dev.lst"
     if path.is_file():

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from data_prep.corpora.confined import confined
+from data_prep.corpora.confined import confine
 from data_prep.corpora.layout import corpus_root
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError
@@ -22,7 +22,7 @@ def common_voice_recordings(directory: str | Path, *, split: str = "validated") 
     age, accents and locale, as speakers gave them. There are no sessions.
 
     Args:
-      directory: the folder of the language, or the folder around it if that holds one language only.
+      directory: the folder of the language, or the folder around it if that holds only one language.
       split: name of the list to read: validated, train, dev, test, other or invalidated.
 
     Returns:
@@ -31,7 +31,7 @@ def common_voice_recordings(directory: str | Path, *, split: str = "validated") 
     Raises:
       UserError: the corpus or the list is missing, or the list has another form.
     """
-    root = corpus_root(directory, _is_root, expected="folder clips/ with lists *.tsv beside it", download=_DOWNLOAD)
+    root = corpus_root(directory, _is_root, expected="folder clips/ with lists *.tsv next to it", download=_DOWNLOAD)
     path = root / f"{split}.tsv"
     if not path.is_file():
         there = ", ".join(sorted(other.stem for other in root.glob("*.tsv")))
@@ -50,10 +50,10 @@ def common_voice_recordings(directory: str | Path, *, split: str = "validated") 
                     raise UserError(
                         f"{path}:{rows.line_num}: no {'client_id' if name else 'path'}. Download the list again."
                     )
-                name = name if name.endswith(".mp3") else f"{name}.mp3"  # the first releases left it out
+                name = name if name.endswith(".mp3") else f"{name}.mp3"  # the first releases omit it
                 if name in recordings:
                     raise UserError(f"{path}:{rows.line_num}: {name} is listed twice. Download the list again.")
-                source = confined(root / "clips", name, f"{path}:{rows.line_num}")
+                source = confine(root / "clips", name, f"{path}:{rows.line_num}")
                 attributes = {column: row[column] for column in ATTRIBUTES if row.get(column)}
                 recordings[name] = Recording(name, speaker, source, attributes)
     except (UnicodeDecodeError, csv.Error) as error:

@@ -6,11 +6,11 @@ from pathlib import Path
 from mqmha_jax.errors import UserError
 
 
-def confined(root: Path, name: str, where: str) -> Path:
-    """Resolves a path of a list.
+def confine(root: Path, name: str, where: str) -> Path:
+    """Resolves a path of a list, and refuses one outside of the root.
 
-    A list may come from anyone, so its paths must not lead out of the root, neither through ``..`` nor as absolute
-    paths. Links below the root are followed wherever they lead: the owner of the root made them.
+    A list may come from anyone, so its paths must not lead out of the root, whether through ``..`` or as absolute
+    paths. Links below the root may lead anywhere: the owner of the root made them.
 
     Args:
       root: folder that relative paths start from.

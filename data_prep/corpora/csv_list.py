@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
-from data_prep.corpora.confined import confined
-from data_prep.corpora.list_part import PART, number, take_part
+from data_prep.corpora.confined import confine
+from data_prep.corpora.list_part import PART, parse_number, take_part
 from data_prep.corpora.sources import FilePart
 from data_prep.manifest import Recording
 from mqmha_jax.data.ids import plain_id
@@ -20,14 +20,14 @@ def csv_recordings(list_path: str | Path, root: str | Path | None = None) -> lis
     Args:
       list_path: UTF-8 with a header line. A column ``utterance`` gives the ids, which otherwise are the paths;
         ``start_s``, ``end_s`` and ``channel`` (from 0) name a part; other columns become attributes.
-      root: what the paths are relative to, and do not lead out of; None: the folder of the list.
+      root: folder that the paths start from and must not leave; None: the folder of the list.
 
     Returns:
       Recordings in the order of the list.
 
     Raises:
       UserError: the list is missing, empty or not UTF-8, lacks a column, or a line lacks a value, names no part,
-        repeats an id or names a path outside of the root.
+        repeats an id or names a path outside the root.
     """
     list_path = Path(list_path)
     if not list_path.is_file():
@@ -73,6 +73,6 @@ def _recording(row: dict[str, str], root: Path, where: str) -> Recording:
     utterance = row.pop("utterance", path)
     if not utterance:
         raise UserError(f"{where}: no utterance; give every line one, or leave the column out.")
-    part = take_part({name: number(row.pop(name)) for name in PART if name in row}, where)
-    file = confined(root, path, where)
+    part = take_part({name: parse_number(row.pop(name)) for name in PART if name in row}, where)
+    file = confine(root, path, where)
     return Recording(plain_id(utterance), speaker, file if part == WHOLE else FilePart(file, part), row)

@@ -11,13 +11,13 @@ def folder_recordings(directory: str | Path) -> list[Recording]:
     """A folder with one folder of audio files per speaker.
 
     Args:
-      directory: the folder; links in it are followed, what is hidden is not looked at.
+      directory: the folder; follows links in it, and skips what is hidden.
 
     Returns:
       Recordings sorted by id, which is the path below ``directory`` with forward slashes.
 
     Raises:
-      UserError: the folder does not exist or holds no audio, or a file lies beside the speakers' folders.
+      UserError: the folder does not exist or holds no audio, or a file lies next to the speakers' folders.
     """
     directory = Path(directory)
     files = audio_files(directory)
@@ -26,7 +26,7 @@ def folder_recordings(directory: str | Path) -> list[Recording]:
         below = path.relative_to(directory)
         if len(below.parts) == 1:
             raise UserError(
-                f"{path} lies beside the speakers' folders, so its speaker is unknown. Every file must be in a folder "
+                f"{path} lies next to the speakers' folders, so its speaker is unknown. Every file must be in a folder "
                 f"with the name of its speaker, {directory}/<speaker>/.../{path.name}; or give a CSV list."
             )
         recordings.append(Recording(utterance=below.as_posix(), speaker=below.parts[0], source=path))

@@ -1,4 +1,4 @@
-"""A manifest: one JSON object a line, with ``utterance``, ``speaker``, ``path`` and any others; read and written."""
+"""Reads and writes a manifest: one JSON object per line, with ``utterance``, ``speaker``, ``path`` and any others."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.corpora.confined import confined
+from data_prep.corpora.confined import confine
 from data_prep.corpora.list_part import PART, take_part
 from data_prep.corpora.sources import FilePart
 from data_prep.manifest import Recording
@@ -17,7 +17,7 @@ from mqmha_jax.features.part import WHOLE, Part
 from mqmha_jax.json_file import parse_json
 
 REQUIRED = ("utterance", "speaker", "path")
-_FIELDS = "valid: utterance, speaker, path, where they are needed start_s, end_s and channel, and other texts"
+_FIELDS = "valid: utterance, speaker, path, if needed start_s, end_s and channel, and other texts"
 
 
 def jsonl_recordings(list_path: str | Path, root: str | Path | None = None) -> list[Recording]:
@@ -27,7 +27,7 @@ def jsonl_recordings(list_path: str | Path, root: str | Path | None = None) -> l
       list_path: UTF-8, lines such as ``{"utterance": "a-1", "speaker": "a", "path": "a.wav", "start_s": 0.5,
         "end_s": 2.5, "session": "monday"}``. The numbers ``start_s``, ``end_s`` and ``channel`` (from 0) name a part;
         other fields become attributes.
-      root: what the paths are relative to, and do not lead out of; None: the folder of the list.
+      root: folder that the paths start from and must not leave; None: the folder of the list.
 
     Returns:
       Recordings in the order of the list.
@@ -38,7 +38,7 @@ def jsonl_recordings(list_path: str | Path, root: str | Path | None = None) -> l
     """
     list_path = Path(list_path)
     if not list_path.is_file():
-        raise UserError(f"No such list: {list_path}. Give a file with one JSON object a line.")
+        raise UserError(f"No such list: {list_path}. Give a file with one JSON object per line.")
     root = list_path.parent if root is None else Path(root)
     if not root.is_dir():
         raise UserError(f"No such folder: {root}. --root is what the paths in {list_path} are relative to.")
@@ -58,7 +58,7 @@ def jsonl_recordings(list_path: str | Path, root: str | Path | None = None) -> l
                     )
                 recordings.append(recording)
     except UnicodeDecodeError as error:
-        raise UserError(f"{list_path}: not a text in UTF-8 ({error}).") from None
+        raise UserError(f"{list_path}: not UTF-8 text ({error}).") from None
     if not recordings:
         raise UserError(f"{list_path} lists no recordings.")
     return recordings
@@ -69,13 +69,13 @@ def write_jsonl(recordings: Sequence[Recording], list_path: str | Path) -> Path:
 
     Args:
       recordings: files or parts of files; at least one.
-      list_path: replaced if it is there.
+      list_path: replaced if it exists.
 
     Returns:
-      The root to read it with: the folder of the list, or if a file is not below that, the folder around all files.
+      The root to read it with: the folder of the list, or the folder around all files if one is not below the list's.
 
     Raises:
-      UserError: a recording is no file, has an attribute with the name of a field, or the list cannot be written.
+      UserError: a recording is not a file, has an attribute with the name of a field, or the list cannot be written.
     """
     list_path = Path(list_path)
     files = [(recording, *_file_and_part(recording)) for recording in recordings]
@@ -90,7 +90,7 @@ def write_jsonl(recordings: Sequence[Recording], list_path: str | Path) -> Path:
 
 
 def _recording(line: str, root: Path, where: str) -> Recording:
-    fields = parse_json(line, dict, where=where, advice=f"One JSON object a line is needed; {_FIELDS}.")
+    fields = parse_json(line, dict, where=where, advice=f"A line needs one JSON object; {_FIELDS}.")
     for name in REQUIRED:
         if not isinstance(fields.get(name), str) or not fields[name]:
             raise UserError(f"{where}: no text in the field {name!r}; {_FIELDS}.")
@@ -99,7 +99,7 @@ def _recording(line: str, root: Path, where: str) -> Recording:
     for name, value in fields.items():
         if not isinstance(value, str):
             raise UserError(f"{where}: the field {name!r} is {value!r}; {_FIELDS}, in quotation marks.")
-    file = confined(root, path, where)
+    file = confine(root, path, where)
     return Recording(plain_id(utterance), speaker, file if part == WHOLE else FilePart(file, part), fields)
 
 
@@ -109,7 +109,7 @@ def _file_and_part(recording: Recording) -> tuple[Path, Part]:
     if isinstance(recording.source, Path):
         return recording.source, WHOLE
     raise UserError(
-        f"Recording {recording.utterance!r} is not a file or a part of one, which is all that a manifest can name. "
+        f"Recording {recording.utterance!r} is not a file or a part of one, and a manifest can name nothing else. "
         "Build the shards from the corpus itself."
     )
 

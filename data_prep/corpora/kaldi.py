@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data_prep.corpora.confined import confined
+from data_prep.corpora.confined import confine
 from data_prep.corpora.sources import ArchiveEntry, Excerpt, FilePart, ShellCommand, Source
 from data_prep.manifest import Recording
 from mqmha_jax.data.ids import plain_id, split_first
@@ -22,8 +22,8 @@ def kaldi_recordings(
 ) -> list[Recording]:
     """A Kaldi data directory: wav.scp, utt2spk, segments.
 
-    Where there are ``segments``, the recording becomes the attribute ``session``; where there is ``spk2gender``, it
-    gives the attribute ``gender``.
+    If ``segments`` exists, the recording becomes the attribute ``session``; if ``spk2gender`` exists, it gives the
+    attribute ``gender``.
 
     Args:
       directory: the folder with ``wav.scp`` and ``utt2spk``.
@@ -71,12 +71,12 @@ def kaldi_recordings(
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yields place, name and rest of each line; the rest may contain blanks, and names are unique."""
+    """Yields place, name and rest of each line; the rest may contain blanks; names are unique."""
     names = set()
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text in UTF-8 ({error}).") from None
+        raise UserError(f"{path}: not UTF-8 text ({error}).") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     for number, line in enumerate(text.split("\n"), start=1):
@@ -100,12 +100,12 @@ def _source(entry: str, root: Path, where: str, allow_pipes: bool) -> Source:
             )
         return ShellCommand(entry.removesuffix("|").strip())
     if match := _ARCHIVE.fullmatch(entry):
-        return ArchiveEntry(confined(root, match["path"], where), int(match["offset"]))
-    return confined(root, entry, where)
+        return ArchiveEntry(confine(root, match["path"], where), int(match["offset"]))
+    return confine(root, entry, where)
 
 
 def _segments(path: Path, sources: Mapping[str, Source]) -> tuple[dict[str, Source], dict[str, str]]:
-    """Source and recording of each utterance, from lines ``utterance recording start end`` in seconds."""
+    """Reads source and recording of each utterance from lines ``utterance recording start end`` in seconds."""
     parts: dict[str, Source] = {}
     recording_of = {}
     for where, utterance, rest in _lines(path):

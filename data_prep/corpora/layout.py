@@ -21,7 +21,7 @@ def corpus_root(directory: str | Path, is_root: Callable[[Path], bool], *, expec
       ``directory``, or the only folder in it that is the corpus.
 
     Raises:
-      UserError: there is no such folder, several folders in it qualify, or a folder around it does, which is named.
+      UserError: there is no such folder, several folders in it qualify, or only a folder around it does.
     """
     directory = existing_folder(directory, download)
     if is_root(directory):
@@ -38,10 +38,10 @@ def corpus_root(directory: str | Path, is_root: Callable[[Path], bool], *, expec
 
 
 def existing_folder(directory: str | Path, download: str) -> Path:
-    """The folder as a path.
+    """Returns the folder as a path.
 
     Raises:
-      UserError: it does not exist; says how to get the corpus.
+      UserError: it does not exist; the message says how to get the corpus.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -50,7 +50,7 @@ def existing_folder(directory: str | Path, download: str) -> Path:
 
 
 def folders(directory: Path) -> list[Path]:
-    """The visible folders in a folder, sorted.
+    """Lists the visible folders in a folder, sorted.
 
     Raises:
       UserError: it cannot be read.
@@ -63,7 +63,7 @@ def folders(directory: Path) -> list[Path]:
 
 
 def speaker_trees(directory: Path, speaker: re.Pattern[str], depth: int = 3) -> Iterator[Path]:
-    """Yields the folders, at most ``depth`` levels below, whose direct sub-folders are speakers.
+    """Yields the folders, at most ``depth`` levels below, that directly contain speakers' folders.
 
     Args:
       directory: where to start; it is itself a candidate.
@@ -78,8 +78,8 @@ def speaker_trees(directory: Path, speaker: re.Pattern[str], depth: int = 3) -> 
             yield from speaker_trees(folder, speaker, depth - 1)
 
 
-def outside_of_speakers(directory: Path, speaker: re.Pattern[str]) -> Path | None:
-    """The folder around the speakers' folders, if ``directory`` is one of those or lies below one."""
+def find_folder_around_speakers(directory: Path, speaker: re.Pattern[str]) -> Path | None:
+    """Finds the folder around the speakers' folders if ``directory`` is one of these or lies below one."""
     absolute = directory.resolve()
     inside = [folder for folder in (absolute, *absolute.parents) if speaker.fullmatch(folder.name)]
     return inside[-1].parent if inside else None

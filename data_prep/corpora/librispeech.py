@@ -27,7 +27,7 @@ ARCHIVES = {
 TOP = "LibriSpeech"
 _DOWNLOAD = (
     f"Get it with --download NAME, or from https://www.openslr.org/12/ and https://www.openslr.org/31/ (mini). Valid "
-    f"names: {', '.join(ARCHIVES)}. Unpacked, all lie in the folder {TOP}."
+    f"names: {', '.join(ARCHIVES)}. The unpacked files lie in the folder {TOP}."
 )
 
 
@@ -41,8 +41,8 @@ def librispeech_recordings(
 
     Args:
       directory: ``LibriSpeech``, or the folder around it.
-      subset: subset to read, such as dev-clean; may be repeated; None: all that are there.
-      download: subset to download from openslr.org first, unless it is there; may be repeated; dev-clean-2 is the
+      subset: subset to read, such as dev-clean; may be repeated; None: all that exist.
+      download: subset to download from openslr.org first, unless it exists; may be repeated; dev-clean-2 is the
         smallest (126 MB).
 
     Returns:
@@ -74,7 +74,7 @@ def fetch(subset: str, directory: Path) -> None:
     """
     if subset not in ARCHIVES:
         raise unknown_name("subset of LibriSpeech", subset, ARCHIVES)
-    # The folder appears last, so one that exists is whole.
+    # The folder appears last, so one that exists is complete.
     if (directory / TOP / subset).is_dir():
         return
     number, md5 = ARCHIVES[subset]

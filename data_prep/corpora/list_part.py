@@ -1,4 +1,4 @@
-"""The part of a file that a line of a list names; one reader for all kinds of lists."""
+"""Reads the part of a file that a line names; all kinds of lists use it."""
 
 import math
 from collections.abc import MutableMapping
@@ -18,10 +18,10 @@ def take_part(fields: MutableMapping[str, Any], where: str) -> Part:
       where: list and line, for the message.
 
     Returns:
-      The part; by default all of the file.
+      The part; by default the whole file.
 
     Raises:
-      UserError: they name no part.
+      UserError: they do not name a part.
     """
     given = {name: fields.pop(name) for name in PART if name in fields}
     part = WHOLE._replace(**{name: value for name, value in given.items() if value is not None})
@@ -37,8 +37,8 @@ def take_part(fields: MutableMapping[str, Any], where: str) -> Part:
     return Part(float(part.start_s), None if part.end_s is None else float(part.end_s), part.channel)
 
 
-def number(text: str) -> int | float | str | None:
-    """The number that a cell of a table holds: None if it is empty, the text if it is none."""
+def parse_number(text: str) -> int | float | str | None:
+    """Converts a cell of a table to a number: None if it is empty, the text itself if it is no number."""
     for kind in (int, float):
         try:
             return kind(text)

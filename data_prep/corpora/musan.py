@@ -29,11 +29,11 @@ _SIMULATED, _REAL, _POINT = "simulated_rirs", "real_rirs_isotropic_noises", "poi
 
 
 def noise_files(root: str | Path) -> Mapping[NoiseKind, list[Path]]:
-    """The files to mix under speech, by kind.
+    """Lists the files to mix under speech, by kind.
 
     Args:
-      root: ``musan``, the folder around it or the folder of one kind in it; ``RIRS_NOISES`` or the folder around it,
-        whose point sources and isotropic noises are "noise"; or any other folder, whose files are all "noise".
+      root: ``musan``, the folder around it or the folder of one kind in it; ``RIRS_NOISES`` or the folder around it
+        (its point sources and isotropic noises are "noise"); or any other folder (all its files are "noise").
 
     Returns:
       Sorted files of each kind that exists.
@@ -56,11 +56,10 @@ def noise_files(root: str | Path) -> Mapping[NoiseKind, list[Path]]:
 
 
 def room_files(root: str | Path) -> list[Path]:
-    """Files of room impulse responses; read ``FIRST_CHANNEL`` of them.
+    """Lists files of room impulse responses; read ``FIRST_CHANNEL`` of them.
 
     Args:
-      root: ``RIRS_NOISES``, whose simulated and real responses are taken and whose noises are not; a folder in it; or
-        any other folder.
+      root: ``RIRS_NOISES`` (its simulated and real responses, not its noises); a folder in it; or any other folder.
 
     Returns:
       Sorted files.
@@ -99,7 +98,7 @@ def noise_recordings(directory: str | Path) -> list[Recording]:
 def room_recordings(directory: str | Path) -> list[Recording]:
     """Room impulse responses, such as RIRS_NOISES.
 
-    Of several channels, the first is read. All have one speaker, "room".
+    Only the first of several channels is read. All have one speaker, "room".
 
     Args:
       directory: RIRS_NOISES, or any folder of room impulse responses.

@@ -31,7 +31,7 @@ class FilePart:
     part: Part
 
     def __str__(self) -> str:
-        """The file and the part of it."""
+        """The file and which part of it."""
         end = "the end" if self.part.end_s is None else f"{self.part.end_s:g} s"
         return f"{self.path} from {self.part.start_s:g} s to {end}"
 
@@ -42,7 +42,7 @@ class FilePart:
 
 @dataclasses.dataclass(frozen=True)
 class Excerpt:
-    """A part of a source that is not a file, which is made as a whole.
+    """A part of a source that is not a file; the whole is made first.
 
     Attributes:
       source: makes the whole.
@@ -93,8 +93,8 @@ class ArchiveEntry:
                 announced, there = struct.unpack("<I", header[4:8])[0] - 4, self.path.stat().st_size - file.tell()
                 if announced <= 0 or announced >= UNKNOWN_LENGTH:
                     raise UserError(
-                        f"{self}: its WAV header gives no length, as of a program that wrote into a pipe, so it is not "
-                        "known where the next entry starts. Make the archive again from finished WAV files."
+                        f"{self}: its WAV header gives no length (a program wrote it into a pipe), so the start of the "
+                        "next entry is unknown. Make the archive again from finished WAV files."
                     )
                 content = header + file.read(min(announced, there))  # the header may claim billions of bytes
         except OSError as error:

@@ -41,18 +41,18 @@ def synthetic_voices(
     seed: int,
     first_speaker: int = 0,
 ) -> Iterator[SyntheticUtterance]:
-    """All utterances of a corpus, speaker by speaker.
+    """Yields all utterances of a corpus, speaker by speaker.
 
     Args:
       num_speakers: number of speakers.
       sessions_per_speaker: recording conditions per speaker.
       utterances_per_session: recordings in each condition.
       seconds: shortest and longest duration; uniform between.
-      seed: another seed is another corpus.
-      first_speaker: index of the first speaker: disjoint ranges are disjoint speakers of one population.
+      seed: another seed gives another corpus.
+      first_speaker: index of the first speaker: disjoint ranges give disjoint speakers of one population.
 
     Yields:
-      What ``synthesise`` gives for every index.
+      What ``synthesise`` returns for every index.
     """
     for speaker in range(first_speaker, first_speaker + num_speakers):
         for session in range(sessions_per_speaker):
@@ -94,5 +94,5 @@ def synthesise(
 
 
 def _generator(seed: int, *index: int) -> np.random.Generator:
-    """An independent stream per index, by a spawn key: plain lists of seeds collide when they end in zeros."""
+    """Makes an independent stream per index with a spawn key: plain lists of seeds collide when they end in zeros."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=index))

@@ -29,8 +29,8 @@ def synthetic_recordings(
       sessions_per_speaker: recording conditions per speaker.
       utterances_per_session: recordings in each condition.
       seconds: shortest and longest duration; uniform in between.
-      voice_seed: seed of the voices; another seed is another corpus.
-      first_speaker: index of the first speaker; disjoint ranges are disjoint speakers of one population.
+      voice_seed: seed of the voices; another seed gives another corpus.
+      first_speaker: index of the first speaker; disjoint ranges give disjoint speakers of one population.
 
     Returns:
       Recordings, speaker by speaker, with the names that ``synthesise`` gives.

@@ -1,4 +1,4 @@
-"""Any speech data set of TensorFlow Datasets with a speaker feature, read without TensorFlow."""
+"""Reads any speech data set of TensorFlow Datasets with a speaker feature, without TensorFlow."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ _DOWNLOAD = (
 
 @dataclasses.dataclass(frozen=True)
 class TfdsExample:
-    """The samples of one example, read when they are needed.
+    """The samples of one example, read when needed.
 
     Attributes:
       directory: of the data set.
@@ -95,7 +95,7 @@ def tfds_recordings(
       speaker: feature with the speaker; None: the first of speaker, speaker_id, client_id.
       utterance: feature with the id; None: the first of utterance, id; or the split and a number.
       attribute: further feature to keep as an attribute; may be repeated.
-      audio_rate_hz: sample rate, where the data set does not name it.
+      audio_rate_hz: sample rate, if the data set does not name it.
 
     Returns:
       Recordings in the order of the split.
@@ -143,7 +143,7 @@ def _folder(data_set: Path, data_dir: str | Path | None) -> Path:
             return found[0]
         if found:
             raise UserError(f"{start} holds several data sets: {', '.join(map(str, found))}. Give one of them.")
-    raise UserError(f"No data set {data_set}, neither as a folder nor in {data_dir}. {_DOWNLOAD}")
+    raise UserError(f"No data set {data_set}: it is not a folder, and {data_dir} does not have it. {_DOWNLOAD}")
 
 
 def _audio(folder: TfdsFolder, name: str | None, rate_hz: int | None) -> AudioFeature:

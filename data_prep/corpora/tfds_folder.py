@@ -1,7 +1,7 @@
 """Reads ArrayRecord files that TensorFlow Datasets wrote, without TensorFlow.
 
 TensorFlow Datasets itself cannot open a data set with an ``Audio`` feature if TensorFlow is not installed. Such a
-feature stores a plain tensor or a whole audio file, and is read as that.
+feature stores a plain tensor or a whole audio file, which this module reads as such.
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ class TfdsFolder:
         return tuple(self._features)
 
     def examples(self, split: str, names: Sequence[str]) -> "Examples":
-        """Random access to some features of the examples of a split."""
+        """Opens random access to some features of the examples of a split."""
         files = sorted(self.directory.glob(f"{self._name}-{split}.array_record-*-of-{self._num_files[split]:05d}"))
         if len(files) != self._num_files[split]:
             raise UserError(
@@ -92,9 +92,9 @@ class TfdsFolder:
         return examples
 
     def _parser(self, names: Sequence[str]) -> Any:
-        from tensorflow_datasets import features  # here: it takes a while to load
+        from tensorflow_datasets import features  # here: loading it takes a while
 
-        described = {name: _without_tensorflow(self._features[name]) for name in names}
+        described = {name: _describe_as_stored(self._features[name]) for name in names}
         parser = features.FeaturesDict.from_json(
             {"pythonClassName": f"{_CLASSES}.features_dict.FeaturesDict", "featuresDict": {"features": described}}
         )
@@ -130,12 +130,12 @@ class Examples:
             record = self._records[index]
         except RuntimeError as error:
             raise UserError(
-                f"{self._directory}: example {index} can not be read ({error}); copy or prepare the data set again."
+                f"{self._directory}: example {index} cannot be read ({error}); copy or prepare the data set again."
             ) from error
         example = self._parser.deserialize_example_np(record)
-        return {name: self._named(name, value) for name, value in example.items()}
+        return {name: self._decode_class(name, value) for name, value in example.items()}
 
-    def _named(self, name: str, value: Any) -> Any:
+    def _decode_class(self, name: str, value: Any) -> Any:
         feature = self._parser[name]
         return feature.int2str(int(value)) if hasattr(feature, "int2str") else value
 
@@ -148,8 +148,8 @@ def _is_file(feature: dict[str, Any]) -> bool:
     return bool(feature["audio"].get("lazyDecode"))
 
 
-def _without_tensorflow(feature: dict[str, Any]) -> dict[str, Any]:
-    """The description of a feature, with what is stored in the place of what TensorFlow would make of it."""
+def _describe_as_stored(feature: dict[str, Any]) -> dict[str, Any]:
+    """Describes a feature as it is stored, because only TensorFlow can convert it further."""
     if not _is_audio(feature):
         return feature
     audio = feature["audio"]

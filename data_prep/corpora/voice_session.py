@@ -49,7 +49,7 @@ def draw_session(rng: np.random.Generator) -> Session:
     """Draw a session.
 
     Args:
-      rng: a generator of the session's own.
+      rng: a generator for this session only.
 
     Returns:
       Its conditions, equal for all utterances of the session.

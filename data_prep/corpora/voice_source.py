@@ -22,7 +22,7 @@ FFT_SIZE = 2 * WINDOW
 
 BANDWIDTHS_HZ = (70.0, 90.0, 130.0, 220.0, 300.0)
 HIGHEST_FORMANTS_HZ = (5_500.0, 6_500.0)
-"""The tube goes on resonating above the fifth formant; without these the spectrum would break off there."""
+"""The tube also resonates above the fifth formant; without these the spectrum would end there."""
 
 HIGHEST_BANDWIDTH_HZ = 500.0
 GLOTTAL_BANDWIDTH_HZ = 120.0
@@ -40,7 +40,7 @@ _TAPER = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
 
 
 def render(voice: Voice, tracks: Tracks, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
-    """Let the voice say what the tracks hold.
+    """Synthesises what the tracks hold in this voice.
 
     Args:
       voice: the speaker.
@@ -129,7 +129,7 @@ def _resonance(centre_hz: Float[np.ndarray, " W"], bandwidth_hz: float) -> Compl
 
 
 def _spectra(signal: Float[np.ndarray, " n"]) -> Complex[np.ndarray, "W bins"]:
-    """Spectra of tapered windows centred on 0, HOP, 2 HOP ... whose tapers add up to one everywhere."""
+    """Computes spectra of tapered windows centred on 0, HOP, 2 HOP ...; the tapers add up to one everywhere."""
     num_hops = -(-len(signal) // HOP)
     padded = np.zeros((num_hops + 2) * HOP, np.float32)
     padded[HOP : HOP + len(signal)] = signal

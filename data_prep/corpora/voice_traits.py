@@ -1,7 +1,7 @@
 """What stays the same when a synthetic speaker speaks again, and how widely it varies between speakers.
 
 The ``*_SPREAD`` constants are standard deviations over speakers and set the difficulty: traits overlap, as in life, and
-no single one tells speakers apart. Against them stand the sessions (``voice_session``).
+no single one tells speakers apart. Sessions (``voice_session``) obscure them.
 """
 
 from typing import NamedTuple
@@ -67,7 +67,7 @@ def draw_voice(rng: np.random.Generator) -> Voice:
     """Draw a speaker.
 
     Args:
-      rng: a generator of the speaker's own.
+      rng: a generator for this speaker only.
 
     Returns:
       The traits.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
-from data_prep.corpora.layout import existing_folder, outside_of_speakers, speaker_trees
+from data_prep.corpora.layout import existing_folder, find_folder_around_speakers, speaker_trees
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.features.audio_folder import audio_files
@@ -49,14 +49,14 @@ VOXCELEB1 = Edition(
     speaker=re.compile(r"id1\d{4}"),
     test_speaker=re.compile(r"id10(?:2[7-9]|30)\d"),
     layout="wav/id10001/<video>/00001.wav, in dev/ and test/ or not",
-    archives="vox1_dev_wav.zip (in four parts, to be joined with cat) and vox1_test_wav.zip",
+    archives="vox1_dev_wav.zip (in four parts; join them with cat) and vox1_test_wav.zip",
 )
 VOXCELEB2 = Edition(
     number=2,
     speaker=re.compile(r"id0\d{4}"),
     test_speaker=None,
     layout="dev/aac/id00012/<video>/00001.m4a, in dev/ and test/ or not",
-    archives="vox2_dev_aac.zip (in eight parts, to be joined with cat) and vox2_test_aac.zip",
+    archives="vox2_dev_aac.zip (in eight parts; join them with cat) and vox2_test_aac.zip",
 )
 
 
@@ -84,7 +84,7 @@ def voxceleb_recordings(
     if split not in get_args(Split):
         raise unknown_name("split", split, get_args(Split))
     directory = existing_folder(directory, edition.download)
-    around = outside_of_speakers(directory, _ANY_SPEAKER)
+    around = find_folder_around_speakers(directory, _ANY_SPEAKER)
     if around is not None:
         raise UserError(f"{directory} is the folder of one speaker or lies in it. Give the folder around it, {around}.")
     trees = list(speaker_trees(directory, _ANY_SPEAKER))

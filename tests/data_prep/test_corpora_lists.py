@@ -59,7 +59,7 @@ def test_a_written_manifest_reads_back(audio: Path, tmp_path: Path, list_path: s
 
 def test_what_is_no_file_cannot_be_listed(audio: Path, tmp_path: Path) -> None:
     voices = CORPORA["synthetic"](num_speakers=1, sessions_per_speaker=1, utterances_per_session=1, seconds=(0.5, 0.6))
-    with pytest.raises(UserError, match="'synthetic00000-00-000' is not a file or a part of one, which is all"):
+    with pytest.raises(UserError, match="'synthetic00000-00-000' is not a file or a part of one, and a manifest"):
         write_jsonl(voices, tmp_path / "list.jsonl")
     with pytest.raises(UserError, match="'x' has a column 'path', a field of manifests; rename it"):
         write_jsonl([Recording("x", "a", audio / "a/1.wav", {"path": "b"})], tmp_path / "list.jsonl")
@@ -73,7 +73,7 @@ LINE = {"utterance": "x", "speaker": "a", "path": "a.wav"}
     ("line", "message"),
     [
         ("{", r"list\.jsonl:1 is not valid JSON \("),
-        ([1], r"list\.jsonl:1 holds a list .*One JSON object a line is needed; valid: utterance, speaker, path"),
+        ([1], r"list\.jsonl:1 holds a list .*A line needs one JSON object; valid: utterance, speaker, path"),
         ({"utterance": "x", "path": "a"}, r"list\.jsonl:1: no text in the field 'speaker'"),
         (LINE | {"utterance": ""}, "no text in the field 'utterance'"),
         (LINE | {"age": 7}, "the field 'age' is 7; valid: .* in quotation marks"),
@@ -102,7 +102,7 @@ def test_other_damage_to_a_manifest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"list\.jsonl lists no recordings"):
         jsonl_recordings(path)
     path.write_bytes(b'{"utterance": "\xff"}\n')
-    with pytest.raises(UserError, match=r"list\.jsonl: not a text in UTF-8"):
+    with pytest.raises(UserError, match=r"list\.jsonl: not UTF-8 text"):
         jsonl_recordings(path)
     with pytest.raises(UserError, match=r"No such list: .*other\.jsonl"):
         jsonl_recordings(tmp_path / "other.jsonl")

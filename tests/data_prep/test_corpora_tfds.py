@@ -143,7 +143,7 @@ def test_what_cannot_be_guessed_is_asked_for(tmp_path: Path) -> None:
 def test_other_mistakes_are_named(data_set: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no examples in a split 'test'; valid: train"):
         CORPORA["tfds"](data_set, split="test")
-    with pytest.raises(UserError, match=r"No data set nothing, .*tfds build --file_format=array_record"):
+    with pytest.raises(UserError, match=r"No data set nothing: .*tfds build --file_format=array_record"):
         CORPORA["tfds"]("nothing", data_dir=tmp_path)
     info = data_set / "dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))

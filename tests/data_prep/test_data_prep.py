@@ -82,7 +82,7 @@ def test_links_in_a_folder_are_followed(audio: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_speakers_or_audio_is_refused(audio: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"1.wav lies beside the speakers' folders"):
+    with pytest.raises(UserError, match=r"1.wav lies next to the speakers' folders"):
         CORPORA["folder"](audio / "a")
     with pytest.raises(UserError, match=r"No audio below .*looked for files ending in .*\.flac"):
         CORPORA["folder"](tmp_path)

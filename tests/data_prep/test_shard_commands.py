@@ -16,7 +16,7 @@ from data_prep import cli
 from data_prep.build_shards import build_shards
 from data_prep.inspect_shards import _draw_fbank, statistics
 from data_prep.leaks import leaks_of_shards
-from data_prep.verify_shards import damage
+from data_prep.verify_shards import find_damage
 from data_prep.versions import VersionPlan
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data import shard_format
@@ -75,7 +75,7 @@ def test_all_that_is_damaged_is_named_and_nothing_else(
     harm: Callable[[Path], None], messages: list[str], shards: Path
 ) -> None:
     harm(shards)
-    problems = damage(shards, num_workers=0, progress=False)
+    problems = find_damage(shards, num_workers=0, progress=False)
     assert len(problems) == len(messages)
     for problem, message in zip(problems, messages, strict=True):
         assert message in problem
@@ -92,7 +92,7 @@ def test_values_that_are_not_finite_are_found_whatever_the_checksums_say(
     monkeypatch.setattr(
         FbankShards, "fbank", lambda self, index: original(self, index) * np.float16(np.inf if index == 3 else 1)
     )
-    assert damage(shards, num_workers=0, progress=False) == ["Utterance 'u3': has values that are not finite."]
+    assert find_damage(shards, num_workers=0, progress=False) == ["Utterance 'u3': has values that are not finite."]
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_an_edited_description_of_the_shards_is_refused(change: dict[str, object
 @pytest.mark.slow
 def test_workers_find_the_same(shards: Path) -> None:
     flip(file(shards, 0), 100)
-    assert damage(shards, num_workers=2, progress=False) == damage(shards, num_workers=0, progress=False)
+    assert find_damage(shards, num_workers=2, progress=False) == find_damage(shards, num_workers=0, progress=False)
 
 
 def test_what_is_no_directory_of_shards_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is no directory of shards: it has no shards.json"):
-        damage(tmp_path, num_workers=0)
+        find_damage(tmp_path, num_workers=0)
 
 
 # ---- inspect

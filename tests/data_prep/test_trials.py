@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.trials import make_trials, own_trials, write_trials
+from data_prep.trials import draw_trials, make_trials, write_trials
 from mqmha_jax.data.lists import read_trials
 from mqmha_jax.errors import UserError
 
@@ -72,12 +72,12 @@ def table(tmp_path: Path) -> Path:
 
 def test_columns_of_the_data_decide_how_hard_the_list_is(tmp_path: Path) -> None:
     path = table(tmp_path)
-    trials, said = own_trials(path, per_speaker=9)
+    trials, said = draw_trials(path, per_speaker=9)
     for a, b, target in zip(*trials, strict=True):
         assert (a[2] != b[2]) if target else ((UTT2SPK[a] > "b") == (UTT2SPK[b] > "b"))
     assert said.startswith("36 target trials across sessions, ")
     assert said.endswith("nontarget trials within genders, 4 speakers.")
-    _, said = own_trials(path, session="none", gender="none")
+    _, said = draw_trials(path, session="none", gender="none")
     assert "of any sessions" in said
     assert "of any genders" in said
 
@@ -86,9 +86,9 @@ def test_speakers_of_the_training_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path)
     (tmp_path / "speakers.txt").write_text("z\nb\nb#speed0.9\n")
     with pytest.raises(UserError, match=r"corpus.csv: 1 speakers \('b'\) are speakers of .*Leave them out"):
-        own_trials(path, not_in=tmp_path)
+        draw_trials(path, not_in=tmp_path)
     (tmp_path / "speakers.txt").write_text("z\n")
-    assert own_trials(path, not_in=tmp_path)[0].enrol
+    assert draw_trials(path, not_in=tmp_path)[0].enrol
     path.write_text("utterance,session\na,x\n")
     with pytest.raises(UserError, match=r"no column speaker\. Trials need the speaker"):
-        own_trials(path)
+        draw_trials(path)
