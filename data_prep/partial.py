@@ -128,7 +128,7 @@ class Partial:
 
     @contextlib.contextmanager
     def try_lock(self, pieces: range) -> Iterator[bool]:
-        """Locks pieces unless another process holds one of them; yields whether it locked them."""
+        """Locks pieces unless another process holds one of them; yields whether they are free for this one."""
         assert self._lock is not None
         try:
             # A range of bytes: the kernel, or the server of a network disk, sees which ranges overlap.

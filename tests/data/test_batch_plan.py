@@ -42,7 +42,7 @@ def obvious_cost(lengths: np.ndarray, cut: tuple[int, ...], budget: int) -> int:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_cut_is_cheaper(seed: int) -> None:
-    """Against all cuts of lists with few lengths."""
+    """Compares with all cuts of lists with few lengths."""
     rng = np.random.default_rng(seed)
     series = padded_lengths(3000)
     lengths = rng.choice(series[rng.choice(len(series), 7, replace=False)], 150)
@@ -66,21 +66,21 @@ def test_every_utterance_is_in_one_batch_that_holds_it(batch_multiple: int) -> N
         assert batch.batch_size * batch.num_frames <= 25_600 or batch.batch_size == batch_multiple
 
 
-def test_little_is_padded_in_few_shapes() -> None:
+def test_few_shapes_need_little_padding() -> None:
     """Lengths as in VoxCeleb1: 4 s to 145 s, 8.2 s on average."""
     lengths = np.minimum(cloud(20_000, shortest=400, mean=420), 14_500)
     for count, most in ((20_000, 0.14), (4_708, 0.15), (100, 0.2), (1, 0.1)):
         part = lengths[:count]
         assert padding(part, max_frames=14_500) < most
         assert len(shapes(plan_batches(part, max_frames=14_500))) <= MOST_SHAPES
-    assert padding(lengths) > 0.02  # what is shown is not nothing
+    assert padding(lengths) > 0.02  # the check is not empty
 
 
 def test_a_handful_of_files_is_one_batch() -> None:
     assert shapes(plan_batches(np.array([310, 470, 350]))) == {(3, 480)}
 
 
-def test_lengths_and_sizes_do_not_depend_on_the_other_utterances() -> None:
+def test_lengths_and_sizes_do_not_depend_on_other_utterances() -> None:
     series = padded_lengths(12_000).tolist()
     assert series == sorted(set(series))
     assert len(series) < 65
@@ -93,14 +93,14 @@ def test_lengths_and_sizes_do_not_depend_on_the_other_utterances() -> None:
     assert all(len(f"{rows:b}".rstrip("0")) <= 4 or rows == 25_600 // length for rows, length in seen)
 
 
-def test_equal_lengths_make_equal_plans_whatever_the_machine() -> None:
+def test_equal_lengths_make_equal_plans_on_any_machine() -> None:
     lengths = cloud(500)
     for one, other in zip(plan_batches(lengths), plan_batches(lengths.astype(np.int64)), strict=True):
         assert one[:2] == other[:2]
         np.testing.assert_array_equal(one.indices, other.indices)
 
 
-def test_shapes_are_bounded_even_where_more_would_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shapes_are_bounded_even_if_more_would_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = cloud(5_000, mean=1_000)
     many = padding(lengths)
     monkeypatch.setattr(batch_plan, "MOST_SHAPES", 3)

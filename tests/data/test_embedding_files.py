@@ -19,7 +19,7 @@ def binary(vector: np.ndarray, kind: bytes = b"FV ") -> bytes:
 
 
 def write_ark(path: Path) -> list[int]:
-    """An archive as Kaldi's copy-vector writes it, and where each vector starts."""
+    """Writes an archive as Kaldi's copy-vector does, and returns where each vector starts."""
     offsets, content = [], b""
     for name, vector in zip(IDS, VECTORS, strict=True):
         content += name.encode() + b" "
@@ -91,7 +91,7 @@ def npz(path: Path, **arrays: np.ndarray) -> Path:
     return path
 
 
-def test_arrays_that_are_no_embeddings_are_refused(tmp_path: Path) -> None:
+def test_arrays_that_are_not_embeddings_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "e.npz"
     with pytest.raises(UserError, match=r"e.npz lacks an array \(vectors.*No embeddings can be read; valid: an .npz"):
         read_embeddings(npz(path, ids=np.array(IDS)))

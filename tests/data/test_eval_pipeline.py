@@ -38,7 +38,7 @@ def batches(source: Frames) -> list[EvalBatch]:
 
 
 def rows(batches: list[EvalBatch]) -> dict[int, np.ndarray]:
-    """The valid frames of each utterance."""
+    """Collects the valid frames of each utterance."""
     found = [
         (int(index), fbank[:length])
         for batch in batches
@@ -49,7 +49,7 @@ def rows(batches: list[EvalBatch]) -> dict[int, np.ndarray]:
     return dict(found)
 
 
-def test_every_utterance_is_there_once_and_whole(source: Frames, batches: list[EvalBatch]) -> None:
+def test_batches_hold_every_utterance_once_and_whole(source: Frames, batches: list[EvalBatch]) -> None:
     found = rows(batches)
     assert sorted(found) == list(range(len(source.lengths)))
     for index, frames in found.items():
@@ -69,7 +69,7 @@ def test_filler_rows_are_marked_copies_of_the_first_row() -> None:
     np.testing.assert_array_equal(batch.fbank[3], batch.fbank[0])
 
 
-def test_of_a_very_long_utterance_the_middle_is_taken() -> None:
+def test_a_very_long_utterance_is_cut_to_its_middle() -> None:
     (batch,) = eval_batches(Frames((1000,)), max_frames=300)
     np.testing.assert_array_equal(batch.fbank[0, :, 1], np.arange(350, 650))
     assert batch.num_frames[0] == 300

@@ -1,4 +1,4 @@
-"""Ids that the project accepts, all of its formats carry; what it does not accept is refused with its name."""
+"""All formats carry every id that the project accepts; it refuses any other by name."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def as_trials(ids: list[str]) -> Trials:
 
 @EVERY_FORMAT
 @given(ids=st.lists(ACCEPTED, min_size=2, max_size=4, unique=True))
-def test_every_list_brings_the_ids_back(names: Path, ids: list[str]) -> None:
+def test_every_list_returns_the_ids(names: Path, ids: list[str]) -> None:
     for name in ids:
         check_id(name, "it")
     trials, scores = as_trials(ids), np.linspace(0, 1, len(ids))
@@ -65,7 +65,7 @@ def test_every_list_brings_the_ids_back(names: Path, ids: list[str]) -> None:
 
 @EVERY_FORMAT
 @given(ids=st.lists(ACCEPTED, min_size=1, max_size=4, unique=True))
-def test_tables_bring_the_ids_back(names: Path, ids: list[str]) -> None:
+def test_tables_return_the_ids(names: Path, ids: list[str]) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([("utterance", "speaker"), *((name, name) for name in ids)])
     names.write_text(text.getvalue(), encoding="utf-8")
@@ -74,7 +74,7 @@ def test_tables_bring_the_ids_back(names: Path, ids: list[str]) -> None:
 
 @EVERY_FORMAT
 @given(ids=st.lists(ACCEPTED, min_size=1, max_size=4, unique=True))
-def test_embeddings_bring_the_ids_back(tmp_path: Path, ids: list[str]) -> None:
+def test_embeddings_return_the_ids(tmp_path: Path, ids: list[str]) -> None:
     vectors = np.random.default_rng(0).normal(size=(len(ids), 3)).astype(np.float32)
     write_embeddings(tmp_path / "e.npz", Embeddings(tuple(ids), vectors))
     assert read_embeddings(tmp_path / "e.npz").ids == tuple(ids)
@@ -93,7 +93,7 @@ def test_embeddings_bring_the_ids_back(tmp_path: Path, ids: list[str]) -> None:
 
 @settings(EVERY_FORMAT, max_examples=15)
 @given(ids=st.lists(ACCEPTED, min_size=1, max_size=3, unique=True))
-def test_shards_bring_the_ids_back(tmp_path: Path, ids: list[str]) -> None:
+def test_shards_return_the_ids(tmp_path: Path, ids: list[str]) -> None:
     assume(not any("@" in name or "#" in name for name in ids))  # marks of versions
     directory = tmp_path / f"{len(list(tmp_path.iterdir()))}"
     frames = np.zeros((20, SPEC.num_mel_bins), np.float16)
@@ -121,7 +121,7 @@ def test_foreign_quotation_marks_stay() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a\nb", "a\tb", "a\x1b[31mb", "a\x85b", "a\u2028b", "a\x00", "a\udce9"])
-def test_what_cannot_be_an_id(text: str) -> None:
+def test_invalid_ids_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"^The utterance (is empty|'a.*has the character '.*Rename it)"):
         check_id(text, "The utterance")
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_an_id(text: str) -> None:
         ("a", "a"),
     ],
 )
-def test_the_plain_form_of_a_path(text: str, plain: str) -> None:
+def test_a_path_has_one_plain_form(text: str, plain: str) -> None:
     assert plain_id(text) == plain
     assert plain_id(plain) == plain
 
@@ -153,7 +153,7 @@ def test_a_path_and_its_plain_form_are_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_scores(tmp_path / "scores", trials), [0.5, 0.25])
 
 
-def test_spellings_that_look_the_same_are_told() -> None:
+def test_spellings_that_look_the_same_are_reported() -> None:
     composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     with pytest.raises(UserError, match=r"Two speakers are spelled differently and look the same: .*'caf\\xe9'.*u0301"):
         check_spellings(["x", composed, decomposed], "speakers")

@@ -1,4 +1,4 @@
-"""Trial and speaker lists: the three forms, and what each kind of damage is called."""
+"""Trial and speaker lists: the three forms, and the message for each kind of damage."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_forms(write, text):
     assert trials.enrol[0] is trials.enrol[1]  # one string object, or a long list would fill the memory
 
 
-def test_kaldi_speakers_may_be_called_like_labels(write):
+def test_kaldi_speakers_may_have_the_names_of_labels(write):
     trials = read_trials(write("1 utt5 target\n0 utt6 nontarget\n"))
     assert trials.enrol == ("1", "0")
     np.testing.assert_array_equal(trials.target, [True, False])
@@ -69,7 +69,7 @@ def test_damaged_trial_lists_are_refused(write, text, message):
         read_trials(write(text))
 
 
-def test_files_that_are_no_lists(write, tmp_path):
+def test_files_that_are_not_lists_are_refused(write, tmp_path):
     with pytest.raises(UserError, match=r"missing.txt: the list cannot be read \(No such file"):
         read_trials(tmp_path / "missing.txt")
     with pytest.raises(UserError, match="not a text file in UTF-8"):
@@ -141,7 +141,7 @@ def test_two_labels_for_one_pair_are_refused(again):
         check_trials(trials_of(("a", "b", True), ("a", "c", False), again), "abc", name="dev")
 
 
-def test_models_are_looked_for_apart_from_utterances():
+def test_models_and_utterances_have_separate_names():
     trials = trials_of(("a", "b", True), ("b", "a", False))  # model a and utterance b, model b and utterance a
     assert check_trials(trials, "ab", known_models="ab") == []
     with pytest.raises(UserError, match=r"dev, enrolment sides: 1 utterances .* unknown: 'b' \(trial 2\)"):

@@ -60,7 +60,7 @@ def test_damaged_metadata_is_refused(tmp_path: Path, text: str, message: str) ->
         read_metadata(tmp_path / "none")
 
 
-def test_shards_tell_speakers_columns_and_seconds(tmp_path: Path) -> None:
+def test_shards_give_speakers_columns_and_seconds(tmp_path: Path) -> None:
     frames = np.zeros((150, 8), np.float16)
     records = [
         UtteranceFbank("a", "s1", frames, {"seconds": "9.99", "room": "hall"}),
@@ -73,17 +73,17 @@ def test_shards_tell_speakers_columns_and_seconds(tmp_path: Path) -> None:
     assert known.columns["room"] == {"a": "hall", "b": ""}
 
 
-def test_sides_of_trials(tmp_path: Path) -> None:
+def test_trials_get_the_columns_of_both_sides(tmp_path: Path) -> None:
     known = read_metadata(write(tmp_path, TABLE))
     known = join_metadata([known, Metadata({}, {"same": dict.fromkeys("abc", "x"), "partly": {"a": "x", "b": "y"}})])
     trials = Trials(("a", "b"), ("b", "c"), np.array([True, False]))
     attributes = trial_attributes(trials, known, known)
-    assert attributes.keys() == {"session", "snr_db"}  # the same for all, and not known of all: of no use
+    assert attributes.keys() == {"session", "snr_db"}  # not columns with one value, or with missing values
     assert [attributes["session"].of(trial) for trial in (0, 1)] == [("x", "y"), ("y", "x")]
     assert [attributes["snr_db"].of(trial) for trial in (0, 1)] == [(10.5, 3.0), (3.0, 20.0)]
 
 
-def test_a_number_that_differs_within_a_model_makes_words_of_the_column() -> None:
+def test_a_column_becomes_words_if_a_number_differs_within_a_model() -> None:
     known = Metadata({}, {"snr_db": {"a": 10.5, "b": 3.0, "c": 20.0}})
     models = model_metadata(known, {"m": ("a", "b"), "n": ("c",)})
     trials = Trials(("m", "n"), ("a", "b"), np.array([True, False]))

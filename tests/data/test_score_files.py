@@ -1,4 +1,4 @@
-"""Files of scores: found by pair in any order, every digit kept, every kind of damage named."""
+"""Score files: readers find pairs in any order, keep every digit, and name every kind of damage."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_scores_come_in_the_order_of_the_list(tmp_path: Path, text: str) -> None
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_written_scores_come_back_to_the_bit(tmp_path: Path, dtype: type) -> None:
+def test_written_scores_read_back_bit_for_bit(tmp_path: Path, dtype: type) -> None:
     scores = np.random.default_rng(0).normal(size=3).astype(dtype)
     write_scores(tmp_path / "out", TRIALS, scores)
     trials, back = read_scored_trials(tmp_path / "out")

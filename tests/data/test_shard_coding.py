@@ -1,4 +1,4 @@
-"""Frames in 8 bits: how far off they come back, and that everything reads them."""
+"""Frames in 8 bits: how large their error is, and that every reader decodes them."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from mqmha_jax.data.shard_writer import write_shards
 
 SPEC = FbankSpec(num_mel_bins=6)
 FLOAT16_ROUNDING = 2.0**-11
-"""Relative; of the decoded value."""
+"""Relative, of the decoded value."""
 
 
 def frames(num_frames: int, seed: int = 0) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_the_error_is_half_a_step_and_constant_bins_are_exact() -> None:
 
 
 @pytest.mark.parametrize("num_frames", [1, 2])
-def test_the_shortest_utterances_come_back(num_frames: int) -> None:
+def test_the_shortest_utterances_read_back(num_frames: int) -> None:
     original = frames(num_frames)
     np.testing.assert_allclose(decode(encode(original)), original, atol=1e-2)
 

@@ -1,4 +1,4 @@
-"""Shards: what is written comes back, all or nothing is written, and damage is named."""
+"""Shards: they return what was written, a writer completes them or leaves nothing, and readers name damage."""
 
 import errno
 import hashlib
@@ -70,7 +70,7 @@ def files_of(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_everything_comes_back(shards: FbankShards) -> None:
+def test_everything_reads_back(shards: FbankShards) -> None:
     written = corpus()
     assert len(shards) == len(written)
     assert shards.spec == SPEC
@@ -105,7 +105,7 @@ def test_a_crop_reads_only_the_records_it_lies_in(shards: FbankShards, monkeypat
         assert [record - first_record for record in read] == segments
 
 
-def test_pickling_carries_the_path_alone(shards: FbankShards) -> None:
+def test_pickling_carries_only_the_path(shards: FbankShards) -> None:
     pickled = pickle.dumps(shards)
     assert len(pickled) < 500
     again = pickle.loads(pickled)
@@ -116,7 +116,7 @@ def test_tensorflow_datasets_opens_the_directory_without_tensorflow_and_jax(dire
     program = """
 import sys
 from importlib.machinery import PathFinder
-find_spec = PathFinder.find_spec  # from here on neither of the two is installed
+find_spec = PathFinder.find_spec  # from here on both seem not to be installed
 PathFinder.find_spec = lambda name, *rest: None if name in ("tensorflow", "jax") else find_spec(name, *rest)
 import numpy as np
 import tensorflow_datasets as tfds
@@ -191,7 +191,7 @@ def test_bad_utterances_are_refused_by_name(
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_to_write_is_an_error(tmp_path: Path) -> None:
+def test_no_utterances_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no utterances to write"):
         write_shards(tmp_path / "shards", [], spec=SPEC, provenance={})
     assert not list(tmp_path.iterdir())
@@ -204,7 +204,7 @@ def test_a_taken_directory_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
-def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match=r"file/shards cannot be made: .*Not a directory"):
         write(tmp_path / "file" / "shards")
@@ -285,7 +285,7 @@ def test_a_damaged_record_is_named_and_the_others_stay_readable(copy: Path) -> N
         shards.verify()
 
 
-def test_verify_is_content_with_what_was_written(shards: FbankShards) -> None:
+def test_verify_accepts_what_was_written(shards: FbankShards) -> None:
     shards.verify()
 
 
@@ -318,7 +318,7 @@ def edit_info(**changes: object) -> Callable[[Path], None]:
 
 
 def change_info(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
-    """Without the checksum that belongs to it."""
+    """Changes shards.json without its checksum."""
 
     def edit(directory: Path) -> None:
         path = directory / "shards.json"
@@ -382,7 +382,7 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
 
 
 def with_speeds() -> list[UtteranceFbank]:
-    """Each utterance at two speeds, the copies being speakers of their own, mixed in order."""
+    """Each utterance at two speeds, in mixed order; the copies are speakers of their own."""
     fast = [
         item._replace(utterance=f"{item.utterance}#speed1.1", speaker=f"{item.speaker}#speed1.1", fbank=item.fbank + 1)
         for item in corpus()
@@ -390,7 +390,7 @@ def with_speeds() -> list[UtteranceFbank]:
     return [item for pair in zip(corpus(), fast, strict=True) for item in pair]
 
 
-def test_the_original_speed_alone_is_the_corpus_without_its_copies(tmp_path: Path) -> None:
+def test_the_original_speed_is_the_corpus_without_its_copies(tmp_path: Path) -> None:
     with shard_writer(
         tmp_path / "both", spec=SPEC, provenance={}, speaker_key=lambda speaker: ("#speed" in speaker, speaker)
     ) as writer:
@@ -442,7 +442,7 @@ def test_shards_in_a_bucket_are_read_by_the_same_code(
 
 
 def flip_everywhere(directory: Path, per_file: int) -> int:
-    """Number of flips that were refused; all others change neither a frame nor a name."""
+    """Counts refused flips; all others must change no frame and no name."""
     written = [read_everything(directory)]
 
     def check() -> None:
@@ -481,7 +481,7 @@ def test_a_changed_bit_anywhere_is_refused_or_changes_nothing(copy: Path) -> Non
 
 
 def test_shards_of_the_first_version_are_read(copy: Path) -> None:
-    """Version 1 knew neither measures nor codings nor jobs."""
+    """Version 1 had no measures, codings or jobs."""
     path = copy / "shards.json"
     info = json.loads(path.read_text())
     for name in ("measures", "coding", "job", "content_sha256"):
@@ -504,7 +504,7 @@ def test_speakers_exchanged_in_shards_of_the_second_version_are_found_in_the_rec
         open_shards(copy).fbank(5)
 
 
-def test_a_file_without_records_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_file_without_records_is_read(tmp_path: Path) -> None:
     """A preparation may reject all recordings of a piece."""
     tables, files, lengths = [], [], (0, 3, 0, 2, 0)
     for index, count in enumerate(lengths):

@@ -121,7 +121,7 @@ def test_threads_change_nothing(shards: FbankShards, read_threads: int) -> None:
 
 
 def test_more_threads_hide_slow_reads(shards: FbankShards, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many batches are under way at once as there are threads."""
+    """Each thread has a batch in progress."""
     reading, most, lock = 0, 0, threading.Lock()
     crop = FbankShards.crop
 
@@ -142,7 +142,7 @@ def test_more_threads_hide_slow_reads(shards: FbankShards, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_worker_processes_change_nothing_and_lose_no_batch(shards: FbankShards, num_workers: int) -> None:
-    """Over many epochs of 23 utterances in batches of 8, which three workers cannot share evenly (grain 1129)."""
+    """Takes many epochs of 23 utterances in batches of 8, which three workers cannot share evenly (grain 1129)."""
     assert NUM_UTTERANCES % 8
     batches = take(shards, 31, first_step=2, num_workers=num_workers)
     assert_same(batches, take(shards, 31, first_step=2))
@@ -159,7 +159,7 @@ def test_the_seed_changes_order_and_crops(shards: FbankShards) -> None:
     assert crops[0] != crops[1]
 
 
-def test_an_epoch_has_every_utterance_once_and_another_order_each_time() -> None:
+def test_every_epoch_has_every_utterance_once_in_a_new_order() -> None:
     sequence = utterance_sequence(NUM_UTTERANCES, seed=0)
     epochs = [[sequence[epoch * NUM_UTTERANCES + i] for i in range(NUM_UTTERANCES)] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(NUM_UTTERANCES)) for epoch in epochs)
@@ -204,7 +204,7 @@ def test_speaker_sampling_draws_speakers_and_their_utterances_equally_often() ->
     assert drawn == {utterance: 6 * 5 // counts[speaker[utterance]] for utterance in range(sum(counts))}
 
 
-def test_an_example_leads_back_to_its_utterance(shards: FbankShards) -> None:
+def test_an_example_identifies_its_utterance(shards: FbankShards) -> None:
     for change in ({}, {"sampling": "duration"}, {"sampling": "speaker", "utterances_per_speaker": 2}):
         options = OPTIONS | change
         batch = take(shards, 1, first_step=11, **change)[0]
@@ -251,6 +251,6 @@ def damaged(shards: FbankShards, directory: Path) -> FbankShards:
 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_damaged_record_stops_training_by_name(shards: FbankShards, tmp_path: Path, num_workers: int) -> None:
+def test_a_damaged_record_stops_training_and_is_named(shards: FbankShards, tmp_path: Path, num_workers: int) -> None:
     with pytest.raises(UserError, match=r"Record \d+ of .*array_record-00000-of-00001 cannot be read"):
         take(damaged(shards, tmp_path), 10, num_workers=num_workers)

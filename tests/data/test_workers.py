@@ -1,4 +1,4 @@
-"""Worker processes end with the training process, survive its signals, and their loss is reported."""
+"""Worker processes end with the training process, survive its signals, and a lost one is reported."""
 
 import multiprocessing
 import os
@@ -68,7 +68,7 @@ def test_workers_end_when_the_training_process_is_killed(directory: Path, tmp_pa
     assert wait_until(lambda: not processes_with(mark), seconds=20), processes_with(mark)
 
 
-def test_a_worker_ignores_the_signals_of_a_terminal_and_its_loss_is_a_sentence(directory: Path) -> None:
+def test_a_worker_ignores_terminal_signals_and_its_loss_is_reported(directory: Path) -> None:
     batches = train_batches(open_shards(directory), num_workers=1, **OPTIONS)  # type: ignore[arg-type]
     try:
         checked = require_live_workers(batches, 1)

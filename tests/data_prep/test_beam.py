@@ -21,7 +21,7 @@ def test_without_beam_its_environment_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Beam has some of its own
-def test_the_direct_runner_writes_the_same_bytes_and_goes_on(tmp_path: Path) -> None:
+def test_the_direct_runner_writes_the_same_bytes_and_resumes(tmp_path: Path) -> None:
     pytest.importorskip("apache_beam", reason="needs Apache Beam, which has an environment of its own: make test-beam")
     recordings = corpus("noise", 5)
     build_shards(recordings, tmp_path / "local", shard_megabytes=MEGABYTES, **OPTIONS)
@@ -34,7 +34,7 @@ def test_the_direct_runner_writes_the_same_bytes_and_goes_on(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_a_failure_in_a_worker_is_a_sentence(tmp_path: Path) -> None:
+def test_a_failure_in_a_worker_gets_a_sentence(tmp_path: Path) -> None:
     pytest.importorskip("apache_beam", reason="needs Apache Beam, which has an environment of its own: make test-beam")
     recordings = corpus("noise", 2)
     recordings[1] = recordings[1]._replace(attributes={"speed": "walking"})

@@ -1,4 +1,4 @@
-"""CN-Celeb in miniature: ids agree with the lists in eval/lists, of one and of several enrolment files."""
+"""CN-Celeb in miniature: ids agree with the lists in eval/lists, for one and for several enrolment files."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def by_id(recordings: list) -> dict:
     return {recording.utterance: recording for recording in recordings}
 
 
-def test_the_lists_of_the_owners_can_be_evaluated(corpus: Path) -> None:
+def test_shards_cover_the_lists_of_the_owners(corpus: Path) -> None:
     recordings = by_id(CORPORA["cnceleb"](corpus, split="eval"))
     official = import_official("cnceleb", corpus / "eval/lists/trials.lst")
     assert not check_trials(official.trials, recordings)
@@ -60,7 +60,7 @@ def test_names_genres_and_sessions(corpus: Path) -> None:
     assert recordings["enroll/id00800-enroll.wav"].speaker == "id00800"
 
 
-def test_nobody_of_the_evaluation_is_trained_on(corpus: Path) -> None:
+def test_training_excludes_the_speakers_of_the_evaluation(corpus: Path) -> None:
     assert {recording.speaker for recording in CORPORA["cnceleb"](corpus, split="dev")} == {"id00012"}
     (corpus / "dev" / "dev.lst").unlink()
     with pytest.raises(
@@ -96,7 +96,7 @@ def test_mistakes_are_named(corpus: Path, tmp_path: Path) -> None:
         CORPORA["cnceleb"](corpus)
 
 
-def test_of_two_corpora_in_a_folder_one_must_be_chosen(corpus: Path) -> None:
+def test_a_folder_with_two_corpora_is_refused(corpus: Path) -> None:
     write_all(corpus.parent / "CN-Celeb2_flac", ["data/id10001/drama-01-001.flac"])
     with pytest.raises(UserError, match=r"holds several corpora: .*CN-Celeb2_flac, .*CN-Celeb_flac\. Give one of them"):
         CORPORA["cnceleb"](corpus.parent)

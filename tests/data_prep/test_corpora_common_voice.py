@@ -28,16 +28,16 @@ def corpus(tmp_path: Path) -> Path:
     return write_list(tmp_path / "cv-corpus-19.0/cy", text)
 
 
-def test_the_list_gives_speakers_and_what_they_said_of_themselves(corpus: Path) -> None:
+def test_the_list_gives_speakers_and_their_attributes(corpus: Path) -> None:
     one, two = CORPORA["common-voice"](corpus)
     assert (one.utterance, one.speaker) == ("common_voice_cy_1.mp3", "ab12")
     assert one.attributes == {"age": "twenties", "gender": "female", "locale": "cy"}
-    assert two.utterance == "common_voice_cy_2.mp3"  # the first releases left the ending out
+    assert two.utterance == "common_voice_cy_2.mp3"  # the first releases omit the ending
     assert len(read_audio(two.source)) > 1000
     assert CORPORA["common-voice"](corpus.parent) == [one, two]
 
 
-def test_another_list(corpus: Path) -> None:
+def test_another_list_is_read(corpus: Path) -> None:
     (corpus / "test.tsv").write_text(HEADER + "cd34\tcommon_voice_cy_2.mp3\tIe.\t2\t0\t\t\t\tcy\t\n")
     assert len(CORPORA["common-voice"](corpus, split="test")) == 1
     with pytest.raises(UserError, match=r"train\.tsv: no such list\. Choose another with --split: test, validated"):

@@ -1,4 +1,4 @@
-"""Kaldi data directories in miniature: paths, segments, archives, and commands only when they are allowed."""
+"""Kaldi data directories in miniature: paths, segments, archives, and commands only if they are allowed."""
 
 import re
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_commands_run_only_when_they_are_allowed(audio: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"(?s)wav\.scp:1: 'touch .* is a command.*If you trust .*--allow-pipes"):
         CORPORA["kaldi"](directory)
     one, two = CORPORA["kaldi"](directory, allow_pipes=True)
-    assert not witness.exists()  # to list is not to run
+    assert not witness.exists()  # listing runs nothing
     np.testing.assert_array_equal(one.source(RATE), read_audio(audio / "one.wav")[4_000:12_000])
     assert witness.exists()
     with pytest.raises(UserError, match=r"echo no tape >&2; false: failed with status 1 \(no tape\)"):
@@ -95,7 +95,7 @@ def test_commands_run_only_when_they_are_allowed(audio: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF])
 def test_an_archive_entry_without_a_length_is_refused(audio: Path, tmp_path: Path, size: int) -> None:
-    """Its samples and those of the entries behind it could not be told apart."""
+    """Nothing separates its samples from the next entries."""
     wav = bytearray((audio / "one.wav").read_bytes())
     wav[4:8] = size.to_bytes(4, "little")
     (audio / "all.ark").write_bytes(b"a-1 " + wav + b"a-2 " + wav)
@@ -130,7 +130,7 @@ def test_damaged_lists_are_refused_by_line(tmp_path: Path, lists: dict[str, str]
         CORPORA["kaldi"](write_lists(tmp_path / "data", **(GOOD | lists)))
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     directory = write_lists(tmp_path / "data", **GOOD)
     (directory / "wav.scp").write_bytes(b"a-1 \xff.wav\n")
     with pytest.raises(UserError, match=r"wav\.scp: not UTF-8 text"):

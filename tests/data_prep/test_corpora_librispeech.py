@@ -1,4 +1,4 @@
-"""LibriSpeech in miniature; its archives from a server of our own: resumed, checked, unpacked nowhere else."""
+"""LibriSpeech in miniature; a local server sends its archives, which are resumed, checked and unpacked in place."""
 
 import functools
 import hashlib
@@ -67,7 +67,7 @@ def test_mistakes_are_named(corpus: Path, tmp_path: Path) -> None:
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Files, whole or from a byte on; remembers what was asked for."""
+    """Sends files, whole or from a byte on; remembers the requests."""
 
     asked: list[str]
     cut_at: int | None = None
@@ -94,7 +94,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, type[_Handler]]]:
-    """Address of a server of ``tmp_path/www``, and the class that answers."""
+    """Serves ``tmp_path/www``; yields its address and the class that answers."""
     (tmp_path / "www").mkdir()
     handler = type("Handler", (_Handler,), {"asked": []})
     answer = functools.partial(handler, directory=str(tmp_path / "www"))
@@ -113,7 +113,7 @@ def md5(content: bytes) -> str:
 CONTENT = bytes(range(256)) * 100
 
 
-def test_a_download_is_whole_and_happens_once(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
+def test_a_download_is_complete_and_happens_once(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
     address, handler = server
     (tmp_path / "www" / "a").write_bytes(CONTENT)
     for _ in range(2):
@@ -122,7 +122,7 @@ def test_a_download_is_whole_and_happens_once(tmp_path: Path, server: tuple[str,
     assert handler.asked == ["all"]
 
 
-def test_an_interrupted_download_goes_on(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
+def test_an_interrupted_download_resumes(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
     address, handler = server
     (tmp_path / "www" / "a").write_bytes(CONTENT)
     handler.cut_at = 1_000
@@ -148,7 +148,7 @@ def test_a_download_that_ended_before_its_name_was_given_is_taken(
     assert handler.asked == [f"bytes={len(CONTENT)}-"]
 
 
-def test_another_content_is_removed(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
+def test_content_with_a_wrong_checksum_is_removed(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
     (tmp_path / "www" / "a").write_bytes(CONTENT)
     with pytest.raises(
         UserError, match=f"the download has the MD5 {md5(CONTENT)}, but its owners publish 0123.*Try again"
@@ -157,7 +157,7 @@ def test_another_content_is_removed(tmp_path: Path, server: tuple[str, type[_Han
     assert [path.name for path in tmp_path.iterdir()] == ["www"]
 
 
-def test_no_network_and_no_such_file(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
+def test_a_missing_network_and_a_missing_file_are_named(tmp_path: Path, server: tuple[str, type[_Handler]]) -> None:
     with pytest.raises(UserError, match=r"/b: can ?not be downloaded \(Not Found\).*copy the file to .*/b yourself"):
         download(f"{server[0]}/b", tmp_path / "b", md5="0")
     with pytest.raises(UserError, match=r"can ?not be downloaded \(.*\)\. Check the network and try again"):
@@ -216,7 +216,7 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
     ],
     ids=["above", "above after a folder", "through a link", "a link to elsewhere", "a link", "a hard link"],
 )
-def test_nothing_is_unpacked_outside_of_the_target(tmp_path: Path, members: list[tarfile.TarInfo]) -> None:
+def test_archives_stay_inside_the_target(tmp_path: Path, members: list[tarfile.TarInfo]) -> None:
     archive = tar(tmp_path / "a.tar", tarfile.TarInfo("good.txt"), *members)
     with pytest.raises(UserError, match=r"a\.tar: is not unpacked: .*Do not trust this archive"):
         extract(archive, tmp_path / "target")
@@ -244,7 +244,7 @@ def test_a_damaged_archive_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("num_files", "num_bytes"), [(1, 4_000_000), (4_000, 0)], ids=["zeros", "empty files"])
-def test_an_archive_that_expands_without_measure_is_refused(
+def test_an_archive_that_expands_too_far_is_refused(
     num_files: int, num_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("data_prep.archives.HARMLESS_BYTES", 1_000_000)
@@ -269,7 +269,7 @@ def test_an_archive_larger_than_the_free_disk_is_refused_at_once(
     assert not any((tmp_path / "target").iterdir())
 
 
-def test_what_is_there_is_kept(tmp_path: Path) -> None:
+def test_existing_files_are_kept(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "good.txt").write_text("mine")
     extract(tar(tmp_path / "a.tar", tarfile.TarInfo("good.txt"), tarfile.TarInfo("new/b.txt")), tmp_path / "target")

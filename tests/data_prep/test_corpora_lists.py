@@ -53,11 +53,11 @@ def test_a_written_manifest_reads_back(audio: Path, tmp_path: Path, list_path: s
     recordings = [*CORPORA["folder"](audio), Recording("part", "a", part, {"session": "früh"})]
     root = write_jsonl(recordings, tmp_path / list_path)
     assert jsonl_recordings(tmp_path / list_path, root) == recordings
-    if "of mine" not in list_path:  # the audio lies below the list: nothing to be said
+    if "of mine" not in list_path:  # the audio lies below the list: no hint
         assert jsonl_recordings(tmp_path / list_path) == recordings
 
 
-def test_what_is_no_file_cannot_be_listed(audio: Path, tmp_path: Path) -> None:
+def test_a_manifest_lists_only_files(audio: Path, tmp_path: Path) -> None:
     voices = CORPORA["synthetic"](num_speakers=1, sessions_per_speaker=1, utterances_per_session=1, seconds=(0.5, 0.6))
     with pytest.raises(UserError, match="'synthetic00000-00-000' is not a file or a part of one, and a manifest"):
         write_jsonl(voices, tmp_path / "list.jsonl")
@@ -94,7 +94,7 @@ def test_a_damaged_manifest_is_refused_by_line(tmp_path: Path, line: object, mes
         jsonl_recordings(write_list(tmp_path / "list.jsonl", line))
 
 
-def test_other_damage_to_a_manifest(tmp_path: Path) -> None:
+def test_other_damage_to_a_manifest_is_refused(tmp_path: Path) -> None:
     path = write_list(tmp_path / "list.jsonl", LINE, LINE)
     with pytest.raises(UserError, match=r"list\.jsonl:2: utterance 'x' was listed in line 1, and ids are unique"):
         jsonl_recordings(path)
@@ -110,7 +110,7 @@ def test_other_damage_to_a_manifest(tmp_path: Path) -> None:
         jsonl_recordings(path, "nowhere")
 
 
-def test_the_root_confines_paths_but_links_in_it_are_the_owners(audio: Path, tmp_path: Path) -> None:
+def test_the_root_confines_paths_but_not_links_in_it(audio: Path, tmp_path: Path) -> None:
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "a").symlink_to(audio / "a")
     path = write_list(tmp_path / "list.jsonl", LINE | {"path": "a/1.wav"})
@@ -124,7 +124,7 @@ def test_the_root_confines_paths_but_links_in_it_are_the_owners(audio: Path, tmp
 
 
 @pytest.mark.parametrize("path", ["../secret.wav", "/etc/passwd", "a/../../secret.wav"])
-def test_a_csv_list_is_confined_as_well(tmp_path: Path, path: str) -> None:
+def test_the_root_confines_a_csv_list(tmp_path: Path, path: str) -> None:
     (tmp_path / "list.csv").write_text(f"path,speaker\nfine/../a.wav,x\n{path},x\n")
     with pytest.raises(UserError, match=r"list\.csv:3: .* leads out of"):
         CORPORA["csv"](tmp_path / "list.csv")
@@ -153,7 +153,7 @@ def test_csv_and_jsonl_name_parts_alike(audio: Path) -> None:
     ("cells", "message"),
     [("2,1,", "start_s=2, end_s=1"), ("x,,", "start_s=x"), (",nan,", "end_s=nan"), (",,0.5", "channel=0.5")],
 )
-def test_a_csv_list_with_a_part_that_is_none(audio: Path, cells: str, message: str) -> None:
+def test_a_csv_list_with_an_impossible_part_is_refused(audio: Path, cells: str, message: str) -> None:
     (audio / "list.csv").write_text(f"path,speaker,start_s,end_s,channel\na/1.wav,a,{cells}\n")
     with pytest.raises(UserError, match=rf"list\.csv:2: .*{message}.*valid: seconds from 0"):
         CORPORA["csv"](audio / "list.csv")
@@ -181,7 +181,7 @@ def test_control_characters_in_names_are_refused(tmp_path: Path, row: str, messa
 # ---- folders
 
 
-def test_all_kinds_of_audio_are_taken_and_others_are_counted(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_all_kinds_of_audio_are_read_and_other_files_are_counted(audio: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("a/2.sph", "a/3.aiff", "b/4.au", "b/5.AMR", "b/6.ape", "b/7.ape", "b/8.wv", "b/notes.txt"):
         (audio / name).write_bytes(b"x")
     names = [recording.utterance for recording in CORPORA["folder"](audio)]
@@ -193,19 +193,19 @@ def test_all_kinds_of_audio_are_taken_and_others_are_counted(audio: Path, caplog
         CORPORA["folder"](audio.parent / "other")
 
 
-def test_speakers_that_only_look_different_are_told(audio: Path) -> None:
+def test_speakers_that_look_the_same_are_refused(audio: Path) -> None:
     write_all(audio, [f"{unicodedata.normalize(form, 'é')}/1.wav" for form in ("NFC", "NFD")])
     with pytest.raises(UserError, match="Two utterances are spelled differently and look the same"):
         CORPORA["folder"](audio)
 
 
-def test_names_that_cannot_be_ids_are_refused(audio: Path) -> None:
+def test_names_that_are_not_ids_are_refused(audio: Path) -> None:
     os.rename(os.fsencode(audio / "b" / "3.wav"), os.fsencode(audio / "b") + b"/caf\xe9.wav")
     with pytest.raises(UserError, match=r"caf\\xe9\.wav': the name is not UTF-8, .*\(1 such files\)\. Rename"):
         CORPORA["folder"](audio)
 
 
-def test_hidden_files_and_folders_are_not_looked_at(audio: Path) -> None:
+def test_hidden_files_and_folders_are_skipped(audio: Path) -> None:
     write_all(audio, ["a/._1.wav", ".trash/x/1.wav", "b/.partial/1.wav"])
     assert [recording.utterance for recording in CORPORA["folder"](audio)] == [
         "a/1.wav",
@@ -214,7 +214,7 @@ def test_hidden_files_and_folders_are_not_looked_at(audio: Path) -> None:
     ]
 
 
-def test_a_link_to_the_folder_around_it_is_not_walked_for_ever(audio: Path) -> None:
+def test_a_link_to_the_folder_around_it_is_not_followed_forever(audio: Path) -> None:
     (audio / "a" / "again").symlink_to(audio)
     assert len(CORPORA["folder"](audio)) == 3
 

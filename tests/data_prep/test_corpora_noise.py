@@ -1,4 +1,4 @@
-"""MUSAN and RIRS_NOISES in miniature, and plain folders in their place."""
+"""MUSAN and RIRS_NOISES in miniature, and plain folders instead."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_a_plain_folder_is_noise(musan: Path) -> None:
     assert noise_files(musan / "music") == {"music": [musan.parent / MUSAN[0]]}  # no plain folder
 
 
-def test_rooms_and_noises_lie_together_but_are_told_apart(rirs: Path) -> None:
+def test_rooms_and_noises_in_one_folder_are_separated(rirs: Path) -> None:
     assert room_files(rirs) == room_files(rirs.parent) == [rirs / name for name in ROOMS]
     assert room_files(rirs / "simulated_rirs") == [rirs / name for name in ROOMS[2:]]
     assert noise_files(rirs) == noise_files(rirs.parent) == {"noise": [rirs / name for name in NOISES]}
@@ -68,7 +68,7 @@ def test_rooms_and_noises_lie_together_but_are_told_apart(rirs: Path) -> None:
         room_files(rirs / "nothing")
 
 
-def test_of_several_microphones_the_first_counts(tmp_path: Path) -> None:
+def test_only_the_first_of_several_microphones_counts(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (2_000, 8)).astype(np.float32)
     write_audio(tmp_path / "hall/a.wav", samples)
     (path,) = room_files(tmp_path)
@@ -85,7 +85,7 @@ def test_as_corpora_their_speaker_is_the_kind(musan: Path, rirs: Path) -> None:
     assert {recording.speaker for recording in CORPORA["rooms"](rirs)} == {"room"}
 
 
-def test_what_to_download(tmp_path: Path) -> None:
+def test_messages_say_what_to_download(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"No such folder: .*Get musan\.tar\.gz from https://www\.openslr\.org/17/"):
         noise_files(tmp_path / "musan")
     with pytest.raises(UserError, match=r"No such folder: .*Get rirs_noises\.zip from https://www\.openslr\.org/28/"):

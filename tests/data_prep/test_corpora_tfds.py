@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets in ArrayRecord files, written in miniature, read where there is no TensorFlow."""
+"""Miniatures of data sets of TensorFlow Datasets in ArrayRecord files, read without TensorFlow."""
 
 import io
 import json
@@ -124,7 +124,7 @@ def test_bad_samples_are_named(tmp_path: Path, samples: np.ndarray, message: str
         CORPORA["tfds"](directory)[0].source(16_000)
 
 
-def test_what_cannot_be_guessed_is_asked_for(tmp_path: Path) -> None:
+def test_messages_ask_for_what_cannot_be_guessed(tmp_path: Path) -> None:
     tensor = tfds.features.Tensor(shape=(None,), dtype=np.int64)
     untold = write_data_set(tmp_path / "untold", tensor, SAMPLES, INTEGERS)
     with pytest.raises(UserError, match=r"the sample rate of its feature 'audio' is unknown\. Give it with --audio-"):
@@ -172,7 +172,7 @@ def test_other_mistakes_are_named(data_set: Path, tmp_path: Path) -> None:
         ("features.json", '{"featuresDict": ' * 100_000),
     ],
 )
-def test_descriptions_of_another_form_are_a_sentence(name: str, content: str, data_set: Path) -> None:
+def test_descriptions_of_another_form_get_a_sentence(name: str, content: str, data_set: Path) -> None:
     (data_set / name).write_text(content)
     with pytest.raises(UserError, match=r"Copy or prepare the data set again|Give --audio"):
         CORPORA["tfds"](data_set)

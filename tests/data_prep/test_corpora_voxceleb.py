@@ -68,7 +68,7 @@ def test_voxceleb2_as_distributed(tmp_path: Path) -> None:
     assert len(read_audio(dev.source)) >= 1600
 
 
-def test_the_table_tells_the_split_where_folders_do_not(tmp_path: Path) -> None:
+def test_the_table_gives_the_split_if_folders_do_not(tmp_path: Path) -> None:
     write_all(tmp_path / "aac", ["id00012/21Uxsk56VDQ/00001.m4a", "id00017/01dfn2spqyE/00001.m4a"])
     assert len(CORPORA["voxceleb2"](tmp_path)) == 2
     with pytest.raises(UserError, match=r"it is unknown whether id00012 belongs to dev or test.*vox2_meta\.csv"):
@@ -90,7 +90,7 @@ def test_an_official_list_can_be_evaluated_on_the_corpus(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("below", ["wav/id10001", "wav/id10001/1zcIwhmdeo4"])
-def test_pointing_too_low_names_the_right_folder(tmp_path: Path, below: str) -> None:
+def test_a_folder_that_is_too_deep_names_the_right_one(tmp_path: Path, below: str) -> None:
     write_all(tmp_path / "wav", DEV)
     right = re.escape(str(tmp_path / "wav"))
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_pointing_too_low_names_the_right_folder(tmp_path: Path, below: str) -> 
         CORPORA["voxceleb1"](tmp_path / below)
 
 
-def test_what_is_missing_is_named_with_its_owner(tmp_path: Path) -> None:
+def test_a_missing_corpus_is_named_with_its_owner(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UserError, match=r"vox1_dev_wav\.zip .*vox1_meta\.csv from https://www\.robots\.ox\.ac\.uk"):
             CORPORA["voxceleb1"](directory)
@@ -110,7 +110,7 @@ def test_what_is_missing_is_named_with_its_owner(tmp_path: Path) -> None:
         CORPORA["voxceleb1"](tmp_path, split="tset")
 
 
-def test_what_does_not_belong_is_named(tmp_path: Path) -> None:
+def test_files_that_do_not_belong_are_named(tmp_path: Path) -> None:
     write_all(tmp_path / "a", ["id10001/00001.wav"])
     with pytest.raises(UserError, match=r"id10001/00001\.wav is out of place: recordings of VoxCeleb1"):
         CORPORA["voxceleb1"](tmp_path / "a")

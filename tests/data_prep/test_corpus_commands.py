@@ -144,7 +144,7 @@ SPEC = FbankSpec(num_mel_bins=24, use_energy=True, low_hz=40.0)
 
 @pytest.fixture(params=["json", "python", "run", "shards"])
 def like(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Features of each kind that ``--like`` takes."""
+    """Makes each kind of thing that ``--like`` takes."""
     values = json.dumps({**to_dict(tiny_config({})), "fbank": {"num_mel_bins": 24, "use_energy": True, "low_hz": 40}})
     if request.param == "python":
         path = tmp_path / "own.py"
@@ -167,7 +167,7 @@ def like(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def test_features_are_those_of_another_thing(like: Path, tmp_path: Path) -> None:
+def test_like_copies_the_features(like: Path, tmp_path: Path) -> None:
     run(cli.prepare, "synthetic", tmp_path / "out", *VOICES, *SERIAL, "--like", like, "--num-mel-bins", 24)
     assert open_shards(tmp_path / "out").spec == SPEC
     with pytest.raises(UserError, match=r"--low-hz 20.0 contradicts --like .*, which has 40.0"):
@@ -175,7 +175,7 @@ def test_features_are_those_of_another_thing(like: Path, tmp_path: Path) -> None
     assert not (tmp_path / "other").exists()
 
 
-def test_nothing_to_be_like_is_named(tmp_path: Path) -> None:
+def test_like_refuses_paths_without_features(tmp_path: Path) -> None:
     for path, message in (
         (tmp_path, rf"--like {tmp_path}: the folder holds neither shards nor a run\. Give a configuration"),
         ("none", "Unknown configuration 'none'"),
@@ -204,7 +204,7 @@ def test_nothing_to_be_like_is_named(tmp_path: Path) -> None:
         (["--seconds", 1, "inf"], "give the shortest and the longest duration"),
     ],
 )
-def test_an_impossible_number_is_a_sentence(words: list[object], message: str, tmp_path: Path) -> None:
+def test_an_impossible_number_gets_a_sentence(words: list[object], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         run(cli.prepare, "synthetic", tmp_path / "out", *VOICES, *SERIAL, *words)
     assert message in str(refused.value)
@@ -213,7 +213,7 @@ def test_an_impossible_number_is_a_sentence(words: list[object], message: str, t
 
 
 @pytest.mark.parametrize("words", [["--shard-megabytes", 0], ["--shard-megabytes", "nan"], ["--timeout", "inf"]])
-def test_a_number_out_of_range_is_a_mistake_of_usage(words: list[object], tmp_path: Path) -> None:
+def test_a_number_out_of_range_is_a_usage_error(words: list[object], tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.prepare, ["synthetic", str(tmp_path / "out"), *map(str, words)])
     assert result.exit_code == 2
     assert f"Invalid value for '{words[0]}'" in result.output

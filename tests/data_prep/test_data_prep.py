@@ -45,7 +45,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of noises, which serve as room responses as well."""
+    """A folder of noises, which also serve as room responses."""
     root = tmp_path_factory.mktemp("noise")
     for seed in range(3):
         write_audio(root / "kind" / f"{seed}.wav", 100 + seed, 2000)
@@ -204,7 +204,7 @@ def test_too_many_bad_files_end_the_job_with_a_summary(audio: Path, tmp_path: Pa
     with pytest.raises(UserError, match="The corpus lists no recordings"):
         build([], tmp_path / "third")
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["other.partial", "shards.partial"]
-    report, _ = build(recordings, tmp_path / "shards", max_rejected=3)  # what was finished is not lost
+    report, _ = build(recordings, tmp_path / "shards", max_rejected=3)  # finished parts are kept
     assert len(report.rejected) == 3
     assert not (tmp_path / "shards.partial").exists()
 
@@ -234,7 +234,7 @@ def waveforms(recording: Recording, plan: VersionPlan) -> dict[str, np.ndarray]:
 
 def test_speeds_make_classes_after_those_of_speed_one(audio: Path, noise: Path, tmp_path: Path) -> None:
     report, shards = build(CORPORA["folder"](audio), tmp_path / "shards", plan=plan(noise))
-    # By name alone "a!#speed0.9" would come before "a#speed0.9".
+    # Sorted by name, "a!#speed0.9" would come before "a#speed0.9".
     assert shards.speakers == ("a", "a!", "a#speed0.9", "a!#speed0.9", "a#speed1.1", "a!#speed1.1")
     assert report.num_utterances == len(shards) == 4 * 3 * 4
     for index, utterance in enumerate(shards.utterances):
@@ -244,7 +244,7 @@ def test_speeds_make_classes_after_those_of_speed_one(audio: Path, noise: Path, 
         assert shards.speaker[index] == ["1", "0.9", "1.1"].index(speed) * 2 + ["a", "a!"].index(name.split("/")[0])
 
 
-def test_a_copy_depends_on_the_seed_and_its_id_alone(audio: Path, noise: Path) -> None:
+def test_a_copy_depends_only_on_the_seed_and_its_id(audio: Path, noise: Path) -> None:
     first, second, *_ = CORPORA["folder"](audio)
     everything = waveforms(first, plan(noise))
     alone = waveforms(first, plan(noise, names=("noise",), speeds=(1.0,)))
@@ -257,7 +257,7 @@ def test_a_copy_depends_on_the_seed_and_its_id_alone(audio: Path, noise: Path) -
     assert not np.array_equal(renamed[f"{second.utterance}#noise"], everything["a!/1.WAV#noise"])
 
 
-def test_the_versions_are_what_their_names_say(audio: Path, noise: Path) -> None:
+def test_versions_match_their_names(audio: Path, noise: Path) -> None:
     recording = CORPORA["folder"](audio)[0]
     made = waveforms(recording, plan(noise))
     clean = made["a!/1.WAV"]
@@ -413,6 +413,6 @@ def test_mistakes_end_with_a_sentence_and_no_traceback(
     assert message in capsys.readouterr().err
 
 
-def test_no_command_takes_the_place_of_another() -> None:
+def test_no_command_replaces_another() -> None:
     for command in CORPUS_COMMANDS:
         assert cli.prepare.commands[command.name] is command

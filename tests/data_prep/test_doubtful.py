@@ -22,7 +22,7 @@ RATE = 16_000
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of one speaker: a voice, the voice far too loud, silence, and noise."""
+    """One speaker: a voice, the same voice far too loud, silence, and noise."""
     root = tmp_path_factory.mktemp("corpus")
     voice = synthesise(0, 0, 0, seed=3, seconds=(2.0, 2.0)).waveform
     voice = voice / np.abs(voice).max() * 0.9
@@ -44,7 +44,7 @@ def build(corpus: Path, output: Path, **options: object) -> BuildReport:
     return build_shards(recordings, output, **(defaults | options))  # type: ignore[arg-type]
 
 
-def test_what_holds_little_speech_or_is_clipped_is_listed(corpus: Path, tmp_path: Path) -> None:
+def test_recordings_with_little_speech_or_clipping_are_listed(corpus: Path, tmp_path: Path) -> None:
     report = build(corpus, tmp_path / "out")
     found = {finding.utterance: finding.reason for finding in report.doubtful}
     assert found.keys() == {"clipped", "noise", "silence"}
@@ -66,7 +66,7 @@ def test_the_table_holds_the_speech_of_every_version(corpus: Path, tmp_path: Pat
     assert speech["silence"] == speech["noise"] == 0
 
 
-def test_they_are_rejected_on_request(corpus: Path, tmp_path: Path) -> None:
+def test_doubtful_recordings_are_rejected_on_request(corpus: Path, tmp_path: Path) -> None:
     report = build(corpus, tmp_path / "out", min_speech_seconds=0.5, max_clipped_share=0.1)
     reasons = {finding.utterance: finding.reason for finding in report.rejected}
     assert reasons["silence"] == "holds no speech, 1.0 s of silence; --min-speech 0.5 rejects it."
@@ -100,7 +100,7 @@ def test_noises_and_rooms_are_not_expected_to_speak(corpus: Path, tmp_path: Path
         assert "speech_seconds" not in open_shards(tmp_path / command).measures
 
 
-def test_names_with_any_character_come_back_from_a_list(tmp_path: Path) -> None:
+def test_names_with_any_character_read_back_from_a_list(tmp_path: Path) -> None:
     odd = (Finding("a\u2028b\x85", "c\nd\udcff", "e"), Finding("f", "g", "h"))
     write_findings(tmp_path / "list", odd)
     assert read_findings(tmp_path / "list") == odd
@@ -116,7 +116,7 @@ def test_names_with_any_character_come_back_from_a_list(tmp_path: Path) -> None:
         ("nonsense", "is not valid JSON"),
     ],
 )
-def test_a_damaged_list_is_a_sentence(line: str, message: str, tmp_path: Path) -> None:
+def test_a_damaged_list_gets_a_sentence(line: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "list").write_text(f"\n{line}\n")
     with pytest.raises(UserError, match=rf"list:2.*{message}.*prepare the shards again"):
         read_findings(tmp_path / "list")

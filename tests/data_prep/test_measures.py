@@ -1,4 +1,4 @@
-"""What is measured of each waveform, and how it comes back from the shards."""
+"""The measures of each waveform, written to shards and read back."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_the_blind_ratio_is_near_the_true_one(snr_db: float) -> None:
     assert waveform_measures(speech(snr_db), RATE)["snr_db"] == pytest.approx(snr_db, abs=1.5)
 
 
-def test_length_power_clipping_and_silence_are_what_was_put_in() -> None:
+def test_length_power_clipping_and_silence_match_the_signal() -> None:
     waveform = np.concatenate([0.5 * np.sign(speech(20)[: 3 * RATE]), np.zeros(RATE, np.float32)])
     waveform[:100], waveform[100:200] = 1.0, -1.2
     measures = waveform_measures(waveform, RATE)
@@ -48,7 +48,7 @@ def test_silence_and_single_samples_have_finite_measures() -> None:
     assert waveform_measures(quiet_gaps, RATE)["snr_db"] == 100.0
 
 
-def test_measures_come_back_and_are_missing_where_none_were_given(tmp_path: Path) -> None:
+def test_measures_read_back_and_are_missing_if_none_were_given(tmp_path: Path) -> None:
     frames = np.zeros((5, 4), np.float16)
     rows = [{}, {"snr_db": 7.5, "power": 0.25}, {"power": 0.5}]
     utterances = [UtteranceFbank(str(i), "s", frames, {}, row) for i, row in enumerate(rows)]

@@ -49,7 +49,7 @@ def test_cnceleb_enrolments_become_files(tmp_path: Path) -> None:
     assert trials.enrol == ("enroll/id00800-enroll.flac",) * 2
     assert trials.test == ("test/id00800-singing-01-002.flac", "test/id00801-vlog-01-001.flac")
     assert said.startswith("CN-Celeb: 1 target")
-    assert models == {}  # there is no enroll.map
+    assert models == {}  # no enroll.map exists
     other = write(tmp_path, "id00801-enroll enroll/id00801-enroll.wav\n", "other.lst")
     with pytest.raises(UserError, match="enrolment 'id00800-enroll' is not in the enrolment list"):
         import_official("cnceleb", tmp_path / "list.txt", enrol_list=other)
@@ -60,7 +60,7 @@ def test_cnceleb_enrolments_become_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["id00800-enroll", "id00800"])
 def test_cnceleb_enrolments_of_several_utterances(tmp_path: Path, name: str) -> None:
-    """One list for both protocols: the joined file is embedded, or what the map names in its place."""
+    """One list serves both protocols: embed the joined file, or the utterances that the map names for it."""
     lists = tmp_path / "eval" / "lists"
     lists.mkdir(parents=True)
     write(lists, CNCELEB, "trials.lst")
@@ -95,7 +95,7 @@ def test_damaged_enrolment_maps_are_refused(tmp_path: Path) -> None:
     assert str(result.exception) == "--enrol-list and --enrol-map belong to CN-Celeb; leave them out with voxceleb."
 
 
-def test_voxsrc(tmp_path: Path) -> None:
+def test_voxsrc_lists_are_read(tmp_path: Path) -> None:
     trials, _, said = import_official(
         "voxsrc", write(tmp_path, "1 VoxSRC2022_dev/000.wav id10003/na8/00003.wav\n0 a b\n")
     )

@@ -1,4 +1,4 @@
-"""A preparation that is killed, started twice, shared, or finds a corpus that changed: nothing is lost or mixed."""
+"""A preparation loses and mixes nothing if it is killed, started twice, shared, or finds a changed corpus."""
 
 import random
 import signal
@@ -27,7 +27,7 @@ def build(recordings: list[Recording], output: Path, **options: Any) -> BuildRep
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What a run without interruption writes, of recordings that a test may name ``slow`` or not."""
+    """Returns what a run without interruption writes; the recordings have the same samples as those of ``slow``."""
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     build(corpus("noise", COUNT), output)
     assert len(list(output.glob("*.array_record*"))) == COUNT
@@ -35,7 +35,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def without_job(output: Path) -> dict[str, str]:
-    """Checksums, without the one file that names the job: recordings with the same samples may come by other ways."""
+    """Returns checksums without those of the file that names the job: other jobs may make the same samples."""
     return {name: checksum for name, checksum in checksums(output).items() if name != "shards.json"}
 
 
@@ -43,8 +43,8 @@ def num_parts(output: Path) -> int:
     return len(list((output.parent / f"{output.name}.partial" / "parts").glob("*.npz")))
 
 
-def kill_and_go_on(output: Path, kills: list[float], num_workers: int) -> None:
-    """Each kill comes so many seconds after one more part was finished than before."""
+def kill_and_resume(output: Path, kills: list[float], num_workers: int) -> None:
+    """Kills a run once for each delay, in seconds after it finishes one more part."""
     for delay in kills:
         before = num_parts(output)
         process = start(output, "slow", COUNT, 0.05, num_workers=num_workers)
@@ -57,9 +57,9 @@ def kill_and_go_on(output: Path, kills: list[float], num_workers: int) -> None:
         assert num_parts(output) > before, "a finished part was lost"
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(undisturbed: dict[str, str], tmp_path: Path) -> None:
+def test_a_killed_run_resumes_and_gives_the_same_bytes(undisturbed: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "out"
-    kill_and_go_on(output, [0.0, 0.03], num_workers=0)
+    kill_and_resume(output, [0.0, 0.03], num_workers=0)
     assert not output.exists()
     frames = sorted((tmp_path / "out.partial" / "shards").glob("fbank*"))
     made = {path: path.stat().st_mtime_ns for path in frames[: num_parts(output)]}  # the last may lack its table
@@ -88,7 +88,7 @@ def test_ten_kills_at_random_moments_change_no_byte(undisturbed: dict[str, str],
         assert not list(tmp_path.glob("*.partial"))
 
 
-def test_killed_between_publishing_and_tidying_up(undisturbed: dict[str, str], tmp_path: Path) -> None:
+def test_a_kill_between_publishing_and_tidying_up_is_harmless(undisturbed: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "out"
     report = build(corpus("noise", COUNT), output)
     (tmp_path / "out.partial" / "parts").mkdir(parents=True)
@@ -171,7 +171,7 @@ def test_parts_of_another_job_are_refused(
         build(recordings, tmp_path / "out", **options)
 
 
-def test_what_another_job_began_and_did_not_finish_is_cleared_away(tmp_path: Path) -> None:
+def test_unfinished_parts_of_another_job_are_removed(tmp_path: Path) -> None:
     stale = tmp_path / "out.partial" / "shards" / "fbank-train.array_record-00000-of-00099"
     stale.parent.mkdir(parents=True)
     stale.write_text("of a job that was killed before it noted its first part")
@@ -180,7 +180,7 @@ def test_what_another_job_began_and_did_not_finish_is_cleared_away(tmp_path: Pat
     assert not (tmp_path / "out" / stale.name).exists()
 
 
-def test_a_job_that_fails_at_once_leaves_nothing_that_binds(tmp_path: Path) -> None:
+def test_a_job_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "broken.wav").write_text("no audio")
     broken = [Recording("u", "s", tmp_path / "broken.wav")]
     with pytest.raises(UserError, match="1 recordings were rejected"):
@@ -195,7 +195,7 @@ def test_a_job_that_fails_at_once_leaves_nothing_that_binds(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_named_with_what_it_was_at(tmp_path: Path) -> None:
+def test_a_dead_worker_is_named_with_its_recording(tmp_path: Path) -> None:
     recordings = corpus("slow", 4, 0.1)
     recordings[2] = Recording("huge", "s", killed)
     with pytest.raises(UserError, match=r"(?s)A worker process died.*--num-workers 1 .*were at.*\d s: huge"):
@@ -215,7 +215,7 @@ def test_a_recording_that_takes_too_long_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     process = start(tmp_path / "out", "after", COUNT, tmp_path / "never", num_workers=2)
     wait_until(lambda: len(list((tmp_path / "out.partial" / "shards").glob(".partial*"))) == 2)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -235,7 +235,7 @@ def running(pid: str) -> bool:
 # ---- files
 
 
-def test_bad_names_and_bad_files_are_listed_and_the_rest_is_there(tmp_path: Path) -> None:
+def test_bad_names_and_bad_files_are_listed_and_the_rest_is_written(tmp_path: Path) -> None:
     folder = tmp_path / "a folder" / "speaker one"
     folder.mkdir(parents=True)
     good = folder / "spaces and 'quotes' $HOME;.wav"
@@ -294,7 +294,7 @@ def test_the_lower_speed_is_the_later_class_in_every_part(tmp_path: Path) -> Non
         ('{"num_pieces": -3, "job": {}}', "it describes no job"),
     ],
 )
-def test_parts_of_a_job_that_is_not_known_are_refused(content: str, message: str, tmp_path: Path) -> None:
+def test_parts_of_an_unknown_job_are_refused(content: str, message: str, tmp_path: Path) -> None:
     recordings = corpus("noise", 3)
     build(recordings, tmp_path / "out", shard_range="0:1")
     job = tmp_path / "out.partial" / "job.json"

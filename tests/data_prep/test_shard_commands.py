@@ -71,7 +71,7 @@ def test_whole_shards_verify(shards: Path) -> None:
         (lambda d: flip(d / "utterances.npz", 60), ["utterances.npz: missing or damaged", "utterances.npz is missing"]),
     ],
 )
-def test_all_that_is_damaged_is_named_and_nothing_else(
+def test_verify_names_all_damage_and_nothing_else(
     harm: Callable[[Path], None], messages: list[str], shards: Path
 ) -> None:
     harm(shards)
@@ -83,7 +83,7 @@ def test_all_that_is_damaged_is_named_and_nothing_else(
         run("verify", shards, "--num-workers", 0, "--no-progress")
 
 
-def test_values_that_are_not_finite_are_found_whatever_the_checksums_say(
+def test_values_that_are_not_finite_are_found_despite_right_checksums(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mqmha_jax.data.shard_reader import FbankShards
@@ -113,7 +113,7 @@ def test_workers_find_the_same(shards: Path) -> None:
     assert find_damage(shards, num_workers=2, progress=False) == find_damage(shards, num_workers=0, progress=False)
 
 
-def test_what_is_no_directory_of_shards_is_refused(tmp_path: Path) -> None:
+def test_another_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is no directory of shards: it has no shards.json"):
         find_damage(tmp_path, num_workers=0)
 
@@ -178,7 +178,7 @@ def test_a_corpus_that_leaks_is_reported_and_refused_if_asked(tmp_path: Path) ->
 # ---- options of a corpus command
 
 
-def test_a_dry_run_says_what_would_be_made(tmp_path: Path) -> None:
+def test_a_dry_run_says_what_a_run_would_make(tmp_path: Path) -> None:
     output = run("synthetic", tmp_path / "out", *VOICES, "--dry-run", "--shard-megabytes", 0.1)
     assert "4 recordings of 2 speakers would become 4 files" in output
     assert "--shard-range I/N" in output
@@ -199,7 +199,7 @@ def test_shares_and_coding_by_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [faulty_disk.NO_SPACE, faulty_disk.IO_ERROR], ids=["full", "broken"])
-def test_a_disk_that_cannot_be_written_is_a_sentence_and_no_traceback(mode: int, tmp_path: Path) -> None:
+def test_an_unwritable_disk_gets_a_sentence_and_no_traceback(mode: int, tmp_path: Path) -> None:
     library = faulty_disk.build(tmp_path)
     (tmp_path / "disk").mkdir()
     command = [sys.executable, "-m", "data_prep", "synthetic", str(tmp_path / "disk" / "out"), *map(str, VOICES)]
@@ -269,7 +269,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
             run(*words)
 
 
-def test_a_spectrogram_lies_on_hertz_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spectrogram_has_axes_in_hertz_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     import librosa.display
 
     drawn: list[dict[str, object]] = []
@@ -289,7 +289,7 @@ def test_a_spectrogram_lies_on_hertz_and_seconds(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_allclose(settings["y_coords"], centres, rtol=1e-6)
 
 
-def test_a_picture_has_the_name_that_was_given(shards: Path, tmp_path: Path) -> None:
+def test_a_picture_has_the_given_name(shards: Path, tmp_path: Path) -> None:
     run("inspect", shards, "--picture", tmp_path / "new" / "picture")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["picture"]
     assert (tmp_path / "new" / "picture").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The synthetic voices: reproducible in any order, speech-like, hard across sessions and yet with speakers in them."""
+"""The synthetic voices are reproducible in any order and speech-like; speakers differ, but sessions hide it."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def steady(voice: Voice, formants_hz: tuple[float, ...], f0_hz: float, *, voicin
     return Tracks(f0_hz * points, formants, voicing * points, 0 * points, 0 * points, 4_000 * points, 2_000 * points)
 
 
-def test_has_the_promised_shape(corpus: list[SyntheticUtterance]) -> None:
+def test_the_corpus_has_the_promised_shape(corpus: list[SyntheticUtterance]) -> None:
     assert len(corpus) == 96
     assert len({item.utterance for item in corpus}) == 96
     assert len({item.session for item in corpus}) == 48
@@ -45,7 +45,7 @@ def test_has_the_promised_shape(corpus: list[SyntheticUtterance]) -> None:
         assert item.session.startswith(item.speaker)
 
 
-def test_an_utterance_depends_on_its_indices_and_the_seed_alone(corpus: list[SyntheticUtterance]) -> None:
+def test_an_utterance_depends_only_on_its_indices_and_the_seed(corpus: list[SyntheticUtterance]) -> None:
     alone = synthesise(2, 1, 1, seed=SEED, seconds=SECONDS)
     same = corpus[2 * 6 + 1 * 2 + 1]
     assert alone.utterance == same.utterance
@@ -142,7 +142,7 @@ def test_statistics_of_the_spectrum_confuse_speakers_across_sessions(corpus: lis
 
 
 def test_pitch_and_formants_tell_speakers_apart() -> None:
-    """What is there to be learnt: were the tracks known, their means would recognise the speaker in any mood."""
+    """Speakers can be learnt: the means of the tracks identify a speaker in any mood."""
     means, speakers = [], np.repeat(np.arange(30), 4)
     for index, speaker in enumerate(speakers):
         rng = np.random.default_rng(1_000 + index)

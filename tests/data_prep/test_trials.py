@@ -1,4 +1,4 @@
-"""Trial lists for own data."""
+"""Trial lists for your own data."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def test_targets_cross_sessions_and_nontargets_cross_speakers() -> None:
     assert trials.target.sum() == 4 * 9  # all pairs: 3 x 3 across two sessions, for each of four speakers
 
 
-def test_no_trial_comes_twice_in_either_order() -> None:
+def test_no_trial_appears_twice_in_either_order() -> None:
     trials = make_trials(UTT2SPK, per_speaker=1000)
     pairs = [frozenset(pair) for pair in zip(trials.enrol, trials.test, strict=True)]
     assert len(set(pairs)) == len(pairs)
@@ -44,7 +44,7 @@ def test_a_written_list_reads_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.target, trials.target)
 
 
-def test_what_cannot_make_a_list_is_said() -> None:
+def test_data_without_enough_pairs_is_refused() -> None:
     with pytest.raises(UserError, match="needs at least two speakers, and the data has 1"):
         make_trials({"u": "a", "v": "a"})
     with pytest.raises(UserError, match="No speaker has two utterances, so there is no target trial"):
@@ -82,7 +82,7 @@ def test_columns_of_the_data_decide_how_hard_the_list_is(tmp_path: Path) -> None
     assert "of any genders" in said
 
 
-def test_speakers_of_the_training_are_refused(tmp_path: Path) -> None:
+def test_training_speakers_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path)
     (tmp_path / "speakers.txt").write_text("z\nb\nb#speed0.9\n")
     with pytest.raises(UserError, match=r"corpus.csv: 1 speakers \('b'\) are speakers of .*Leave them out"):

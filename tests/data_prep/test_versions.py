@@ -1,4 +1,4 @@
-"""Versions from MUSAN: what each is made of, and that nothing but seed and id decides it."""
+"""Versions from MUSAN: the parts of each, and that only seed and id decide it."""
 
 import collections
 from pathlib import Path
@@ -121,7 +121,7 @@ def test_the_chain_is_its_links_in_order(musan: Path, rooms: Path, monkeypatch: 
     np.testing.assert_array_equal(everything, expected)
 
 
-def test_a_copy_is_the_same_alone_and_among_others_and_in_any_order(musan: Path, rooms: Path) -> None:
+def test_a_copy_does_not_depend_on_other_copies_or_their_order(musan: Path, rooms: Path) -> None:
     together = made(plan(musan, rooms))
     backwards = made(plan(musan, rooms, names=ALL[::-1]))
     for name in ALL:
@@ -161,7 +161,7 @@ def test_a_missing_kind_of_noise_is_named(musan: Path, rooms: Path, name: str, m
     assert "noise" in made(plan(musan / "noise", rooms, names=("noise",)))
 
 
-def test_music_and_babble_without_any_folder_name_the_option(rooms: Path) -> None:
+def test_music_and_babble_without_a_folder_name_the_option(rooms: Path) -> None:
     for name in ("music", "babble", "chain"):
         with pytest.raises(UserError, match=rf"version '{name}' needs a folder of audio files: give --noise DIR"):
             VersionPlan(names=(name,), room_responses=rooms)

@@ -1,4 +1,4 @@
-"""Files of every kind we promise, and the sentence that each broken one gets."""
+"""The reader takes every promised kind of file, and answers each broken one with a sentence."""
 
 from pathlib import Path
 
@@ -56,14 +56,14 @@ def test_averages_channels(tmp_path: Path, tone: np.ndarray) -> None:
     np.testing.assert_allclose(read_audio(write_audio(tmp_path / "a.wav", stereo)), stereo.mean(axis=1), atol=4e-5)
 
 
-def test_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.wav: no such file"):
         read_audio(tmp_path / "a.wav")
     with pytest.raises(UserError, match="is not a file"):
         read_audio(tmp_path)
 
 
-def test_empty(tmp_path: Path) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     path.touch()
     with pytest.raises(UserError, match=r"a\.flac: the file is empty \(0 bytes\)"):
@@ -73,7 +73,7 @@ def test_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"dear listener\n" * 99, bytes(5_000), b"RIFF"], ids=["text", "zeros", "four bytes"]
 )
-def test_not_audio(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_audio_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.wav: cannot be decoded as audio: .*another kind of file"):
@@ -82,7 +82,7 @@ def test_not_audio(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("suffix", [".wav", ".aiff", ".flac", ".ogg", ".opus", ".mp3"])
 @pytest.mark.parametrize("kept", [0.4, 0.97])
-def test_truncated(tmp_path: Path, tone: np.ndarray, suffix: str, kept: float) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, tone: np.ndarray, suffix: str, kept: float) -> None:
     path = write_audio(tmp_path / f"a{suffix}", tone)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
@@ -148,12 +148,12 @@ def test_m4a_averages_channels(tmp_path: Path, tone: np.ndarray) -> None:
     np.testing.assert_allclose(read_audio(tmp_path / "a.m4a")[: len(tone)], 0.25 * tone, atol=5e-3)
 
 
-def test_the_sound_of_a_film(tmp_path: Path, tone: np.ndarray) -> None:
+def test_the_sound_of_a_film_is_read(tmp_path: Path, tone: np.ndarray) -> None:
     encode(tmp_path / "a.mp4", tone, video=True)
     np.testing.assert_allclose(read_audio(tmp_path / "a.mp4")[: len(tone)], tone, atol=2e-3)
 
 
-def test_a_film_without_sound(tmp_path: Path) -> None:
+def test_a_film_without_sound_is_refused(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as file:
         stream = file.add_stream("mpeg4", rate=10)
         stream.width = stream.height = 32
@@ -166,7 +166,7 @@ def test_a_film_without_sound(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0.4, 0.9, 0.97])
 @pytest.mark.parametrize("name", ["last.m4a", "first.m4a", "a.aac", "fragments.mp4", "a.webm"])
-def test_truncated_containers(tmp_path: Path, tone: np.ndarray, name: str, kept: float) -> None:
+def test_truncated_containers_are_refused(tmp_path: Path, tone: np.ndarray, name: str, kept: float) -> None:
     options = {"first.m4a": "faststart", "fragments.mp4": "frag_keyframe+empty_moov"}
     path = tmp_path / name
     if path.suffix == ".webm":
@@ -183,7 +183,7 @@ def test_truncated_containers(tmp_path: Path, tone: np.ndarray, name: str, kept:
     "content", [b"dear listener\n" * 99, bytes(5_000), b"RIFF"], ids=["text", "zeros", "four bytes"]
 )
 @pytest.mark.parametrize("suffix", CONTAINER_SUFFIXES)
-def test_not_a_container(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_a_broken_container_is_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"a\{suffix}: (cannot be decoded as audio: .*another kind|holds no)"):
@@ -191,7 +191,7 @@ def test_not_a_container(tmp_path: Path, suffix: str, content: bytes) -> None:
 
 
 def test_a_playlist_is_not_followed(tmp_path: Path, tone: np.ndarray) -> None:
-    """FFmpeg would take this for a playlist whatever it is called, and read the other file."""
+    """FFmpeg would recognise a playlist under any name, and read the other file."""
     write_audio(tmp_path / "secret.aac", tone)
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{tmp_path}/secret.aac\n#EXT-X-ENDLIST\n"
     for suffix in CONTAINER_SUFFIXES:
@@ -201,7 +201,7 @@ def test_a_playlist_is_not_followed(tmp_path: Path, tone: np.ndarray) -> None:
             read_audio(path)
 
 
-def test_an_unknown_coding(tmp_path: Path, tone: np.ndarray) -> None:
+def test_an_unknown_coding_is_refused(tmp_path: Path, tone: np.ndarray) -> None:
     path = write_audio(tmp_path / "a.m4a", tone)
     # What the sample entry and the decoder's description call it; 0x40 is AAC, 0xFE nobody's.
     path.write_bytes(path.read_bytes().replace(b"mp4a", b"zzzz").replace(b"\x40\x15", b"\xfe\x15"))
@@ -210,7 +210,7 @@ def test_an_unknown_coding(tmp_path: Path, tone: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".m4a", ".aac", ".webm"])
-def test_damage_anywhere_is_read_or_told(tmp_path: Path, tone: np.ndarray, suffix: str) -> None:
+def test_damage_anywhere_is_read_or_reported(tmp_path: Path, tone: np.ndarray, suffix: str) -> None:
     path = write_audio(tmp_path / f"a{suffix}", tone, 48_000 if suffix == ".webm" else RATE)
     content = np.frombuffer(path.read_bytes(), np.uint8)
     rng = np.random.default_rng(0)
@@ -250,7 +250,7 @@ def test_only_the_part_is_decoded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", [Part(2.1), Part(0.5, 2.6), Part(1.0, 0.5), Part(-1.0, 1.0)])
 @pytest.mark.parametrize("suffix", [".wav", ".m4a"])
-def test_a_part_that_is_not_there(tmp_path: Path, tone: np.ndarray, suffix: str, part: Part) -> None:
+def test_a_missing_part_is_refused(tmp_path: Path, tone: np.ndarray, suffix: str, part: Part) -> None:
     with pytest.raises(UserError, match=rf"a\{suffix}: has no part from .* s to .*; it is 2\.\d+ s long"):
         read_audio(write_audio(tmp_path / f"a{suffix}", tone), RATE, part)
 
@@ -264,7 +264,7 @@ def test_one_channel(tmp_path: Path, tone: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
-def test_a_file_in_memory(tmp_path: Path, tone: np.ndarray, suffix: str) -> None:
+def test_a_file_in_memory_is_read(tmp_path: Path, tone: np.ndarray, suffix: str) -> None:
     path = write_audio(tmp_path / f"a{suffix}", tone)
     content = path.read_bytes()
     np.testing.assert_array_equal(read_audio_bytes(content, "a", 8_000), read_audio(path, 8_000))

@@ -31,7 +31,7 @@ def write(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
 
 
 def stored(samples: np.ndarray) -> np.ndarray:
-    """As a file of 16-bit samples has them."""
+    """Rounds samples as a 16-bit file does."""
     return (np.clip(np.round(samples * 32_768), -32_768, 32_767) / 32_768).astype(np.float32)
 
 
@@ -80,7 +80,7 @@ def test_wav_that_was_never_finished(tmp_path: Path, noise: np.ndarray, riff: in
     np.testing.assert_allclose(read_audio(path, RATE, Part(0.5, 1.5)), noise[8_000:24_000], atol=4e-5)
 
 
-def test_wav_whose_header_counts_itself(tmp_path: Path, noise: np.ndarray) -> None:
+def test_wav_with_a_header_that_counts_itself(tmp_path: Path, noise: np.ndarray) -> None:
     path = write_audio(tmp_path / "a.wav", noise)
     np.testing.assert_allclose(read_audio(change(path, {40: struct.pack("<I", 2 * len(noise) + 44)})), noise, atol=4e-5)
     with pytest.raises(UserError, match=r"is truncated: 2\.00 s of audio are there"):
@@ -88,7 +88,7 @@ def test_wav_whose_header_counts_itself(tmp_path: Path, noise: np.ndarray) -> No
 
 
 def test_wav_with_chunks_and_tags_behind_the_samples(tmp_path: Path, noise: np.ndarray) -> None:
-    """All are left out: chunks, with and without the byte that makes their sizes even, a tag, zeros."""
+    """Reading ignores them: chunks, with and without the byte that makes their sizes even, a tag, zeros."""
     path = write_audio(tmp_path / "a.wav", noise[:1_001])
     content = path.read_bytes()
     for tail in (
@@ -118,7 +118,7 @@ def test_recordings_end_to_end_are_all_read(tmp_path: Path, noise: np.ndarray, s
     both = tmp_path / f"c{suffix}"
     both.write_bytes(one.read_bytes() + other.read_bytes())
     joined = read_audio(both)
-    assert len(joined) == pytest.approx(len(expected), abs=700)  # WebM leaves out the priming of the first one alone
+    assert len(joined) == pytest.approx(len(expected), abs=700)  # WebM leaves out only the first one's priming
     if suffix not in (".webm", ".aac"):
         np.testing.assert_allclose(joined, expected, atol=1e-6)
         np.testing.assert_allclose(read_audio(both, RATE, Part(1.5, 2.75)), expected[24_000:44_000], atol=1e-6)
@@ -149,7 +149,7 @@ def test_codings_that_allow_no_jumps(tmp_path: Path, noise: np.ndarray, form: st
     np.testing.assert_array_equal(read_audio(path, 8_000, Part(0.5, 1.5)), whole[4_000:12_000])
 
 
-def test_a_coding_that_ffmpeg_alone_reads(tmp_path: Path, noise: np.ndarray) -> None:
+def test_a_coding_that_only_ffmpeg_reads(tmp_path: Path, noise: np.ndarray) -> None:
     """MP3 in a WAV file, as some recorders write."""
     path = tmp_path / "a.wav"
     with av.open(str(path), "w") as file:
@@ -183,7 +183,7 @@ def test_a_message_names_the_finding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [1, 999, 4_000_000])
-def test_sample_rates_of_no_sound(tmp_path: Path, noise: np.ndarray, rate: int) -> None:
+def test_absurd_sample_rates_are_refused(tmp_path: Path, noise: np.ndarray, rate: int) -> None:
     """96 kB at 1 Hz became 5.9 GB."""
     path = change(write_audio(tmp_path / "a.wav", noise), {24: struct.pack("<II", rate, 2 * rate)})
     with pytest.raises(UserError, match=rf"a sample rate of {rate:,} Hz by its header; valid: 1,000 to 768,000 Hz"):
@@ -215,7 +215,7 @@ def test_absurd_amplitudes_are_refused(tmp_path: Path, noise: np.ndarray) -> Non
     assert np.abs(read_audio(path)).max() == pytest.approx(15)
 
 
-def test_channels_that_cancel_are_told(tmp_path: Path, noise: np.ndarray) -> None:
+def test_channels_that_cancel_are_refused(tmp_path: Path, noise: np.ndarray) -> None:
     path = write_audio(tmp_path / "a.wav", np.stack([noise, -noise], axis=1))
     with pytest.raises(
         UserError,

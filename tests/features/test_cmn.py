@@ -7,7 +7,7 @@ import numpy as np
 from mqmha_jax.features.cmn import subtract_mean
 
 
-def test_equals_a_loop_and_ignores_what_is_in_the_padding() -> None:
+def test_equals_a_loop_and_ignores_the_padding() -> None:
     rng = np.random.default_rng(0)
     fbank = rng.normal(10, 3, (3, 7, 4)).astype(np.float32)
     num_frames = [7, 4, 1]

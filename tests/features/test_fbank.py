@@ -169,6 +169,6 @@ def test_refuses_a_clip_shorter_than_one_window() -> None:
         (FbankSpec(dither=1.0), r"dither is 1.0 but log_mel_fbank got no key; pass key=jax.random.key"),
     ],
 )
-def test_refuses_a_filterbank_that_cannot_be(spec: FbankSpec, message: str) -> None:
+def test_refuses_an_impossible_filterbank(spec: FbankSpec, message: str) -> None:
     with pytest.raises(UserError, match=message):
         jitted(jnp.zeros(1_000), spec)

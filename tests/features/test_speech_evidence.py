@@ -1,4 +1,4 @@
-"""Speech is counted in real recordings at any level and rate; silence, hum and noise hold none."""
+"""The measure counts speech in recordings at any level and rate, and none in silence, hum and noise."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def syllables(seconds: float, *, seed: int = 0) -> np.ndarray:
 
 
 def coloured_noise(exponent: float, num_samples: int = 5 * RATE) -> np.ndarray:
-    """Noise whose amplitude falls with the frequency to the power of ``exponent``."""
+    """Makes noise; its amplitude falls with the frequency to the power of ``exponent``."""
     spectrum = np.fft.rfft(np.random.default_rng(1).normal(size=num_samples))
     noise = np.fft.irfft(spectrum / np.maximum(1, np.arange(len(spectrum))) ** exponent, num_samples)
     return (0.1 * noise / noise.std()).astype(np.float32)
@@ -54,7 +54,7 @@ def test_no_speech(waveform: np.ndarray) -> None:
     assert str(evidence.shortfall()).startswith("no speech")
 
 
-def test_speech_is_counted_where_it_is() -> None:
+def test_speech_between_silences_is_counted() -> None:
     """Two seconds between silences; the swells' gaps are loud enough or not, so the count is within a third."""
     waveform = np.concatenate([np.zeros(3 * RATE, np.float32), syllables(2), np.zeros(RATE, np.float32)])
     evidence = measure_speech(waveform, RATE)
@@ -64,7 +64,7 @@ def test_speech_is_counted_where_it_is() -> None:
     assert evidence.shortfall(5.0) == f"{evidence.speech_s:.1f} s of speech"
 
 
-def test_level_is_that_of_the_speech() -> None:
+def test_the_level_is_that_of_the_speech() -> None:
     waveform = np.concatenate([syllables(2), np.zeros(8 * RATE, np.float32)])
     louder = measure_speech(2 * waveform, RATE).level_dbfs - measure_speech(waveform, RATE).level_dbfs
     assert louder == pytest.approx(20 * np.log10(2), abs=0.05)
@@ -84,7 +84,7 @@ def test_clipping_is_counted_and_a_concern() -> None:
     assert measure_speech(syllables(2), RATE).concerns() == []
 
 
-def test_concerns_name_all() -> None:
+def test_all_concerns_are_named() -> None:
     evidence = SpeechEvidence(duration_s=2.0, speech_s=0.4, level_dbfs=-30.0, clipped_share=0.05)
     assert evidence.concerns() == ["0.4 s of speech", "5% of the samples are clipped"]
     assert evidence._replace(speech_s=MIN_SPEECH_S).concerns() == ["5% of the samples are clipped"]

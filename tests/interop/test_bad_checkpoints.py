@@ -1,4 +1,4 @@
-"""Bad checkpoints given to ``mqmha import``: each is one clear sentence, and no run appears."""
+"""``mqmha import`` answers each bad checkpoint with one clear sentence, and no run appears."""
 
 import os
 import pickle
@@ -103,7 +103,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
-def test_a_bad_checkpoint_is_one_sentence(make, tmp_path):
+def test_a_bad_checkpoint_gets_one_sentence(make, tmp_path):
     make(tmp_path)
     (file,) = tmp_path.glob("model.*")
     options = [] if (tmp_path / "config.yaml").exists() else ["--num-mel-bins", "16"]

@@ -1,4 +1,4 @@
-"""Exports: what is written with another toolkit's names is imported again as the same network."""
+"""An export under another toolkit's names imports again as the same network."""
 
 import zipfile
 

@@ -60,12 +60,12 @@ def test_embeddings_equal_those_of_the_toolkit_with_and_without_padding(name, re
     np.testing.assert_allclose(alone, expected[2:4], rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-# Toolkits that store a network under the same names.
+# These toolkits store a network under the same names.
 ALIKE = {"3dspeaker_campplus": {"3dspeaker_campplus", "wespeaker_campplus"}}
 ALIKE["wespeaker_campplus"] = ALIKE["3dspeaker_campplus"]
 
 
-def test_every_reference_is_recognised_as_its_family_alone(reference_dir):
+def test_every_reference_is_recognised_as_only_its_family(reference_dir):
     for path in sorted((reference_dir / "encoders").glob("*.pt")):
         names = list(read_checkpoint_file(path))
         found = {name for name, family in FAMILIES.items() if family.recognize(names)}
@@ -106,7 +106,7 @@ def test_low_precision_becomes_float32(mqmha_state):
         ({"seg_1.weight": np.zeros(32)}, r"'seg_1.weight' has the shape \(32,\); .* has 2 axes"),
     ],
 )
-def test_what_does_not_fit_is_named(mqmha_state, change, message):
+def test_tensors_that_do_not_fit_are_named(mqmha_state, change, message):
     state = {name: value for name, value in {**mqmha_state, **change}.items() if value is not None}
     with pytest.raises(UserError, match=message):
         import_model(state)

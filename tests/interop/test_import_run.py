@@ -1,4 +1,4 @@
-"""``mqmha import`` and ``mqmha export``: a foreign checkpoint is a run, and a run is a foreign checkpoint."""
+"""``mqmha import`` turns a foreign checkpoint into a run, and ``mqmha export`` does the reverse."""
 
 import dataclasses
 import hashlib
@@ -72,7 +72,7 @@ def test_the_run_embeds_and_has_no_head(folder, tmp_path):
     jax.tree.map(np.testing.assert_allclose, ours.variables, theirs.variables)
 
 
-def test_exports_are_what_was_imported(folder, tmp_path):
+def test_exports_equal_the_import(folder, tmp_path):
     folder, state, _ = folder
     said = invoke("export", folder / "run", tmp_path / "out")
     assert "WeSpeaker XVEC is in" in said
@@ -126,7 +126,7 @@ def test_safetensors_in_low_precision_are_read(tmp_path):
     np.testing.assert_allclose(kernel, small_state()["seg_2.weight"].T, rtol=2**-8)
 
 
-def test_a_config_beside_the_file_tells_the_features(tmp_path):
+def test_a_config_next_to_the_file_gives_the_features(tmp_path):
     (tmp_path / "config.yaml").write_text(
         "model: ECAPA_TDNN_c512\nmodel_args: {feat_dim: 72, embed_dim: 192}\n"
         "dataset_args: {resample_rate: 8000, fbank_args: {num_mel_bins: 64, frame_length: 20, dither: 1.0}}\n"
@@ -147,7 +147,7 @@ def test_options_come_before_the_config_and_the_config_before_the_default(tmp_pa
     assert run.config.fbank.window == Config().fbank.window
 
 
-def test_a_directory_that_exists_is_left_alone(tmp_path):
+def test_an_existing_directory_stays_unchanged(tmp_path):
     with pytest.raises(UserError, match="exists already; give a new --workdir"):
         import_run(tmp_path / "any.pt", tmp_path)
 

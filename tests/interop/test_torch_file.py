@@ -1,4 +1,4 @@
-"""PyTorch files: views of storages, the old stream format, refusals by name, and no pickle that gets to act."""
+"""PyTorch files: views of storages, the old stream format, refusals by name, and no executed pickle."""
 
 import io
 import os

@@ -14,7 +14,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.runs.workdir import differing_run, read_config, read_speakers
-from tests.support.faulty_jobs import go_on, state
+from tests.support.faulty_jobs import resume, state
 from tests.support.flips import flip_each, refusal_of
 
 
@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with the checkpoints of steps 1 (the best) and 4 (the newest), and four lines of log."""
     workdir = tmp_path_factory.mktemp("run")
     for _ in range(4):
-        go_on(workdir)
+        resume(workdir)
     return workdir
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_old_step_is_reported_and_passed_over(copy: Path, caplog: pyte
         assert_equal(checkpoints.restore(state(0)), state(4))
     assert "The checkpoint of step 1 is passed over" in caplog.text
     assert str(checkpoint(copy, 1)) in caplog.text
-    assert go_on(copy) == 5
+    assert resume(copy) == 5
     with Checkpoints(copy) as checkpoints:
         assert checkpoints.steps == [1, 5]
 
@@ -177,6 +177,6 @@ def test_a_checkpoint_without_a_manifest_of_an_earlier_version_loads_with_a_warn
         assert checkpoints.best_step == 1
         assert_equal(checkpoints.restore(state(0)), state(4))
     assert "wrote no checksums, so damage in it goes unnoticed" in caplog.text
-    assert go_on(copy) == 5
+    assert resume(copy) == 5
     with Checkpoints(copy) as checkpoints:
         assert checkpoints.steps == [1, 5]

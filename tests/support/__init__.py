@@ -1,1 +1,1 @@
-"""What several tests share: tiny corpora, real second processes, slow references, broken disks."""
+"""Helpers that several tests share: tiny corpora, real second processes, slow references, broken disks."""

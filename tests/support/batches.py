@@ -1,4 +1,4 @@
-"""The one place that knows where a run takes its batches from: tests stop, watch or spoil a run at a step."""
+"""Replaces the batches of a run, so that tests can stop, watch or spoil it at a step."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from mqmha_jax.types import Batch
 
 
 def change_batches(patch: pytest.MonkeyPatch, change: Callable[[int, Batch], Batch]) -> None:
-    """Every batch of the runs that follow passes through ``change(step, batch)``, just before its step."""
+    """Passes every batch of later runs through ``change(step, batch)``, just before its step."""
     make = training_data.train_batches
 
     class Changed:
@@ -33,7 +33,7 @@ def change_batches(patch: pytest.MonkeyPatch, change: Callable[[int, Batch], Bat
 
 
 def stop_at(patch: pytest.MonkeyPatch, last_step: int, number: signal.Signals = signal.SIGTERM) -> None:
-    """A signal to end the run arrives just before a step, which is then its last."""
+    """Sends a signal to end the run just before a step, which becomes its last."""
 
     def change(step: int, batch: Batch) -> Batch:
         if step == last_step:

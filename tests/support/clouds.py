@@ -8,7 +8,7 @@ from mqmha_jax.types import Embeddings, Trials
 
 
 def cloud(speakers: int, *, utterances: int = 4, first: int = 0, spread: float = 1.0, seed: int = 0) -> Embeddings:
-    """Utterances ``s0/u0`` ... of embeddings ``[speakers * utterances, 8]``."""
+    """Makes embeddings ``[speakers * utterances, 8]`` of utterances ``s0/u0`` ..."""
     rng = np.random.default_rng([seed, first])
     names = [f"s{speaker}/u{take}" for speaker in range(first, first + speakers) for take in range(utterances)]
     centres = np.repeat(rng.normal(size=(speakers, 8)), utterances, axis=0)

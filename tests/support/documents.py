@@ -1,4 +1,4 @@
-"""The programs in the documentation, as a reader would run them: files, commands and Python, from top to bottom."""
+"""Runs the programs in the documentation as a reader would: files, commands and Python, from top to bottom."""
 
 import re
 import runpy
@@ -21,7 +21,7 @@ _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, the file that it stands for if it has a title, its text."""
+    """A fenced block: its language, its file name if it has a title, its text."""
 
     language: str
     title: str | None
@@ -29,7 +29,7 @@ class Block(NamedTuple):
 
 
 def blocks(document: Path) -> list[Block]:
-    """All fenced blocks of a Markdown file, in order."""
+    """Lists all fenced blocks of a Markdown file, in order."""
     return [Block(language, title or None, text) for language, title, text in _BLOCK.findall(document.read_text())]
 
 
@@ -44,15 +44,15 @@ def write_files(document: Path, folder: Path) -> None:
 def run_document(
     document: Path, monkeypatch: pytest.MonkeyPatch, smaller: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """Runs a document in the present directory: writes its files, calls its commands, executes its Python.
+    """Runs a document in the current directory: writes its files, calls its commands, executes its Python.
 
-    Everything runs in this process, so that what JAX has compiled stays. Blocks of other languages are output and the
-    like, and are passed over.
+    Everything runs in this process, so that compiled programs stay. Blocks in other languages, such as output, are
+    skipped.
 
     Args:
       document: a Markdown file.
       monkeypatch: undoes what the commands change.
-      smaller: texts in the document -> what takes their place, to save time.
+      smaller: texts in the document -> their replacements, to save time.
 
     Returns:
       What the commands printed.

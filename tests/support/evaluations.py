@@ -10,7 +10,7 @@ from mqmha_jax.types import Embeddings, Trials
 
 
 def system_scores(name, scores, target, *, calibrated=False):
-    """A system with metrics whose intervals are made up."""
+    """Makes a system with metrics and invented intervals."""
     curve = detection_curve(scores, target)
     values = {"EER": curve.equal_error_rate(), "minDCF 0.01": curve.min_dcf(0.01), "minDCF 0.05": curve.min_dcf(0.05)}
     if calibrated:
@@ -20,13 +20,13 @@ def system_scores(name, scores, target, *, calibrated=False):
 
 
 def words(enrol, test):
-    """A column of words, from those on each side of the trials."""
+    """Makes a column from the words on each side of the trials."""
     distinct, sides = number_names(enrol, test)
     return Column(*sides, distinct)
 
 
 def simulated(name="first", *, num_speakers=24, per_speaker=6, prefix="", seed=0):
-    """All pairs of utterances of simulated speakers, scored in three ways, and their embeddings."""
+    """Makes all pairs of utterances of simulated speakers, scores them in three ways, and adds their embeddings."""
     rng = np.random.default_rng(seed)
     speakers = [f"{prefix}s{i:03d}" for i in range(num_speakers)]
     centres = rng.normal(size=(num_speakers, 8))

@@ -9,7 +9,7 @@ CRASHED = 137
 
 
 def build(directory: Path) -> Path:
-    """The library, compiled into a directory; skips the test where there is no compiler."""
+    """Compiles the library into a directory; skips the test if the machine has no compiler."""
     import pytest
 
     compiler = shutil.which("cc")

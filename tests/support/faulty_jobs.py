@@ -1,7 +1,7 @@
-"""The disk traffic of a training run without the training, in processes whose disk can be made to fail.
+"""The disk traffic of a training run without the training, in processes with a disk that can fail on purpose.
 
 ``Server`` starts this file as a process that has imported everything, so that each job is a fork of it: a second
-instead of ten. Nothing of JAX but its import may happen before the fork.
+instead of ten. Before the fork, JAX may only be imported.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ class Server:
         )
 
     def run(self, job: str, workdir: Path, *, mode: int = COUNT, at: int = 0, reads: bool = False) -> dict[str, Any]:
-        """A job in a work directory, with a fault at operation number ``at``.
+        """Runs a job in a work directory, with a fault at operation number ``at``.
 
         Args:
           job: a name of ``JOBS``.
@@ -40,7 +40,7 @@ class Server:
           reads: count operations that only read, too.
 
         Returns:
-          ``code`` (exit status), ``stderr`` and, if the job came to its end, ``operations`` (how many were counted) and
+          ``code`` (exit status), ``stderr`` and, if the job ended, ``operations`` (their number) and
           ``result`` or ``error`` (name of the exception's type and its text).
         """
         order = {"job": job, "workdir": str(workdir), "mode": mode, "at": at, "reads": reads}
@@ -90,7 +90,7 @@ def _run(order: dict[str, Any], answer: int) -> None:
     faults.faults_count.restype = ctypes.c_long
     workdir = Path(order["workdir"])
     reply: dict[str, Any] = {}
-    signal.alarm(30)  # ends a job that hangs
+    signal.alarm(30)  # stops a job that hangs
     faults.faults_arm(str(workdir).encode(), order["mode"], order["at"], order["reads"])
     try:
         reply["result"] = JOBS[order["job"]](workdir)
@@ -104,7 +104,7 @@ def _run(order: dict[str, Any], answer: int) -> None:
 
 
 def state(step: int, fill: int | None = None) -> Any:
-    """A state whose every number tells its step."""
+    """Makes a state in which every number shows its step."""
     import jax
     import numpy as np
 
@@ -125,8 +125,8 @@ def state(step: int, fill: int | None = None) -> Any:
     )
 
 
-def go_on(workdir: Path) -> int:
-    """What ``train`` does to a work directory for one step: claim, restore, log, save. Returns the step."""
+def resume(workdir: Path) -> int:
+    """Does what ``train`` does to a work directory for one step: claim, restore, log, save. Returns the step."""
     from mqmha_jax.runs.checkpoint import Checkpoints
     from mqmha_jax.runs.metrics_log import MetricsLog
     from mqmha_jax.runs.workdir import lock_workdir
@@ -149,7 +149,7 @@ def go_on(workdir: Path) -> int:
 
 
 def look(workdir: Path) -> dict[str, Any]:
-    """What is there, as one who only reads sees it; every checkpoint has to be whole."""
+    """Reads the run without writing; every checkpoint must be complete."""
     from mqmha_jax.runs.checkpoint import Checkpoints
     from mqmha_jax.runs.metrics_log import read_log
     from mqmha_jax.runs.workdir import CONFIG_NAME, read_config, read_speakers
@@ -170,9 +170,9 @@ def look(workdir: Path) -> dict[str, Any]:
 
 
 def recover(workdir: Path) -> dict[str, Any]:
-    """Look, go on to an even step at least one further, look again."""
+    """Looks, resumes up to an even step at least one further, and looks again."""
     found = look(workdir)
-    while go_on(workdir) % 2:
+    while resume(workdir) % 2:
         pass
     parts = {path.name for path in [*workdir.iterdir(), *(workdir / "checkpoints").iterdir()]}
     return {"found": found, "reached": look(workdir), "names": sorted(parts)}
@@ -189,7 +189,7 @@ def _equal(one: Any, other: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-JOBS = {"go_on": go_on, "look": look, "recover": recover}
+JOBS = {"resume": resume, "look": look, "recover": recover}
 
 if __name__ == "__main__":
     _serve()

@@ -9,12 +9,12 @@ from mqmha_jax.errors import UserError
 
 
 def flip_one_bit(content: bytes, place: int) -> bytes:
-    """The content with one bit of one byte changed; which one follows from the place."""
+    """Changes one bit of one byte of the content; the place decides which."""
     return content[:place] + bytes([content[place] ^ 1 << random.Random(place).randrange(8)]) + content[place + 1 :]
 
 
 def flip_each(path: Path, places: Iterable[int] | None = None) -> Iterator[int]:
-    """Changes one bit of a file, place by place, each time in the original content, which stays at the end."""
+    """Changes one bit of the original file at each place in turn, and restores the file at the end."""
     content = path.read_bytes()
     try:
         for place in range(len(content)) if places is None else places:
@@ -25,7 +25,7 @@ def flip_each(path: Path, places: Iterable[int] | None = None) -> Iterator[int]:
 
 
 def refusal_of(read: Callable[[], Any]) -> str | None:
-    """The sentence with which something is refused, or None; other exceptions pass."""
+    """Returns the message of a UserError, or None if none is raised; other exceptions pass."""
     try:
         read()
     except UserError as error:

@@ -16,7 +16,7 @@ SMALL_XVECTOR = ModelConfig(
 
 
 def random_variables(config: ModelConfig, num_features: int) -> dict:
-    """Values of a network, without compiling its ``init``."""
+    """Draws the variables of a network without compiling its ``init``."""
     rng = np.random.default_rng(0)
     shapes = variable_shapes(config, num_features)
     return traverse_util.unflatten_dict(
@@ -25,12 +25,12 @@ def random_variables(config: ModelConfig, num_features: int) -> dict:
 
 
 def small_state(num_features: int = 16) -> dict[str, np.ndarray]:
-    """The tensors of a small XVEC with WeSpeaker's names."""
+    """Makes the tensors of a small XVEC with WeSpeaker's names."""
     return export_model(SMALL_XVECTOR, random_variables(SMALL_XVECTOR, num_features), num_features=num_features).tensors
 
 
 def write_small_checkpoint(path: Path, num_features: int = 16) -> dict[str, np.ndarray]:
-    """The same in a PyTorch file."""
+    """Writes them to a PyTorch file."""
     state = small_state(num_features)
     write_torch_file(path, state)
     return state

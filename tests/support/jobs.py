@@ -30,7 +30,7 @@ def start_job(
     of_process: Mapping[int, Sequence[str]] | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """``mqmha train`` in several processes that share ``devices`` virtual devices; killed at the end if still alive.
+    """Starts ``mqmha train`` in processes that share ``devices`` virtual devices; kills them at the end if still alive.
 
     Args:
       config: of the run.
@@ -38,7 +38,7 @@ def start_job(
       processes: how many.
       devices: in all.
       overrides: for all processes.
-      of_process: more overrides for some.
+      of_process: more overrides for some processes.
       variables: more environment variables for all.
     """
     workdir.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def start_job(
     environment["XLA_FLAGS"] = (
         f"--xla_force_host_platform_device_count={devices // processes} --xla_backend_optimization_level=0"
     )
-    # Jobs of one test run share what they compile; in another place than the user's own programs.
+    # Jobs of one test run share what they compile, apart from the user's own programs.
     environment["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"mqmha-tests-{os.getuid()}")
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     environment |= variables or {}
@@ -77,7 +77,7 @@ def start_job(
 def run_job(
     config: Config, workdir: Path, *, processes: int, devices: int = DEVICES, overrides: Sequence[str] = ()
 ) -> list[str]:
-    """A job that has to finish; the outputs of its processes."""
+    """Runs a job that must finish; returns the outputs of its processes."""
     with start_job(config, workdir, processes=processes, devices=devices, overrides=overrides) as running:
         outputs = [process.communicate(timeout=300)[0] for process in running]
         assert [process.returncode for process in running] == [0] * processes, "\n".join(outputs)
@@ -85,7 +85,7 @@ def run_job(
 
 
 def wait_for_step(workdir: Path, step: int, job: Sequence[subprocess.Popen[str]]) -> None:
-    """Until the log of a running job tells of a step."""
+    """Waits until the log of a running job has a step."""
     deadline = time.monotonic() + 120
     while not [line for line in read_log(workdir) if line["kind"] == "train" and line["step"] >= step]:
         assert all(process.poll() is None for process in job), "the job ended early"

@@ -16,7 +16,7 @@ NO_CHANCE = {f"{name}_probability": 0.0 for name in ("noise", "music", "babble",
 def write_noises(
     directory: Path, *, kinds: Sequence[str] = ("noise", "music", "speech"), clips: int = 3, spec: FbankSpec = SPEC
 ) -> Path:
-    """Some clips of each kind, at 10, 30 and 50 frames in turn; clip i has power 2**-i."""
+    """Writes some clips of each kind, with 10, 30 and 50 frames in turn; clip i has power 2**-i."""
     rng = np.random.default_rng(0)
     records = []
     for index in range(len(kinds) * clips):
@@ -30,7 +30,7 @@ def write_noises(
 
 
 def write_some_rooms(path: Path, *, rooms: int = 4, num_frames: int = 6, spec: FbankSpec = SPEC) -> Path:
-    """Rooms whose bands decay faster and slower."""
+    """Writes rooms with bands that decay faster and slower."""
     rng = np.random.default_rng(0)
     decay = -rng.uniform(0.5, 3.0, (rooms, 1, spec.num_features)) * np.arange(num_frames)[None, :, None]
     write_rooms(path, decay, [f"room {index}" for index in range(rooms)], spec)
@@ -38,5 +38,5 @@ def write_some_rooms(path: Path, *, rooms: int = 4, num_frames: int = 6, spec: F
 
 
 def only(**probabilities: float) -> AugmentConfig:
-    """No kind but these; four frames of context."""
+    """Allows only these kinds; four frames of context."""
     return AugmentConfig(**{**NO_CHANCE, "context_frames": 4, **probabilities})  # type: ignore[arg-type]

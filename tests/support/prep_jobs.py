@@ -1,4 +1,4 @@
-"""Preparations that run in processes of their own, to be killed, blocked and started twice."""
+"""Preparations in their own processes, which tests kill, block and start twice."""
 
 import functools
 import hashlib
@@ -18,45 +18,45 @@ from tests.support.paths import ROOT
 
 SPEC = FbankSpec(num_mel_bins=8)
 MEGABYTES = 1e-3
-"""Of a shard: so little that every recording is a piece."""
+"""Size of a shard, so small that every recording is a piece."""
 
 
 def noise(seed: int, sample_rate_hz: int) -> np.ndarray:
-    """A second or two of noise."""
+    """Makes a second or two of noise."""
     rng = np.random.default_rng(seed)
     return (0.1 * rng.standard_normal(sample_rate_hz + int(rng.integers(sample_rate_hz)))).astype(np.float32)
 
 
 def after(flag: Path, seed: int, sample_rate_hz: int) -> np.ndarray:
-    """Noise, once a file is there."""
+    """Makes noise, once a file exists."""
     while not flag.exists():
         time.sleep(0.02)
     return noise(seed, sample_rate_hz)
 
 
 def slow(seconds: float, seed: int, sample_rate_hz: int) -> np.ndarray:
-    """Noise, after some time."""
+    """Makes noise, after some time."""
     time.sleep(seconds)
     return noise(seed, sample_rate_hz)
 
 
 def too_loud(sample_rate_hz: int) -> np.ndarray:
-    """Finite samples with powers that are not."""
+    """Makes finite samples with infinite powers."""
     return np.full(sample_rate_hz, 1e30, np.float32) * noise(0, sample_rate_hz)[:sample_rate_hz]
 
 
 def stumbles(sample_rate_hz: int) -> np.ndarray:
-    """A decoder with an error of its own kind."""
+    """Raises, like a decoder, an error of its own type."""
     raise KeyError("frame 7")
 
 
 def killed(sample_rate_hz: int) -> np.ndarray:
-    """What becomes of a worker that takes too much memory."""
+    """Kills its process, as a system does to a worker that takes too much memory."""
     os._exit(137)
 
 
 def corpus(source: str, count: int, *first_argument: object) -> list[Recording]:
-    """Recordings whose samples a function of this module makes."""
+    """Lists recordings; a function of this module makes their samples."""
     make = functools.partial(globals()[source], *first_argument)
     return [
         Recording(f"u{seed}", f"s{seed % 3}", functools.partial(make, seed), {"room": str(seed % 2)})
@@ -65,19 +65,19 @@ def corpus(source: str, count: int, *first_argument: object) -> list[Recording]:
 
 
 def start(output: Path, source: str, count: int, *first_argument: object, **options: Any) -> subprocess.Popen:
-    """``build_shards`` in a process."""
+    """Starts ``build_shards`` in a process."""
     job = json.dumps([str(output), source, count, [str(argument) for argument in first_argument], options])
     command = [sys.executable, "-m", "tests.support.prep_jobs", job]
     return subprocess.Popen(command, cwd=ROOT)
 
 
 def checksums(directory: Path) -> dict[str, str]:
-    """Of every file in a directory."""
+    """Computes the checksum of every file in a directory."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
 
 
 def wait_until(condition: Any, seconds: float = 60) -> None:
-    """Until it holds; an error if it does not in time."""
+    """Waits for a condition; raises an error if it takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -85,7 +85,7 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
 
 
 def main() -> None:
-    """The process that ``start`` starts."""
+    """Runs in the process that ``start`` starts."""
     from data_prep.build_shards import build_shards
     from mqmha_jax.errors import UserError
 
@@ -101,6 +101,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from tests.support import prep_jobs  # whose functions have the same names in every process
+    from tests.support import prep_jobs  # so that its functions have the same names in every process
 
     prep_jobs.main()

@@ -1,4 +1,4 @@
-"""What a run left behind, for comparison with another."""
+"""Reads what a run left, to compare it with another."""
 
 import contextlib
 import warnings
@@ -14,7 +14,7 @@ from mqmha_jax.runs.metrics_log import read_log
 
 @contextlib.contextmanager
 def compiled_once(directory: Path) -> Iterator[None]:
-    """While inside, what one call of ``train`` compiles is read by the next one."""
+    """Lets the next call of ``train`` inside reuse what the last one compiled."""
     options = {"jax_compilation_cache_dir": str(directory), "jax_persistent_cache_min_compile_time_secs": 0.0}
     before = {name: getattr(jax.config, name) for name in options}
     for name, value in options.items():
@@ -30,7 +30,7 @@ UNREPEATABLE = ("time", "utterances_per_second", "data_wait", "device_wait", "ho
 
 
 def everything(workdir: Path) -> dict[str, np.ndarray]:
-    """All arrays of the newest checkpoint, by path."""
+    """Returns all arrays of the newest checkpoint, by path."""
     from orbax.checkpoint import v1 as ocp
 
     with Checkpoints(workdir) as checkpoints:
@@ -50,8 +50,10 @@ def everything(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def assert_close(one: Path, other: Path) -> None:
-    """Checkpoints equal to rounding, for gentle runs in which it does not grow; small entries of an array are sums of
-    large ones, so its largest entry is the measure."""
+    """Requires checkpoints that are equal up to rounding, for gentle runs in which rounding does not grow.
+
+    The tolerance is relative to the largest entry of an array, because small entries are sums of large ones.
+    """
     ours, theirs = everything(one), everything(other)
     assert ours.keys() == theirs.keys()
     for name in ours:
@@ -60,7 +62,7 @@ def assert_close(one: Path, other: Path) -> None:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Checkpoints equal to the bit, and logs in all that is repeatable."""
+    """Requires checkpoints that are equal bit for bit, and equal logs except for times."""
     ours, theirs = everything(one), everything(other)
     assert ours.keys() == theirs.keys()
     assert len(ours) > 20

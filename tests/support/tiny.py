@@ -21,7 +21,7 @@ SPEC = FbankSpec(num_mel_bins=8)
 
 
 def write_tiny_shards(directory: Path, *, speakers: int, utterances: int = 6, first: int = 0, seed: int = 0) -> Path:
-    """Frames that differ between speakers in the shape of their spectrum's movement."""
+    """Writes frames; speakers differ in how their spectrum moves."""
     rng = np.random.default_rng(seed)
     records = []
     for speaker in range(first, first + speakers):
@@ -41,7 +41,7 @@ def write_tiny_trials(path: Path, *, speakers: int, utterances: int = 6, first: 
 
 
 def tiny_corpus(directory: Path) -> dict[str, str]:
-    """Training shards of 8 speakers, dev shards of 4 others and a list over them, as options of ``DataConfig``."""
+    """Writes training shards of 8 speakers, dev shards of 4 others and a list; returns options of ``DataConfig``."""
     write_tiny_shards(directory / "train", speakers=8)
     write_tiny_shards(directory / "dev", speakers=4, first=8, seed=1)
     write_tiny_trials(directory / "dev.trials", speakers=4, first=8)

@@ -12,7 +12,7 @@ CODECS = {".m4a": "aac", ".mp4": "aac", ".aac": "aac", ".webm": "libopus"}
 
 
 def write_audio(path: Path, samples: np.ndarray | None = None, rate: int = RATE) -> Path:
-    """Writes samples ``[n]`` or ``[n, channels]``; a short noise that its path decides, if none are given."""
+    """Writes samples ``[n]`` or ``[n, channels]``; if there are none, a short noise that depends on the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if samples is None:
         samples = 0.1 * np.random.default_rng(list(path.name.encode())).standard_normal(RATE // 10)
@@ -32,7 +32,7 @@ def write_all(root: Path, names: Iterable[str]) -> None:
 
 
 def encode(path: Path, samples: np.ndarray, rate: int = RATE, *, video: bool = False, **container_options: str) -> None:
-    """Encodes what libsndfile can not write."""
+    """Encodes audio in formats that libsndfile cannot write."""
     channels = np.atleast_2d(samples.T).astype(np.float32)
     container_format = "adts" if path.suffix == ".aac" else None
     with av.open(str(path), "w", format=container_format, options=container_options) as file:

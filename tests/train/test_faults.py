@@ -35,7 +35,7 @@ class Scene:
         for name, steps in self.steps.items():
             (root / name).mkdir()
             for _ in range(steps):
-                assert server.run("go_on", root / name)["code"] == 0
+                assert server.run("resume", root / name)["code"] == 0
         self.undisturbed = {name: self.recovered(self.copy(name)) for name in self.steps}
 
     def copy(self, name: str) -> Path:
@@ -51,14 +51,14 @@ class Scene:
 
     def operations(self, name: str, *, reads: bool) -> int:
         workdir = self.copy(name)
-        count = self.server.run("go_on", workdir, mode=COUNT, reads=reads)["operations"]
+        count = self.server.run("resume", workdir, mode=COUNT, reads=reads)["operations"]
         shutil.rmtree(workdir)
         return count
 
     def fault(self, name: str, mode: int, at: int, *, reads: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         """How a call with a fault ended, and what was found and reached after it."""
         workdir = self.copy(name)
-        answer = self.server.run("go_on", workdir, mode=mode, at=at, reads=reads)
+        answer = self.server.run("resume", workdir, mode=mode, at=at, reads=reads)
         what = f"{name}, operation {at}: {answer['stderr']}"
         recovered = self.recovered(workdir)
         before = self.steps[name]
