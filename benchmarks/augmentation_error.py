@@ -1,14 +1,14 @@
-"""How far the step's noise and reverberation, on mel powers, are from the same on the waveform.
+"""Measures how far the step's noise and reverberation, on mel powers, are from the same on the waveform.
 
-The same speech, noise, room and ratio are mixed twice: as waveforms, from which the filterbank is computed, and as the
-training step does it, from the filterbanks of both (float16, as stored). What is reported is the difference of the two
-in natural logarithms (0.23 is a decibel), after each utterance's mean is taken away, as the network sees it; beside it
-the difference that adding nothing at all would make.
+The script mixes the same speech, noise, room and ratio twice: as waveforms, whose filterbank it computes, and as the
+training step does, from the filterbanks of both (float16, as stored). It reports the difference of the two in natural
+logarithms (0.23 is a decibel) after subtracting each utterance's mean, as the network sees it, and for comparison the
+difference from the clean speech.
 
     python benchmarks/augmentation_error.py SPEECH --figure docs/augmentation_error.png
 
-SPEECH holds ``lists/train.csv`` (columns path, seconds, ...), ``noise/`` and ``rir/``. One line of
-``benchmarks/results/augmentation_error.jsonl`` for each condition.
+SPEECH holds ``lists/train.csv`` (columns path, seconds, ...), ``noise/`` and ``rir/``. Each condition adds a line to
+``benchmarks/results/augmentation_error.jsonl``.
 """
 
 import csv
@@ -42,10 +42,10 @@ Errors = dict[tuple[str, str], list[np.ndarray]]
 
 @click.command(context_settings={"show_default": True})
 @click.argument("speech", type=click.Path(path_type=Path, exists=True))
-@click.option("--utterances", default=100, help="How many.")
+@click.option("--utterances", default=100, help="Number of utterances.")
 @click.option("--figure", type=click.Path(path_type=Path), help="Draw the errors here.")
 def main(speech: Path, utterances: int, figure: Path | None) -> None:
-    """Measure, print, record."""
+    """Measure, print and record."""
     rng = np.random.default_rng(0)
     voices = _voices(speech, rng)
     noises = audio_files(speech / "noise")
@@ -78,7 +78,7 @@ def main(speech: Path, utterances: int, figure: Path | None) -> None:
 
 
 def _voices(speech: Path, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Utterances in random order, without end."""
+    """Yields utterances in random order, endlessly."""
     with (speech / "lists" / "train.csv").open(newline="") as file:
         paths = [speech / row["path"] for row in csv.DictReader(file) if float(row["seconds"]) >= SECONDS[0]]
     while True:
@@ -87,7 +87,7 @@ def _voices(speech: Path, rng: np.random.Generator) -> Iterator[np.ndarray]:
 
 
 def chords(num: int, rng: np.random.Generator) -> np.ndarray:
-    """Something like music: three notes with eight harmonics each, another chord every half second."""
+    """Makes music-like sound: three notes with eight harmonics each, and a new chord every half second."""
     time = np.arange(RATE_HZ // 2) / RATE_HZ
     pieces = []
     for _ in range(-(-num // len(time))):
@@ -100,14 +100,14 @@ def chords(num: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def stored(samples: np.ndarray) -> np.ndarray:
-    """The filterbank as shards keep it."""
+    """Computes the filterbank as shards store it."""
     return extract_fbank(samples, SPEC).astype(np.float16)
 
 
 def with_noises(
     samples: np.ndarray, clean: np.ndarray, sounds: Sequence[np.ndarray], snr_db: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both mixtures; each sound is as long as the speech and has the ratio by itself."""
+    """Makes both mixtures; each sound is as long as the speech and has the whole ratio alone."""
     gains = [np.sqrt(np.mean(samples**2) / np.mean(sound**2) / 10 ** (snr_db / 10)) for sound in sounds]
     true = samples + sum(gain * sound for gain, sound in zip(gains, sounds, strict=True))
     levels = [stored(sound) + np.float32(2 * np.log(gain)) for gain, sound in zip(gains, sounds, strict=True)]
@@ -117,7 +117,7 @@ def with_noises(
 
 
 def in_room(clean: np.ndarray, response: np.ndarray, context: int) -> np.ndarray:
-    """The step's reverberation of a whole utterance."""
+    """Reverberates a whole utterance as the step does."""
     before = np.full((context, clean.shape[1]), SILENCE)
     decay = room_decays([response], SPEC, num_frames=context + 1).astype(np.float16)
     fbank = np.concatenate([before, clean])[None]
@@ -125,12 +125,12 @@ def in_room(clean: np.ndarray, response: np.ndarray, context: int) -> np.ndarray
 
 
 def centred(fbank: np.ndarray) -> np.ndarray:
-    """Without its mean over time, as after ``subtract_mean``."""
+    """Subtracts the mean over time, as ``subtract_mean`` does."""
     return fbank.astype(np.float32) - fbank.astype(np.float32).mean(axis=0, keepdims=True)
 
 
 def report(mixed: Errors, untouched: Errors) -> None:
-    """Print a table and append it to the results."""
+    """Prints a table and appends it to the results."""
     click.echo("condition             rms   5 %    95 %   energy rms   worst band rms   rms if nothing were added")
     for (kind, setting), parts in mixed.items():
         errors = np.concatenate(parts)
@@ -155,12 +155,12 @@ def report(mixed: Errors, untouched: Errors) -> None:
 
 
 def rms(errors: np.ndarray, axis: int | None = None) -> np.ndarray:
-    """Root mean square."""
+    """Computes the root mean square."""
     return np.sqrt(np.mean(np.square(errors, dtype=np.float64), axis=axis))
 
 
 def draw_errors(mixed: Errors, untouched: Errors, path: Path) -> None:
-    """Error by band for each kind: what mixing on powers leaves, and what adding nothing would leave."""
+    """Draws the error by band for each kind: that of mixing on powers, and that of the clean speech."""
     shown = [("noise", "5 dB"), ("music", "10 dB"), ("babble", "15 dB"), ("reverb", "40 frames")]
     figure, axes = plt.subplots(1, len(shown), figsize=(13, 3.4), sharey=True, layout="constrained")
     bands = np.arange(1, SPEC.num_features)

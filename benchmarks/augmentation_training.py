@@ -1,14 +1,16 @@
-"""EER without augmentation, with offline copies, and with noise and rooms mixed inside the step; equal steps, n seeds.
+"""Compares EERs without augmentation, with offline copies, and with noise and rooms mixed inside the step.
 
-Offline and device draw from the same: a third of the examples clean, a third with a noise at 0 to 15 dB, a third in a
-room. Offline hears one noise and one room per utterance, every epoch the same; the device draws anew. ``chain`` is the
-device with noise and room each by its own chance, so that both may meet, as no offline copy of the others has it.
+All arms train for the same number of steps with n seeds. Offline and device have the same distribution: a third of the
+examples clean, a third with a noise at 0 to 15 dB, a third in a room. Offline keeps one noise and one room per
+utterance in all epochs; the device draws new ones. ``chain`` is the device with separate chances of noise and room, so
+that one example can have both; no other arm has such examples.
 
     python benchmarks/augmentation_training.py SPEECH WORK --steps 700 --seeds 3
     python benchmarks/augmentation_training.py SPEECH WORK --summary
 
-SPEECH is as for ``real_speech.py``. Every cell (arm, seed) is a line of ``results/augmentation_training.jsonl``
-when it is done; those that are there are not trained again, and an interrupted one goes on from its checkpoint.
+SPEECH is as for ``real_speech.py``. Every finished cell (arm, seed) is a line of
+``results/augmentation_training.jsonl``. A second call skips the recorded cells and resumes an interrupted one from its
+checkpoint.
 """
 
 import datetime
@@ -35,19 +37,19 @@ from mqmha_jax.train.loop import train
 
 RESULTS = Path(__file__).parent / "results" / "augmentation_training.jsonl"
 NO_MUSIC = ["augment.music_probability=0", "augment.babble_probability=0"]
-"""SPEECH has noises and rooms, no music."""
+"""SPEECH has noises and rooms, but no music."""
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("speech", type=click.Path(path_type=Path, exists=True))
 @click.argument("work", type=click.Path(path_type=Path))
-@click.option("--steps", default=700, help="Training steps of every cell.")
-@click.option("--seeds", default=3, help="Runs of every arm.")
-@click.option("--arms", default="none,offline,device,chain", help="Which arms.")
-@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Where cells are recorded.")
-@click.option("--summary", is_flag=True, help="Train nothing; compare the cells that are there.")
+@click.option("--steps", default=700, help="Number of training steps of each cell.")
+@click.option("--seeds", default=3, help="Number of runs of each arm.")
+@click.option("--arms", default="none,offline,device,chain", help="Arms to train, separated by commas.")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="File that records the cells.")
+@click.option("--summary", is_flag=True, help="Compare the recorded cells without training.")
 def main(speech: Path, work: Path, steps: int, seeds: int, arms: str, results: Path, summary: bool) -> None:
-    """Train and evaluate the cells that are missing, seed by seed, then compare."""
+    """Train and evaluate the missing cells, seed by seed, then compare."""
     names = arms.split(",")
     if not summary:
         options = prepared(speech, work)
@@ -59,7 +61,7 @@ def main(speech: Path, work: Path, steps: int, seeds: int, arms: str, results: P
 
 
 def prepared(speech: Path, work: Path) -> dict[str, list[str]]:
-    """Makes shards and rooms, each once; the options of every arm."""
+    """Makes shards and rooms once, and returns the options of every arm."""
     train_list = speech / "lists" / "train.csv"
     clean = prepared_shards(speech, work / "clean", train_list)
     offline, noise, rooms = work / "offline", work / "noise", work / "rooms.npz"
@@ -87,7 +89,7 @@ def prepared(speech: Path, work: Path) -> dict[str, list[str]]:
 
 
 def cell(speech: Path, work: Path, arm: str, seed: int, steps: int, options: list[str]) -> dict:
-    """One run and its error rates."""
+    """Trains one cell and measures its error rates."""
     length = [f"train.steps={steps}", f"train.seed={seed}", f"train.checkpoint_every={max(1, steps // 4)}"]
     workdir = work / "runs" / f"{arm}-{seed}-{steps}"
     outcome = train(load_config("laptop", [*options, *length, "train.keep_checkpoints=1"]), workdir)
@@ -113,20 +115,20 @@ def cell(speech: Path, work: Path, arm: str, seed: int, steps: int, options: lis
 
 
 def cells(results: Path, steps: int) -> dict[tuple[str, int], dict]:
-    """The recorded cells of this length."""
+    """Reads the recorded cells with this number of steps."""
     lines = results.read_text().splitlines() if results.exists() else []
     return {(line["arm"], line["seed"]): line for line in map(json.loads, lines) if line["steps"] == steps}
 
 
 def record(results: Path, line: dict) -> None:
-    """Append one cell."""
+    """Appends one cell."""
     results.parent.mkdir(exist_ok=True)
     with results.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def compared(done: dict[tuple[str, int], dict], arms: list[str]) -> str:
-    """EER of every arm, mean over seeds, and each arm against the first in the seeds that both have."""
+    """Formats the EER of each arm, a mean over seeds, and its difference from the first arm over their common seeds."""
     lines = ["arm       seeds   mean EER %   per list; difference to the first arm, in points, with 95 % interval"]
     for arm in arms:
         own = {seed: cell for (name, seed), cell in done.items() if name == arm}

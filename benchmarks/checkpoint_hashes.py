@@ -1,11 +1,11 @@
-"""What the hashes of a checkpoint cost: saving and loading a state of 300 MB, with them and without.
+"""Measures the cost of a checkpoint's hashes: saves and loads a state of 300 MB with and without them.
 
     python benchmarks/checkpoint_hashes.py
     python benchmarks/checkpoint_hashes.py --megabytes 1000 --rounds 3
 
-Each round saves and loads once with and once without, in turns, in a new directory; files are in the page cache when
-they are loaded, so that the hashes have nothing to hide behind. Medians over the rounds. "save returns" is how long
-training stands still; the rest of a save happens in the background. The result is appended to
+Each round saves and loads once with and once without hashes, in turns, in a new directory. Files are in the page cache
+when they are loaded, so that slow reads do not hide the hashes. Figures are medians over the rounds. "save returns" is
+the time for which training waits; the rest of a save happens in the background. Appends the result to
 ``benchmarks/results/checkpoint_hashes.jsonl``.
 """
 
@@ -30,7 +30,7 @@ _ROWS = 1024
 
 
 def _make_state(megabytes: int) -> TrainState:
-    """A quarter of the bytes each: network, head, and the momentum of both."""
+    """Makes a state of four equal parts: network, head, and the momentum of both."""
     columns = megabytes * 10**6 // 4 // _ROWS // 4
     array = jax.random.normal(jax.random.key(0), (_ROWS, columns))
     net, head = {"kernel": array}, {"prototypes": array + 1}
@@ -54,7 +54,7 @@ def _without_hashes() -> contextlib.AbstractContextManager[object]:
 
 
 def _measure(state: TrainState, directory: Path) -> dict[str, float]:
-    """Seconds of each part."""
+    """Measures the seconds of each part."""
     times = {}
     with Checkpoints(directory, keep=1) as checkpoints:
         start = time.perf_counter()
@@ -73,9 +73,9 @@ def _measure(state: TrainState, directory: Path) -> dict[str, float]:
 
 @click.command()
 @click.option("--megabytes", default=300, show_default=True, help="Size of the state.")
-@click.option("--rounds", default=5, show_default=True, help="Times that each way is measured.")
+@click.option("--rounds", default=5, show_default=True, help="Number of measurements with and without hashes.")
 def main(megabytes: int, rounds: int) -> None:
-    """Measures both ways in turns."""
+    """Measure with and without hashes in turns."""
     state = _make_state(megabytes)
     times: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in ("with", "without")}
     for index in range(rounds + 1):

@@ -1,9 +1,9 @@
-"""The picture of docs/performance.md, from the newest records in results/.
+"""Draws the picture of docs/performance.md from the newest records in results/.
 
     python benchmarks/draw.py docs/performance.png
 
-How many times faster each part is than what one would use instead; where the time of a step goes on a CPU and, by the
-TPU's compiler, on a TPU; what memory the head needs. A benchmark without a record is left out.
+The picture shows how many times faster each part is than its alternative; where the time of a step goes on a CPU and,
+by the TPU's compiler, on a TPU; and how much memory the head needs. It leaves out benchmarks without a record.
 """
 
 import json
@@ -36,7 +36,7 @@ def main(picture: Path) -> None:
 
 
 def newest(name: str, **wanted: Any) -> Record | None:
-    """The last record of a benchmark that has these values."""
+    """Reads the last record of a benchmark that has these values."""
     path = RESULTS / f"{name}.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     records = [record for record in map(json.loads, lines) if wanted.items() <= record.items()]
@@ -44,7 +44,7 @@ def newest(name: str, **wanted: Any) -> Record | None:
 
 
 def ratios() -> Iterator[tuple[str, float]]:
-    """What is compared, and how many times faster ours is."""
+    """Yields the name of each comparison and how many times faster ours is."""
     if step := newest("train_step", encoder="resnet34"):
         speed = {name: own["utterances_per_second"] for name, own in step["contenders"].items() if "failed" not in own}
         for name in speed:
@@ -73,7 +73,7 @@ def _against(what: str, contenders: dict[str, Record], ours: str) -> Iterator[tu
 
 
 def draw_ratios(axes: "Axes") -> None:
-    """A bar for each comparison, from 1 to the ratio."""
+    """Draws a bar for each comparison, from 1 to the ratio."""
     rows = list(ratios())[::-1]
     values = [ratio for _, ratio in rows]
     colours = [system_colour(0 if ratio >= 1 else 1) for ratio in values]
@@ -88,7 +88,7 @@ def draw_ratios(axes: "Axes") -> None:
 
 
 def draw_operations(axes: "Axes") -> None:
-    """Processor time of a step by kind of operation."""
+    """Draws the processor time of a step by kind of operation."""
     step = newest("train_step", encoder="resnet34")
     found = {} if step is None else {name: own.get("operation_seconds") for name, own in step["contenders"].items()}
     sides = {name: seconds for name, seconds in found.items() if seconds and not name.endswith("beside")}
@@ -97,7 +97,7 @@ def draw_operations(axes: "Axes") -> None:
 
 
 def draw_chip(axes: "Axes") -> None:
-    """Memory traffic of a step by stage, before and after folding."""
+    """Draws the memory traffic of a step by stage, before and after folding."""
     programs = {name: newest("tpu_step", program=name, bins=80) for name in ("plain", "folded")}
     found = {name: record for name, record in programs.items() if record}
     _stacked(axes, found, lambda record: {stage: own["memory_ms"] for stage, own in record["stages"].items()})
@@ -107,7 +107,7 @@ def draw_chip(axes: "Axes") -> None:
 
 
 def draw_head_memory(axes: "Axes") -> None:
-    """Temporary memory over the number of classes."""
+    """Draws the temporary memory over the number of classes."""
     memory = newest("head", kind="memory")
     sizes = [] if memory is None else [row for row in memory["sizes"] if row["batch_size"] == 512]
     handles, names = [], ("one-hot", "dense, aam", "dense", "chunked, aam", "chunked")
@@ -125,7 +125,7 @@ def _stacked(axes: "Axes", rows: dict[str, Any], parts_of: Callable[[Any], dict[
     handles = []
     for i, kind in enumerate(kinds):
         sizes = [parts_of(row).get(kind, 0.0) for row in rows.values()]
-        # Seven colours; hatching tells the second round of them from the first.
+        # There are seven colours; hatching distinguishes their second use from the first.
         hatch = "" if i < 7 else "////"
         handles.append(
             axes.barh(range(len(rows)), sizes, left=ends, color=system_colour(i), hatch=hatch, edgecolor="white")

@@ -1,10 +1,10 @@
-"""Embedding whole utterances: length buckets beside one by one and beside padding all to the longest.
+"""Compares ways to embed whole utterances: length buckets, one by one, and padding all to the longest.
 
     python benchmarks/extraction.py RUN SHARDS ... [--limit 400]
 
 Utterances are evenly spaced over all shards and read before the clock starts. The first pass compiles one program for
-each shape of a batch; the others are timed, the methods taking turns, and their medians stand in the table. Every
-method must give the same embeddings. Results are appended to ``benchmarks/results/extraction.jsonl``.
+each batch shape. In the other passes the methods take turns, and the table shows the median times. All methods must
+give the same embeddings. Appends the results to ``benchmarks/results/extraction.jsonl``.
 """
 
 import statistics
@@ -41,18 +41,18 @@ class Speech(NamedTuple):
 
 
 def buckets(speech: Speech) -> Iterator[EvalBatch]:
-    """Ours: similar lengths together."""
+    """Batches utterances of similar length, as ours does."""
     return eval_batches(speech)
 
 
 def one_by_one(speech: Speech) -> Iterator[EvalBatch]:
-    """As the field does it: every utterance alone, at its own length."""
+    """Takes every utterance alone at its own length, as is usual in the field."""
     for i, fbank in enumerate(speech.fbanks):
         yield EvalBatch(fbank[None].astype(np.float32), np.array([len(fbank)], np.int32), np.array([i], np.int32))
 
 
 def longest(speech: Speech) -> Iterator[EvalBatch]:
-    """Batches in the order of the list, all padded to the longest utterance; as many frames in each as in ours."""
+    """Batches utterances in list order, padded to the longest of all; batches have as many frames as ours."""
     length = int(speech.num_frames.max())
     rows = max(1, FRAMES_PER_BATCH // length)
     for start in range(0, len(speech.fbanks), rows):
@@ -78,7 +78,7 @@ class Pass(NamedTuple):
 
 
 def run(embedder: Embedder, speech: Speech, name: str) -> Pass:
-    """Embeds everything; as ``embed`` does, one batch is made while the device computes the one before."""
+    """Embeds all utterances; as in ``embed``, the host makes a batch while the device computes the previous one."""
     shapes: set[tuple[int, ...]] = set()
     frames = 0
     found: list[tuple[np.ndarray, np.ndarray]] = []
@@ -105,9 +105,9 @@ def run(embedder: Embedder, speech: Speech, name: str) -> Pass:
 @click.argument(
     "directories", metavar="SHARDS...", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True
 )
-@click.option("--limit", default=400, show_default=True, help="How many utterances.")
+@click.option("--limit", default=400, show_default=True, help="Number of utterances.")
 def main(workdir: Path, directories: tuple[Path, ...], limit: int) -> None:
-    """Utterances a second, compilations and differences of three ways to embed the utterances in SHARDS."""
+    """Measure utterances a second, compilations and differences of three ways to embed the utterances in SHARDS."""
     network = load_network(workdir)
     embedder = Embedder(network.net, network.variables)
     every = [(shards, i) for shards in map(open_shards, directories) for i in range(len(shards))]

@@ -1,10 +1,10 @@
-"""Log-mel filterbanks of real speech: ours beside kaldi-native-fbank and torchaudio.
+"""Compares log-mel filterbanks of real speech: ours, kaldi-native-fbank and torchaudio.
 
     python benchmarks/fbank.py SPEECH --peer-python PATH_OF_A_PYTHON_WITH_THEM
 
-SPEECH is any folder of audio; what it says is cut into pieces of 8 s. The same waveforms go through all contenders, in
-processes that take turns, on one core and on all. Processor seconds count the work of all threads, so that others on
-the machine disturb little. Kept in ``benchmarks/results/fbank.jsonl``.
+SPEECH is any folder of audio, which the script cuts into pieces of 8 s. All contenders get the same waveforms, in
+processes that take turns, on one core and on all. Processor seconds count the work of all threads, so that other
+programs on the machine disturb little. Appends the result to ``benchmarks/results/fbank.jsonl``.
 """
 
 import sys
@@ -23,14 +23,14 @@ from mqmha_jax.features.audio import read_audio
 HERE = Path(__file__).parent
 SECONDS = 8.0
 OURS, KALDI = "extracting", "kaldi"
-TOLERANCE = 0.05  # natural logarithm of power, at the worst of millions of values; most of that is float32 in silence
+TOLERANCE = 0.05  # natural logarithm of power, maximum over millions of values; mostly float32 rounding in silence
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("speech", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--minutes", type=click.FloatRange(min=0.2), default=10.0, help="How much speech.")
-@click.option("--rounds", type=click.IntRange(1), default=5, help="Turns of each contender.")
-@click.option("--peer-python", default=sys.executable, help="Has kaldi-native-fbank, torchaudio, NumPy and click.")
+@click.option("--minutes", type=click.FloatRange(min=0.2), default=10.0, help="Minutes of speech.")
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Number of turns of each contender.")
+@click.option("--peer-python", default=sys.executable, help="An interpreter with kaldi-native-fbank and torchaudio.")
 @click.option("--without", multiple=True, type=click.Choice(["kaldi", "torchaudio"]), help="Leave a contender out.")
 def main(speech: Path, minutes: float, rounds: int, peer_python: str, without: tuple[str, ...]) -> None:
     """Measure, compare, print and record."""
@@ -51,7 +51,7 @@ def main(speech: Path, minutes: float, rounds: int, peer_python: str, without: t
 
 
 def save_speech(speech: Path, folder: Path, minutes: float) -> float:
-    """Pieces of equal length; returns their hours."""
+    """Saves pieces of equal length and returns their hours."""
     rate_hz = FbankSpec().sample_rate_hz
     length, wanted = int(SECONDS * rate_hz), int(np.ceil(minutes * 60 / SECONDS))
     parts: list[np.ndarray] = []
@@ -68,7 +68,7 @@ def save_speech(speech: Path, folder: Path, minutes: float) -> float:
 
 
 def speeds(row: dict[str, float], hours: float) -> dict[str, float]:
-    """Hours of audio in a second, by the processor and by the clock."""
+    """Returns hours of audio per second, by processor time and by the clock."""
     return {
         "hours_per_processor_second": hours / row["processor_seconds"],
         "hours_per_second": hours / row["seconds"],
@@ -76,7 +76,7 @@ def speeds(row: dict[str, float], hours: float) -> dict[str, float]:
 
 
 def difference(folder: Path, name: str) -> dict[str, float]:
-    """From ours, over all values: the largest, and the root of the mean square.
+    """Returns the maximum and the root mean square of the difference from ours, over all values.
 
     Raises:
       click.ClickException: the filterbanks are not the same.
@@ -91,7 +91,7 @@ def difference(folder: Path, name: str) -> dict[str, float]:
 def report(
     figures: dict[str, dict[str, dict[str, float]]], differences: dict[str, dict[str, float]], hours: float
 ) -> None:
-    """Print the table."""
+    """Prints the table."""
     click.echo(f"{hours:.2f} hours of speech; hours per processor second (x kaldi-native-fbank), and by the clock")
     for cores, found in figures.items():
         click.echo(f"\n{cores:14}{'processor':>12}{'x kaldi':>9}{'clock':>9}{'largest difference':>20}{'rms':>10}")

@@ -1,4 +1,4 @@
-"""The contenders of ``fbank.py``: ours needs this package, the others only NumPy, click and their own."""
+"""The contenders of ``fbank.py``. Ours needs this package; the others need only NumPy, click and their library."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ Way = Callable[[np.ndarray], np.ndarray]  # [N, n] to [N, T, F]
 
 
 def extracting() -> Way:
-    """``extract_fbank``, as the preparation of data calls it: an utterance of any length, in pieces of few shapes."""
+    """``extract_fbank`` as data preparation calls it: utterances of any length, in pieces of few shapes."""
     from mqmha_jax.config import FbankSpec
     from mqmha_jax.features.fbank import extract_fbank
 
@@ -35,7 +35,7 @@ def jitted() -> Way:
 
 
 def batched(batch_size: int = 16) -> Way:
-    """The same over batches, by vmap."""
+    """``log_mel_fbank`` over batches, by vmap."""
     import jax
 
     from mqmha_jax.config import FbankSpec
@@ -51,7 +51,7 @@ def batched(batch_size: int = 16) -> Way:
 
 
 def kaldi() -> Way:
-    """kaldi-native-fbank, Kaldi's own C++."""
+    """kaldi-native-fbank, Kaldi's C++ code."""
     import kaldi_native_fbank
 
     options = kaldi_native_fbank.FbankOptions()
@@ -88,16 +88,16 @@ WAYS: dict[str, Callable[[], Way]] = {way.__name__: way for way in (extracting, 
 @click.command()
 @click.argument("way", type=click.Choice(tuple(WAYS)))
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
-@click.option("--one-core", is_flag=True, help="Use no more.")
+@click.option("--one-core", is_flag=True, help="Use one core only.")
 def main(way: str, folder: Path, one_core: bool) -> None:
-    """Save what WAY makes of the waveforms in FOLDER, then take turns."""
+    """Save the filterbanks that WAY computes from the waveforms in FOLDER, then take turns."""
     if one_core:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        with contextlib.suppress(ImportError):  # PyTorch counts the machine's cores, not those that it may use
+        with contextlib.suppress(ImportError):  # PyTorch counts all cores of the machine, allowed or not
             __import__("torch").set_num_threads(1)
     waveforms = np.load(folder / "waveforms.npy")
     make = WAYS[way]()
-    make(waveforms[:1])  # compiles, and so does the first call below for the last batch
+    make(waveforms[:1])  # compiles; the first call below compiles for the last batch
     serve(lambda: make(waveforms), lambda fbanks: np.save(folder / f"{way}.npy", fbanks), {})
 
 

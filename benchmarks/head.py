@@ -6,7 +6,7 @@
 
 AM-softmax with three sub-centres and the inter-topK penalty: ours with all cosines at once (dense), ours with at most
 4,096 classes at a time (chunked, ``mesh.class_chunk``), and a dense head in PyTorch; ``memory`` adds the usual one-hot
-form. A contender that does not fit into the free memory says so. Appends to ``benchmarks/results/head.jsonl``.
+form. Contenders that do not fit into the free memory report it. Appends to ``benchmarks/results/head.jsonl``.
 """
 
 import statistics
@@ -39,7 +39,7 @@ def main() -> None:
 @click.option("--batch-size", type=click.IntRange(1), multiple=True, default=(64, 512), help="B.")
 @DIM
 def memory(classes: tuple[int, ...], batch_size: tuple[int, ...], embedding_dim: int) -> None:
-    """Print the temporary memory of the gradient by form, C and B, without prototypes, their gradient and the batch."""
+    """Print the gradient's temporary memory by form, C and B, without prototypes, their gradient and the batch."""
     click.echo(
         f"MB of temporaries, E={embedding_dim}, K={SUB_CENTRES}\n{'C':>10}{'B':>6}{'[B,C]':>9}{'prototypes':>12}"
     )
@@ -58,9 +58,13 @@ def memory(classes: tuple[int, ...], batch_size: tuple[int, ...], embedding_dim:
 @click.option("--classes", type=click.IntRange(6), multiple=True, default=(17_982,), help="C; repeatable.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, help="B.")
 @DIM
-@click.option("--rounds", type=click.IntRange(1), default=3, help="Turns of each contender, each in a new process.")
-@click.option("--milliseconds", type=click.IntRange(1), default=1000, help="Length of a turn; at least one call.")
-@click.option("--beside", type=CHECKOUT, help="Also measures another checkout of this project.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, help="Number of turns of each contender, each in a new process."
+)
+@click.option(
+    "--milliseconds", type=click.IntRange(1), default=1000, help="Length of a turn; a turn has at least one call."
+)
+@click.option("--beside", type=CHECKOUT, help="Also measure another checkout of this project.")
 @click.option("--torch-python", default=sys.executable, help="An interpreter that has PyTorch, NumPy and click.")
 def race_command(
     classes: tuple[int, ...],
@@ -71,7 +75,7 @@ def race_command(
     beside: Path | None,
     torch_python: str,
 ) -> None:
-    """Measure time and peak memory of the contenders, which must find the same loss and gradients."""
+    """Measure time and peak memory of the contenders, which must compute the same loss and gradients."""
     for size in (HeadSize(c, batch_size, embedding_dim) for c in classes):
         with tempfile.TemporaryDirectory() as folder:
             turns = [take_turn(size, Path(folder), torch_python, milliseconds, beside) for _ in range(rounds)]
@@ -131,7 +135,7 @@ def check_difference(folder: Path, name: str) -> float:
 
 
 def print_report(size: HeadSize, found: dict[str, dict[str, Any]]) -> None:
-    """Print the table; memory is the peak of the whole process (of the accelerator, where there is one)."""
+    """Prints the table; memory is the peak of the whole process, or of the accelerator if there is one."""
     click.echo(
         f"\nC={size.classes:,} B={size.batch_size} E={size.embedding_dim} K={SUB_CENTRES} on {found[OURS]['device']}"
     )

@@ -34,7 +34,7 @@ def build_package_loss(size: HeadSize, *, margin: str = "am", chunk: int = 0) ->
 
 
 def one_hot_loss(embedding: Array, prototypes: Array, speaker: Array) -> Array:
-    """The usual way, for AM: a maximum over [B, C, K], one-hot targets, one-hot negatives."""
+    """Computes the AM loss in the usual way: a maximum over [B, C, K], one-hot targets, one-hot negatives."""
     embedding, prototypes = unit_length(embedding), unit_length(prototypes)
     cosine = jnp.einsum("be,cke->bck", embedding, prototypes, precision=lax.Precision.HIGHEST).max(axis=2)
     target = jax.nn.one_hot(speaker, len(prototypes))
@@ -60,7 +60,7 @@ FORMS = ("dense", "chunked", "dense, aam", "chunked, aam", "one-hot")
 
 
 def num_rows(form: str, size: HeadSize) -> int:
-    """Rows of the prototypes; the package pads them."""
+    """Returns the number of rows of the prototypes, which the package pads."""
     return size.classes if form == "one-hot" else ClassLayout(size.classes).num_rows
 
 

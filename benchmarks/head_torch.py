@@ -1,4 +1,4 @@
-"""PyTorch's contender of ``head.py``, dense; needs torch, numpy and click, but not our package."""
+"""The dense PyTorch contender of ``head.py``; needs torch, numpy and click, but not our package."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Seconds by kind of operation of a compiled program on a CPU, from a profile of it."""
+"""Profiles a compiled program on a CPU and sums its seconds by kind of operation."""
 
 import collections
 import tempfile
@@ -14,14 +14,14 @@ _LARGEST_KERNEL = 8  # a convolution with a larger window is a weight gradient, 
 
 
 def operation_seconds(hlo: str, run: Callable[[], object]) -> dict[str, float]:
-    """Where the time goes.
+    """Measures where the time goes.
 
     Args:
       hlo: text of the compiled program.
-      run: runs it to the end, any number of times.
+      run: runs the program to the end, any number of times.
 
     Returns:
-      Seconds by kind. Operations run beside each other, so the sum can exceed the time that passed.
+      Seconds by kind. Operations run at the same time, so the sum can exceed the elapsed time.
     """
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -34,13 +34,13 @@ def operation_seconds(hlo: str, run: Callable[[], object]) -> dict[str, float]:
         for line in plane.lines:
             for event in line.events:
                 operation = dict(event.stats).get("hlo_op")
-                if operation in kinds:  # others run inside of these, in the body of a loop
+                if operation in kinds:  # other operations run inside these, in the body of a loop
                     seconds[kinds[operation]] += event.duration_ns / 1e9
     return dict(seconds)
 
 
 def _kind(instruction: Instruction, program: Program) -> str:
-    """What an instruction of the entry computation does, by what is inside of it."""
+    """Returns the kind of an instruction of the entry computation, by the operations inside it."""
     inside = [instruction, *(part for name in instruction.called for part in program.computations[name].values())]
     opcodes = {part.opcode for part in inside}
     for part in inside:

@@ -1,9 +1,9 @@
-"""The train step of ``train_step.py`` as the package runs it; a process of its own, see ``turns.py``.
+"""Runs the train step of ``train_step.py`` as the package does, in a separate process (see ``turns.py``).
 
     echo "steps 5" | python benchmarks/jax_train_step.py --batch-size 16 [--encoder resnet101]
 
-Nothing is written anew here: ``build_training`` builds what ``mqmha train`` builds from
-configs/voxceleb_resnet34_mqmha.py, on one device.
+``build_training`` builds the same computation from configs/voxceleb_resnet34_mqmha.py as ``mqmha train``, on one
+device.
 """
 
 import time
@@ -26,8 +26,8 @@ from mqmha_jax.train.build import Training, build_training
 
 @click.command(context_settings={"show_default": True})
 @size_options()
-@click.option("--encoder", default="resnet34", help="One of the package's.")
-@click.option("--parameters", type=click.Path(dir_okay=False), help="Write the initial ones to this .npz file.")
+@click.option("--encoder", default="resnet34", help="Name of an encoder of the package.")
+@click.option("--parameters", type=click.Path(dir_okay=False), help="Write the initial parameters to this .npz file.")
 def main(encoder: str, parameters: str | None, **size: Any) -> None:
     """Make the first step, then take turns."""
     step_size = StepSize(**size)
@@ -75,7 +75,7 @@ def main(encoder: str, parameters: str | None, **size: Any) -> None:
 
 
 def step_config(size: StepSize, encoder: str) -> Config:
-    """The paper's experiment at another size, with margin, penalty and learning rate of their full values at once."""
+    """Resizes the paper's experiment; margin, penalty and learning rate have their full values from the first step."""
     overrides = [
         f"data.batch_size={size.batch_size}",
         f"data.crop_frames={size.frames}",
@@ -94,26 +94,26 @@ def step_config(size: StepSize, encoder: str) -> Config:
 
 
 def flat_parameters(state: TrainState, classes: int) -> dict[str, np.ndarray]:
-    """Parameters by path, without the rows that pad the prototypes."""
+    """Returns parameters by path, without the rows that pad the prototypes."""
     leaves = jax.tree_util.tree_leaves_with_path({**state.params["net"], "head": state.params["head"]})
     arrays = {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
     return arrays | {"head/prototypes": arrays["head/prototypes"][:classes]}
 
 
 def _flops(training: Training) -> float:
-    """Of one step, as XLA counts them; in the form for TPUs, which has no loops, whose passes it would count as one."""
+    """Counts the FLOPs of one step by XLA, in the form for TPUs: XLA counts a loop as one pass, and it has no loops."""
     traced = training.step.trace(training.state, training.batch, training.seed)
     return traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
 
 
 def peak_bytes() -> int:
-    """Of the device's memory where it keeps count, of the process on a CPU."""
+    """Returns the peak memory of the device if it counts, else of the process."""
     statistics = jax.devices()[0].memory_stats()
     return statistics["peak_bytes_in_use"] if statistics else peak_process_bytes()
 
 
 def matmul_speed(size: int, dtype: str) -> dict[str, float]:
-    """FLOP/s of a square matrix product."""
+    """Measures the FLOP/s of a square matrix product."""
     a = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
     product = jax.jit(jnp.matmul)
     seconds = []

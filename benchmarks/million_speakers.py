@@ -1,11 +1,11 @@
-"""One training step with as many speakers as a machine holds, on virtual devices, beside the usual way to write it.
+"""Trains one step with as many speakers as a machine holds, on virtual devices, beside the usual one-hot form.
 
     python benchmarks/million_speakers.py [--classes 1000000] [--devices 8] [--chunk 4096] [--no-run]
 
-The head (3 sub-centres, embeddings of 256) is cut over all devices; the encoder is as small as it gets. First what the
-compiler says each way needs in all, parameters and optimizer state included: the usual one-hot form on one device, the
-sharded dense form, the sharded form in chunks. Then one step of the last is really done, and the largest memory that
-this process ever had is printed. Virtual devices share one machine's memory, so theirs are added up.
+The head (3 sub-centres, embeddings of 256) is sharded over all devices; the encoder is tiny. First the script prints
+how much memory each form needs by the compiler's count, parameters and optimizer state included: the usual one-hot form
+on one device, the sharded dense form, and the sharded form in chunks. Then it does one step of the last form and prints
+the peak memory of the process. Virtual devices share one machine's memory, so the figures add up all devices.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SUB_CENTRES, DIM = 3, 256
 
 
 def config(chunk: int) -> Config:
-    """A head of the wanted size behind an encoder of next to none."""
+    """Makes a configuration with a head of the wanted size and a tiny encoder."""
     return Config(
         data=DataConfig(crop_frames=16, batch_size=arguments.batch),
         model=ModelConfig(
@@ -53,13 +53,13 @@ def config(chunk: int) -> Config:
 
 
 def training(chunk: int) -> Training:
-    """The run's computation, cut over all devices."""
+    """Builds the run's computation, sharded over all devices."""
     chosen = config(chunk)
     return build_training(chosen, num_speakers=arguments.classes, mesh=parallel.device_mesh(chosen.mesh))
 
 
 def one_hot_step(prototypes: Array, momentum: Array, embedding: Array, speaker: Array) -> tuple[Array, Array]:
-    """The usual way: a maximum over [B, C, K], one-hot targets and negatives, and the same optimizer."""
+    """Makes a step in the usual form: a maximum over [B, C, K], one-hot targets and negatives, the same optimizer."""
 
     def loss(prototypes: Array) -> Array:
         unit, prototypes = unit_length(embedding), unit_length(prototypes)
@@ -75,14 +75,14 @@ def one_hot_step(prototypes: Array, momentum: Array, embedding: Array, speaker: 
 
 
 def gigabytes(compiled: jax.stages.Compiled, devices: int) -> str:
-    """Arguments (state) and temporaries of a program, over all devices, in 10^9 bytes."""
+    """Returns the memory of a program's arguments (the state) and temporaries over all devices, in 10^9 bytes."""
     memory = compiled.memory_analysis()
     state, temporary = (x * devices / 1e9 for x in (memory.argument_size_in_bytes, memory.temp_size_in_bytes))
     return f"state {state:6.2f} GB + temporaries {temporary:6.2f} GB = {state + temporary:6.2f} GB"
 
 
 def ask_the_compiler() -> None:
-    """Prints one line per way."""
+    """Prints one line per form."""
     array, batch = jax.ShapeDtypeStruct, arguments.batch
     prototypes = array((arguments.classes, SUB_CENTRES, DIM), jnp.float32)
     naive = jax.jit(one_hot_step, donate_argnums=(0, 1)).lower(
@@ -95,7 +95,7 @@ def ask_the_compiler() -> None:
 
 
 def do_one_step() -> None:
-    """Prints what a step took and the largest memory of the process."""
+    """Does one step and prints its time and the peak memory of the process."""
     run = training(arguments.chunk)
     seed = parallel.place_seed(0, run.mesh)
     state = run.init(seed)

@@ -1,9 +1,9 @@
-"""Several seeds of one experiment in one program (vmap over states and batches) against one after the other.
+"""Compares several seeds of one experiment in one program (vmap over states and batches) with one after the other.
 
     python benchmarks/packed_seeds.py                # seconds per step of all seeds together, and their ratio
 
-Both do the same steps of a small TDNN on random frames, in turns within one process; medians are compared. The result
-is appended to benchmarks/results/packed_seeds.jsonl.
+Both do the same steps of a small TDNN on random frames, in turns within one process; the script compares medians and
+appends the result to benchmarks/results/packed_seeds.jsonl.
 """
 
 import time
@@ -30,8 +30,8 @@ _WARM_UP = 1
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--seeds", type=click.IntRange(2), default=3, help="How many.")
-@click.option("--steps", type=click.IntRange(1), default=7, help="Timed ones.")
+@click.option("--seeds", type=click.IntRange(2), default=3, help="Number of seeds.")
+@click.option("--steps", type=click.IntRange(1), default=7, help="Number of timed steps.")
 @click.option("--batch-size", type=int, default=32, help="Examples per seed.")
 @click.option("--channels", type=int, default=128, help="Width of the TDNN.")
 def main(seeds: int, steps: int, batch_size: int, channels: int) -> None:
@@ -74,7 +74,7 @@ def main(seeds: int, steps: int, batch_size: int, channels: int) -> None:
 
 
 def _experiment(config: Config, seeds: int) -> tuple[list[Any], Callable[..., Any]]:
-    """A state for each seed, and the step."""
+    """Makes a state for each seed, and the step."""
     net = build_speaker_net(config.model)
     loss = build_loss(config.loss, num_speakers=SPEAKERS, embedding_dim=config.model.embedding_dim)
     rate = schedules.learning_rate(config.optimizer, config.train.steps)

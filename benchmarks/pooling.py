@@ -1,11 +1,11 @@
-"""MQMHA, forward and backward: ours beside a loop over heads and queries and beside one einsum.
+"""Compares MQMHA forward and backward: ours, a loop over heads and queries, and one einsum.
 
     python benchmarks/pooling.py --torch-python PATH_OF_A_PYTHON_WITH_TORCH
     python benchmarks/pooling.py --torch-python ... --frames 25 --frames 38 --frames 200 --compile
 
-Frames are those of ResNet34: 25 come from 2 s, 38 from 3 s, of 2560 channels in 16 heads for 4 queries. The work
-is the pooling and its gradient for frames and scorers; every contender must find the same of all three. Ours also knows
-a mask, the others do not. Kept in ``benchmarks/results/pooling.jsonl``.
+Frames are those of ResNet34: 25 come from 2 s, 38 from 3 s, with 2560 channels in 16 heads for 4 queries. The work is
+the pooling and its gradients for frames and scorers; all contenders must compute the same statistics and gradients.
+Only ours applies a mask. Appends the result to ``benchmarks/results/pooling.jsonl``.
 """
 
 import sys
@@ -24,14 +24,21 @@ TOLERANCE = 1e-4  # of the largest value, in float32
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--frames", type=click.IntRange(1), multiple=True, default=(25, 38), help="Per utterance; repeatable.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, help="Utterances.")
-@click.option("--channels", type=click.IntRange(16), default=2560, help="Of a frame; a multiple of the 16 heads.")
-@click.option("--rounds", type=click.IntRange(1), default=5, help="Turns of each contender.")
-@click.option("--milliseconds", type=click.IntRange(1), default=500, help="Of a turn.")
+@click.option(
+    "--frames", type=click.IntRange(1), multiple=True, default=(25, 38), help="Frames per utterance; repeatable."
+)
+@click.option("--batch-size", type=click.IntRange(1), default=32, help="Number of utterances.")
+@click.option(
+    "--channels",
+    type=click.IntRange(16),
+    default=2560,
+    help="Channels of a frame; a multiple of 16, the number of heads.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Number of turns of each contender.")
+@click.option("--milliseconds", type=click.IntRange(1), default=500, help="Length of a turn.")
 @click.option("--torch-python", default=sys.executable, help="An interpreter that has PyTorch, NumPy and click.")
-@click.option("--beside", type=CHECKOUT, help="Also another checkout of this project.")
-@click.option("--compile", "compiled", is_flag=True, help="PyTorch's forms through torch.compile as well.")
+@click.option("--beside", type=CHECKOUT, help="Also measure another checkout of this project.")
+@click.option("--compile", "compiled", is_flag=True, help="Also measure the PyTorch forms with torch.compile.")
 def main(
     frames: tuple[int, ...],
     batch_size: int,
@@ -44,7 +51,9 @@ def main(
 ) -> None:
     """Measure, compare, print and record."""
     if channels % 16:
-        raise click.BadParameter(f"{channels} is no multiple of the 16 heads.", param_hint="--channels")
+        raise click.BadParameter(
+            f"{channels} is not a multiple of 16, the number of heads; give e.g. 2560.", param_hint="--channels"
+        )
     for count in frames:
         with tempfile.TemporaryDirectory() as folder:
             save_task(Path(folder), batch_size, count, channels)
@@ -61,7 +70,7 @@ def main(
 
 
 def save_task(folder: Path, batch_size: int, frames: int, channels: int) -> None:
-    """Frames as they leave a ReLU, scorers, and the gradient that comes from above."""
+    """Saves frames as they leave a ReLU, scorers, and the gradient of the statistics."""
     rng = np.random.default_rng(0)
     np.savez(
         folder / "task.npz",
@@ -72,7 +81,7 @@ def save_task(folder: Path, batch_size: int, frames: int, channels: int) -> None
 
 
 def contenders(folder: str, torch_python: str, compiled: bool) -> dict[str, list[str]]:
-    """Commands; each writes NAME.npz into the folder."""
+    """Returns the command of each contender, which writes NAME.npz into the folder."""
 
     def command(python: str, script: str, way: str, name: str, *options: str) -> list[str]:
         return [python, str(HERE / script), way, folder, f"{name}.npz", *options]
@@ -91,20 +100,20 @@ def contenders(folder: str, torch_python: str, compiled: bool) -> dict[str, list
 
 
 def difference(folder: Path, name: str) -> float:
-    """From ours, the largest of statistics and gradients, in parts of the largest value of each.
+    """Returns the largest difference from ours of statistics and gradients, relative to the largest value of each.
 
     Raises:
-      click.ClickException: it is no rounding.
+      click.ClickException: the difference is too large for rounding.
     """
     ours, theirs = np.load(folder / f"{OURS}.npz"), np.load(folder / f"{name}.npz")
     found = {key: float(np.abs(theirs[key] - ours[key]).max() / np.abs(ours[key]).max()) for key in ours}
     if max(found.values()) > TOLERANCE:
-        raise click.ClickException(f"{name!r} differs from ours: {found}, in parts of the largest value.")
+        raise click.ClickException(f"{name!r} differs from ours: {found}, relative to the largest value.")
     return max(found.values())
 
 
 def report(size: str, found: dict[str, dict[str, float]], differences: dict[str, float]) -> None:
-    """Print the table."""
+    """Prints the table."""
     click.echo(f"\n{size}, forward and backward on {found[OURS]['device']}; torch on {found[LOOP]['device']}")
     click.echo(f"{'':24}{'ms':>9}{'x loop':>8}{'first call, s':>15}{'difference':>12}")
     for name, row in found.items():

@@ -1,4 +1,4 @@
-"""JAX's contenders of ``pooling.py``: our module, and the loop over heads and queries."""
+"""The JAX contenders of ``pooling.py``: our module, and the loop over heads and queries."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ WAYS: dict[str, Callable[[Array, Array, Array], Array]] = {"ours": ours, "loop":
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
 @click.argument("name")
 def main(way: str, folder: Path, name: str) -> None:
-    """Save what WAY computes from the task in FOLDER as NAME, then take turns."""
+    """Save the result of WAY on the task in FOLDER as NAME, then take turns."""
     task = np.load(folder / "task.npz")
     frames, scorers, gradient = (jnp.asarray(task[key]) for key in ("frames", "scorers", "gradient"))
     mask = jnp.ones(frames.shape[:2], bool)

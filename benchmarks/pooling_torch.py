@@ -1,4 +1,4 @@
-"""PyTorch's contenders of ``pooling.py``; needs torch, numpy and click, none of our package."""
+"""The PyTorch contenders of ``pooling.py``; needs torch, numpy and click, but not our package."""
 
 from pathlib import Path
 
@@ -37,9 +37,9 @@ WAYS = {"loop": Loop, "einsum": MQMHA}
 @click.argument("way", type=click.Choice(tuple(WAYS)))
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
 @click.argument("name")
-@click.option("--compile", "compiled", is_flag=True, help="With torch.compile.")
+@click.option("--compile", "compiled", is_flag=True, help="Use torch.compile.")
 def main(way: str, folder: Path, name: str, compiled: bool) -> None:
-    """Save what WAY computes from the task in FOLDER as NAME, then take turns."""
+    """Save the result of WAY on the task in FOLDER as NAME, then take turns."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = np.load(folder / "task.npz")
     frames, scorers, gradient = (torch.from_numpy(task[key]).to(device) for key in ("frames", "scorers", "gradient"))

@@ -1,12 +1,12 @@
-"""Measures how fast audio becomes shards and shards become crops, and the memory that this takes.
+"""Measures the speed and memory of preparing shards from audio and of reading crops from shards.
 
     python benchmarks/preparation.py throughput SPEECH WORK     # SPEECH: any folder of audio
     python benchmarks/preparation.py reading WORK               # from the shards that throughput left in WORK
     python benchmarks/preparation.py memory WORK --utterances 100000
 
-Two other ways are measured beside ours: the same decoding followed by kaldi-native-fbank, if that is installed, and an
-ffmpeg process per file followed by our filterbank, if there is an ffmpeg program (the package imageio-ffmpeg has one).
-Results are appended to ``benchmarks/results/preparation.jsonl``.
+It measures two alternatives beside ours: the same decoding followed by kaldi-native-fbank, if installed, and an ffmpeg
+process per file followed by our filterbank, if there is an ffmpeg program (the package imageio-ffmpeg has one).
+Appends the results to ``benchmarks/results/preparation.jsonl``.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ VOXCELEB2_DEV_HOURS = 1_092_009 * 7.8 / 3600
 
 @click.group()
 def main() -> None:
-    """Measures the preparation of data."""
+    """Measure the preparation of data."""
     absl.flags.FLAGS.mark_as_parsed()  # grain's workers
 
 
@@ -76,11 +76,12 @@ def note(kind: str, figures: dict[str, Any]) -> None:
 @click.argument("speech", type=click.Path(path_type=Path))
 @click.argument("work", type=click.Path(path_type=Path))
 @click.option("--minutes", default=30.0, help="Minutes of audio in each format.")
-@click.option("--passes", default=3, help="Number of measurements of each way, in turns; the best one counts.")
+@click.option("--passes", default=3, help="Number of measurements of each way, in turns; the best counts.")
 def throughput(speech: Path, work: Path, minutes: float, passes: int) -> None:
-    """Hours of audio per hour, by format, stage and number of cores.
+    """Measure hours of audio per hour, by format, stage and number of cores.
 
-    One core is measured in processor seconds, so that other processes disturb little; all cores, by the clock.
+    Figures for one core use processor seconds, so that other processes disturb little; those for all cores use the
+    clock.
     """
     files = {suffix: _inputs(speech, work / suffix.strip("."), suffix, minutes) for suffix in SUFFIXES}
     hours = len(files[".wav"]) * UTTERANCE_S / 3600
@@ -151,7 +152,7 @@ def _write_m4a(path: Path, waveform: np.ndarray) -> None:
 
 
 def _ways() -> dict[str, Callable[[Path], Any]]:
-    """Ways from a file to its filterbank: ours, and those it is compared with."""
+    """Returns the ways from a file to its filterbank: ours and the alternatives."""
     ways: dict[str, Callable[[Path], Any]] = {
         "decode + our fbank": lambda path: extract_fbank(read_audio(path, RATE), SPEC)
     }
@@ -191,7 +192,7 @@ def _ffmpeg(program: str, path: Path) -> np.ndarray:
 
 
 def _stages(paths: list[Path], work: Path) -> dict[str, float]:
-    """Seconds of each stage by itself."""
+    """Measures the seconds of each stage alone."""
     waveforms: list[np.ndarray] = []
     fbanks: list[np.ndarray] = []
     writer = ShardFileWriter(work / "stages", SPEC)
@@ -222,9 +223,10 @@ def _recordings(paths: list[Path]) -> list[Recording]:
 
 
 def _all_cores(files: dict[str, list[Path]], work: Path, hours: float) -> dict[str, Any]:
-    """Whole commands with one process and with all, including start and compilation.
+    """Measures whole commands with one process and with all, including start and compilation.
 
-    On a machine that others use, what the cores would do is the figure per processor second times their number.
+    On a machine with other work, the figure per processor second times the number of cores says what an idle machine
+    would do.
     """
     found: dict[str, Any] = {"cores": num_cores()}
     for suffix in SUFFIXES:
@@ -251,7 +253,7 @@ def _built(paths: list[Path], output: Path, num_workers: int, coding: Any) -> No
 
 
 def _cpu_seconds(work: Callable[[], Any]) -> float:
-    """Processor seconds of this process and of the processes that ended meanwhile."""
+    """Returns the processor seconds of this process and of its ended child processes."""
     before = os.times()
     work()
     after = os.times()
@@ -269,17 +271,17 @@ def _timed(work: Callable[[], Any]) -> float:
 
 @main.command()
 @click.argument("work", type=click.Path(path_type=Path))
-@click.option("--batches", default=200, help="Batches of 128 crops that are timed.")
+@click.option("--batches", default=200, help="Number of timed batches of 128 crops.")
 @click.option("--crop-frames", default=200, help="Frames of a crop.")
-@click.option("--latency-ms", default=20.0, help="Of a read from an object store, which is played by waiting.")
+@click.option("--latency-ms", default=20.0, help="Latency of a simulated read from an object store.")
 def reading(work: Path, batches: int, crop_frames: int, latency_ms: float) -> None:
-    """Crops per second with 0, 1 and 2 workers, and bytes per crop, for both codings; also with slow reads."""
+    """Measure crops per second with 0, 1 and 2 workers, and bytes per crop, for both codings; also with slow reads."""
     found: dict[str, Any] = {}
     for coding, name in (("float16", "shards.wav"), ("uint8", "shards.uint8")):
         shards = open_shards(work / name)
         files = shards.info.files
         bytes_per_record = sum(file.num_bytes for file in files) / sum(file.num_records for file in files)
-        # A crop at a random place of a long utterance lies in one record and a part of others.
+        # A crop at a random place of a long utterance covers one record and parts of others.
         records = 1 + (crop_frames - 1) / shards.info.segment_frames
         own: dict[str, Any] = {"bytes per crop": round(bytes_per_record * records)}
         for num_workers in (0, 1, 2):
@@ -332,10 +334,10 @@ def _slow_reads(milliseconds: float) -> contextlib.AbstractContextManager[Any]:
 
 @main.command()
 @click.argument("work", type=click.Path(path_type=Path))
-@click.option("--utterances", default=100_000, help="How many tiny recordings.")
-@click.option("--num-workers", default=2, help="Worker processes.")
+@click.option("--utterances", default=100_000, help="Number of tiny recordings.")
+@click.option("--num-workers", default=2, help="Number of worker processes.")
 def memory(work: Path, utterances: int, num_workers: int) -> None:
-    """Memory of the main process and its workers during the preparation of many utterances."""
+    """Measure memory of the main process and its workers during the preparation of many utterances."""
     recordings = [
         Recording(f"id{number // 100:05d}/{number:07d}.wav", f"id{number // 100:05d}", functools.partial(_tiny, number))
         for number in range(utterances)
@@ -379,7 +381,7 @@ def _watch_memory(samples: list[tuple[float, int, int]], done: threading.Event, 
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
+    """Returns the bytes of memory that a process holds."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:  # it has just ended

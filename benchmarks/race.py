@@ -1,6 +1,6 @@
-"""One piece of work, such as a pooling and its gradient, done in turns by contenders; see ``turns.py``.
+"""Lets contenders do one piece of work, such as a pooling and its gradient, in turns; see ``turns.py``.
 
-Both sides use this file, so it imports neither JAX nor PyTorch. Memory of a process is read from ``/proc`` (Linux).
+Both sides use this file, so it imports neither JAX nor PyTorch. It reads a process's memory from ``/proc`` (Linux).
 """
 
 import contextlib
@@ -20,16 +20,16 @@ def serve(
     opening: Mapping[str, Any],
     device_bytes: Callable[[], tuple[int, int]] | None = None,
 ) -> None:
-    """A contender's side: does the work once, then in every turn as often as there is time for.
+    """Serves a contender: does the work once, then in each turn as often as the time allows.
 
     Args:
-      work: is done when it returns.
-      save: takes the result of the first call, to be compared.
-      opening: what to say beside time and memory of the first call.
-      device_bytes: what an accelerator has in use, and the most that it had; None: the work lies in this process.
+      work: returns when the work is done.
+      save: saves the result of the first call for comparison.
+      opening: facts to report in addition to time and memory of the first call.
+      device_bytes: returns the present and the peak memory of an accelerator; None: the memory is this process's.
     """
     held, _ = (device_bytes or _process_bytes)()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     start = time.perf_counter()
     result = work()
     first_seconds = time.perf_counter() - start
@@ -38,7 +38,7 @@ def serve(
     del result
 
     def turn(milliseconds: int) -> dict[str, float]:
-        """Medians over the calls of a turn."""
+        """Returns medians over the calls of a turn."""
         end = time.perf_counter() + milliseconds / 1000
         times = [_times(work)]
         while time.perf_counter() < end:
@@ -51,15 +51,15 @@ def serve(
 
 
 def race(commands: Mapping[str, Sequence[str]], *, rounds: int, milliseconds: int) -> dict[str, dict[str, Any]]:
-    """The driver's side.
+    """Starts the contenders and lets them take turns.
 
     Args:
-      commands: each starts a contender; all stay in memory from the first to the last round.
-      rounds: of one turn for each.
-      milliseconds: of a turn, which has one call at least.
+      commands: command of each contender; all stay in memory from the first to the last round.
+      rounds: number of turns of each contender.
+      milliseconds: length of a turn, which has at least one call.
 
     Returns:
-      Of each contender what it said, and the medians over its turns; one that opens without having worked takes none.
+      The answers of each contender and the medians over its turns; a contender that opens without work takes no turn.
 
     Raises:
       click.ClickException: a contender ended early, for example because its interpreter has no PyTorch.
@@ -80,7 +80,7 @@ def race(commands: Mapping[str, Sequence[str]], *, rounds: int, milliseconds: in
 
 
 def available_bytes() -> int:
-    """Memory that the machine could still give to a process."""
+    """Returns the memory that the machine can still give to a process."""
     return _kilobytes("/proc/meminfo", "MemAvailable") * 1024
 
 

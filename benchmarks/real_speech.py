@@ -1,8 +1,8 @@
-"""EER on a folder of real speech with disjoint training and evaluation speakers: prepare, train, evaluate.
+"""Measures the EER on a folder of real speech with disjoint training and evaluation speakers.
 
 The folder holds ``lists/train.csv`` and ``lists/eval_*.csv`` (columns path, speaker, set, session), trial lists
-``lists/trials_*.txt``, ``noise/`` and ``rir/``. Settings are chosen with ``--hold-out``: some training speakers leave
-the training and make the dev lists. Every evaluation is appended to ``benchmarks/results/real_speech.jsonl``.
+``lists/trials_*.txt``, ``noise/`` and ``rir/``. Use ``--hold-out`` to choose settings: it moves some training speakers
+to dev lists. Appends every evaluation to ``benchmarks/results/real_speech.jsonl``.
 
     python benchmarks/real_speech.py SPEECH WORK --hold-out     # choose settings on held-out training speakers
     python benchmarks/real_speech.py SPEECH WORK                # the final run, on the whole training split
@@ -40,9 +40,9 @@ HELD_OUT_SHARE = 0.2
 @click.command(context_settings={"show_default": True})
 @click.argument("speech", type=click.Path(path_type=Path, exists=True))
 @click.argument("work", type=click.Path(path_type=Path))
-@click.option("--hold-out", is_flag=True, help="Hold out training speakers for dev lists, and evaluate on these only.")
+@click.option("--hold-out", is_flag=True, help="Hold out training speakers for dev lists; evaluate only on these.")
 @click.option("--name", default="laptop", help="Name of the run, below WORK/runs.")
-@click.option("--at", "at_minutes", type=float, help="Evaluate the checkpoint nearest to so many minutes as well.")
+@click.option("--at", "at_minutes", type=float, help="Also evaluate the checkpoint nearest to this many minutes.")
 @click.argument("overrides", nargs=-1)
 def main(
     speech: Path, work: Path, hold_out: bool, name: str, at_minutes: float | None, overrides: tuple[str, ...]
@@ -60,9 +60,9 @@ def main(
     steps = [None] if at_minutes is None else [_step_at(workdir, at_minutes), None]
     for step in steps:
         shards = [work / "dev"] if hold_out else [prepared_shards(speech, work / n, eval_csv(speech, n)) for n in lists]
-        # Lists are called by their files: dev, trials_libri10, ...
+        # Lists have the names of their files: dev, trials_libri10, ...
         evaluation = evaluate_run(workdir, data=shards, lists=list(lists.values()), step=step)
-        write_evaluation(workdir / "evaluation", evaluation, title="real speech, speakers that were not trained on")
+        write_evaluation(workdir / "evaluation", evaluation, title="real speech, speakers outside the training data")
         click.echo(f"step {step or 'last'}\n{result_tables(evaluation.lists)}")
         metrics = {part.name.removeprefix("trials_"): part.systems[0].metrics for part in evaluation.lists}
         rates = {part: (own["EER"].value, own["minDCF 0.01"].value) for part, own in metrics.items()}
@@ -70,7 +70,7 @@ def main(
 
 
 def _split(speech: Path, work: Path, hold_out: bool) -> dict[str, Path]:
-    """CSV lists of the training (and of the dev) speakers, and dev trials within each set, across sessions."""
+    """Writes CSV lists of training and dev speakers, and dev trials within each set, across sessions."""
     everything = speech / "lists" / "train.csv"
     if not hold_out:
         return {"name": Path("train"), "train": everything}
@@ -135,7 +135,7 @@ def eval_csv(speech: Path, list_name: str) -> Path:
 
 
 def _step_at(workdir: Path, minutes: float) -> int:
-    """The checkpoint that was reached after about so many minutes of wall time."""
+    """Finds the checkpoint nearest to this many minutes of wall time."""
     lines = read_log(workdir)
     start = lines[0]["time"]
     kept = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())

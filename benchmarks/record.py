@@ -1,4 +1,4 @@
-"""What is kept of every benchmark: its figures, and with them machine, date, versions and command."""
+"""Records the figures of a benchmark with machine, date, versions and command."""
 
 import datetime
 import importlib.metadata
@@ -18,8 +18,8 @@ def keep(name: str, figures: Mapping[str, Any]) -> None:
     """Appends one run to ``results/NAME.jsonl``.
 
     Args:
-      name: of the benchmark.
-      figures: what it measured, as JSON.
+      name: name of the benchmark.
+      figures: figures as JSON values.
     """
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.jsonl").open("a") as file:
@@ -27,7 +27,7 @@ def keep(name: str, figures: Mapping[str, Any]) -> None:
 
 
 def circumstances() -> dict[str, Any]:
-    """Where, when and how this process runs; ``load`` above the number of cores says that others worked as well."""
+    """Describes where, when and how this process runs; ``load`` above the number of cores shows other work."""
     return {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
@@ -38,7 +38,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def machine() -> str:
-    """The processor and how many cores this process may use."""
+    """Returns the processor and the number of cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{_processor()}, {cores} cores"
 
@@ -63,7 +63,7 @@ def _versions() -> dict[str, str]:
 
 
 def _without_folders(argument: str) -> str:
-    """Where somebody keeps their files is no part of a result."""
+    """Removes folders: a result does not depend on where somebody keeps their files."""
     path = Path(argument)
     if path.name == Path(sys.argv[0]).name:
         return f"benchmarks/{path.name}"

@@ -1,11 +1,11 @@
-"""Scoring and error rates beside a loop over pairs and beside plain NumPy matrices: time, peak memory, same numbers.
+"""Compares scoring and error rates with a loop over pairs and plain NumPy matrices: time, peak memory, numbers.
 
     python benchmarks/scoring.py            # full sizes, appended to benchmarks/results/scoring.jsonl
     python benchmarks/scoring.py --small    # a smoke run in seconds, recorded nowhere
 
-Every method runs in a process of its own, whose peak memory is that of the whole process, Python and JAX included; what
-it had after making its input stands beside it. Times are medians without the first call, which compiles. A loop is
-measured on a part and its time extrapolated; the results of all methods are compared.
+Every method runs in a separate process. Its peak memory is that of the whole process, Python and JAX included; the
+table also shows the memory after making the input. Times are medians without the first call, which compiles. A loop
+does a part of the work and its time is extrapolated. The script checks that all methods give the same results.
 """
 
 import json
@@ -25,14 +25,14 @@ RUNS, SAMPLE, CHUNK = 5, 1_000, 1_000_000
 
 
 class Sizes(NamedTuple):
-    """How much is scored.
+    """The amount of work.
 
     Attributes:
-      utterances: on either side, N.
-      trials: listed, M.
-      cohort: speakers.
-      top_n: of them count.
-      looped: trials (or scores) that a loop is measured on.
+      utterances: N, the number of utterances on either side.
+      trials: M, the number of trials.
+      cohort: number of cohort speakers.
+      top_n: number of nearest cohort speakers that count.
+      looped: number of trials (or scores) that a loop does.
     """
 
     utterances: int
@@ -45,22 +45,22 @@ class Sizes(NamedTuple):
 
 FULL, SMALL = Sizes(4_700, 10_000_000, 5_994, 300, 50_000), Sizes(300, 50_000, 600, 50, 2_000)
 
-# A method makes its input and returns the work to be timed with the share of the task that the work does.
+# A method makes its input and returns the work to time, with the share of the task that the work does.
 Method = Callable[[Sizes], tuple[Callable[[], np.ndarray], float]]
 
 
 def embeddings(count: int, sizes: Sizes, seed: int) -> np.ndarray:
-    """Random embeddings ``[count, E]`` with an offset in common, as untreated ones have."""
+    """Draws embeddings ``[count, E]`` with a common offset, as raw embeddings have."""
     return np.random.default_rng(seed).standard_normal((count, sizes.embedding_dim), np.float32) + np.float32(0.1)
 
 
 def pairs(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of M random trials."""
+    """Draws the rows of M trials."""
     return tuple(np.random.default_rng(3).integers(sizes.utterances, size=(2, sizes.trials), dtype=np.int32))
 
 
 def score_chunks(sizes: Sizes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """M scores of which a tenth are targets, in parts."""
+    """Draws M scores in parts; a tenth of them are targets."""
     for start in range(0, sizes.trials, CHUNK):
         rng = np.random.default_rng([4, start])
         count = min(CHUNK, sizes.trials - start)
@@ -69,7 +69,7 @@ def score_chunks(sizes: Sizes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def all_scores(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
-    """The same in one piece."""
+    """Draws the same scores in one piece."""
     scores, target = np.empty(sizes.trials, np.float32), np.empty(sizes.trials, np.bool_)
     for i, (some, of_target) in enumerate(score_chunks(sizes)):
         scores[i * CHUNK :][: len(some)], target[i * CHUNK :][: len(some)] = some, of_target
@@ -77,12 +77,12 @@ def all_scores(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def units(vectors: np.ndarray) -> np.ndarray:
-    """Rows at unit length."""
+    """Scales rows to unit length."""
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def cosine_loop(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
-    """One trial at a time, as evaluation scripts do it: dot product over the product of the norms."""
+    """Scores one trial at a time, as usual in evaluation scripts: dot product over the product of the norms."""
     enrol, test = embeddings(sizes.utterances, sizes, 0), embeddings(sizes.utterances, sizes, 1)
     rows = [side[: sizes.looped].tolist() for side in pairs(sizes)]
 
@@ -97,7 +97,7 @@ def cosine_loop(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 
 def cosine_numpy(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
-    """The whole matrix of cosines, read at the trials."""
+    """Computes the whole matrix of cosines and reads it at the trials."""
     enrol, test = embeddings(sizes.utterances, sizes, 0), embeddings(sizes.utterances, sizes, 1)
     rows, columns = pairs(sizes)
     return lambda: (units(enrol) @ units(test).T)[rows, columns], 1
@@ -114,7 +114,7 @@ def cosine_ours(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 
 def cosine_ours_by_name(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
-    """``cosine_scores`` of a list of names: most of the time goes into looking these up."""
+    """``cosine_scores`` of a list of names: looking them up takes most of the time."""
     from mqmha_jax.evaluation.scoring.cosine import cosine_scores
     from mqmha_jax.types import Embeddings, Trials
 
@@ -127,17 +127,17 @@ def cosine_ours_by_name(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 
 def as_norm_loop(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
-    """Statistics once per utterance, then one trial at a time, for some rows of the matrix."""
+    """Computes statistics once per utterance, then one trial at a time, for some rows of the matrix."""
     enrol, test = (units(embeddings(sizes.utterances, sizes, seed)) for seed in (0, 1))
     cohort = units(embeddings(sizes.cohort, sizes, 2))
     num_rows = max(1, sizes.looped // sizes.utterances)
-    share = num_rows / sizes.utterances  # of the rows of the matrix, and of the utterances of either side
+    share = num_rows / sizes.utterances  # share of the matrix's rows and of the utterances on either side
 
     def statistics_of(vector: np.ndarray) -> tuple[float, float]:
         highest = np.sort(np.dot(cohort, vector))[-sizes.top_n :]
         return highest.mean(), highest.std()
 
-    of_tests = [statistics_of(vector) for vector in test]  # timed below, in the same share as all else
+    of_tests = [statistics_of(vector) for vector in test]  # timed below with the same share as the rest
 
     def work() -> np.ndarray:
         of_rows = [statistics_of(vector) for vector in enrol[:num_rows]]
@@ -154,7 +154,7 @@ def as_norm_loop(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 
 def as_norm_loop_per_pair(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
-    """The formula of one trial at a time, both sides' statistics included."""
+    """Computes one trial at a time, with the statistics of both sides."""
     enrol, test = (units(embeddings(sizes.utterances, sizes, seed)) for seed in (0, 1))
     cohort = units(embeddings(sizes.cohort, sizes, 2))
     num_pairs = min(sizes.looped // 100, sizes.utterances)
@@ -171,7 +171,7 @@ def as_norm_loop_per_pair(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float
 
 
 def as_norm_numpy(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
-    """Whole matrices: utterances by cohort, selection by partition, enrolment by test."""
+    """Uses whole matrices: utterances by cohort, selection by partition, enrolment by test."""
     sides, cohort = [embeddings(sizes.utterances, sizes, seed) for seed in (0, 1)], embeddings(sizes.cohort, sizes, 2)
 
     def work() -> np.ndarray:
@@ -201,7 +201,7 @@ def as_norm_ours(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 
 def eer_loop(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
-    """Walk up the sorted scores and count, in Python; time taken as proportional to the number of scores."""
+    """Counts along the sorted scores in Python; the time is extrapolated in proportion to the number of scores."""
     scores, target = (values[: sizes.looped] for values in all_scores(sizes))
 
     def work() -> np.ndarray:
@@ -218,7 +218,7 @@ def eer_loop(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 
 def eer_numpy(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
-    """Sort, cumulate, nearest point: ignores ties and does not interpolate."""
+    """Sorts, cumulates and takes the nearest point; ignores ties and does not interpolate."""
     scores, target = all_scores(sizes)
 
     def work() -> np.ndarray:
@@ -231,14 +231,14 @@ def eer_numpy(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
 
 
 def eer_ours(sizes: Sizes) -> tuple[Callable[[], np.ndarray], float]:
-    """``equal_error_rate``: exact with ties, and refuses what is not finite."""
+    """``equal_error_rate``: exact with ties; refuses scores that are not finite."""
     from mqmha_jax.evaluation.metrics.detection import equal_error_rate
 
     scores, target = all_scores(sizes)
     return lambda: np.array([equal_error_rate(scores, target)]), 1
 
 
-# Of each task the methods, the loop first, and how far results may differ from ours.
+# The methods of each task, the loop first, and how far their results may differ from ours.
 TASKS: dict[str, tuple[tuple[Method, ...], float]] = {
     "cosine": ((cosine_loop, cosine_numpy, cosine_ours, cosine_ours_by_name), 1e-5),
     "as_norm": ((as_norm_loop, as_norm_loop_per_pair, as_norm_numpy, as_norm_ours), 1e-3),
@@ -248,10 +248,10 @@ METHODS = {method.__name__: method for methods, _ in TASKS.values() for method i
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--small", is_flag=True, help="Small sizes, nothing recorded.")
+@click.option("--small", is_flag=True, help="Use small sizes and record nothing.")
 @click.option("--method", type=click.Choice(tuple(METHODS)), help="Measure one method in this process.")
 def main(small: bool, method: str | None) -> None:
-    """Measure all methods, one process each, and print and record the table."""
+    """Measure all methods, each in its own process; print and record the table."""
     sizes = SMALL if small else FULL
     if method:
         click.echo(json.dumps(measure(METHODS[method], sizes)))
@@ -276,7 +276,7 @@ def main(small: bool, method: str | None) -> None:
 
 
 def measure(method: Method, sizes: Sizes) -> dict[str, Any]:
-    """Time and memory of one method in this process."""
+    """Measures time and memory of one method in this process."""
     work, share = method(sizes)
     input_mib = peak_mib()
     seconds = []
@@ -295,12 +295,12 @@ def measure(method: Method, sizes: Sizes) -> dict[str, Any]:
 
 
 def peak_mib() -> int:
-    """Most memory that this process has had so far."""
+    """Returns the peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 if sys.platform != "darwin" else 1024) // 1024
 
 
 def in_own_process(method: str, small: bool) -> dict[str, Any]:
-    """What ``measure`` says in a fresh process."""
+    """Runs ``measure`` in a fresh process and returns its answer."""
     command = [sys.executable, __file__, "--method", method, *(["--small"] if small else [])]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 

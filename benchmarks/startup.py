@@ -1,13 +1,13 @@
-"""How long until the first answer: whole processes, from the shell's call to what the user waits for.
+"""Measures the time of whole processes, from the call in the shell to the answer that the user waits for.
 
     python benchmarks/startup.py measure RUN FIRST SECOND
     python benchmarks/startup.py measure RUN FIRST SECOND --beside ../before --rounds 5
 
-``mqmha --help``, ``mqmha train --help``, ``mqmha verify RUN FIRST SECOND`` on two recordings, and the first training
-step of a small network on random frames (when its line came into the log), fresh and resumed: with a filled and with
-an empty cache of compiled programs, and on request with the environment's files out of memory. Checkouts of the
-project take turns; medians are compared. Then what a process does meanwhile: imports by package, and compilations. The
-result is appended to ``benchmarks/results/startup.jsonl``.
+The tasks are ``mqmha --help``, ``mqmha train --help``, ``mqmha verify RUN FIRST SECOND`` on two recordings, and the
+first training step of a small network on random frames (until its line is in the log), fresh and resumed. The cache of
+compiled programs is filled or empty; on request the environment's files are dropped from memory. Checkouts of the
+project take turns; the script compares medians. Then it counts what a process does meanwhile: imports by package, and
+compilations. Appends the result to ``benchmarks/results/startup.jsonl``.
 """
 
 import json
@@ -42,11 +42,11 @@ class Task(NamedTuple):
     """Something that a user waits for.
 
     Attributes:
-      name: of its row.
-      arguments: of ``mqmha``.
-      compiles: whether compiled programs can be kept from earlier.
+      name: name of its row.
+      arguments: arguments of ``mqmha``.
+      compiles: whether the task compiles programs, which a cache can keep.
       prepare: called before each process.
-      log, step: the user waits for this step's line in this log; without a log for the end of the process.
+      log, step: the user waits for this step's line in this log; without a log, for the end of the process.
     """
 
     name: str
@@ -59,22 +59,22 @@ class Task(NamedTuple):
 
 @click.group()
 def main() -> None:
-    """Time to the first answer."""
+    """Measure the time to the first answer."""
 
 
 @main.command(context_settings={"show_default": True})
 @click.argument("run", type=_PATH)
 @click.argument("first", type=_PATH)
 @click.argument("second", type=_PATH)
-@click.option("--rounds", type=click.IntRange(1), default=3, help="Processes of each kind; medians are compared.")
-@click.option("--beside", type=_PATH, help="Another checkout of the project, to compare with this one.")
-@click.option("--cold-files", is_flag=True, help="Also with the environment's files out of memory (Linux).")
-@click.option("--only", default="", help="Only tasks whose name contains this.")
-@click.option("--counts/--no-counts", default=True, help="Count imports and compilations as well.")
+@click.option("--rounds", type=click.IntRange(1), default=3, help="Number of processes of each kind.")
+@click.option("--beside", type=_PATH, help="Another checkout of the project to compare with.")
+@click.option("--cold-files", is_flag=True, help="Also measure with files dropped from memory (Linux).")
+@click.option("--only", default="", help="Measure only tasks whose name contains this.")
+@click.option("--counts/--no-counts", default=True, help="Also count imports and compilations.")
 def measure(
     run: Path, first: Path, second: Path, rounds: int, beside: Path | None, cold_files: bool, only: str, counts: bool
 ) -> None:
-    """Start processes, print and keep medians; RUN is a work directory, FIRST and SECOND are recordings."""
+    """Start processes, print and record medians; RUN is a work directory, FIRST and SECOND are recordings."""
     trees = {"this": PROJECT} | ({"beside": beside} if beside else {})
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -106,7 +106,7 @@ def measure(
 @click.argument("output", type=click.Path(path_type=Path))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def inside(output: Path, arguments: tuple[str, ...]) -> None:
-    """Run mqmha with ARGUMENTS in this process; write what was compiled to OUTPUT."""
+    """Run mqmha with ARGUMENTS in this process; write the compilations to OUTPUT."""
     import jax
 
     from mqmha_jax.cli import main as mqmha
@@ -138,7 +138,7 @@ def _tasks(work: Path, pair: Sequence[str]) -> list[Task]:
 
 
 def _waits(task: Task, tree: Path, compiled: Path, *, cold_files: bool) -> Mapping[str, float]:
-    """Row -> seconds."""
+    """Measures one task in one checkout; returns row -> seconds."""
     waits = {task.name: _wait(task, tree, compiled)}
     if task.compiles:
         with tempfile.TemporaryDirectory() as empty:
@@ -161,7 +161,7 @@ def _wait(task: Task, tree: Path, compiled: Path) -> float:
 
 
 def _run(arguments: Sequence[str], tree: Path, compiled: Path) -> str:
-    """A Python process in a checkout; what it says to stderr."""
+    """Runs a Python process in a checkout and returns its stderr."""
     places = {"PYTHONPATH": str(tree), "JAX_COMPILATION_CACHE_DIR": str(compiled)}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=tree, env=os.environ | places, capture_output=True, text=True
@@ -172,7 +172,7 @@ def _run(arguments: Sequence[str], tree: Path, compiled: Path) -> str:
 
 
 def _meanwhile(task: Task, tree: Path, work: Path) -> dict[str, Any]:
-    """Imports by package (a third slower than usual, because each is timed) and what is compiled from nothing."""
+    """Counts imports by package (timing slows them by a third) and compilations with an empty cache."""
     task.prepare()
     said = _run(["-X", "importtime", "-m", "mqmha_jax", *task.arguments], tree, work / "compiled" / "counted")
     imports: Counter[str] = Counter()
@@ -211,7 +211,7 @@ def _remove(directory: Path) -> None:
 
 
 def _drop_from_memory(*folders: Path) -> None:
-    """As after a reboot, but for what other processes use at this moment."""
+    """Drops files from memory, as a reboot does, except those that other processes are using."""
     for folder in folders:
         for path in folder.rglob("*"):
             if path.is_file() and not path.is_symlink():

@@ -1,11 +1,11 @@
-"""Seconds by kind of operation of PyTorch code on a CPU, from a profile of it."""
+"""Profiles PyTorch code on a CPU and sums its seconds by kind of operation."""
 
 import collections
 from collections.abc import Callable
 
 from torch.profiler import ProfilerActivity, profile
 
-# The first whose name is part of the operator's.
+# The first kind whose name is part of the operator's name counts.
 _KINDS = {
     "convolution_backward": "convolution, both gradients",
     "convolution": "convolution, forward",
@@ -19,13 +19,13 @@ _KINDS = {
 
 
 def operation_seconds(run: Callable[[], object]) -> dict[str, float]:
-    """Where the time goes.
+    """Measures where the time goes.
 
     Args:
       run: the work.
 
     Returns:
-      Seconds by kind, of the operators themselves without those that they call.
+      Seconds by kind. An operator's time excludes the operators that it calls.
     """
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         run()

@@ -1,7 +1,7 @@
-"""The paper's network and loss as one would write them in PyTorch: ResNet34, MQMHA, sub-centres, inter-topK penalty.
+"""The paper's network and loss in idiomatic PyTorch: ResNet34, MQMHA, sub-centres, inter-topK penalty.
 
-Modules carry the names of our parameters, so that one function (``load_flax``) moves parameters over. All frames are
-valid, so nothing is masked.
+Modules have the names of our parameters, so that one function (``load_flax``) copies all parameters. All frames are
+valid, so there is no mask.
 """
 
 from collections import OrderedDict
@@ -53,7 +53,7 @@ def resnet34() -> nn.Sequential:
 
 
 class MQMHA(nn.Module):
-    """Weighted means and standard deviations, all queries and heads in one einsum."""
+    """Weighted means and standard deviations; one einsum does all queries and heads."""
 
     def __init__(self, channels: int) -> None:
         """Make the scorers."""
@@ -95,7 +95,7 @@ class Head(nn.Module):
 
 
 class SpeakerTask(nn.Module):
-    """From filterbank frames and speakers to the loss; the encoder alone is computed in ``dtype``."""
+    """Computes the loss from filterbank frames and speakers; only the encoder uses ``dtype``."""
 
     def __init__(self, classes: int, bins: int, dtype: torch.dtype, layout: torch.memory_format) -> None:
         """Make network and head."""
@@ -120,11 +120,11 @@ class SpeakerTask(nn.Module):
 
 @torch.no_grad()
 def load_flax(task: SpeakerTask, arrays: Mapping[str, np.ndarray]) -> None:
-    """Takes over our parameters, every one of them.
+    """Copies all of our parameters into the PyTorch modules.
 
     Args:
-      task: to change.
-      arrays: by path in our tree, ``encoder/stem/conv/kernel`` and so on.
+      task: receives the parameters.
+      arrays: parameters by path in our tree, such as ``encoder/stem/conv/kernel``.
     """
     moved = {}
     for path, array in arrays.items():

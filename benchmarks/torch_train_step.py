@@ -1,9 +1,9 @@
-"""The paper's train step in PyTorch, the peer of ``train_step.py``; a process of its own, see ``turns.py``.
+"""The paper's train step in PyTorch, the peer of ``train_step.py``, in a separate process (see ``turns.py``).
 
     echo "steps 5" | python benchmarks/torch_train_step.py --batch-size 16 [--compile default]
 
-Needs torch, numpy and click, none of our package. On a GPU: channels_last, autocast to bfloat16 with
-``--dtype bfloat16``, the fused optimizer; pooling, cosines and loss stay float32 as on our side.
+Needs torch, numpy and click, but not our package. On a GPU it uses channels_last, autocast to bfloat16 with
+``--dtype bfloat16``, and the fused optimizer; pooling, cosines and loss stay float32, as in ours.
 """
 
 import time
@@ -30,9 +30,9 @@ LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_
     default="no",
     help="Mode of torch.compile.",
 )
-@click.option("--layout", type=click.Choice(list(LAYOUTS)), default="channels_last", help="Of the maps.")
-@click.option("--parameters", type=click.Path(exists=True, dir_okay=False), help="Start from these of our network.")
-@click.option("--threads", type=click.IntRange(0), default=0, help="On the CPU; 0: torch decides.")
+@click.option("--layout", type=click.Choice(list(LAYOUTS)), default="channels_last", help="Memory layout of the maps.")
+@click.option("--parameters", type=click.Path(exists=True, dir_okay=False), help="Our parameters to start from.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="Threads on a CPU; 0: torch decides.")
 def main(compile_mode: str, layout: str, parameters: str | None, threads: int, **size: Any) -> None:
     """Make the first step, then take turns."""
     step_size = StepSize(**size)
@@ -88,7 +88,7 @@ def main(compile_mode: str, layout: str, parameters: str | None, threads: int, *
 
 
 def build_optimizer(task: nn.Module) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; decay of kernels and prototypes alone."""
+    """Builds SGD with Nesterov momentum; only kernels and prototypes decay."""
     kernels = [parameter for parameter in task.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in task.parameters() if parameter.ndim <= 1]
     groups = [{"params": kernels, "weight_decay": 1e-3}, {"params": others, "weight_decay": 0.0}]
@@ -96,7 +96,7 @@ def build_optimizer(task: nn.Module) -> torch.optim.Optimizer:
 
 
 def matmul_speed(size: int, device: torch.device, dtype: str) -> dict[str, float]:
-    """FLOP/s of a square matrix product."""
+    """Measures the FLOP/s of a square matrix product."""
     a = torch.randn(size, size, device=device, dtype=getattr(torch, dtype))
     seconds = []
     for _ in range(11):

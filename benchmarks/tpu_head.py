@@ -1,10 +1,11 @@
-"""Asks the TPU's compiler what head and loss cost a chip, with their gradient and one update; runs nothing.
+"""Asks the TPU's compiler for the cost of head and loss on a chip, with gradient and one update; runs nothing.
 
     python benchmarks/tpu_head.py
     PYTHONPATH=../before python benchmarks/tpu_head.py --name before      # the package of another checkout
 
-AM-softmax with three sub-centres and the inter-topK penalty, 64 utterances. Traffic and temporaries are those of main
-memory with the padding of layouts. Needs ``mqmha-jax[plan]``. Appends to ``benchmarks/results/tpu_head.jsonl``.
+The loss is AM-softmax with three sub-centres and the inter-topK penalty on 64 utterances. Traffic and temporaries refer
+to main memory and include the padding of layouts. Needs ``mqmha-jax[plan]``. Appends to
+``benchmarks/results/tpu_head.jsonl``.
 """
 
 import os

@@ -1,11 +1,11 @@
-"""Asks the TPU's compiler what a training step costs one chip, by stage of the network; runs nothing.
+"""Asks the TPU's compiler for the cost of a training step on one chip, by stage of the network; runs nothing.
 
     python benchmarks/tpu_step.py --bins 80 --plain --folded
 
 The paper's recipe with 64 utterances of 200 frames in bfloat16 (``configs/voxceleb_resnet34_mqmha.py``; 81 bins are
 its 80 and the energy), with frequencies folded into channels as on a TPU, and without (``models/folding.py``). Bytes
-are those of main memory with the padding of layouts, FLOPs those of the products as compiled, zeros included; cycles
-are the compiler's own estimate. Needs ``mqmha-jax[plan]``; each program compiles for minutes. Appends to
+refer to main memory and include the padding of layouts; FLOPs count the products as compiled, zeros included; cycles
+are the compiler's own estimate. Needs ``mqmha-jax[plan]``; each program takes minutes to compile. Appends to
 results/tpu_step.jsonl.
 """
 
@@ -25,7 +25,7 @@ STAGE = re.compile(r"stem|stage\d|pooling|embedding|head")
 
 @click.command(context_settings={"show_default": True})
 @click.option("--bins", type=click.Choice(["80", "81"]), default="80", help="Mel bins, energy included.")
-@click.option("--batch-size", default=64, help="Utterances.")
+@click.option("--batch-size", default=64, help="Number of utterances.")
 @click.option("--chip", default="v5e", help="v4, v5e, v5p or v6e.")
 @click.option("--plain", is_flag=True, help="Compile without folding.")
 @click.option("--folded", is_flag=True, help="Compile with folding.")
@@ -40,7 +40,7 @@ def main(bins: str, batch_size: int, chip: str, plain: bool, folded: bool) -> No
 
 
 def compile_step(name: str, bins: str, batch_size: int, chip_name: str) -> dict[str, Any]:
-    """Returns milliseconds at the chip's peaks and by the compiler's estimate, in all and by stage."""
+    """Returns milliseconds at the chip's peaks and by the compiler's estimate, in total and by stage."""
     from mqmha_jax import parallel
     from mqmha_jax.config_io import load_config
     from mqmha_jax.plan.hbm_traffic import instruction_bytes

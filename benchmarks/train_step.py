@@ -1,4 +1,4 @@
-"""The whole train step beside the same network in PyTorch: utterances a second, memory, seconds to the first step.
+"""Compares the whole train step with PyTorch's: utterances a second, memory, seconds to the first step.
 
     python benchmarks/train_step.py --torch-python TORCH_ENVIRONMENT/bin/python             # a small batch on a CPU
     python benchmarks/train_step.py --batch-sizes 64,256,1024 --dtype bfloat16 --compile default --steps 30
@@ -7,13 +7,13 @@
     python benchmarks/train_step.py --encoder resnet101                                     # ours alone
     python benchmarks/train_step.py --beside ../before                                      # what did a change bring?
 
-ResNet34, MQMHA, 3 sub-centres, inter-topK penalty; ours is the package's own step (``jax_train_step.py``), the peer is
-written as one would in PyTorch (``torch_train_step.py``; it needs torch, numpy and click). Every contender is a process
-of its own on the same device, and they take turns. Peak memory is the device's, on a CPU that of the whole process.
+Both have ResNet34, MQMHA, 3 sub-centres and the inter-topK penalty. Ours is the package's own step
+(``jax_train_step.py``); the peer is idiomatic PyTorch (``torch_train_step.py``; it needs torch, numpy and click). Every
+contender is a separate process on the same device, and they take turns. Peak memory is that of the device, on a CPU
+that of the whole process.
 
-FLOPs are those of XLA's ``cost_analysis`` of our step before compilation, for both sides; the share of the peak is
-against the faster one of the two libraries' own products of two square matrices on the device. The result is appended
-to results/train_step.jsonl.
+FLOPs for both sides come from XLA's ``cost_analysis`` of our step before compilation. The peak is the faster of the two
+libraries' products of square matrices on the device. Appends the result to results/train_step.jsonl.
 """
 
 import statistics
@@ -31,8 +31,11 @@ from turns import CHECKOUT, Contender, ContenderError, with_package_of
 HERE = Path(__file__).parent
 OURS, BESIDE = "mqmha_jax", "beside"
 _MATMUL_SIZE = {"cpu": 2048, "other": 8192}
-_TOLERANCES = (2e-5, 1e-3)  # relative, of the first float32 loss and of that after an update, which rounding moves far
-# A first step compiles, whatever this machine compiled before; JAX must leave memory of a shared card to the others.
+_TOLERANCES = (
+    2e-5,
+    1e-3,
+)  # relative: of the first float32 loss, and of the loss after an update, which rounding moves more
+# The first step always compiles, whatever the cache holds; JAX must leave memory of a shared GPU to the others.
 _ENVIRONMENT = {
     "JAX_ENABLE_COMPILATION_CACHE": "false",
     "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
@@ -44,8 +47,8 @@ _ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 
 @click.command(context_settings={"show_default": True})
 @size_options(one_batch=False)
-@click.option("--batch-sizes", default="8", help="Separated by commas.")
-@click.option("--encoder", default="resnet34", help="Others than resnet34 are measured without a peer.")
+@click.option("--batch-sizes", default="8", help="Batch sizes, separated by commas.")
+@click.option("--encoder", default="resnet34", help="Encoder; only resnet34 has a peer.")
 @click.option(
     "--torch-python",
     type=click.Path(exists=True, dir_okay=False),
@@ -57,7 +60,7 @@ _ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     "compile_modes",
     multiple=True,
     type=click.Choice(["default", "reduce-overhead", "max-autotune"]),
-    help="Also the peer with torch.compile in this mode; can be repeated.",
+    help="Also measure the peer with torch.compile in this mode; repeatable.",
 )
 @click.option(
     "--layout",
@@ -65,13 +68,13 @@ _ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     multiple=True,
     type=click.Choice(["channels_last", "contiguous"]),
     default=["channels_last"],
-    help="Of the peer's maps; both can be given.",
+    help="Memory layout of the peer's maps; repeatable.",
 )
-@click.option("--beside", type=CHECKOUT, help="Also another checkout of this project.")
-@click.option("--threads", type=click.IntRange(0), default=0, help="Of the peer on a CPU; 0: torch decides.")
-@click.option("--rounds", type=click.IntRange(1), default=5, help="Turns of each.")
-@click.option("--steps", type=click.IntRange(1), default=2, help="Per turn.")
-@click.option("--operations", type=click.IntRange(0), default=0, help="Profile so many steps by operation, on a CPU.")
+@click.option("--beside", type=CHECKOUT, help="Also measure another checkout of this project.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="Threads of the peer on a CPU; 0: torch decides.")
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Turns of each contender.")
+@click.option("--steps", type=click.IntRange(1), default=2, help="Steps per turn.")
+@click.option("--operations", type=click.IntRange(0), default=0, help="Profile this many steps, on a CPU.")
 @click.option("--check", is_flag=True, help="Compare losses and parameters from the same start, on the CPU.")
 def main(
     batch_sizes: str,
@@ -128,7 +131,7 @@ def _numbers(text: str) -> list[int]:
 def _measure(
     size: StepSize, commands: dict[str, list[str]], rounds: int, steps: int, operations: int
 ) -> dict[str, dict[str, Any]]:
-    """Starts the contenders one after another, so that each compiles alone, and lets them take turns."""
+    """Starts the contenders one after another, so that each compiles alone, then lets them take turns."""
     figures: dict[str, dict[str, Any]] = {}
     turns: dict[str, list[dict[str, Any]]] = {}
     with ExitStack() as stack:
@@ -143,7 +146,7 @@ def _measure(
                 continue
             running[name], turns[name] = contender, []
         names = list(running)
-        for number in range(rounds):  # each has been the first as often as the others
+        for number in range(rounds):  # each contender goes first equally often
             first = number % len(names)
             for name in names[first:] + names[:first]:
                 turns[name].append(running[name].ask("steps", steps))
@@ -190,7 +193,7 @@ def _show(size: StepSize, figures: dict[str, dict[str, Any]]) -> None:
 
 
 def _check(size: StepSize, ours: list[str], peer: list[str]) -> None:
-    """Whether both start from the same parameters and see the same losses, also after they learnt from them."""
+    """Checks that both sides compute the same loss from the same parameters, before and after an update."""
     with tempfile.TemporaryDirectory() as folder:
         parameters = f"--parameters={Path(folder) / 'parameters.npz'}"
         answers = []
@@ -205,7 +208,7 @@ def _check(size: StepSize, ours: list[str], peer: list[str]) -> None:
         click.echo(f"loss {a:.6f} and {b:.6f}, {difference:.1e} apart")
     near = all(difference <= allowed for difference, allowed in zip(differences, _TOLERANCES, strict=True))
     if our_number != peer_number or not near:
-        raise click.ClickException("The two do not compute the same; their speeds can not be compared.")
+        raise click.ClickException("The two do not compute the same; their speeds cannot be compared.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The size of a train step and its batch: what every contender of ``train_step.py`` is given."""
+"""The size of a train step and its batch, equal for all contenders of ``train_step.py``."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,12 +10,12 @@ LEARNING_RATE = 1e-4  # constant and small, so that all contenders' losses after
 
 
 class StepSize(NamedTuple):
-    """How much one step computes.
+    """The size of one step.
 
     Attributes:
-      batch_size: utterances.
-      classes: speakers of the head.
-      frames: per utterance.
+      batch_size: number of utterances.
+      classes: number of speakers of the head.
+      frames: frames per utterance.
       bins: mel bands per frame.
       dtype: type of the encoder's activations.
     """
@@ -27,21 +27,23 @@ class StepSize(NamedTuple):
     dtype: str
 
     def arguments(self) -> list[str]:
-        """The command line that ``size_options`` reads back."""
+        """Returns the command line that ``size_options`` reads."""
         return [f"--{name.replace('_', '-')}={value}" for name, value in self._asdict().items()]
 
 
 def size_options(*, one_batch: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options of a :class:`StepSize`.
+    """Adds the options of a :class:`StepSize` to a command.
 
     Args:
-      one_batch: with ``--batch-size``; the driver has several in an option of its own.
+      one_batch: include ``--batch-size``; the driver has its own option for several sizes.
     """
     options = [
         click.option("--classes", type=click.IntRange(6), default=17_982, help="Speakers of the head."),
-        click.option("--frames", type=click.IntRange(8), default=200, help="Per utterance."),
+        click.option("--frames", type=click.IntRange(8), default=200, help="Frames per utterance."),
         click.option("--bins", type=click.IntRange(8), default=80, help="Mel bands per frame."),
-        click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Of activations."),
+        click.option(
+            "--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Type of activations."
+        ),
     ]
     if one_batch:
         options.append(click.option("--batch-size", type=click.IntRange(1), default=8, help="Utterances."))
@@ -55,7 +57,7 @@ def size_options(*, one_batch: bool = True) -> Callable[[Callable[..., Any]], Ca
 
 
 def random_batch(size: StepSize) -> dict[str, np.ndarray]:
-    """Frames with an offset, as a channel leaves it, and speakers; the same numbers at every call."""
+    """Draws frames with an offset, as a channel adds it, and speakers; the same numbers at every call."""
     rng = np.random.default_rng(0)
     frames = rng.standard_normal((size.batch_size, size.frames, size.bins), np.float32) + np.float32(3)
     return {

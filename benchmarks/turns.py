@@ -1,7 +1,7 @@
-"""Contenders of a benchmark as processes of their own that take turns, so that drifts of a machine meet all of them.
+"""Runs the contenders of a benchmark as separate processes in turns, so that drifts of the machine affect all alike.
 
-A contender makes everything ready, prints one line of JSON and then does what each line of its standard input orders,
-``NAME NUMBER``, with a line of JSON as the answer. Between turns it waits without work; by hand:
+A contender gets ready, prints one line of JSON and then does what each line of its standard input orders,
+``NAME NUMBER``, and answers with a line of JSON. Between turns it waits. By hand:
 
     echo "steps 5" | python benchmarks/torch_train_step.py
 """
@@ -21,19 +21,19 @@ from typing import Any, Self
 import click
 
 CHECKOUT = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
-"""Type of an option that names another checkout of the project."""
+"""Type of an option for another checkout of the project."""
 
 
 class ContenderError(Exception):
-    """A contender ended before it answered; says why."""
+    """A contender ended before it answered; the message says why."""
 
 
 def take_turns(opening: Mapping[str, Any], orders: Mapping[str, Callable[[int], Mapping[str, Any]]]) -> None:
-    """A contender's side: answers orders until standard input ends.
+    """Answers a contender's orders until standard input ends.
 
     Args:
-      opening: what it has to say once it is ready.
-      orders: by name, from the number given to the answer.
+      opening: answer that says that the contender is ready.
+      orders: name of each order to a function from its number to the answer.
     """
     print(json.dumps(opening), flush=True)
     for line in sys.stdin:
@@ -42,25 +42,25 @@ def take_turns(opening: Mapping[str, Any], orders: Mapping[str, Callable[[int], 
 
 
 def with_package_of(checkout: Path, command: Sequence[str]) -> list[str]:
-    """The same contender with the package of another checkout of the project, to tell before from after."""
+    """Returns the command of the same contender with the package of another checkout, to compare before and after."""
     return ["env", f"PYTHONPATH={checkout}", *command]
 
 
 def peak_process_bytes() -> int:
-    """The most memory that this process ever had, interpreter, libraries and compiler included."""
+    """Returns the peak memory of this process, interpreter, libraries and compiler included."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class Contender:
-    """The other side: a process that is started, asked, and ended with the context."""
+    """A contender's process, seen from the driver; it ends with the context."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start it.
+        """Starts the process.
 
         Args:
-          command: to run.
-          environment: beside that of this process.
+          command: command to run.
+          environment: variables to add to those of this process.
         """
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
@@ -73,10 +73,10 @@ class Contender:
         )
 
     def answer(self) -> dict[str, Any]:
-        """The next line that it prints.
+        """Reads the next line that the process prints.
 
         Raises:
-          ContenderError: it ended instead.
+          ContenderError: the process ended instead.
         """
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -90,7 +90,7 @@ class Contender:
         """Gives one order and waits for the answer.
 
         Raises:
-          ContenderError: it ended instead.
+          ContenderError: the process ended instead.
         """
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the answer says why

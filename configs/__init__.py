@@ -1,1 +1,1 @@
-"""Experiments, one file each: the paper, the published result of the nearest system, the exact command."""
+"""Experiments, one file each, with the paper, the published result of the nearest system and the exact command."""

@@ -1,7 +1,7 @@
 """The demo: a small TDNN with MQMHA and the sub-centre inter-topK AM-softmax on synthetic voices.
 
-Minutes on two CPU cores: make demo (or: mqmha demo --workdir runs/demo). Error rates on synthetic voices say that the
-system works and nothing about people.
+Takes minutes on two CPU cores: make demo (or: mqmha demo --workdir runs/demo). Error rates on synthetic voices show
+that the system works; they say nothing about real voices.
 """
 
 from mqmha_jax.config import (

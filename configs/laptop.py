@@ -1,8 +1,8 @@
 """A small corpus on two CPU cores in under an hour: a TDNN at half the frame rate, MQMHA, inter-topK AM-softmax.
 
 For hundreds of speakers and a few hours of speech, each utterance clean and with noise, reverberation and telephone
-bandwidth. Held-out training speakers decided the settings: with so little speech per speaker, one centre each was
-better than two.
+bandwidth. We chose the settings on held-out training speakers: with so little speech per speaker, one centre was better
+than two.
 
 Published: nothing at this scale. Ours: see README.md, "Real speech" (benchmarks/real_speech.py).
 

@@ -6,13 +6,13 @@ Paper: arXiv 2110.05042 (first used in arXiv 2109.01989). Data: 1,092,009 uttera
 Published, not measured by us: the same team's ResNet34 with plain statistics pooling and AM-softmax, EER 1.050 / 1.059
 / 1.846 % on VoxCeleb1-O/E/H cleaned (arXiv 2110.09720). Ours: not yet run at this scale.
 
-Hardware: batch 1,024 of 200 frames; the paper used 8 GPUs. The number of steps (about 40 epochs) and the exponential
-decay are ours: the paper lowers the rate on a plateau.
+Hardware: batches of 1,024 utterances with 200 frames; the paper used 8 GPUs. The number of steps (about 40 epochs) and
+the exponential decay are our choice: the paper lowers the rate on a plateau.
 
     mqmha train voxceleb_resnet34_mqmha --workdir runs/paper data.train=shards/vox2_train \
         data.dev=shards/vox1 data.dev_trials=lists/vox1_o_cleaned.txt
 
-The same from clean shards at the three speeds, with a fifth of the storage and new noise in every epoch
+These commands train from clean shards at the three speeds, with a fifth of the storage and new noise in every epoch
 (docs/augmentation.md):
 
     mqmha prep noises MUSAN shards/noise --like voxceleb_resnet34_mqmha

@@ -6,7 +6,7 @@ classes) with noise and reverberation.
 Published, not measured by us: EER 0.867 / 1.049 / 1.959 % on VoxCeleb1-O/E/H cleaned, plain cosine without large-margin
 fine-tuning. Ours: not yet run at this scale.
 
-Hardware: any; batch 256 of 200 frames, 150 epochs.
+Hardware: any; batches of 256 utterances with 200 frames, 150 epochs.
 
     mqmha train voxceleb_resnet34_wespeaker --workdir runs/wespeaker data.train=shards/vox2_train \
         data.dev=shards/vox1 data.dev_trials=lists/vox1_o_cleaned.txt

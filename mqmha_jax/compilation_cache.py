@@ -7,7 +7,7 @@ import jax
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache directory, the small ones too, of which a start has many.
+    """Keeps compiled programs in the user's cache directory, small ones too, because a start compiles many of them.
 
     JAX_COMPILATION_CACHE_DIR chooses another place, JAX_ENABLE_COMPILATION_CACHE=false switches the cache off, and
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS leaves out what compiles faster.

@@ -1,4 +1,4 @@
-"""``mqmha demo``: the whole system on synthetic voices, or on a small corpus of your own, in minutes."""
+"""``mqmha demo`` runs the whole system on synthetic voices, or on a small corpus of your own, in minutes."""
 
 import functools
 import time
@@ -33,23 +33,23 @@ from mqmha_jax.runs.state import initial_network
 from mqmha_jax.train.loop import train
 from mqmha_jax.types import Trials
 
-# The synthetic corpus: enough for minutes of training; speakers of the three parts are disjoint.
+# The synthetic corpus is enough for minutes of training; the three parts have different speakers.
 _SPEAKERS = {"train": 200, "dev": 20, "eval": 40}
 _SESSIONS, _UTTERANCES, _SECONDS = 3, 4, (2.0, 4.0)
 
-# Own audio: so many speakers, at least, are held out for each list, or a tenth of all.
+# Number of speakers held out for each list from a user's own audio: a tenth, but at least two.
 _HELD_OUT_AT_LEAST, _HELD_OUT_SHARE = 2, 0.1
 
 
 def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequence[str], progress: bool = True) -> None:
-    """Prepare shards, train, evaluate speakers that were not trained on, and say what to do next.
+    """Prepares shards, trains, evaluates speakers outside the training data, and says what to do next.
 
-    What is there already is kept: a second call resumes.
+    A second call keeps existing files and resumes.
 
     Args:
-      workdir: of the run; the data goes to ``data`` in it.
+      workdir: work directory of the run; its folder ``data`` receives the data.
       audio: a folder ``speaker/**/*`` or a CSV list with columns path and speaker; None: synthetic voices.
-      seed: of voices, split and training.
+      seed: seed of voices, split and training.
       overrides: ``section.option=value`` changes to ``configs/demo.py``.
       progress: show progress bars.
 
@@ -73,7 +73,7 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
     click.echo(f"2. Training: {config.train.steps} steps on {jax.device_count()} x {jax.devices()[0].device_kind}")
     result = train(config, workdir, progress=progress)
     if not result.finished:
-        raise UserError(f"Stopped after step {result.step}; the same command goes on from there.")
+        raise UserError(f"Stopped after step {result.step}; run the same command again to resume.")
 
     click.echo("3. Evaluation: speakers that the network has never heard")
     evaluation = evaluate_run(
@@ -106,7 +106,7 @@ def _prepare(data: Path, config: Config, audio: Path | None, seed: int, progress
                 max_rejected=len(recordings) // 10,
                 progress=progress,
             )
-    for name in ("dev", "eval"):  # the list of eval comes last: its presence says that all is there
+    for name in ("dev", "eval"):  # the list of eval comes last: if it exists, all data is complete
         shards = open_shards(data / name)
         speakers = [shards.speakers[i] for i in shards.speaker]
         utt2spk = dict(zip(shards.utterances, speakers, strict=True))
@@ -114,7 +114,7 @@ def _prepare(data: Path, config: Config, audio: Path | None, seed: int, progress
 
 
 def _synthetic(seed: int) -> dict[str, list[Recording]]:
-    """Recordings of the three parts, of disjoint speakers of one population."""
+    """Makes the recordings of the three parts; they have different speakers of one population."""
     make = functools.partial(
         CORPORA["synthetic"],
         sessions_per_speaker=_SESSIONS,
@@ -139,14 +139,14 @@ def _own_recordings(audio: Path) -> list[Recording]:
 
 
 def _split(recordings: list[Recording], seed: int, *, trained: int) -> dict[str, list[Recording]]:
-    """Holds out speakers for the two lists and leaves at least ``trained`` to train on, as the penalty needs."""
+    """Holds out speakers for the two lists and leaves at least ``trained`` for training, which the penalty needs."""
     speakers = sorted({recording.speaker for recording in recordings})
     held_out = max(_HELD_OUT_AT_LEAST, round(_HELD_OUT_SHARE * len(speakers)))
     needed = 2 * _HELD_OUT_AT_LEAST + trained
     if len(speakers) < needed:
         raise UserError(
-            f"The corpus has {len(speakers)} speakers; at least {needed} are needed, because some are "
-            "held out for the dev list and the evaluation. Add speakers; each needs a folder, or a name in the CSV."
+            f"The corpus has {len(speakers)} speakers; the demo needs at least {needed}, because it holds some out "
+            "for the dev list and the evaluation. Add speakers; each needs a folder, or a name in the CSV."
         )
     order = np.random.default_rng(seed).permutation(len(speakers))
     part_of = dict.fromkeys(speakers, "train")
@@ -156,7 +156,7 @@ def _split(recordings: list[Recording], seed: int, *, trained: int) -> dict[str,
 
 
 def _sessions(shards: FbankShards) -> dict[str, str] | None:
-    """The session of each utterance where the corpus names them: a column, or the folder between speaker and file."""
+    """Returns the session of each utterance, from a column or the folder between speaker and file, if there is one."""
     if "session" in shards.attributes:
         named_sessions: Sequence[str] = [str(session) for session in shards.attributes["session"]]
     else:
@@ -170,7 +170,7 @@ def _sessions(shards: FbankShards) -> dict[str, str] | None:
 
 
 def _untrained_scores(config: Config, shards: dict[str, FbankShards], trials: Trials) -> Float32[np.ndarray, " M"]:
-    """The same scoring with the initial network, the baseline that training must beat."""
+    """Scores the trials in the same way with the initial network, the baseline that training must beat."""
     net = build_speaker_net(config.model)
     embedder = Embedder(net, initial_network(config, net))
     mean = training_mean(embedder, shards["train"])

@@ -1,4 +1,4 @@
-"""Describes a configuration without training it: options, parameters, shapes, FLOPs."""
+"""Describes an experiment without training it: options, parameters, shapes, FLOPs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +20,12 @@ from mqmha_jax.parallel import PROTOTYPES
 
 
 def describe(config: Config, num_speakers: int | None = None) -> str:
-    """Writes the text of ``mqmha show``.
+    """Formats the text of ``mqmha show``.
 
     Args:
-      config: the experiment.
-      num_speakers: classes of the head. None takes the number of the training shards; without shards it leaves out the
-        head.
+      config: configuration of the experiment.
+      num_speakers: number of classes of the head. None takes that of the training shards; without shards the head is
+        left out.
 
     Returns:
       Tables of options, parameters and shapes, and the network's FLOPs for one training crop and for ten seconds.
@@ -42,7 +42,7 @@ def describe(config: Config, num_speakers: int | None = None) -> str:
     if num_speakers is not None:
         loss = build_loss(config.loss, num_speakers=num_speakers, embedding_dim=config.model.embedding_dim)
         head = jax.eval_shape(loss.init, jax.random.key(0))
-        # The rows that pad the classes in memory are no parameters. Learned scalars of the loss stay as they are.
+        # Only rows of real speakers are parameters; the others pad the classes in memory.
         of_speakers = (num_speakers, *head[PROTOTYPES].shape[1:])
         params["head"] = {**head, PROTOTYPES: jax.ShapeDtypeStruct(of_speakers, head[PROTOTYPES].dtype)}
     ten_seconds = num_frames(10 * config.fbank.sample_rate_hz, config.fbank)

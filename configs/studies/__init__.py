@@ -1,1 +1,1 @@
-"""Ready studies: what 'mqmha study' runs."""
+"""Ready studies for 'mqmha study'."""

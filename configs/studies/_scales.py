@@ -1,9 +1,10 @@
 """The two sizes of every ready study.
 
-``full``: VoxCeleb2-dev as in configs/voxceleb_resnet34_mqmha.py, a quarter of its steps; VoxCeleb1-O/E/H, where E
-decides, as the lists share speakers. ``small``: configs/laptop.py on a corpus of a few hours, in smaller batches and
-crops so that a run takes minutes on two CPU cores; four lists of different speakers, whose mean decides. Held-out
-training speakers decided the learning rate (docs/studies/settings).
+``full`` uses VoxCeleb2-dev as in configs/voxceleb_resnet34_mqmha.py, with a quarter of its steps. It evaluates on
+VoxCeleb1-O/E/H; E alone decides, because the lists share speakers. ``small`` uses configs/laptop.py on a corpus of a
+few hours, with smaller batches and crops, so that a run takes minutes on two CPU cores. It evaluates on four lists of
+different speakers, whose mean decides. We chose the learning rate on held-out training speakers
+(docs/studies/settings).
 """
 
 from typing import Any
@@ -36,12 +37,12 @@ FULL_LISTS = tuple(TrialList(f"vox1_{name}_cleaned.txt", shards="vox1") for name
 
 
 def small(*, runs: int, **parts: Any) -> Study:
-    """A study on the laptop corpus; ``parts`` are the other arguments of ``Study``."""
+    """Makes a study on the laptop corpus; ``parts`` are the other arguments of ``Study``."""
     return Study(base=SMALL, train="train", lists=SMALL_LISTS, budget=Budget(runs, minutes_per_run=4.0), **parts)
 
 
 def full(*, runs: int, **parts: Any) -> Study:
-    """A study on VoxCeleb."""
+    """Makes a study on VoxCeleb; ``parts`` are the other arguments of ``Study``."""
     return Study(
         base=FULL,
         train="vox2_train",

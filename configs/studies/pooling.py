@@ -2,10 +2,11 @@
 
 Full: temporal average, statistics, self-attentive (mean, statistics, channel- and context-dependent), heads on split
 parts, queries on the whole feature (one weight or a weight per channel), and MQMHA with one and two layers and
-channel-wise; each control is statistics pooling on a wider encoder with as many parameters as the cell it is named for.
-Small: statistics, one head, several queries on the whole feature (scalar and channel-wise), MQMHA, and its control;
-three seeds each, two queries, eight heads as in configs/laptop.py. Poolings of means alone and deeper scorers are left
-out: they would cost seeds, and seeds decide how small a difference the study can show.
+channel-wise. Each control is statistics pooling on a wider encoder with as many parameters as the cell in its name.
+Small: statistics, one head, several queries on the whole feature (scalar and channel-wise), MQMHA, and its control,
+with three seeds each, two queries, and eight heads as in configs/laptop.py. The small scale leaves out poolings of
+means only and deeper scorers: they would take the place of seeds, and seeds decide how small a difference the study
+can show.
 
     mqmha study pooling --scale small --workdir runs/pooling --data shards --data lists
 """
@@ -15,8 +16,8 @@ from _scales import full, small
 from mqmha_jax.study import Control, Factor
 
 QUESTION = (
-    "Do attentive poolings verify speakers better than plain statistics, and does MQMHA do so beyond what a network of "
-    "its size does anyway?"
+    "Do attentive poolings verify speakers better than plain statistics, and does MQMHA gain more than a larger "
+    "network with as many parameters?"
 )
 
 STUDY = {

@@ -1,9 +1,9 @@
-"""How many queries and heads does MQMHA want? Q x H (arXiv 2110.05042).
+"""How many queries and heads does MQMHA need? Q x H (arXiv 2110.05042).
 
-The pooled vector, and with it the embedding layer, grows with the queries and not with the heads. So more heads cost
-nothing, and more queries are compared with a control: one query and head on a wider encoder with as many parameters.
-Full: Q and H of 1, 4 and 16 (the challenge system had 4 and 16). Small: five places of the grid, two seeds; Q = 4
-with one head and the control are left to the full scale.
+The pooled vector, and with it the embedding layer, grows with the queries but not with the heads. So more heads cost
+nothing, and more queries have a control: one query and head on a wider encoder with as many parameters. Full: Q and H
+of 1, 4 and 16 (the challenge system had 4 and 16). Small: five cells of the grid, two seeds; only the full scale has
+Q = 4 with one head and the control.
 
     mqmha study q_by_h --scale small --workdir runs/q_by_h --data shards --data lists
 """
@@ -16,7 +16,7 @@ QUESTION = "Do more queries or more heads lower error rates?"
 
 
 def grid(queries: tuple[int, ...], heads: tuple[int, ...]) -> tuple[Factor, Factor]:
-    """The two factors."""
+    """Makes the two factors."""
     return (
         Factor("queries", {f"q{q}": ["model.pooling=mqmha", f"model.pooling.queries={q}"] for q in queries}),
         Factor("heads", {f"h{h}": [f"model.pooling.heads={h}"] for h in heads}),

@@ -141,10 +141,10 @@ class ShardWriter:
 
 
 def refuse_taken(directory: Path) -> None:
-    """Nothing that is there already is ever overwritten.
+    """Refuses a directory that already holds something, so that nothing is overwritten.
 
     Raises:
-      UserError: something other than an empty directory is there.
+      UserError: the path exists and is not an empty directory.
     """
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         raise UserError(f"{directory} already exists. Choose another output directory, or remove this one first.")

@@ -40,7 +40,7 @@ MIN_PERIODICITY = 0.6
 """Of white noise, 1 frame of 1,000 reaches it."""
 
 FRAMES_OF_A_VOICE = 3
-"""So many frames in a row must be periodic: noise is so by chance, for a frame or two."""
+"""Minimum number of periodic frames in a row; noise is periodic by chance for a frame or two."""
 
 AROUND_A_VOICE_S = 0.2
 """Consonants before and after a vowel are speech, too."""

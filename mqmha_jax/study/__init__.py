@@ -1,3 +1,3 @@
-"""Controlled comparisons: a grid of configurations, several seeds of each, one honest table."""
+"""Controlled comparisons: a grid of configurations, each with several seeds, and one honest table."""
 
 from mqmha_jax.study.spec import Budget, Control, Factor, Study, TrialList

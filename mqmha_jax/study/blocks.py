@@ -29,19 +29,19 @@ class Heading(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A paragraph; ``**so**`` is strong."""
+    """A paragraph; ``**text**`` is strong."""
 
     text: str
 
 
 class Points(NamedTuple):
-    """A list of sentences; ``**so**`` is strong."""
+    """A list of sentences; ``**text**`` is strong."""
 
     items: Sequence[str]
 
 
 class Table(NamedTuple):
-    """A table whose first column holds words, the others numbers."""
+    """A table. The first column holds words, the others hold numbers."""
 
     caption: str
     header: Sequence[str]
@@ -59,12 +59,12 @@ Block = Heading | Text | Points | Table | Picture
 
 
 def markdown(title: str, blocks: Sequence[Block]) -> str:
-    """The report for people who read it beside the code."""
+    """Writes the report as Markdown, for reading beside the code."""
     return "\n\n".join([f"# {title}", *map(_markdown, blocks)]) + "\n"
 
 
 def html(title: str, blocks: Sequence[Block]) -> str:
-    """The same as one file that needs nothing else, pictures included."""
+    """Writes the report as one HTML file that includes its pictures."""
     return html_page(title, *map(_html, blocks))
 
 
@@ -100,5 +100,5 @@ def _html(block: Block) -> Markup:
 
 
 def _strong(text: str) -> Markup:
-    parts = _STRONG.split(text)  # every second one stood between stars
+    parts = _STRONG.split(text)  # every second part stood between stars
     return join(*(strong(part) if i % 2 else part for i, part in enumerate(parts)))

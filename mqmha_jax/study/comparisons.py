@@ -1,4 +1,4 @@
-"""Which cells are held against which, and what may be said of it in plain words."""
+"""Compares cells with each other and says the results in plain words."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -11,15 +11,15 @@ SURE = 0.05
 
 
 class Comparison(NamedTuple):
-    """One group of cells against another on the list that decides.
+    """One group of cells compared with another on the deciding list.
 
     Attributes:
       name: what is compared with what.
       plus: cells that might be better.
-      minus: cells that they are held against.
+      minus: cells that they are compared with.
       effects: metric -> difference.
-      adjusted: p of the EER's difference after Holm, for all comparisons made together with this one.
-      together: how many these were.
+      adjusted: p-value of the EER's difference after Holm's adjustment for all comparisons made together.
+      together: number of comparisons made together.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Comparison(NamedTuple):
 
     @property
     def eer(self) -> Effect:
-        """The difference in EER."""
+        """Difference in EER."""
         return self.effects[METRICS[EER]]
 
     @property
@@ -43,26 +43,26 @@ class Comparison(NamedTuple):
 
 
 def against_reference(measured: Measured, cells: Collection[str], reference: str) -> list[Comparison]:
-    """Every other cell against the reference."""
+    """Compares every other cell with the reference."""
     return _adjusted(
         measured, {f"{cell} against {reference}": ((cell,), (reference,)) for cell in cells if cell != reference}
     )
 
 
 def against_controls(measured: Measured, cells: Sequence[Cell]) -> list[Comparison]:
-    """Every cell that has a control of its size against that control."""
+    """Compares every cell that has a control of its size with that control."""
     return _adjusted(
         measured, {f"{c.control_of} against {c.name}": ((c.control_of,), (c.name,)) for c in cells if c.control_of}
     )
 
 
 def by_factor(measured: Measured, study: Study, cells: Collection[str]) -> dict[str, list[Comparison]]:
-    """Each level of a factor against the reference's level, averaged over cells that differ in nothing else.
+    """Compares each level of a factor with the reference's level, averaged over pairs of cells that differ only in it.
 
     Args:
-      measured: of the list that decides.
-      study: tells levels and reference.
-      cells: that are finished, without controls.
+      measured: metrics on the deciding list.
+      study: study that defines levels and reference.
+      cells: finished cells, without controls.
     """
     usual = study.levels(study.reference)
     found = {}
@@ -84,7 +84,7 @@ def by_factor(measured: Measured, study: Study, cells: Collection[str]) -> dict[
 
 
 def sentence(comparison: Comparison) -> str:
-    """What a comparison shows, for people who do not know what a bootstrap is."""
+    """Describes a comparison for readers who do not know what a bootstrap is."""
     eer = comparison.eer
     low, high = (100 * end for end in eer.interval)
     points = 100 * abs(eer.difference)
@@ -94,16 +94,15 @@ def sentence(comparison: Comparison) -> str:
     way = "lower" if eer.difference < 0 else "higher"
     if comparison.verdict != "not distinguishable":
         return f"{comparison.name}: **{comparison.verdict}**, EER {points:.2f} points {way} {numbers}{over}."
-    alone = "; alone it would have been called a difference" if eer.p_value < SURE else ""
+    alone = "; a single comparison would count as a difference" if eer.p_value < SURE else ""
     return (
         f"{comparison.name}: **not distinguishable**, EER {points:.2f} points {way} {numbers}{over}{alone}. "
-        f"A difference below about {100 * eer.smallest_shown:.2f} points could not have been shown with these lists "
-        "and seeds."
+        f"These lists and seeds could not show a difference below about {100 * eer.smallest_shown:.2f} points."
     )
 
 
 def probability(p_value: float) -> str:
-    """A p as tables print it: what is smaller than resamples can tell is not printed as zero."""
+    """Formats a p-value; values smaller than the resamples can tell are not printed as zero."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""What a cell costs: parameters, operations, memory and the time of a step, measured before the first run."""
+"""Measures the cost of a cell before the first run: parameters, operations, memory and the time of a step."""
 
 import dataclasses
 import time
@@ -23,16 +23,17 @@ _WARM_UP, _TIMED = 2, 9
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one training step, and of what is learned.
+    """The cost of one training step, and the number of parameters.
 
     Attributes:
-      network_parameters: what is kept after training.
-      head_parameters: prototypes and other scalars of the loss.
-      gigaflops: of a step, by the compiler's count; None where it does not tell.
-      memory_mb: arguments, results and temporary arrays of a step, by the compiler, in 10^6 bytes; None likewise.
-      step_seconds: median of some steps, data at hand.
-      utterances_per_second: batch over that time.
-      devices: what it was measured on.
+      network_parameters: number of parameters of the network, which is kept after training.
+      head_parameters: number of parameters of the loss, prototypes included.
+      gigaflops: operations of a step by the compiler's count; None if the compiler does not say.
+      memory_mb: arguments, results and temporary arrays of a step by the compiler's count, in 10^6 bytes; None if the
+        compiler does not say.
+      step_seconds: median time of a step with data at hand.
+      utterances_per_second: batch size divided by that time.
+      devices: devices of the measurement.
     """
 
     network_parameters: int
@@ -45,10 +46,10 @@ class Cost:
 
 
 def cell_cost(cell: Cell, num_speakers: int, kept: Path) -> Cost:
-    """The cost of a cell, measured, or read where an earlier call kept it.
+    """Measures the cost of a cell, or reads it if an earlier call kept it.
 
     Args:
-      cell: what is trained.
+      cell: cell to train.
       num_speakers: C.
       kept: file for the result.
     """
@@ -60,10 +61,10 @@ def cell_cost(cell: Cell, num_speakers: int, kept: Path) -> Cost:
 
 
 def measure_cost(config: Config, num_speakers: int) -> Cost:
-    """Compiles the step of an experiment and times it on random frames; the program stays in the compilation cache.
+    """Compiles the step of an experiment and times it on random frames; the compilation cache keeps the program.
 
     Args:
-      config: the experiment.
+      config: configuration of the experiment.
       num_speakers: C.
     """
     training = build_training(config, num_speakers=num_speakers, mesh=parallel.device_mesh(config.mesh))
@@ -90,11 +91,11 @@ def measure_cost(config: Config, num_speakers: int) -> Cost:
 
 
 def random_batch(training: Training, crop_frames: int, num_speakers: int) -> dict[str, np.ndarray]:
-    """This host's rows of a batch of noise: every array that the step takes, those of noise and rooms included.
+    """Draws this host's rows of a random batch: every array that the step takes, those of noise and rooms included.
 
     Args:
-      training: gives names, shapes and types.
-      crop_frames: T, all of them real.
+      training: training that defines names, shapes and types.
+      crop_frames: T; all frames are valid.
       num_speakers: C.
     """
     rng = np.random.default_rng(0)
@@ -114,7 +115,7 @@ def check_minutes(cell: Cell, cost: Cost, budget: Budget) -> None:
     """Refuses a cell whose runs would take longer than the budget allows.
 
     Raises:
-      UserError: names the cell, the minutes, and how many steps would fit.
+      UserError: a run takes too long; the message names the cell, the minutes, and the number of steps that would fit.
     """
     steps = cell.config.train.steps
     minutes = steps * cost.step_seconds / 60
@@ -123,7 +124,7 @@ def check_minutes(cell: Cell, cost: Cost, budget: Budget) -> None:
         raise UserError(
             f"A run of cell {cell.name!r} would take {minutes:.1f} minutes ({steps} steps of {cost.step_seconds:.2f} s "
             f"on this machine), and the budget allows {budget.minutes_per_run:g}: give at most {fitting} steps, a "
-            "smaller batch or crop, or more minutes with --minutes. Nothing was trained."
+            "smaller batch or crop, or more minutes with --minutes. No run was started."
         )
 
 
@@ -140,7 +141,7 @@ def _step_seconds(training: Training, config: Config, num_speakers: int) -> floa
 
 
 def _known(kept: Path, config: Config) -> Cost | None:
-    """What was kept of this configuration; None where there is nothing of use, for it is quickly measured again."""
+    """Reads the kept cost of this configuration; None if it is missing or damaged, because measuring again is quick."""
     try:
         known = read_json(kept, dict, advice="")
         return None if differences(from_dict(known["config"]), config) else Cost(**known["cost"])

@@ -1,7 +1,7 @@
-"""Differences between cells, with intervals over speakers and seeds that are the same for all cells.
+"""Measures differences between cells, with intervals over speakers and seeds.
 
-As in ``compare_systems``: every cell is measured on the same resamples of the speakers, and its seeds are resampled
-too. Lists with different speakers are resampled independently of each other; their mean is taken in every resample.
+As in ``compare_systems``, all cells are measured on the same resamples of the speakers, and the seeds of each cell are
+resampled too. Lists with different speakers are resampled independently; every resample has a mean over them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,15 @@ MEAN = "mean over lists"
 
 
 class Measured(NamedTuple):
-    """All cells on one list, or the mean over lists.
+    """Metrics of all cells on one list, or their mean over lists.
 
     Attributes:
-      name: of the list.
+      name: name of the list.
       estimates: cell -> ``[n, J]``, the J metrics of each seed.
       resampled: cell -> ``[R, J]`` metrics of each resample, averaged over the seeds that it drew.
-      num_speakers: of the list, or of all lists.
-      fewest_speakers: of the smallest list, which sets how wide intervals are: the mean leans on every list.
+      num_speakers: number of speakers of the list, or of all lists.
+      fewest_speakers: number of speakers of the smallest list. It sets the width of the intervals, because the mean
+        depends on every list.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Measured(NamedTuple):
 
     @property
     def reliable(self) -> bool:
-        """Whether there are enough speakers for intervals to be taken at their word."""
+        """Whether there are enough speakers for reliable intervals."""
         return self.num_speakers >= MIN_SPEAKERS
 
     def interval(self, cell: str) -> Float64[np.ndarray, "J 2"]:
@@ -52,12 +53,12 @@ class Measured(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """A difference of which less than zero is better.
+    """A difference; negative is better.
 
     Attributes:
-      difference: as a share, e.g. -0.01 for one point of EER.
+      difference: difference as a fraction, e.g. -0.01 for one point of EER.
       interval: its 95 % interval.
-      p_value: two-sided, of "there is no difference".
+      p_value: two-sided p-value of "there is no difference".
     """
 
     difference: float
@@ -66,7 +67,7 @@ class Effect(NamedTuple):
 
     @property
     def smallest_shown(self) -> float:
-        """Half the width of the interval: about the smallest difference that could have been told from none."""
+        """Half the width of the interval: about the smallest difference that could have been shown."""
         return (self.interval[1] - self.interval[0]) / 2
 
 
@@ -74,10 +75,10 @@ def measure(lists: Sequence[ListScores], *, mean: bool, replicates: int, seed: i
     """Measures all cells on every list.
 
     Args:
-      lists: each with the same cells and seeds.
-      mean: add the mean over the lists, if there are several; they must not share speakers.
-      replicates: resamples, R.
-      seed: of the resamples.
+      lists: scores on each list, with the same cells and seeds.
+      mean: add the mean over several lists, which must not share speakers.
+      replicates: R, the number of resamples.
+      seed: seed of the resamples.
     """
     rng = np.random.default_rng([seed, 1])
     drawn = {cell: draw_seeds(len(rows), replicates, rng) for cell, rows in lists[0].scores.items()}
@@ -91,7 +92,7 @@ def measure(lists: Sequence[ListScores], *, mean: bool, replicates: int, seed: i
             part.test_speaker,
             COMPARED,
             replicates=replicates,
-            seed=seed + position,  # lists of equally many speakers would otherwise be drawn alike
+            seed=seed + position,  # one seed would draw lists with the same number of speakers alike
         )
         ends = np.cumsum(sizes)[:-1]
         estimates = dict(zip(part.scores, np.split(both.estimates, ends), strict=True))
@@ -102,12 +103,12 @@ def measure(lists: Sequence[ListScores], *, mean: bool, replicates: int, seed: i
 
 
 def effects(measured: Measured, plus: Sequence[str], minus: Sequence[str]) -> dict[str, Effect]:
-    """The mean over some cells less the mean over others, in each metric.
+    """Subtracts the mean over some cells from the mean over others, in each metric.
 
     Args:
-      measured: on a list or on their mean.
-      plus: cells.
-      minus: cells.
+      measured: metrics on a list, or the mean over lists.
+      plus: cells whose mean counts positively.
+      minus: cells whose mean is subtracted.
 
     Returns:
       metric -> difference.
@@ -125,13 +126,14 @@ def effects(measured: Measured, plus: Sequence[str], minus: Sequence[str]) -> di
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjustment for several comparisons (1979), valid however they depend on each other.
+    """Adjusts p-values for several comparisons (Holm, 1979), however these depend on each other.
 
     Args:
-      p_values: of each comparison.
+      p_values: p-value of each comparison.
 
     Returns:
-      Adjusted values in the same order: what is below .05 holds with at most 5 % chance of any wrong claim in all.
+      Adjusted p-values in the same order. Claiming all that are below .05 makes any wrong claim with at most 5 %
+      probability.
     """
     order = np.argsort(p_values, kind="stable")
     factors = len(order) - np.arange(len(order))

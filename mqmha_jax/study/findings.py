@@ -1,4 +1,4 @@
-"""What the finished runs of a study say, as numbers."""
+"""Computes the findings of the finished runs of a study."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ class Findings(NamedTuple):
     """All numbers of a report.
 
     Attributes:
-      measured: on each list, the one that decides last.
-      cells: those against the reference.
-      factors: levels of each factor against the reference's.
-      controls: cells against others of their size.
+      measured: metrics on each list; the deciding list is last.
+      cells: comparisons of cells with the reference.
+      factors: comparisons of the levels of each factor with the reference's level.
+      controls: comparisons of cells with controls of their size.
     """
 
     measured: list[Measured]
@@ -29,7 +29,7 @@ class Findings(NamedTuple):
 
     @property
     def deciding(self) -> Measured:
-        """What readings rest on."""
+        """Metrics that the verdicts use."""
         return self.measured[-1]
 
 
@@ -37,9 +37,9 @@ def find(plan: Plan, finished: Sequence[Run], *, replicates: int) -> Findings:
     """Compares the finished runs.
 
     Args:
-      plan: of the study.
-      finished: runs, at least one of the reference among them.
-      replicates: resamples of speakers and seeds.
+      plan: plan of the study.
+      finished: finished runs; at least one is of the reference.
+      replicates: number of resamples of speakers and seeds.
     """
     study = plan.study
     lists = [read_list(part.name, finished) for part in plan.lists]
@@ -67,16 +67,16 @@ def numbers(
     title: str,
     replicates: int,
 ) -> dict[str, Any]:
-    """All of it as JSON values.
+    """Collects all numbers of a report as JSON values.
 
     Args:
-      plan: of the study.
-      finished: runs.
-      missing: run that is not finished -> why.
-      costs: of the cells.
-      found: of ``find``.
-      title: of the report.
-      replicates: resamples that ``find`` made.
+      plan: plan of the study.
+      finished: finished runs.
+      missing: unfinished run -> reason.
+      costs: cost of each cell.
+      found: result of ``find``.
+      title: title of the report.
+      replicates: number of resamples that ``find`` made.
     """
     return {
         "title": title,

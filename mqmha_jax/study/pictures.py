@@ -1,4 +1,4 @@
-"""Pictures of a study: error rates by factor, differences to the reference, and how the runs trained."""
+"""Draws the pictures of a study: error rates by factor, differences from the reference, and training curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ _MARKERS = "os^DvP*Xd<"
 _LINES = ("-", "--", "-.", ":")
 Curves = Mapping[str, Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]]
 
-# What the log tells of the machine or of schedules, not of learning.
+# These measurements of the log concern the machine or the schedules, not learning.
 _NOT_DRAWN = {
     "step",
     "time",
@@ -41,11 +41,11 @@ def factor_picture(path: Path, study: Study, factor: Factor, measured: Measured,
     """Draws the EER over the levels of a factor: seeds as points, means with their intervals.
 
     Args:
-      path: of the PNG.
-      study: tells the levels.
-      factor: along the axis; cells that differ in others have colours of their own.
-      measured: on the list that decides.
-      cells: finished ones, without controls.
+      path: PNG file to write.
+      study: study that defines the levels.
+      factor: factor along the axis; cells that differ in other factors have different colours.
+      measured: metrics on the deciding list.
+      cells: finished cells, without controls.
     """
     levels = list(factor.levels)
     contexts: dict[str, list[str]] = {}
@@ -72,12 +72,12 @@ def factor_picture(path: Path, study: Study, factor: Factor, measured: Measured,
 
 
 def difference_picture(path: Path, comparisons: Sequence[Comparison], reference: str) -> None:
-    """Draws the difference of each cell to the reference with its interval; filled where it holds after Holm.
+    """Draws the difference of each cell from the reference with its interval; significant points are filled.
 
     Args:
-      path: of the PNG.
-      comparisons: of cells against the reference.
-      reference: its name.
+      path: PNG file to write.
+      comparisons: comparisons of cells with the reference.
+      reference: name of the reference.
     """
     figure = new_figure(7.0, 1.1 + 0.32 * len(comparisons))
     axes = figure.subplots()
@@ -97,11 +97,11 @@ def difference_picture(path: Path, comparisons: Sequence[Comparison], reference:
 
 
 def training_picture(path: Path, curves: Curves) -> None:
-    """Draws every measurement of training over the steps, a line for each cell: the mean over its seeds.
+    """Draws every measurement of training over the steps, with a line for each cell: the mean over its seeds.
 
     Args:
-      path: of the PNG.
-      curves: measurement -> cell -> for each run steps and values.
+      path: PNG file to write.
+      curves: measurement -> cell -> steps and values of each run.
     """
     names = [name for name in _FIRST if name in curves]
     names += sorted(name for name in curves if name not in _FIRST and name not in _NOT_DRAWN)
@@ -138,7 +138,7 @@ def _draw_cell(axes: "Axes", place: float, measured: Measured, cell: str, i: int
 
 
 def _over_seeds(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean at the steps that all runs tell of; a run that has not finished would bend it."""
+    """Averages over the steps that all runs have; the mean would jump where an unfinished run ends."""
     steps = runs[0][0]
     for other, _ in runs[1:]:
         steps = np.intersect1d(steps, other)

@@ -1,4 +1,4 @@
-"""From a study to its cells: every configuration, every path, checked before anything runs."""
+"""Resolves a study to its cells and checks every configuration and path before anything runs."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from mqmha_jax.study.spec import Study, TrialList
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration of the grid, to be trained with each seed.
+    """One configuration of the grid; each seed trains it once.
 
     Attributes:
-      name: also of its directory.
-      config: without the seed.
-      parameters: of the network.
-      control_of: for a control, the cell that is as large.
+      name: name of the cell and of its directory.
+      config: configuration without the seed.
+      parameters: number of parameters of the network.
+      control_of: for a control, the cell of the same size.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Cell:
     control_of: str = ""
 
     def with_seed(self, seed: int) -> Config:
-        """What one run trains."""
+        """Returns the configuration of one run."""
         return with_overrides(self.config, [f"train.seed={seed}"])
 
 
@@ -40,10 +40,10 @@ class FoundList:
     """A trial list on this machine.
 
     Attributes:
-      name: of the list.
-      trials: its file.
-      shards: directory with its utterances.
-      fingerprint: of the list and the shards; changes when either does.
+      name: name of the list.
+      trials: file of the list.
+      shards: directory of shards with its utterances.
+      fingerprint: changes if the list or the shards change.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Plan:
     """A study on this machine's data.
 
     Attributes:
-      study: what is asked.
-      cells: the grid in order, controls behind.
-      lists: in the study's order.
-      num_speakers: of the training.
-      notes: what about the lists looks unintended, a sentence each.
+      study: the study.
+      cells: the grid in order, then the controls.
+      lists: trial lists in the study's order.
+      num_speakers: number of training speakers.
+      notes: sentences about what looks unintended in the lists.
     """
 
     study: Study
@@ -72,20 +72,20 @@ class Plan:
 
     @property
     def num_runs(self) -> int:
-        """Cells times seeds."""
+        """Number of cells times number of seeds."""
         return len(self.cells) * len(self.study.seeds)
 
 
 def make_plan(study: Study, data: Sequence[Path]) -> Plan:
-    """Resolves a study.
+    """Resolves a study on this machine's data.
 
     Args:
-      study: as written.
-      data: directories in which its shards and lists are looked for, one after the other.
+      study: the study.
+      data: directories to search for its shards and lists, in this order.
 
     Raises:
       UserError: an override is not valid, two cells are equal, a path is missing, shards have other features, a list
-        names unknown utterances, or lists share speakers although the mean over them is to decide.
+        names unknown utterances, or the mean over lists decides although they share speakers.
     """
     train = _found(study.train, data)
     shards = open_shards(train, original_speed_only=study.base.data.original_speed_only)
@@ -97,16 +97,16 @@ def make_plan(study: Study, data: Sequence[Path]) -> Plan:
 
 
 def resolve_cells(study: Study, train: Path) -> list[Cell]:
-    """The configuration of every cell and control; needs no data.
+    """Resolves the configuration of every cell and control; needs no data.
 
     Args:
-      study: as written.
-      train: where the training shards lie.
+      study: the study.
+      train: directory of the training shards.
 
     Raises:
-      UserError: an override is not valid, two cells are equal, or no control of the same size can be made.
+      UserError: an override is not valid, two cells are equal, or no control can have the same size.
     """
-    # The dev list stays out: looking at it costs time and decides nothing here.
+    # The dev list is left out, because evaluating it takes time and decides nothing here.
     base = with_overrides(study.base, [f"data.train={train}", "data.dev=", "data.dev_trials="])
     cells: dict[str, Cell] = {}
     for name in study.cell_names():
@@ -147,7 +147,7 @@ def _lists(study: Study, data: Sequence[Path]) -> tuple[tuple[FoundList, ...], t
 
 
 def _checked(part: TrialList, path: Path, shards: FbankShards) -> tuple[set[str], list[str]]:
-    """The speakers of a list, and what looks unintended in it."""
+    """Returns the speakers of a list, and what looks unintended in it."""
     trials = read_trials(path)
     notes = check_trials(trials, shards.utterances, name=part.name)
     named = {*trials.enrol, *trials.test}

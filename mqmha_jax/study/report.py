@@ -1,4 +1,4 @@
-"""The report of a study: tables, readings and pictures from what has been finished so far."""
+"""Writes the report of a study: tables, findings and pictures of the finished runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,16 +35,16 @@ def write_report(
     """Writes ``report.md``, ``report.html``, ``report.json`` and the pictures.
 
     Args:
-      directory: made if it is not there.
-      plan: of the study.
-      finished: runs.
-      missing: run that is not finished -> why.
-      costs: of the cells.
-      title: of the report.
-      replicates: resamples of speakers and seeds.
+      directory: made if missing.
+      plan: plan of the study.
+      finished: finished runs.
+      missing: unfinished run -> reason.
+      costs: cost of each cell.
+      title: title of the report.
+      replicates: number of resamples of speakers and seeds.
 
     Returns:
-      What was found; None as long as no run of the reference is finished, for then there is nothing to compare with.
+      The findings; None until a run of the reference is finished, because all comparisons need it.
 
     Raises:
       UserError: a file cannot be read or written.
@@ -68,24 +68,24 @@ def _summary(plan: Plan, finished: Sequence[Run], missing: Mapping[str, str], fo
         blocks.Text(study.question),
         blocks.Text(
             f"{len(finished)} of {plan.num_runs} runs: {len(plan.cells)} cells, seeds "
-            f"{', '.join(map(str, study.seeds))}. Reference: **{study.reference}**. What decides: EER, "
+            f"{', '.join(map(str, study.seeds))}. Reference: **{study.reference}**. Deciding metric: EER, "
             f"{found.deciding.name}."
         ),
     ]
     if missing:
-        told.append(blocks.Text("Not finished, hence not in the tables:"))
+        told.append(blocks.Text("These runs are not finished; the tables leave them out:"))
         told.append(blocks.Points([f"{name}: {why}" for name, why in missing.items()]))
     readings = [sentence(one) for levels in found.factors.values() for one in levels]
     told += [blocks.Heading("What is and is not shown"), blocks.Points(readings or ["Nothing to compare yet."])]
     if found.controls:
-        told.append(blocks.Text("Beyond their size, against networks of the reference kind with as many parameters:"))
+        told.append(blocks.Text("Compared with networks like the reference that have as many parameters:"))
         told.append(blocks.Points([sentence(one) for one in found.controls]))
     widths = [one.eer.smallest_shown for one in found.cells]
     if widths:
         told.append(
             blocks.Text(
-                f"These lists and seeds could show differences between two cells of about {100 * min(widths):.2f} to "
-                f"{100 * max(widths):.2f} points of EER (half the width of the 95 % intervals), and no smaller ones."
+                "The smallest difference in EER that these lists and seeds could show between two cells is about "
+                f"{100 * min(widths):.2f} to {100 * max(widths):.2f} points (half the width of the 95 % intervals)."
             )
         )
     return told + [blocks.Text(f"**Note**: {note}") for note in _doubts(plan, found)]
@@ -94,7 +94,7 @@ def _summary(plan: Plan, finished: Sequence[Run], missing: Mapping[str, str], fo
 def _doubts(plan: Plan, found: Findings) -> list[str]:
     doubts = list(plan.notes)
     if len(plan.study.seeds) == 1:
-        doubts.append("One seed: the intervals say nothing of how another seed would have come out.")
+        doubts.append("One seed: the intervals say nothing about the results of other seeds.")
     small = [f"{part.name} ({part.num_speakers})" for part in found.measured if not part.reliable]
     if small:
         doubts.append(f"Below {MIN_SPEAKERS} speakers an interval is unreliable: {', '.join(small)}.")
@@ -105,7 +105,7 @@ def _doubts(plan: Plan, found: Findings) -> list[str]:
         if abs(more) > ALIKE and name not in controlled and not name.startswith(f"{plan.study.reference}-as-large"):
             doubts.append(
                 f"{name} has {abs(more):.0%} {'more' if more > 0 else 'fewer'} network parameters than the reference "
-                "and no control of its size: a difference may be one of size."
+                "and no control of its size: size alone may cause a difference."
             )
     return doubts
 
@@ -115,7 +115,7 @@ def _tables(plan: Plan, costs: Mapping[str, Cost], finished: Sequence[Run], foun
     for part in (found.deciding, *found.measured[:-1]):
         speakers = f"{part.num_speakers} speakers" + ("" if part.reliable else ", intervals unreliable")
         rows = [_error_row(part, cell, plan.study.reference, found) for cell in part.estimates]
-        header = ["cell", "EER %", "sd over seeds", "less the reference's", "minDCF 0.01", "less the reference's"]
+        header = ["cell", "EER %", "sd over seeds", "minus reference", "minDCF 0.01", "minus reference"]
         if part is found.deciding:
             header += ["p (Holm)", "reading"]
         told.append(blocks.Table(f"{part.name} ({speakers})", header, rows))
@@ -179,19 +179,20 @@ def _pictures(directory: Path, plan: Plan, finished: Sequence[Run], found: Findi
         factor_picture(path, plan.study, factor, decides, grid)
         about = "Points are seeds, markers their means, bars 95 % intervals over speakers and seeds"
         told.append(
-            blocks.Picture(path, f"EER by {factor.name}. {about}; bars may overlap where a paired difference holds")
+            blocks.Picture(path, f"EER by {factor.name}. {about}; bars may overlap even if a paired difference holds")
         )
     if found.cells:
         path = directory / "differences.png"
         difference_picture(path, found.cells, plan.study.reference)
-        told.append(blocks.Picture(path, "Paired differences to the reference; a filled point holds after Holm"))
+        told.append(blocks.Picture(path, "Paired differences from the reference; filled points hold after Holm"))
     path = directory / "training.png"
     training_picture(path, training_curves(finished))
     return [
         *told,
         blocks.Picture(
             path,
-            "Training: means over seeds. The top negative cosine is over the top_k nearest of each cell, at least one",
+            "Training: means over seeds. The top negative cosine averages over the cell's top_k nearest speakers, or "
+            "takes the nearest if top_k is 0",
         ),
     ]
 
@@ -201,9 +202,9 @@ def _method(plan: Plan, found: Findings, replicates: int) -> list[blocks.Block]:
     return [
         blocks.Heading("How it was measured"),
         blocks.Text(
-            f"Intervals (95 %) come from {replicates:,} resamples of the speakers, the same for all cells, in which "
-            f"the seeds of each cell are resampled too.{mean} Readings use Holm's adjustment over the comparisons made "
-            "together. Scores are cosines after subtracting the mean training embedding. A step was timed before the "
+            f"Intervals (95 %) come from {replicates:,} resamples of the speakers, the same for all cells; the seeds "
+            f"of each cell are resampled too.{mean} Readings use Holm's adjustment over the comparisons made "
+            "together. Scores are cosines after subtracting the mean training embedding. Steps were timed before the "
             "runs, one cell after the other, with data at hand; memory is the compiler's count for one device."
         ),
     ]

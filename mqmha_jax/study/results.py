@@ -1,4 +1,4 @@
-"""Scores and logs of the finished runs of a study, as arrays."""
+"""Reads scores and logs of the finished runs of a study as arrays."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ from mqmha_jax.study.runs import EVALUATION, Run
 
 
 class ListScores(NamedTuple):
-    """All runs on one list.
+    """Scores of all runs on one list.
 
     Attributes:
-      name: of the list.
-      target: ``[M]``.
+      name: name of the list.
+      target: ``[M]``, true for trials of the same speaker.
       enrol_speaker: number of the speaker on the enrolment side of each trial, ``[M]``.
-      test_speaker: the same of the test side.
-      scores: cell -> ``[n, M]``, a row for each seed; all cells of a study have the rows of their finished seeds.
+      test_speaker: number of the speaker on the test side of each trial, ``[M]``.
+      scores: cell -> ``[n, M]``, a row for each finished seed.
     """
 
     name: str
@@ -35,19 +35,19 @@ class ListScores(NamedTuple):
 
     @property
     def num_speakers(self) -> int:
-        """Speakers of the list."""
+        """Number of speakers of the list."""
         return len({*self.enrol_speaker.tolist(), *self.test_speaker.tolist()})
 
 
 def read_list(name: str, runs: Sequence[Run]) -> ListScores:
-    """The scores of finished runs on one list.
+    """Reads the scores of finished runs on one list.
 
     Args:
-      name: of the list.
-      runs: finished ones, at least one.
+      name: name of the list.
+      runs: finished runs, at least one.
 
     Raises:
-      UserError: a file cannot be read, or a run has other trials than the first.
+      UserError: a file cannot be read, or a run's trials differ from those of the first.
     """
     trials, _ = read_scored_trials(_scores_file(runs[0], name))
     utt2spk = read_utt2spk(runs[0].workdir / EVALUATION / _metrics(runs[0])["utt2spk"])
@@ -59,13 +59,13 @@ def read_list(name: str, runs: Sequence[Run]) -> ListScores:
 
 
 def training_curves(runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]]:
-    """What was measured in training.
+    """Reads the measurements of training from the logs.
 
     Args:
-      runs: any.
+      runs: runs to read.
 
     Returns:
-      measurement -> cell -> for each run steps ``[n]`` and values ``[n]``.
+      measurement -> cell -> steps ``[n]`` and values ``[n]`` of each run.
     """
     curves: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]] = {}
     for run in runs:
@@ -79,7 +79,7 @@ def training_curves(runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[np.nd
 
 
 def training_minutes(run: Run) -> float:
-    """Wall time from the first line of the log to the last; an interruption counts."""
+    """Returns the wall time from the first line of the log to the last, interruptions included."""
     times = [line["time"] for line in read_log(run.workdir)]
     return (times[-1] - times[0]) / 60 if times else 0.0
 

@@ -1,4 +1,4 @@
-"""Training and evaluating what a study still lacks; each run is an ordinary work directory."""
+"""Trains and evaluates the unfinished runs of a study; each run is an ordinary work directory."""
 
 import traceback
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from mqmha_jax.train.loop import train
 
 EVALUATION, _FINISHED, _FAILED = "evaluation", "finished.json", "failed.txt"
 
-# Where data lies and which devices share the work changes no number; the data's identity is checked by ``train``.
+# The location of the data and the devices change no number; ``train`` checks that the data are the same.
 _MAY_CHANGE = ("data.train:", "data.num_workers:", "data.read_threads:", "mesh.")
 
 Say = Callable[[str], None]
@@ -31,9 +31,9 @@ class Run(NamedTuple):
     """One training.
 
     Attributes:
-      cell: what is trained.
-      seed: with which seed.
-      workdir: where.
+      cell: cell to train.
+      seed: seed of the training.
+      workdir: work directory.
     """
 
     cell: Cell
@@ -42,12 +42,12 @@ class Run(NamedTuple):
 
     @property
     def config(self) -> Config:
-        """With the seed."""
+        """Configuration with the seed."""
         return self.cell.with_seed(self.seed)
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
         return f"{self.cell.name}, seed {self.seed}"
 
 
@@ -56,7 +56,7 @@ class Ended(NamedTuple):
 
     Attributes:
       failed: name of a run -> what went wrong.
-      stopped: a signal asked for an end before all was done.
+      stopped: a signal stopped the runs before all were done.
     """
 
     failed: dict[str, str]
@@ -64,7 +64,7 @@ class Ended(NamedTuple):
 
 
 def all_runs(plan: Plan, workdir: Path) -> list[Run]:
-    """Every cell with the first seed, then with the next: a study that is cut short has compared something."""
+    """Lists every cell with the first seed, then with the next, so that an interrupted study can compare cells."""
     return [
         Run(cell, seed, workdir / "runs" / cell.name / f"seed{seed}")
         for seed in plan.study.seeds
@@ -73,10 +73,10 @@ def all_runs(plan: Plan, workdir: Path) -> list[Run]:
 
 
 def refuse_changed(runs: list[Run]) -> None:
-    """Refuses to mix runs of an earlier form of the study with those of the present one.
+    """Refuses a study that has changed since its runs were trained.
 
     Raises:
-      UserError: names the runs and the options that differ.
+      UserError: the study has changed; the message names the runs and the options that differ.
     """
     changed: list[tuple[Run, list[str]]] = []
     for run in runs:
@@ -89,15 +89,15 @@ def refuse_changed(runs: list[Run]) -> None:
         others = f" (and {len(changed) - 1} other runs differ)" if len(changed) > 1 else ""
         raise UserError(
             f"The study has changed since {run.workdir} was trained{others}; these options differ (saved -> now): "
-            f"{'; '.join(lines)}. Bring the study back, remove what is to be trained again, or give another --workdir."
+            f"{'; '.join(lines)}. Restore the study, delete the runs to train again, or give another --workdir."
         )
 
 
 def is_finished(run: Run, plan: Plan) -> bool:
-    """Whether a run was trained to the end and evaluated on the lists as they are now."""
+    """Says whether a run was trained to the end and evaluated on the present lists."""
     try:
         known = read_json(run.workdir / _FINISHED, dict, advice="")
-    except UserError:  # not there, or damaged: then it is done again
+    except UserError:  # missing or damaged: the run is evaluated again
         return False
     return known == _finished(run, plan) and (run.workdir / EVALUATION / METRICS_FILE).is_file()
 
@@ -105,12 +105,12 @@ def is_finished(run: Run, plan: Plan) -> bool:
 def do_runs(runs: list[Run], plan: Plan, *, say: Say, progress: bool) -> Ended:
     """Trains and evaluates the runs that are not finished.
 
-    A run that fails is noted and the next one begins.
+    If a run fails, its error is recorded and the next run starts.
 
     Args:
-      runs: in the order in which to do them.
-      plan: of the study.
-      say: told what is going on.
+      runs: runs, in the order in which to do them.
+      plan: plan of the study.
+      say: receives a message for each run.
       progress: show progress bars.
     """
     failed: dict[str, str] = {}
@@ -125,12 +125,12 @@ def do_runs(runs: list[Run], plan: Plan, *, say: Say, progress: bool) -> Ended:
             (run.workdir / _FAILED).unlink(missing_ok=True)
         except UserError as error:
             failed[run.name] = str(error)
-        except Exception as error:  # what one cell does wrong must not cost the others
+        except Exception as error:  # a fault in one cell must not stop the others
             failed[run.name] = f"{type(error).__name__}: {error}"
             write_text(run.workdir / _FAILED, traceback.format_exc())
         if run.name in failed:
             say(f"Failed: {run.name}: {failed[run.name]}")
-        jax.clear_caches()  # programs of a cell that is done; they stay in the cache on disk
+        jax.clear_caches()  # frees the programs of a finished cell; the cache on disk keeps them
     return Ended(failed, stopped=False)
 
 

@@ -1,4 +1,4 @@
-"""How many parameters a network has, and a network of another kind that has as many."""
+"""Counts the parameters of a network, and finds another network that has as many."""
 
 import functools
 
@@ -10,27 +10,27 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs.state import initial_network
 
-ALIKE = 0.05  # relative difference up to which two sizes count as equal
+ALIKE = 0.05  # sizes whose relative difference is at most this count as equal
 _LARGEST = 1 << 20
 
 
 def network_parameters(config: Config) -> int:
-    """Parameters of the network; without the head, which is left behind after training."""
+    """Counts the parameters of the network, without the head, which only training needs."""
     net = build_speaker_net(config.model)
     shapes = jax.eval_shape(lambda: initial_network(config, net)["params"])
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 def size_matched(config: Config, option: str, parameters: int) -> Config:
-    """A configuration whose network has as many parameters as another's, to within ``ALIKE``.
+    """Finds a configuration whose network has ``parameters`` parameters, to within ``ALIKE``.
 
     Args:
       config: the experiment to grow or shrink.
-      option: the whole number to choose; more of it makes a larger network.
-      parameters: how many there should be.
+      option: the integer option to choose; larger values make a larger network.
+      parameters: wanted number of parameters.
 
     Raises:
-      UserError: the option is not valid or does not do that, or no value of it comes near.
+      UserError: the option is not valid or does not change the size, or no value of it comes near.
     """
 
     def at(value: int) -> Config:

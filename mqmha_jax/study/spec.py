@@ -1,4 +1,4 @@
-"""What a study asks: factors and their levels, seeds, lists, a budget. What does not fit together is refused here."""
+"""Defines a study: factors and their levels, seeds, lists, a budget. Refuses parts that contradict each other."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ BETWEEN_LEVELS = "+"
 
 @dataclass(frozen=True)
 class Factor:
-    """One thing that is varied.
+    """One thing that the study varies.
 
     Attributes:
-      name: for tables and file names.
-      levels: name of each level -> overrides ``section.option=value`` that make it.
+      name: name for tables and files.
+      levels: name of each level -> its overrides ``section.option=value``.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Factor:
 
 @dataclass(frozen=True)
 class Control:
-    """A further cell with as many parameters as another one, for what is better only because it is larger.
+    """An additional cell with as many parameters as another one, to tell a better cell from one that is just larger.
 
     Attributes:
-      of: the cell whose number of network parameters is matched.
-      cell: the cell whose parts the control has, mostly the reference.
-      option: a whole number that grows the network, e.g. ``"model.encoder.final_channels"``.
+      of: the cell whose number of network parameters the control matches.
+      cell: the cell that the control is made from, usually the reference.
+      option: an integer option that grows the network, e.g. ``"model.encoder.final_channels"``.
     """
 
     of: str
@@ -56,16 +56,16 @@ class Control:
 
     @property
     def name(self) -> str:
-        """Of the new cell."""
+        """Name of the new cell."""
         return f"{self.cell}-as-large-as-{self.of}"
 
 
 @dataclass(frozen=True)
 class TrialList:
-    """Trials to evaluate on; both paths are looked for in the data directories of the command.
+    """Trials to evaluate on; the command searches its data directories for both paths.
 
     Attributes:
-      trials: the list's file.
+      trials: file of the list.
       shards: directory of shards with its utterances.
     """
 
@@ -74,17 +74,18 @@ class TrialList:
 
     @property
     def name(self) -> str:
-        """As evaluations call it: the file's name without its ending."""
+        """Name of the list in evaluations: the file's name without its ending."""
         return PurePath(self.trials).stem
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the study may cost; checked before anything is trained.
+    """The maximum cost of the study, checked before anything is trained.
 
     Attributes:
-      runs: trainings in all, seeds and controls included.
-      minutes_per_run: predicted from the step time measured on the machine, without compilation and evaluation.
+      runs: maximum number of runs, seeds and controls included.
+      minutes_per_run: maximum time of a run, predicted from the measured time of a step, without compilation and
+        evaluation.
     """
 
     runs: int
@@ -95,21 +96,20 @@ class Budget:
 class Study:
     """A comparison at one scale.
 
-    A cell is one level of each factor; its name joins theirs with ``+``.
+    A cell is one level of each factor; its name joins the names of the levels with ``+``.
 
     Attributes:
-      question: what is to be found out, a sentence.
+      question: the question that the study answers, a sentence.
       base: the configuration that all cells start from.
-      factors: what is varied.
-      reference: name of the cell that all others are held against.
-      seeds: each cell is trained once with each.
-      train: directory of training shards, looked for in the data directories of the command.
-      lists: what the networks are evaluated on.
-      budget: checked before the first run.
+      factors: what the study varies.
+      reference: name of the cell that all others are compared with.
+      seeds: seeds; each trains every cell once.
+      train: directory of training shards; the command searches its data directories for it.
+      lists: trial lists to evaluate on.
+      budget: maximum cost, checked before the first run.
       cells: names of the cells to run; empty: all combinations.
       controls: cells of the same size as others.
-      decide_on: name of the list that readings rest on; empty: the mean over all lists, which then may share no
-        speakers.
+      decide_on: name of the list that decides; empty: the mean over all lists, which must not share speakers.
     """
 
     question: str
@@ -147,12 +147,12 @@ class Study:
         self._check_runs(len(chosen))
 
     def cell_names(self) -> list[str]:
-        """Of all cells but the controls, in the order of the factors."""
+        """Returns the names of all cells except the controls, in the order of the factors."""
         names = (BETWEEN_LEVELS.join(levels) for levels in self._combinations())
         return [name for name in names if not self.cells or name in self.cells]
 
     def levels(self, cell: str) -> dict[str, str]:
-        """The level of each factor in a cell that is no control."""
+        """Returns the level of each factor in a cell that is not a control."""
         return dict(zip((factor.name for factor in self.factors), cell.split(BETWEEN_LEVELS), strict=True))
 
     def _combinations(self) -> list[tuple[str, ...]]:
@@ -172,12 +172,12 @@ class Study:
 
 
 def load_study(path: Path, scale: str | None = None) -> Study:
-    """The study in a file.
+    """Loads a study from a file.
 
     Args:
       path: a Python file that defines ``STUDY = Study(...)`` or ``STUDY = {"small": Study(...), "full": ...}``, or the
-        name of a study that comes with the project: ``pooling``.
-      scale: which of several.
+        name of a study that comes with the project, such as ``pooling``.
+      scale: name of the scale, if the file has several.
 
     Raises:
       UserError: the file is missing or defines no study, the scale is missing or unknown, or the study is not valid.

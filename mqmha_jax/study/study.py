@@ -1,4 +1,4 @@
-"""``mqmha study`` from beginning to end: plan, cost, budget, runs, report."""
+"""Runs ``mqmha study`` from beginning to end: plan, cost, budget, runs, report."""
 
 import dataclasses
 from pathlib import Path
@@ -17,8 +17,8 @@ class Outcome(NamedTuple):
     """How a call of ``run_study`` ended.
 
     Attributes:
-      ended: what failed, and whether it was stopped.
-      findings: None as long as the reference has no finished run.
+      ended: the runs that failed, and whether a signal stopped the study.
+      findings: None until a run of the reference is finished.
     """
 
     ended: Ended
@@ -35,19 +35,19 @@ def run_study(
     replicates: int = 1000,
     progress: bool = True,
 ) -> Outcome:
-    """Does the runs that a study still lacks and writes its report.
+    """Does the unfinished runs of a study and writes its report.
 
     Args:
-      plan: of the study.
-      workdir: ``runs/CELL/seedN`` are work directories, ``cost/CELL.json`` what a step costs, ``report/`` the report.
-      title: of the report.
-      say: told what is going on.
-      minutes: per run, instead of the budget's.
-      replicates: resamples for intervals.
+      plan: plan of the study.
+      workdir: receives the work directories ``runs/CELL/seedN``, the costs ``cost/CELL.json`` and ``report/``.
+      title: title of the report.
+      say: receives messages about progress.
+      minutes: maximum minutes per run, in place of the budget's.
+      replicates: number of resamples for intervals.
       progress: show progress bars.
 
     Raises:
-      UserError: the study changed since runs were trained, or its budget does not suffice; nothing was trained then.
+      UserError: the study has changed since its runs were trained, or its budget is too small; trains nothing then.
     """
     runs = all_runs(plan, workdir)
     refuse_changed(runs)
@@ -60,7 +60,7 @@ def run_study(
 
 
 def readings(findings: Findings) -> list[str]:
-    """What the study shows, a sentence each."""
+    """Describes the findings, a sentence for each comparison."""
     compared = [*(one for levels in findings.factors.values() for one in levels), *findings.controls]
     return [sentence(one).replace("**", "") for one in compared]
 
@@ -78,12 +78,12 @@ def _costs(plan: Plan, workdir: Path, minutes: float | None, say: Say) -> dict[s
             costs[cell.name] = cell_cost(cell, plan.num_speakers, kept)
         except UserError as error:
             raise UserError(f"Cell {cell.name!r}: {error}") from None
-        except Exception as error:  # such as too little memory; its runs will say so, and the others go on
+        except Exception as error:  # such as too little memory: its runs will report it, and the other cells continue
             say(f"The cost of {cell.name} cannot be measured: {type(error).__name__}: {error}")
             continue
         try:
             check_minutes(cell, costs[cell.name], budget)
         except UserError:
-            kept.unlink()  # the machine may have been busy: the next call measures again
+            kept.unlink()  # the machine may have been busy, so the next call measures again
             raise
     return costs

@@ -1,4 +1,4 @@
-"""The batch that a study's cost is measured on."""
+"""The random batch on which a study measures its cost."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.support.tiny import tiny_config
         (["augment.noise=noise", "augment.rooms=rooms", "augment.context_frames=7"], {"noise", "decay"}),
     ],
 )
-def test_the_batch_holds_all_that_the_step_takes(overrides: list[str], more: set[str]) -> None:
+def test_the_batch_holds_every_array_that_the_step_takes(overrides: list[str], more: set[str]) -> None:
     config = with_overrides(tiny_config({}), overrides)
     training = build_training(config, num_speakers=8, mesh=device_mesh(config.mesh))
     batch = random_batch(training, config.data.crop_frames, 8)

@@ -1,4 +1,4 @@
-"""A miniature study end to end: runs, report, going on after a kill, and what is refused or survived."""
+"""A miniature study end to end: runs, report, resuming after a kill, refusals, and failed runs."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Programs are kept here, for all tests and the processes that they start."""
+    """Keeps compiled programs for all tests and the processes that they start."""
     directory = tmp_path_factory.mktemp("compiled")
     with compiled_once(directory):
         yield directory
@@ -83,7 +83,7 @@ def do(study: Study, data: Path, workdir: Path, said: list[str] | None = None, *
 
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The work directory of a study that was done."""
+    """The work directory of a finished study."""
     workdir = tmp_path_factory.mktemp("study")
     outcome = do(small_study(), data, workdir)
     assert not outcome.ended.failed
@@ -133,7 +133,7 @@ def test_the_report_says_what_the_runs_measured(finished: Path, data: Path) -> N
 
 
 def test_the_first_list_agrees_with_mqmha_compare(finished: Path) -> None:
-    """The same resamples: seed 0 draws those of ``mqmha compare``'s speakers, and its seeds in the same order."""
+    """Seed 0 draws the same resamples of speakers as ``mqmha compare``, and seeds in the same order."""
     systems = [[SystemFile(finished / f"runs/{cell}/seed{seed}/evaluation") for seed in (0, 1)] for cell in POOLINGS]
     (dev, _) = compare_files(*systems, replicates=REPLICATES)
     report = json.loads((finished / "report" / "report.json").read_text())
@@ -151,7 +151,7 @@ def test_the_pictures_show_something(finished: Path) -> None:
         assert 0.005 < np.mean(pixels < 200) < 0.5
 
 
-def test_what_is_finished_is_not_done_again(copied: Path, data: Path) -> None:
+def test_finished_runs_are_not_repeated(copied: Path, data: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in copied.glob("runs/*/*/*.json")}
     (copied / "report" / "report.json").unlink()
     said: list[str] = []
@@ -174,7 +174,7 @@ def test_a_list_that_changed_is_evaluated_again_without_training(copied: Path, d
         assert [line["step"] for line in read_log(run)] == [*range(1, 41)]
 
 
-def test_a_study_that_changed_is_refused_by_name(copied: Path, data: Path) -> None:
+def test_a_changed_study_is_refused_with_its_options(copied: Path, data: Path) -> None:
     changed = dataclasses.replace(BASE, loss=dataclasses.replace(BASE.loss, margin=0.4))
     with pytest.raises(
         UserError,
@@ -184,8 +184,8 @@ def test_a_study_that_changed_is_refused_by_name(copied: Path, data: Path) -> No
         do(small_study(base=changed), data, copied)
 
 
-def test_a_further_level_and_seed_are_added(copied: Path, data: Path) -> None:
-    """Without measuring or training again what is there."""
+def test_a_new_level_is_added(copied: Path, data: Path) -> None:
+    """Existing runs are neither measured nor trained again."""
     levels = {"mqmha": ["model.pooling=mqmha", "model.pooling.heads=2"], **POOLINGS}
     changes = {"factors": (Factor("pooling", levels),), "cells": ("mqmha", "tap")}
     said: list[str] = []
@@ -195,7 +195,7 @@ def test_a_further_level_and_seed_are_added(copied: Path, data: Path) -> None:
     assert [one.name for one in outcome.findings.cells] == ["mqmha against tap"]
 
 
-def test_too_few_minutes_are_said_before_anything_is_trained(
+def test_too_few_minutes_are_refused_before_training(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mqmha_jax.study.runs.train", lambda *_, **__: pytest.fail("it was trained"))
@@ -207,7 +207,7 @@ def test_too_few_minutes_are_said_before_anything_is_trained(
 
 
 @pytest.mark.slow
-def test_a_control_is_trained_and_held_against_its_cell(copied: Path, data: Path) -> None:
+def test_a_control_is_trained_and_compared_with_its_cell(copied: Path, data: Path) -> None:
     control = Control(of="tstp", cell="tap", option="model.encoder.final_channels")
     outcome = do(small_study(controls=(control,), seeds=(0,)), data, copied)
     assert outcome.findings is not None
@@ -221,7 +221,7 @@ def test_a_control_is_trained_and_held_against_its_cell(copied: Path, data: Path
 
 
 def test_seeds_share_their_programs_and_differ_in_their_numbers() -> None:
-    """The seed is an argument; as one it starts from the same values as when it is the configuration's."""
+    """The seed is an argument of the program, and starts from the same values as the configuration's seed."""
     trainings = [build(with_overrides(BASE, [f"train.seed={seed}"])) for seed in (3, 4)]
     for program in ("step", "init"):
         texts = [
@@ -269,10 +269,10 @@ def command(levels: dict[str, list[str]], data: Path, root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
-def test_a_study_goes_on_after_its_process_ended(
+def test_a_study_resumes_after_its_process_ended(
     number: signal.Signals, finished: Path, data: Path, compiled: Path, tmp_path: Path
 ) -> None:
-    """To the same bits as without an interruption."""
+    """The result is bit-identical to that without an interruption."""
     arguments, workdir = command(POOLINGS, data, tmp_path), tmp_path / "study"
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(compiled)}
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -296,8 +296,8 @@ def test_a_study_goes_on_after_its_process_ended(
         assert_same_run(workdir / "runs" / cell / "seed0", finished / "runs" / cell / "seed0")
 
 
-def test_a_failed_run_is_reported_and_the_rest_goes_on(data: Path, copied: Path) -> None:
-    """A rate at which nothing stays finite; the other runs are there, the last of them unevaluated."""
+def test_a_failed_run_is_reported_and_the_rest_continues(data: Path, copied: Path) -> None:
+    """At this learning rate no loss stays finite; the other runs exist, and the last one is not evaluated yet."""
     (copied / "runs/tstp/seed0/finished.json").unlink()
     hot = {"hot": ["model.pooling=tap", "optimizer.learning_rate=1e30", "train.max_skipped_in_row=2"]}
     result = CliRunner().invoke(main, command(hot | POOLINGS, data, copied.parent))
@@ -312,7 +312,7 @@ def test_a_failed_run_is_reported_and_the_rest_goes_on(data: Path, copied: Path)
 
 
 def test_without_the_reference_there_is_no_report(data: Path, tmp_path: Path) -> None:
-    """It is what the others would be held against."""
+    """All comparisons need the reference."""
     hot = small_study(
         base=with_overrides(BASE, ["optimizer.learning_rate=1e30", "train.max_skipped_in_row=2"]),
         cells=("tap",),

@@ -1,4 +1,4 @@
-"""The statistics of a study on made-up scores: pairing, seeds, means over lists, Holm, against slow references."""
+"""Statistics of a study on made-up scores (pairing, seeds, means over lists, Holm) agree with slow references."""
 
 from itertools import combinations
 
@@ -21,7 +21,7 @@ REPLICATES = 400
 def made_up(
     name: str, gains: dict[str, float], *, seeds: int = 3, speakers: int = 24, list_seed: int = 0
 ) -> ListScores:
-    """Scores that share what is hard about speakers and trials; a cell's gain moves its targets up."""
+    """Draws scores with a common difficulty of speakers and trials; a cell's gain raises its targets."""
     rng = np.random.default_rng(list_seed)
     owner = np.repeat(np.arange(speakers), 4)
     pairs = np.array([*combinations(range(len(owner)), 2)])
@@ -47,7 +47,7 @@ def measured(lists: list[ListScores]) -> list[Measured]:
     return measure(lists, mean=True, replicates=REPLICATES)
 
 
-def test_two_cells_on_one_list_are_those_of_compare_systems(lists: list[ListScores]) -> None:
+def test_two_cells_on_one_list_agree_with_compare_systems(lists: list[ListScores]) -> None:
     one = lists[0]
     pair = one._replace(scores={cell: one.scores[cell] for cell in ("a", "b")})
     ours = effects(measure([pair], mean=True, replicates=REPLICATES)[0], ["b"], ["a"])["eer"]
@@ -60,7 +60,7 @@ def test_two_cells_on_one_list_are_those_of_compare_systems(lists: list[ListScor
 
 
 def test_the_mean_over_lists_is_a_bootstrap_within_each_list(lists: list[ListScores], measured: list[Measured]) -> None:
-    """Against one resample after another: speakers drawn by list, seeds drawn once for all lists."""
+    """Agrees with one resample after another: each list draws its speakers, and all lists share the drawn seeds."""
     assert [part.name for part in measured] == ["one", "two", MEAN]
     draws = np.random.default_rng([0, 1])
     weights = {cell: draw_seeds(3, REPLICATES, draws) for cell in ("a", "b", "c")}
@@ -105,7 +105,7 @@ def test_a_mean_over_lists_is_no_more_certain_than_its_smallest_list_allows() ->
 
 
 def test_lists_are_drawn_differently() -> None:
-    """Two copies of a list count as two: the interval of their mean is shorter than that of one."""
+    """Two copies of a list count as two, so the interval of their mean is shorter than that of one."""
     part = made_up("one", {"a": 0.0, "b": 0.1}, seeds=1)
     both = measure([part, part._replace(name="copy")], mean=True, replicates=400)
     alone, mean = (np.std(one.resampled["a"][:, EER]) for one in (both[0], both[2]))
@@ -155,7 +155,7 @@ def study(**changes: object) -> Study:
     return Study(**{**parts, **changes})  # type: ignore[arg-type]
 
 
-def test_a_factor_is_read_over_the_cells_that_differ_in_it_alone() -> None:
+def test_a_factor_is_compared_over_cells_that_differ_only_in_it() -> None:
     gains = {"0+0": 0.0, "0+1": 0.3, "1+0": 0.5, "1+1": 0.9, "1+2": 0.1}
     (part,) = measure([made_up("one", gains)], mean=True, replicates=REPLICATES)
     found = by_factor(part, study(cells=tuple(gains)), list(gains))
@@ -174,28 +174,29 @@ def test_a_factor_is_read_over_the_cells_that_differ_in_it_alone() -> None:
     assert [y1.adjusted, y2.adjusted] == holm([y1.eer.p_value, y2.eer.p_value])
 
 
-def test_sentences_say_what_is_shown_and_what_could_not_be(lists: list[ListScores], measured: list[Measured]) -> None:
+def test_sentences_say_what_the_study_shows_and_could_show(lists: list[ListScores], measured: list[Measured]) -> None:
     better, same = against_reference(measured[2], ["a", "b", "c"], "a")
     assert better.verdict == "better"
     assert f"b against a: **better**, EER {-100 * better.eer.difference:.2f} points lower" in sentence(better)
     assert "2 comparisons counted" in sentence(better)
     assert same.verdict == "not distinguishable"
-    assert f"below about {100 * same.eer.smallest_shown:.2f} points could not have been shown" in sentence(same)
+    smallest = f"{100 * same.eer.smallest_shown:.2f}"
+    assert f"could not show a difference below about {smallest} points" in sentence(same)
     turned = against_reference(measured[2], ["a", "b", "c"], "b")
     assert [one.verdict for one in turned] == ["worse", "worse"]
     assert "points higher" in sentence(turned[0])
 
 
-def test_what_holds_alone_but_not_among_many_is_said_so(measured: list[Measured]) -> None:
+def test_a_difference_that_holds_only_alone_is_marked(measured: list[Measured]) -> None:
     (alone, _) = against_reference(measured[2], ["a", "b", "c"], "a")
     doubtful = alone._replace(
         effects={**alone.effects, "eer": alone.eer._replace(p_value=0.03)}, adjusted=0.09, together=3
     )
     assert doubtful.verdict == "not distinguishable"
-    assert "alone it would have been called a difference" in sentence(doubtful)
+    assert "a single comparison would count as a difference" in sentence(doubtful)
 
 
-def test_a_cell_is_held_against_the_control_of_its_size(measured: list[Measured]) -> None:
+def test_a_cell_is_compared_with_the_control_of_its_size(measured: list[Measured]) -> None:
     cells = [Cell("a", Config(), 10), Cell("b", Config(), 20), Cell("c", Config(), 20, control_of="b")]
     (comparison,) = against_controls(measured[2], cells)
     assert (comparison.plus, comparison.minus) == (("b",), ("c",))

@@ -1,4 +1,4 @@
-"""What a study file may say, what it resolves to, and the studies that come with the project."""
+"""Study files are checked and resolved, and so are the studies that come with the project."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_the_grid_is_full_unless_cells_are_named() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_together_is_a_sentence(change: dict[str, object], message: str) -> None:
+def test_contradictions_raise_a_user_error(change: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         small_study(**change)
 
@@ -76,7 +76,7 @@ def test_levels_are_checked() -> None:
         Factor("k", {})
 
 
-def test_an_override_that_is_not_valid_is_named_with_its_factor_and_level() -> None:
+def test_an_invalid_override_is_named_with_its_factor_and_level() -> None:
     wrong = Factor("k", {"0": ["loss.topk=0"]})
     with pytest.raises(UserError, match=r"Factor 'k', level '0': Unknown option of loss 'topk'. Did you mean 'top_k'"):
         resolve_cells(small_study(factors=(wrong,), reference="0"), Path())
@@ -93,7 +93,7 @@ def test_equal_cells_are_refused() -> None:
 
 @pytest.mark.parametrize("option", ["model.encoder.final_channels", "model.embedding_dim", "model.encoder.channels"])
 def test_a_network_is_grown_to_a_size(option: str) -> None:
-    """As near as any of the neighbouring values comes."""
+    """No neighbouring value comes nearer."""
     small = with_overrides(tiny_config({}), ["model.pooling=tstp"])
     wanted = network_parameters(with_overrides(small, ["model.encoder.channels=40"]))
     matched = size_matched(small, option, wanted)
@@ -112,7 +112,7 @@ def test_an_option_that_does_not_grow_the_network_is_named() -> None:
         size_matched(small, "model.embedding_dim", 10)
 
 
-def test_paths_are_looked_for_in_all_data_directories(tmp_path: Path) -> None:
+def test_all_data_directories_are_searched(tmp_path: Path) -> None:
     tiny_corpus(tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "a" / "dev.trials").rename(tmp_path / "b" / "dev.trials")
@@ -146,13 +146,13 @@ def test_lists_that_share_speakers_need_one_that_decides(tmp_path: Path) -> None
         ("from mqmha_jax.study import Factor\nSTUDY = Factor('k', {})", "study.py: Factor 'k' has no level"),
     ],
 )
-def test_a_file_that_is_no_study_is_a_sentence(text: str, message: str, tmp_path: Path) -> None:
+def test_a_file_without_a_study_raises_a_user_error(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "study.py").write_text(text)
     with pytest.raises(UserError, match=message):
         load_study(tmp_path / "study.py")
 
 
-def test_files_and_scales_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_missing_files_and_scales_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No study file"):
         load_study(tmp_path / "none.py")
     with pytest.raises(UserError, match="several scales; choose one with --scale: full, small"):

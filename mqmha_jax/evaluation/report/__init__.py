@@ -1,1 +1,1 @@
-"""How an evaluation is shown: tables, plots, the HTML page, the comparison of systems."""
+"""Shows an evaluation: tables, plots, the HTML page, the comparison of systems."""

@@ -24,8 +24,8 @@ class SystemFile(NamedTuple):
     """A system in an evaluation on disk.
 
     Attributes:
-      path: of ``metrics.json``, or of the directory that holds it.
-      system: its name there; None: the first.
+      path: ``metrics.json``, or the directory that holds it.
+      system: name of the system in that file; None: the first.
     """
 
     path: Path
@@ -33,11 +33,11 @@ class SystemFile(NamedTuple):
 
 
 class ListComparison(NamedTuple):
-    """B compared with A on one list.
+    """System B compared with system A on one list.
 
     Attributes:
-      name: of the list.
-      metrics: comparisons by metric.
+      name: name of the list.
+      metrics: name of each metric to its comparison.
     """
 
     name: str
@@ -47,19 +47,19 @@ class ListComparison(NamedTuple):
 def compare_files(
     a: Sequence[SystemFile], b: Sequence[SystemFile], *, replicates: int = 1000, seed: int = 0
 ) -> list[ListComparison]:
-    """Compares two systems, each trained with one or more seeds, on all lists that every file has.
+    """Compares two systems, each trained with one or more seeds, on the lists that all files have in common.
 
     Args:
       a: evaluations of system A, one for each seed.
       b: evaluations of system B.
-      replicates: resamples of the speakers.
-      seed: of the resamples.
+      replicates: number of resamples of the speakers.
+      seed: seed of the resamples.
 
     Returns:
       One comparison for each list in common.
 
     Raises:
-      UserError: a file cannot be read, there is no list in common, or the trials of a list differ.
+      UserError: a file cannot be read, the files have no list in common, or the trials of a list differ.
     """
     files = [_Evaluation(file) for file in (*a, *b)]
     common = [name for name in files[0].lists if all(name in file.lists for file in files)]
@@ -82,7 +82,7 @@ def comparison_text(comparisons: Sequence[ListComparison], a: str, b: str) -> st
     """Describes comparisons for readers who do not know what a bootstrap is.
 
     Args:
-      comparisons: of ``compare_files``.
+      comparisons: result of ``compare_files``.
       a: name of system A.
       b: name of system B.
 
@@ -107,7 +107,7 @@ def comparison_text(comparisons: Sequence[ListComparison], a: str, b: str) -> st
 
 
 def verdict(comparison: Comparison) -> str:
-    """One sentence: is B better than A, and how sure is that?"""
+    """Says in one sentence whether B is better than A, and how sure that is."""
     share = comparison.probability_b_better
     likelier, sure = ("B", share) if share >= 0.5 else ("A", 1 - share)
     low, high = comparison.interval
@@ -151,15 +151,14 @@ class _Evaluation:
         if theirs != ours or len(own.target) != len(trials.target):
             raise UserError(
                 f"{path}: its {len(own.target)} trials differ from the {len(trials.target)} of the first evaluation; "
-                f"evaluate both on the same list {name}."
+                f"evaluate both systems on the same list {name}."
             )
         return read_scores(path, trials)
 
     def speakers(self, trials: Trials) -> tuple[np.ndarray, np.ndarray]:
         if self._speakers_file is None:
             raise UserError(
-                f"{self.path}: evaluated without speakers, which a comparison needs; evaluate again with "
-                "--metadata FILE."
+                f"{self.path} holds no speakers, which a comparison needs; evaluate again with --metadata FILE."
             )
         utt2spk = read_utt2spk(check_file(self.path.parent, self._speakers_file, self._saved))
         return trial_speakers(trials, utt2spk)

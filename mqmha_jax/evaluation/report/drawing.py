@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from mqmha_jax.evaluation.metrics.detection import detection_curve
 
-if TYPE_CHECKING:  # importing matplotlib takes half a second, which only those who draw should pay
+if TYPE_CHECKING:  # importing matplotlib takes half a second: only functions that draw import it
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ _POINT_NAMES = {
 
 @contextmanager
 def plain_text() -> Iterator[None]:
-    """Draws all text literally: a name may contain "$", which would start a formula, or letters of any script."""
+    """Draws all text literally: a name may contain "$", which would start a formula, and letters of any script."""
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
@@ -47,7 +47,7 @@ def plain_text() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """A figure of this size in inches with its own canvas, so that drawing does not touch pyplot's global state."""
+    """Makes a figure of this size in inches with its own canvas, so that drawing leaves pyplot's global state alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -62,12 +62,12 @@ def draw_detection(
     """Draws DET curves over each other and marks their operating points.
 
     Args:
-      axes: to draw on.
+      axes: axes to draw on.
       results: name of each system to its scores ``[M]`` and targets ``[M]``.
-      actual_thresholds: the score from which some systems accept; these points are marked too.
+      actual_thresholds: name of a system to the lowest score that it accepts; these points are marked too.
 
     Raises:
-      UserError: scores that ``detection_curve`` refuses.
+      UserError: ``detection_curve`` refuses the scores.
     """
     lowest, highest = 0.5, 0.75
     handles, names = [], []
@@ -108,7 +108,7 @@ def draw_detection(
 
 
 def score_bins(scores: Float[np.ndarray, " M"]) -> Float[np.ndarray, "81"]:
-    """Edges of 80 bins from the lowest to the highest of the scores."""
+    """Returns the edges of 80 bins from the lowest to the highest score."""
     low, high = scores.min(), scores.max()
     return np.linspace(low, high if high > low else low + 1, 81)
 
@@ -123,11 +123,11 @@ def draw_histogram(
     """Draws the distributions of target and nontarget scores, and a threshold.
 
     Args:
-      axes: to draw on.
+      axes: axes to draw on.
       scores: ``[M]``.
-      target: ``[M]``.
-      bins: ``[e]`` edges.
-      threshold: for decisions at the equal error rate.
+      target: ``[M]``, true for trials of the same speaker.
+      bins: ``[e]`` edges of the bins.
+      threshold: threshold at the equal error rate.
     """
     for kind, colour, hatch in ((~target, NONTARGET_COLOUR, ""), (target, TARGET_COLOUR, "////")):
         label = f"{'target' if kind is target else 'nontarget'} ({np.count_nonzero(kind):,})"
@@ -142,7 +142,7 @@ def draw_histogram(
 
 
 def system_colour(i: int) -> str:
-    """The colour of the i-th system, the same in all pictures."""
+    """Returns the colour of the i-th system, the same in all pictures."""
     return SYSTEM_COLOURS[i % len(SYSTEM_COLOURS)]
 
 
@@ -155,7 +155,7 @@ def draw_legend(axes: "Axes", handles: Sequence["Artist"], names: Sequence[str])
 
 
 def style_axes(axes: "Axes") -> None:
-    """Leaves two thin spines and short ticks."""
+    """Removes all but two thin spines and shortens the ticks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(INK)
     axes.tick_params(colors=INK, length=3)
@@ -177,7 +177,7 @@ def _draw_point(axes: "Axes", marker: str, x: ArrayLike, y: ArrayLike, *, color:
 
 
 def _visible(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Indices of the points that differ from the one before at the resolution of the picture, and the last."""
+    """Returns the indices of the last point and of those that visibly differ from the point before."""
     cell = np.round(np.stack([x, y]) * _DRAWN_STEPS_PER_DEVIATE)
     moved = np.any(cell[:, 1:] != cell[:, :-1], axis=0)
     return np.flatnonzero(np.concatenate([[True], moved[:-1], [True]]))

@@ -1,4 +1,4 @@
-"""The picture of an evaluation: DET curves and score histograms."""
+"""Draws the picture of an evaluation: DET curves and score histograms."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from mqmha_jax.evaluation.report.drawing import (
 
 @plain_text()
 def result_picture(results: Mapping[str, ScoredTrials], path: str | Path, title: str = "") -> None:
-    """Draws DET curves on the left, and on the right a histogram of each system on a score axis of its own.
+    """Draws DET curves on the left and a histogram of each system, with its own score axis, on the right.
 
     Args:
       results: name of each system (or list) to its scores ``[M]`` and targets ``[M]``.
@@ -26,7 +26,7 @@ def result_picture(results: Mapping[str, ScoredTrials], path: str | Path, title:
       title: line above the picture.
 
     Raises:
-      UserError: scores that ``detection_curve`` refuses.
+      UserError: ``detection_curve`` refuses the scores.
     """
     figure = new_figure(11.5, max(5.6 + 0.35 * len(results), 1.7 * len(results)))
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.05), squeeze=False)[0]

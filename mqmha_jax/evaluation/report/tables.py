@@ -1,4 +1,4 @@
-"""Writes results as tables, as files for other programs, as pictures and as a page."""
+"""Writes results as tables, files for other programs, pictures and an HTML page."""
 
 import hashlib
 import re
@@ -23,11 +23,11 @@ FORMAT_VERSION = 2
 
 
 def result_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
-    """A plain-text table for each list, one line per system, and the means over the lists.
+    """Formats a plain-text table for each list, one line per system, and the means over the lists.
 
     Args:
       lists: at least one.
-      mean: include the means, of the systems that every list has.
+      mean: include the means of the systems that every list has.
 
     Returns:
       Lines without a final newline: EER in per cent, costs normalised, Cllr in bits, 95 % intervals in brackets.
@@ -39,10 +39,10 @@ def result_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
 
 
 def check_output(directory: Path) -> None:
-    """Refuses a directory that cannot take the results, before the work.
+    """Refuses, before any work, a directory that cannot take the results.
 
     Raises:
-      UserError: it cannot be made or written, or holds a write-protected ``metrics.json``.
+      UserError: the directory cannot be made or written, or holds a write-protected ``metrics.json``.
     """
     check_writable_directory(directory)
     check_writable(directory / METRICS_FILE)
@@ -53,15 +53,15 @@ def write_evaluation(
 ) -> None:
     """Writes everything about an evaluation; each file appears whole or not at all.
 
-    In addition to the files of ``write_numbers``: ``results.txt`` with the tables, ``report.html`` with everything and
+    Adds to the files of ``write_numbers``: ``results.txt`` with the tables, ``report.html`` with everything and
     ``results_LIST.png`` with the pictures.
 
     Args:
-      directory: made if it is missing; earlier results in it are replaced, and those of other lists are removed.
-      evaluation: of one or more lists.
+      directory: made if missing; earlier results in it are replaced, and those of other lists are removed.
+      evaluation: results on one or more lists.
       title: what was evaluated.
       mean: as for ``result_tables``.
-      audio: folder in which the ids of utterances are paths of recordings, for players in the report.
+      audio: folder that holds each utterance's recording under its id as path, for players in the report.
 
     Raises:
       UserError: a file cannot be written, or two lists or systems would share one.
@@ -90,11 +90,11 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
     """Writes the files for other programs and for ``compare_files``.
 
     ``metrics.json`` holds the numbers and names the other files: ``scores_LIST_SYSTEM.txt`` has a line for each trial,
-    ``enrol test score label`` with all digits of the score; ``utt2spk.txt`` has the speakers, where they are known.
+    ``enrol test score label`` with all digits of the score; ``utt2spk.txt`` has the known speakers.
 
     Args:
-      directory: made if it is missing.
-      evaluation: of one or more lists.
+      directory: made if missing.
+      evaluation: results on one or more lists.
       title: what was evaluated.
 
     Raises:
@@ -119,7 +119,7 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
         "sha256_of_files": {name: _hash(directory / name) for name in written},
         "lists": {part.name: _numbers(part, files) for part in evaluation.lists},
     }
-    write_sealed_json(directory / METRICS_FILE, numbers)  # last: the files that it names exist
+    write_sealed_json(directory / METRICS_FILE, numbers)  # last, so that the files it names exist
     for name in earlier - _named_files(directory):
         (directory / name).unlink(missing_ok=True)
 
@@ -214,11 +214,11 @@ def _score_files(lists: Sequence[ListEvaluation]) -> dict[tuple[str, str], str]:
 
 
 def check_file(directory: Path, name: str, saved: Mapping[str, Any]) -> Path:
-    """The path of a file that ``metrics.json`` names, if it is as it was written.
+    """Returns the path of a file that ``metrics.json`` names, if the file is unchanged.
 
     Args:
-      directory: of the evaluation.
-      name: of the file.
+      directory: directory of the evaluation.
+      name: name of the file.
       saved: content of ``metrics.json``.
 
     Raises:
@@ -240,16 +240,16 @@ def _hash(path: Path) -> str:
 
 
 def _named_files(directory: Path) -> set[str]:
-    """Files of the evaluation in a directory that depend on its lists and systems."""
+    """Returns the names of the files of an evaluation that depend on its lists and systems."""
     try:
         saved = read_sealed_json(directory / METRICS_FILE, advice="")
-    except UserError:  # none, or not ours: nothing of it is removed
+    except UserError:  # no evaluation, or another program's file: remove nothing
         return set()
     lists = saved.get("lists", {})
     scores = {system["scores"] for part in lists.values() for system in part["systems"].values()}
     speakers = {saved["utt2spk"]} if saved.get("utt2spk") else set()
     names = scores | speakers | {_picture(name) for name in lists}
-    return {name for name in names if Path(name).name == name}  # in this directory, whatever a received file says
+    return {name for name in names if Path(name).name == name}  # a received file may name paths outside: ignore these
 
 
 def _picture(name: str) -> str:

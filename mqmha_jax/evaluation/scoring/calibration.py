@@ -120,7 +120,7 @@ def decision(llr: float, prior: float = 0.5, *, confidence: float = 0.9) -> Deci
       Verdict and posterior probability.
 
     Raises:
-      UserError: a prior outside (0, 1), a confidence outside [0.5, 1), or an llr that is no number.
+      UserError: a prior outside (0, 1), a confidence outside [0.5, 1), or an llr that is not a number.
     """
     if not 0 < prior < 1:
         raise UserError(f"prior is {prior}; valid: a probability between 0 and 1, both excluded.")

@@ -1,4 +1,4 @@
-"""Evaluations on disk against each other: the numbers of compare_systems, and a verdict in plain words."""
+"""Comparing evaluations on disk gives the numbers of compare_systems and a verdict in plain words."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_numbers_are_those_of_the_paired_bootstrap(saved: Path) -> None:
+def test_numbers_match_the_paired_bootstrap(saved: Path) -> None:
     files = [[SystemFile(saved / f"{name}{i}") for i in (1, 2)] for name in ("worse", "better")]
     (found,) = compare_files(*files, replicates=100)
     a, b = (np.stack([SEEDS[f"{name}{i}"].astype(float) for i in (1, 2)]) for name in ("worse", "better"))
@@ -76,15 +76,20 @@ def test_systems_of_one_evaluation_can_be_compared(saved: Path) -> None:
     assert found.metrics["eer"].a != found.metrics["eer"].b
 
 
-def test_what_cannot_be_compared_is_refused(saved: Path, tmp_path: Path) -> None:
+def test_incomparable_evaluations_are_refused(saved: Path, tmp_path: Path) -> None:
     good = [SystemFile(saved / "worse1")]
     for name, message in (
         ("elsewhere", r"have no list in common \(.*worse1/metrics.json: own; .*elsewhere/metrics.json: another list\)"),
-        ("fewer", r"its 1952 trials differ from the 1953 of the first evaluation; evaluate both on the same list own"),
+        (
+            "fewer",
+            r"its 1952 trials differ from the 1953 of the first evaluation; evaluate both systems on the same list own",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             compare_files(good, [SystemFile(saved / name)])
-    with pytest.raises(UserError, match="evaluated without speakers, which a comparison needs"):
+    with pytest.raises(
+        UserError, match=r"metrics.json holds no speakers, which a comparison needs; evaluate again with --metadata"
+    ):
         compare_files([SystemFile(saved / "unknown")], good)
     with pytest.raises(UserError, match=r"Unknown system in .* 'cosin'. Did you mean 'cosine'"):
         compare_files(good, [SystemFile(saved / "better1", "cosin")])
@@ -120,7 +125,7 @@ def test_verdicts(interval: tuple[float, float], probability: float, num_speaker
 
 
 def test_changed_scores_are_refused(saved: Path, tmp_path: Path) -> None:
-    """One changed digit used to change the comparison without a word."""
+    """One changed digit used to change the comparison silently."""
     directory = tmp_path / "changed"
     shutil.copytree(saved / "better1", directory)
     path = next(directory.glob("scores_*.txt"))

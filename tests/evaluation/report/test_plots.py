@@ -1,4 +1,4 @@
-"""Pictures are written, show what they should, and refuse what has no error rate."""
+"""Pictures are written, show the right curves, and refuse scores that have no error rate."""
 
 import matplotlib.image
 import matplotlib.text
@@ -19,7 +19,7 @@ def scored(distance, num_targets=200, num_nontargets=2000, seed=0):
 
 @pytest.fixture
 def draw_detection():
-    """The axes of a DET plot, without a file."""
+    """Draws a DET plot and returns its axes; writes no file."""
 
     def draw(results):
         axes = drawing.new_figure(5.0, 5.0).subplots()
@@ -37,8 +37,8 @@ def test_the_picture_is_written(tmp_path):
     assert pixels[..., :3].std() > 0.05  # not blank
 
 
-def test_names_are_drawn_as_they_stand(tmp_path, monkeypatch):
-    """With one "$" more, or with letters of another script, a name would be a broken formula, or a warning."""
+def test_names_are_drawn_literally(tmp_path, monkeypatch):
+    """A "$" would start a broken formula, and letters of another script would raise a warning."""
     drawn = {}
 
     def figure(*size):

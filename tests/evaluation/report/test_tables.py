@@ -1,4 +1,4 @@
-"""The tables read well, the files hold every digit and name each other, and a failed write harms nothing."""
+"""Tables are correct, files keep every digit and name each other, and a failed write harms nothing."""
 
 import json
 from pathlib import Path
@@ -56,12 +56,12 @@ def test_tables() -> None:
     assert "mean" not in result_tables([one, two], mean=False)
 
 
-def test_few_speakers_make_a_warning() -> None:
+def test_few_speakers_cause_a_warning() -> None:
     part = evaluated("few")._replace(num_speakers=9, reliable=False)
     assert "9 speakers; below 20 speakers: interval unreliable" in result_tables([part])
 
 
-def test_files_bring_the_numbers_back(tmp_path: Path) -> None:
+def test_files_keep_the_numbers(tmp_path: Path) -> None:
     directory = tmp_path / "new" / "run"
     lists = [evaluated("libri 10/dev"), evaluated("phone", shift=1)]
     write_evaluation(directory, evaluation(*lists), title="two lists")
@@ -103,8 +103,8 @@ def test_lists_that_would_share_a_file_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_results_of_other_lists_do_not_stay(tmp_path: Path) -> None:
-    """They used to lie beside the new ones as if they belonged to them."""
+def test_results_of_other_lists_are_removed(tmp_path: Path) -> None:
+    """They used to lie beside the new ones and looked like part of them."""
     (tmp_path / "notes.txt").write_text("the user's own")
     write_evaluation(tmp_path, evaluation(evaluated("old"), evaluated("both")))
     write_evaluation(tmp_path, evaluation(evaluated("both")))
@@ -121,7 +121,7 @@ def test_results_of_other_lists_do_not_stay(tmp_path: Path) -> None:
 
 
 def test_nothing_outside_the_directory_is_removed(tmp_path: Path) -> None:
-    """Not even where a received metrics.json names it."""
+    """Even if a received metrics.json names a file outside."""
     outside = tmp_path / "outside.txt"
     outside.write_text("stays")
     lists = {"x": {"systems": {"s": {"scores": "../outside.txt"}}}}

@@ -16,7 +16,7 @@ def random_covariance(rng, size):
 
 
 def simulated(rng, model, counts):
-    """Embeddings of speakers with so many utterances each."""
+    """Embeddings of speakers; the argument gives the number of utterances of each."""
     size = len(model.mean)
     speaker = np.repeat(np.arange(len(counts)), counts)
     own = rng.multivariate_normal(np.zeros(size), model.between, len(counts))

@@ -1,1 +1,1 @@
-"""The report as a page: one HTML file that needs no network, of everything that an evaluation found."""
+"""Writes everything that an evaluation found as one HTML file that needs no network."""

@@ -1,4 +1,4 @@
-"""Error rates by condition: of trials that are alike in what the metadata say about their two sides."""
+"""Error rates by condition. A condition is a group of trials whose two sides have the same metadata."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,19 +11,19 @@ from mqmha_jax.data.metadata import Column
 from mqmha_jax.evaluation.metrics.detection import detection_curve
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
 
-# With fewer trials of a class one of them moves an error rate by more than a point: that is said instead of a rate.
+# With fewer trials of a class, one of them moves an error rate by more than a point. The report then shows no rate.
 MIN_TRIALS = 100
 
-_MAX_PAIRED_VALUES = 4  # more values than this (sessions, say) are told apart as "same" and "different" only
+_MAX_PAIRED_VALUES = 4  # a column with more values (sessions, say) is divided into "same" and "different" only
 _QUANTILES = (0.25, 0.5, 0.75)
 _UNKNOWN = "unknown"
 
 
 class Grouping(NamedTuple):
-    """Which condition each trial belongs to.
+    """The condition that each trial belongs to.
 
     Attributes:
-      names: of the conditions.
+      names: names of the conditions.
       group: ``[M]`` index into the names.
     """
 
@@ -32,10 +32,10 @@ class Grouping(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Error rates of one system in one condition, fractions; None where there are fewer than ``MIN_TRIALS``.
+    """Error rates of one system in one condition, as fractions; None where a class has fewer than ``MIN_TRIALS``.
 
     Attributes:
-      eer: equal error rate of the condition by itself, with a threshold of its own.
+      eer: equal error rate of the condition alone, with its own threshold.
       miss: share of its targets below the threshold of the whole list.
       false_alarm: share of its nontargets at or above that threshold.
     """
@@ -46,14 +46,14 @@ class Rates(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """The trials of one condition and how each system fares on them.
+    """The trials of one condition and the error rates of each system on them.
 
     Attributes:
       name: such as "female / male", "different" or "below 2".
-      num_targets: trials of the same speaker.
-      num_nontargets: trials of different speakers.
-      num_speakers: that are on either side of a trial; None where unknown.
-      rates: of each system, in the order of the list's systems.
+      num_targets: number of trials of the same speaker.
+      num_nontargets: number of trials of different speakers.
+      num_speakers: number of speakers on either side of a trial; None where unknown.
+      rates: rates of each system, in the order of the list's systems.
     """
 
     name: str
@@ -66,12 +66,12 @@ class Condition(NamedTuple):
 def group_trials(column: Column) -> Grouping:
     """Divides trials by one column of the metadata.
 
-    Numbers are divided by the smaller of the two sides (the shorter, the noisier), which decides how hard a trial is:
-    at the quartiles, rounded to two digits, or by value where there are four or fewer. Words of which there are four or
-    fewer are paired ("female / male", in either order); more words, such as session names, make "same" and "different".
+    The smaller number of the two sides (the shorter or noisier recording) decides how hard a trial is, so numbers are
+    divided by it: at the quartiles, rounded to two digits, or by value if there are at most four values. Up to four
+    words are paired ("female / male", in either order); more words, such as session names, make "same" and "different".
 
     Args:
-      column: of M trials, words or numbers; "" or nan where unknown.
+      column: words or numbers of M trials; "" or nan where unknown.
 
     Returns:
       The conditions that have trials, in a sensible order; trials with an unknown side come last, as "unknown".
@@ -85,11 +85,11 @@ def group_trials(column: Column) -> Grouping:
 
 
 def measure_conditions(evaluation: ListEvaluation, grouping: Grouping) -> tuple[Condition, ...]:
-    """Error rates of every system in every condition.
+    """Measures the error rates of every system in every condition.
 
     Args:
-      evaluation: of a list of M trials.
-      grouping: of these trials.
+      evaluation: results on a list of M trials.
+      grouping: condition of each of these trials.
 
     Returns:
       One entry for each condition, in the order of the grouping.

@@ -1,4 +1,4 @@
-"""Where a system errs: the speaker pairs it confuses most, and the single trials that it gets most wrong."""
+"""Finds where a system errs: the speaker pairs that it confuses most and the trials that it gets most wrong."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,18 @@ from jaxtyping import Float64, Int64
 from mqmha_jax.data.lists import number_names
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
 
-_DEVIATE = 1.96  # of a normal distribution, leaves 2.5 % on either side
+_DEVIATE = 1.96  # a normal distribution has 2.5 % beyond it on either side
 
 
 class ConfusedPair(NamedTuple):
-    """Two speakers whose trials a system accepts as of one speaker.
+    """Two speakers whom a system takes for one.
 
     Attributes:
       speakers: the two, in alphabetical order.
-      num_trials: nontarget trials of the two.
-      num_accepted: of these, at or above the threshold.
-      mean_score: of these trials.
-      highest_score: of these trials.
+      num_trials: number of nontarget trials between the two.
+      num_accepted: number of these trials at or above the threshold.
+      mean_score: mean score of these trials.
+      highest_score: highest score of these trials.
     """
 
     speakers: tuple[str, str]
@@ -30,7 +30,7 @@ class ConfusedPair(NamedTuple):
 
 
 class HardestTrials(NamedTuple):
-    """The trials whose scores are furthest on the wrong side, worst first.
+    """The trials with the worst scores, worst first.
 
     Attributes:
       targets: positions of the targets with the lowest scores.
@@ -42,12 +42,12 @@ class HardestTrials(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What became of the decisions of one system in another one, each with its own threshold.
+    """How the decisions of two systems differ, each with its own threshold.
 
     Attributes:
-      mended: trials decided wrongly by the first and rightly by the second.
-      spoiled: the other way round.
-      both_wrong: decided wrongly by both.
+      mended: number of trials that the first decides wrongly and the second rightly.
+      spoiled: number of trials that the first decides rightly and the second wrongly.
+      both_wrong: number of trials that both decide wrongly.
     """
 
     mended: int
@@ -56,14 +56,14 @@ class Changes(NamedTuple):
 
 
 def confused_pairs(evaluation: ListEvaluation, system: SystemScores, count: int) -> list[ConfusedPair]:
-    """The speaker pairs with the highest rates of false alarms; of equal ones, those with the higher mean score first.
+    """Finds the speaker pairs with the highest false alarm rates; the mean score breaks ties.
 
     Rates are ranked by the lower end of their 95 % interval (Wilson, 1927), so that no pair leads by a single trial.
 
     Args:
-      evaluation: of a list of M trials; with unknown speakers there are no pairs.
+      evaluation: results on a list of M trials; unknown speakers give no pairs.
       system: one of its systems, whose threshold decides.
-      count: how many at most; pairs without a false alarm are left out.
+      count: maximum number of pairs; pairs without a false alarm are left out.
     """
     if evaluation.enrol_speaker is None or evaluation.test_speaker is None:
         return []
@@ -92,12 +92,12 @@ def confused_pairs(evaluation: ListEvaluation, system: SystemScores, count: int)
 
 
 def hardest_trials(evaluation: ListEvaluation, system: SystemScores, count: int) -> HardestTrials:
-    """The targets with the lowest and the nontargets with the highest scores, whether or not they are decided wrongly.
+    """Finds the targets with the lowest and the nontargets with the highest scores, right decisions included.
 
     Args:
-      evaluation: of a list of M trials.
+      evaluation: results on a list of M trials.
       system: one of its systems.
-      count: how many of each class at most.
+      count: maximum number of trials of each class.
     """
     target = evaluation.trials.target
     return HardestTrials(
@@ -125,9 +125,9 @@ def _wilson_lower(successes: Int64[np.ndarray, " p"], tries: Int64[np.ndarray, "
 
 
 def _lowest(values: np.ndarray, members: Int64[np.ndarray, " m"], count: int) -> Int64[np.ndarray, " _"]:
-    """The members with the lowest values, ascending; of equal ones those that come first."""
+    """Returns the members with the lowest values, ascending; of equal values, the first."""
     own = values[members]
-    if len(own) > count:  # without sorting millions; ties with the last place are still among these
+    if len(own) > count:  # avoids sorting millions; keeps all ties with the last place
         limit = np.partition(own, count - 1)[count - 1]
         members, own = members[own <= limit], own[own <= limit]
     return members[np.argsort(own, kind="stable")[:count]]

@@ -1,4 +1,4 @@
-"""The parts of an HTML page, by Jinja2 templates that escape whatever is not markup already."""
+"""Makes the parts of an HTML page from Jinja2 templates that escape all text."""
 
 import base64
 import functools
@@ -26,117 +26,121 @@ def _parts() -> Any:
 
 
 def html_page(title: str, *body: Markup) -> str:
-    """A whole HTML document in one file.
+    """Makes a whole HTML document in one file.
 
     Args:
-      title: of the window and the first heading.
+      title: title of the window and first heading.
       body: markup below the heading.
     """
     return _templates().get_template("page.html").render(title=title, body=body) + "\n"
 
 
 def join(*children: str) -> Markup:
-    """Markup and text, which is escaped, one after the other."""
+    """Joins markup and text; the text is escaped."""
     return Markup("").join(children)
 
 
 def section(*children: Markup) -> Markup:
-    """Children that belong together."""
+    """Groups parts that belong together."""
     return Markup("<section>{}</section>").format(join(*children))
 
 
 def heading(level: int, text: str, anchor: str = "") -> Markup:
-    """A heading; links lead to ``#anchor``."""
+    """Makes a heading, which links reach as ``#anchor``."""
     return _parts().heading(level, text, anchor)
 
 
 def paragraph(*children: str, note: bool = False) -> Markup:
-    """A paragraph of text and markup; a note is set in a softer colour."""
+    """Makes a paragraph of text and markup; a note has a softer colour."""
     return _parts().paragraph(join(*children), note)
 
 
 def points(items: Sequence[str]) -> Markup:
-    """A list with a point for each item."""
+    """Makes a bulleted list."""
     return _parts().points(items)
 
 
 def contents(places: Mapping[str, str]) -> Markup:
-    """Links to anchors, by the names to show."""
+    """Makes links to anchors.
+
+    Args:
+      places: anchor to the name to show.
+    """
     return _parts().contents(places)
 
 
 def definitions(entries: Mapping[str, str]) -> Markup:
-    """Terms and what they mean."""
+    """Makes a list of terms and what they mean."""
     return _parts().definitions(entries)
 
 
 def box(*children: Markup) -> Markup:
-    """A box that catches the eye."""
+    """Makes a box that catches the eye."""
     return _parts().box(children)
 
 
 def columns(*children: Sequence[Markup]) -> Markup:
-    """Groups of parts beside each other where the page is wide enough, else below each other."""
+    """Puts groups of parts beside each other if the page is wide enough, else below each other."""
     return _parts().columns([Markup("<div>{}</div>").format(join(*group)) for group in children])
 
 
 def strong(text: str) -> Markup:
-    """Important words."""
+    """Marks important words."""
     return _parts().strong(text)
 
 
 def code(text: str) -> Markup:
-    """Words for a computer."""
+    """Sets text as code."""
     return _parts().code(text)
 
 
 def with_small(text: str, small: str) -> Markup:
-    """A table cell with a second line in small print."""
+    """Makes a table cell with a second line in small print."""
     return _parts().with_small(text, small)
 
 
 def two_lines(one: str, other: str, *, is_id: bool = False) -> Markup:
-    """A table cell for the two sides of a trial; ids may break anywhere."""
+    """Makes a table cell for the two sides of a trial; ids may break at any character."""
     return _parts().two_lines(one, other, is_id)
 
 
 def player(audio: bytes, media_type: str, description: str) -> Markup:
-    """A player of a recording inside the page.
+    """Embeds a player of a recording in the page.
 
     Args:
-      audio: the file's bytes.
+      audio: bytes of the file.
       media_type: such as "audio/flac".
-      description: read to those who cannot see it.
+      description: text for screen readers.
     """
     return _parts().player(_data_url(audio, media_type), description)
 
 
 def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> Markup:
-    """A table that scrolls by itself on a narrow screen.
+    """Makes a table that scrolls by itself on a narrow screen.
 
     Args:
-      caption: what it shows.
+      caption: what the table shows.
       header: name of each column.
-      rows: cells in the order of the header; the first of each names the row.
-      words: number of leading columns that hold words; the others hold numbers, which are set to the right.
+      rows: cells in the order of the header; the first cell names the row.
+      words: number of leading columns that hold words; the others hold numbers, which are aligned right.
     """
     return _parts().table(caption, header, rows, words)
 
 
 def picture(svg: str, description: str, caption: str, *, width: str = "44rem") -> Markup:
-    """An SVG inside the page, as an image: nothing in it can clash with the page or run.
+    """Embeds an SVG in the page as an image, so that nothing in it can clash with the page or run.
 
     Args:
-      svg: its text.
-      description: read to those who cannot see it.
-      caption: below it.
-      width: at most this wide.
+      svg: text of the SVG.
+      description: text for screen readers.
+      caption: text below the picture.
+      width: maximum width.
     """
     return _parts().picture(_data_url(svg.encode(), "image/svg+xml"), description, caption, width)
 
 
 def png_picture(png: bytes, caption: str) -> Markup:
-    """A PNG inside the page, with its caption."""
+    """Embeds a PNG in the page, with its caption."""
     return _parts().picture(_data_url(png, "image/png"), "", caption, "")
 
 

@@ -1,4 +1,4 @@
-"""Where a system errs, in a report: in which conditions, on which speakers and in which trials."""
+"""Shows where a system errs: in which conditions, on which speakers and in which trials."""
 
 import numpy as np
 from jaxtyping import Int
@@ -14,12 +14,12 @@ _SHOWN = 10  # pairs of speakers, and trials of each kind
 
 
 def error_parts(evaluation: ListEvaluation, system: SystemScores, recordings: Recordings | None = None) -> list[Markup]:
-    """Tables of the error rates by condition, of the most confused speakers and of the hardest trials.
+    """Makes tables of the error rates by condition, the most confused speakers and the hardest trials.
 
     Args:
       evaluation: the list and its systems.
-      system: the one whose errors are looked at closely.
-      recordings: for a player beside each of the hardest trials; None: no players.
+      system: the system whose errors are shown.
+      recordings: recordings for a player beside each of the hardest trials; None: no players.
     """
     return [*_conditions(evaluation, system), *_pairs(evaluation, system), *_hardest(evaluation, system, recordings)]
 
@@ -27,14 +27,14 @@ def error_parts(evaluation: ListEvaluation, system: SystemScores, recordings: Re
 def _conditions(evaluation: ListEvaluation, system: SystemScores) -> list[Markup]:
     title = heading(3, "By condition")
     if not evaluation.attributes:
-        return [title, paragraph("Nothing is known about the recordings, so there are no conditions to compare.")]
+        return [title, paragraph("The recordings have no metadata, so there are no conditions to compare.")]
     alike, tables = [], []
     for name, column in evaluation.attributes.items():
         grouping = group_trials(column)
         if len(grouping.names) == 1:
             alike.append(f"{name} ({grouping.names[0]})")
             continue
-        kind = "the smaller of the two sides" if column.words is None else "of the two sides"
+        kind = "the smaller of the two sides" if column.words is None else "both sides"
         header = ["condition", *(f"EER {one.name}" for one in evaluation.systems)]
         header += [f"misses, {system.name}*", f"false alarms, {system.name}*", "targets", "nontargets", "speakers"]
         place = [one.name for one in evaluation.systems].index(system.name)
@@ -44,9 +44,9 @@ def _conditions(evaluation: ListEvaluation, system: SystemScores) -> list[Markup
     if tables:
         parts += [
             paragraph(
-                "EER: each condition with a threshold of its own. * at the one threshold of the whole list "
-                f"({system.threshold:.3f}): what a user of the system would meet. Below {MIN_TRIALS} trials of a class "
-                "no rate is shown: a single trial would move it by more than a point.",
+                "The EER of each condition has its own threshold. Columns with * use the one threshold of the whole "
+                f"list ({system.threshold:.3f}), as a user of the system would. With fewer than {MIN_TRIALS} trials of "
+                "a class no rate is shown, because a single trial would move it by more than a point.",
             ),
             *tables,
         ]
@@ -79,7 +79,7 @@ def _pairs(evaluation: ListEvaluation, system: SystemScores) -> list[Markup]:
         return [title, paragraph("The speakers are not known.")]
     pairs = confused_pairs(evaluation, system, _SHOWN)
     if not pairs:
-        return [title, paragraph(f"No two speakers were confused by {system.name}.")]
+        return [title, paragraph(f"{system.name} confuses no two speakers.")]
     rows = [
         [
             " / ".join(pair.speakers),

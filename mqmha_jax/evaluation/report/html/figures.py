@@ -1,4 +1,4 @@
-"""The pictures of the HTML report, as SVG text: sharp at any size, small, and the same bytes from the same numbers."""
+"""Draws the pictures of the HTML report as SVG text: sharp at any size, small, and equal for equal numbers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-MIN_SHOWN = 20  # a share of fewer trials would be noise
+MIN_SHOWN = 20  # with fewer trials a share is noise
 _MARKERS = "osD^vP*Xd<"
 _SHOWN_PRIORS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 _OTHERS_COLOUR = "#BBBBBB"
 
 
 def interval_figure(evaluations: Sequence[ListEvaluation]) -> str:
-    """Equal error rates of all lists and systems, each with its interval; dotted where that is unreliable."""
+    """Draws the equal error rate of each list and system with its interval, dotted where unreliable."""
     rows = [(evaluation, i, system) for evaluation in evaluations for i, system in enumerate(evaluation.systems)]
     with _svg(7.0, 0.9 + 0.28 * len(rows)) as (figure, text):
         axes = figure.subplots()
@@ -57,7 +57,7 @@ def interval_figure(evaluations: Sequence[ListEvaluation]) -> str:
 
 
 def detection_figure(evaluation: ListEvaluation) -> str:
-    """DET curves of all systems of a list, with their operating points."""
+    """Draws the DET curves of all systems of a list, with their operating points."""
     results = {system.name: (system.scores, evaluation.trials.target) for system in evaluation.systems}
     actual = {system.name: bayes_threshold(P_TARGET) for system in evaluation.systems if system.calibrated}
     with _svg(6.0, 7.0 + 0.2 * len(results)) as (figure, text):
@@ -66,7 +66,7 @@ def detection_figure(evaluation: ListEvaluation) -> str:
 
 
 def histogram_figure(evaluation: ListEvaluation) -> str:
-    """A histogram of each system of a list; every system has a score axis of its own."""
+    """Draws a histogram of each system of a list, each with its own score axis."""
     with _svg(6.4, 0.4 + 2.1 * len(evaluation.systems)) as (figure, text):
         panels = np.atleast_1d(figure.subplots(len(evaluation.systems), 1))
         for axes, system in zip(panels, evaluation.systems, strict=True):
@@ -78,7 +78,7 @@ def histogram_figure(evaluation: ListEvaluation) -> str:
 
 
 def calibration_figure(evaluation: ListEvaluation) -> str:
-    """Of the calibrated systems: promised against true probabilities, and the cost of decisions at any prior."""
+    """Draws promised against true probabilities, and the cost of decisions at any prior, for the calibrated systems."""
     with _svg(9.6, 4.6) as (figure, text):
         left, right = figure.subplots(1, 2)
         calibrated = [i for i, system in enumerate(evaluation.systems) if system.calibrated]
@@ -101,7 +101,7 @@ def calibration_figure(evaluation: ListEvaluation) -> str:
 
 
 def map_figure(shown: EmbeddingMap) -> str:
-    """The embedding map; the named speakers by colour and shape, all others grey."""
+    """Draws the embedding map: named speakers by colour and shape, all others grey."""
     speaker = np.array(shown.speaker)
     with _svg(8.4, 5.6) as (figure, text):
         axes = figure.subplots()
@@ -109,7 +109,7 @@ def map_figure(shown: EmbeddingMap) -> str:
         others = speaker < 0
         handles = []
         for i in range(len(shown.speakers)):
-            # The cycles of colours and of shapes differ in length: no two speakers look alike.
+            # The cycles of colours and shapes differ in length, so that no two speakers look alike.
             own, colour, marker = speaker == i, system_colour(i), _marker(i)
             points = axes.scatter(x[own], y[own], s=26, color=colour, marker=marker, linewidths=0.3, edgecolors="white")
             handles.append(points)
@@ -148,11 +148,11 @@ def _marker(i: int) -> str:
 
 @contextmanager
 def _svg(width: float, height: float) -> Iterator[tuple["Figure", StringIO]]:
-    """A figure to draw on, and where its SVG stands afterwards."""
+    """Gives a figure to draw on and a buffer that receives its SVG afterwards."""
     import matplotlib
 
     text = StringIO()
-    # Text stays text, which browsers show in any script.
+    # Browsers show text in any script, so it stays text.
     with plain_text(), matplotlib.rc_context({"svg.hashsalt": "mqmha", "svg.fonttype": "none"}):
         figure = new_figure(width, height)
         yield figure, text

@@ -1,4 +1,4 @@
-"""A map of embeddings: two dimensions in which near neighbours stay near."""
+"""Maps embeddings to two dimensions in which near neighbours stay near."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ class EmbeddingMap(NamedTuple):
 
     Attributes:
       ids: n utterances.
-      points: ``[n, 2]``; only which points are near each other means something.
-      speakers: the speakers that are told apart in the picture; empty where speakers are unknown.
-      speaker: of each utterance, position among ``speakers`` or -1 for all others.
+      points: ``[n, 2]``; only nearness has a meaning.
+      speakers: the speakers that the picture shows by name; empty if speakers are unknown.
+      speaker: position of each utterance's speaker in ``speakers``, or -1 for all others.
     """
 
     ids: tuple[str, ...]
@@ -37,13 +37,13 @@ def embedding_map(
 ) -> EmbeddingMap | None:
     """Projects utterances by t-SNE (van der Maaten and Hinton, 2008) on the cosine distance.
 
-    Of many utterances 1,000 are shown: up to 40 of each of the ten speakers with the most utterances, and others drawn
-    at random.
+    The map shows at most 1,000 utterances: up to 40 of each of the ten speakers with the most utterances, and others
+    drawn at random.
 
     Args:
       embeddings: N utterances, vectors ``[N, E]``; their mean is subtracted first.
-      utt2spk: speaker of each utterance; those that are missing count as of an unknown speaker.
-      seed: of the drawing and of the projection.
+      utt2spk: speaker of each utterance; the speaker of a missing utterance is unknown.
+      seed: seed of the drawing and the projection.
 
     Returns:
       The map; None with fewer than ten different embeddings.
@@ -68,20 +68,21 @@ def embedding_map(
 
 
 def _project(units: Float[np.ndarray, "n E"], seed: int) -> Float64[np.ndarray, "n 2"]:
-    # Importing takes a second, which only those who draw should pay.
+    # The import takes a second: only a report with a map pays it.
     from sklearn.manifold import TSNE  # type: ignore[import-untyped]
     from threadpoolctl import threadpool_limits  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     perplexity = min(_PERPLEXITY, (len(units) - 1) / 3)
-    # Between unit vectors the squared Euclidean distance, which t-SNE takes, is twice the cosine distance.
+    # t-SNE takes the squared Euclidean distance, which is twice the cosine distance between unit vectors.
     projection = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=seed)
-    # On a busy machine threads that wait for each other take ten times as long as one, which gives equal pictures.
+    # One thread always gives equal pictures, and on a busy machine several that wait for each other take ten times as
+    # long.
     with threadpool_limits(1):
         return np.asarray(projection.fit_transform(units), np.float64)
 
 
 def _shown(speaker_of: list[str | None], named: list[str], rng: np.random.Generator) -> list[int]:
-    """Rows of the utterances that are drawn, ascending."""
+    """Chooses the rows of the utterances to show, ascending."""
     order = rng.permutation(len(speaker_of)).tolist()
     room = dict.fromkeys(named, _PER_NAMED_SPEAKER)
     chosen, others = [], []

@@ -1,11 +1,11 @@
-"""The recordings behind a trial list, as players inside the report."""
+"""Embeds the recordings of a trial list as players in the report."""
 
 from pathlib import Path
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.report.html.elements import player, two_lines
 
-# What browsers play. A page with forty recordings of this size is still mailed and opened at once.
+# The kinds that browsers play. A page with forty recordings of this size is still small enough to mail.
 _MEDIA_TYPES = {
     ".flac": "audio/flac",
     ".m4a": "audio/mp4",
@@ -18,13 +18,13 @@ _LARGEST_BYTES = 1 << 20
 
 
 class Recordings:
-    """A folder in which the ids of utterances are paths of recordings."""
+    """A folder that holds each utterance's recording under its id as path."""
 
     def __init__(self, root: Path) -> None:
-        """Refers to a folder.
+        """Takes a folder.
 
         Raises:
-          UserError: there is no such folder.
+          UserError: the folder does not exist.
         """
         if not root.is_dir():
             raise UserError(
@@ -33,12 +33,12 @@ class Recordings:
         self._root = root.resolve()
 
     def play(self, one: str, other: str) -> str:
-        """A table cell with players of the two sides of a trial, or with the reason why there is none."""
+        """Makes a table cell with a player for each side of a trial, or the reason why there is none."""
         return two_lines(self._play(one), self._play(other))
 
     def _play(self, utterance: str) -> str:
         path = (self._root / utterance).resolve()
-        # An id comes from a list that somebody may have sent: it names nothing outside the folder.
+        # Somebody may have sent the list: its ids must not reach a file outside the folder.
         if not path.is_relative_to(self._root) or not path.is_file():
             return "not found"
         if path.suffix.lower() not in _MEDIA_TYPES:

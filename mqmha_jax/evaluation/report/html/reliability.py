@@ -1,4 +1,4 @@
-"""Are calibrated scores to be taken at their word? What they promise against what is true."""
+"""Compares the probabilities that calibrated scores promise with the true ones."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ _NUM_BINS = 10
 
 
 class Reliability(NamedTuple):
-    """Trials by the probability that their scores promise; bins without trials are left out.
+    """Trials in bins of the probability that their scores promise; empty bins are left out.
 
     Attributes:
       predicted: ``[b]`` mean promised probability of "same speaker" in each bin.
-      observed: ``[b]`` share of targets in it.
-      num_trials: ``[b]`` trials in it.
+      observed: ``[b]`` share of targets in each bin.
+      num_trials: ``[b]`` number of trials in each bin.
     """
 
     predicted: Float64[np.ndarray, " b"]
@@ -26,7 +26,7 @@ class Reliability(NamedTuple):
 def reliability(llr: Float[np.ndarray, " M"], target: Bool[np.ndarray, " M"]) -> Reliability:
     """Compares promised and true probabilities in ten bins of equal width.
 
-    Both are for a prior of one half: targets as a whole weigh as much as nontargets, however many each are.
+    Both have a prior of one half: all targets together weigh as much as all nontargets, whatever their numbers.
 
     Args:
       llr: ``[M]`` natural-log likelihood ratios.

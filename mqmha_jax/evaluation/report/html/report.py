@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file: what was tested, how often the systems are wrong, on whom and when."""
+"""Writes an evaluation as one HTML file: what was tested, how often the systems are wrong, on whom and when."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,20 +26,20 @@ def write_html_report(
 ) -> None:
     """Writes a page that opens without a network and needs no other file.
 
-    All numbers are of all trials, at any length of the lists; curves are thinned to the resolution of the picture, and
+    All numbers use all trials, however long the lists are; curves are thinned to the resolution of the picture, and
     the maps show samples of the utterances. Ten million trials of three systems take about a minute and 0.4 GB.
 
     Args:
-      path: of the HTML file; it appears whole or not at all.
+      path: the HTML file; it appears whole or not at all.
       evaluations: at least one list, each with at least one system.
       title: what was evaluated; the first heading adds the lists.
-      settings: what to say about the run, e.g. the checkpoint and the options.
-      embeddings: of the utterances, ``[N, E]``, for a map of each list; None: no maps.
-      utt2spk: speaker of each utterance, to colour the maps; those of the lists are known from ``evaluations``.
-      audio: folder in which the ids of utterances are paths of recordings, for players beside the hardest trials.
+      settings: facts about the run, such as the checkpoint and the options.
+      embeddings: embeddings ``[N, E]`` for a map of each list; None: no maps.
+      utt2spk: speaker of each utterance, to colour the maps; ``evaluations`` already holds those of the lists.
+      audio: folder that holds each utterance's recording under its id as path, for players beside the hardest trials.
 
     Raises:
-      UserError: there is nothing to report, two lists have one name, or the file cannot be written.
+      UserError: there is nothing to report, two lists have the same name, or the file cannot be written.
     """
     _check(evaluations)
     recordings = None if audio is None else Recordings(audio)

@@ -1,4 +1,4 @@
-"""The first section of a report: what was tested and how often it went wrong, in words, a table and a picture."""
+"""Makes the first section of a report: what was tested and how often it was wrong, in words, a table and a picture."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ from mqmha_jax.evaluation.report.html.words import (
 
 
 def summary_section(evaluations: Sequence[ListEvaluation]) -> Markup:
-    """What a stranger should know first.
+    """Says what a newcomer should know first.
 
     Args:
       evaluations: all lists.
@@ -51,10 +51,10 @@ def summary_section(evaluations: Sequence[ListEvaluation]) -> Markup:
 
 
 def main_system(evaluations: Sequence[ListEvaluation], evaluation: ListEvaluation) -> SystemScores:
-    """The system of a list that is looked at closely.
+    """Chooses the system of a list whose errors the report shows in detail.
 
-    Of the systems that all lists have, the one with the lowest mean EER; without such, the best of this list. Of equal
-    ones the first.
+    It has the lowest mean EER among the systems that all lists have; if there is none, the lowest EER on this list. Of
+    equal systems the first is chosen.
 
     Args:
       evaluations: all lists.
@@ -68,7 +68,7 @@ def main_system(evaluations: Sequence[ListEvaluation], evaluation: ListEvaluatio
 
 
 def _in_all_lists(evaluations: Sequence[ListEvaluation]) -> dict[str, list[SystemScores]]:
-    """The systems that all lists have, by name; one entry for each list."""
+    """Returns the systems that all lists have, by name; one entry for each list."""
     by_name: dict[str, list[SystemScores]] = {}
     for evaluation in evaluations:
         for system in evaluation.systems:
@@ -86,7 +86,7 @@ def _in_words(evaluations: Sequence[ListEvaluation]) -> list[Markup]:
     where = "one trial list" if len(evaluations) == 1 else f"{len(evaluations)} trial lists"
     scored = f" Each trial was scored in several ways: {', '.join(names)}." if len(names) > 1 else ""
     lead = (
-        "Given two recordings, are they of the same speaker? This page tells how often the answers are wrong, "
+        "Do two recordings have the same speaker? This page says how often the answers are wrong, "
         f"on {where} with {num_trials:,} trials (pairs of recordings).{scored}"
     )
     shown = [main_system(evaluations, evaluation) for evaluation in evaluations]
@@ -95,12 +95,12 @@ def _in_words(evaluations: Sequence[ListEvaluation]) -> list[Markup]:
         mean = percent(_mean(shown, "EER"))
         parts.append(paragraph(f"The mean equal error rate of {shown[0].name} over the lists is {mean}."))
     meaning = (
-        "Wrong means: a pair of one speaker is rejected, or a pair of two speakers accepted; the threshold is set so "
-        "that both happen at the same rate (the equal error rate, EER)."
+        "A wrong answer rejects a pair of one speaker or accepts a pair of two speakers. The threshold makes both "
+        "errors equally frequent (the equal error rate, EER)."
     )
     flattered = (
-        " These are the answers of the way of scoring with the lowest error rate on these very lists, which flatters "
-        "it a little."
+        " The answers are those of the scoring with the lowest error rate on these very lists, so the numbers are a "
+        "little too good."
         if len(names) > 1
         else ""
     )
@@ -126,8 +126,8 @@ def _how_sure(evaluations: Sequence[ListEvaluation]) -> str:
     few = [evaluation.name for evaluation in evaluations if _unreliable(evaluation)]
     if few:
         parts.append(
-            f"Where it says 'interval unreliable' ({', '.join(few)}), there are fewer than {MIN_SPEAKERS} speakers: "
-            "too few to know how much speakers differ, so the truth may well lie outside."
+            f"Lists marked 'interval unreliable' ({', '.join(few)}) have fewer than {MIN_SPEAKERS} speakers, too few "
+            "to know how much speakers differ: the true number may well lie outside the interval."
         )
     unknown = [evaluation.name for evaluation in evaluations if evaluation.num_speakers is None]
     if unknown:

@@ -1,4 +1,4 @@
-"""One trial list in a report: its curves and scores, and what normalisation and calibration did to them."""
+"""Shows one trial list in a report: its curves and scores, and the effect of normalisation and calibration."""
 
 from collections.abc import Mapping
 
@@ -40,14 +40,14 @@ def list_section(
     *,
     anchor: str,
 ) -> Markup:
-    """Everything about one list.
+    """Makes the section about one list.
 
     Args:
       evaluation: the list and its systems.
-      system: the one whose errors are looked at closely.
-      embeddings: of its utterances and of others, ``[N, E]``; None: no map.
-      utt2spk: speakers of utterances beside those that the list knows.
-      recordings: for players; None: no players.
+      system: the system whose errors are shown in detail.
+      embeddings: embeddings ``[N, E]`` of its utterances and of others; None: no map.
+      utt2spk: speakers of utterances, in addition to those that the list knows.
+      recordings: recordings for players; None: no players.
       anchor: id of the heading.
     """
     parts = [
@@ -67,23 +67,23 @@ def _facts(evaluation: ListEvaluation) -> str:
     trials = evaluation.trials
     num_targets = int(np.count_nonzero(trials.target))
     return (
-        f"{len(trials.target):,} trials with {len({*trials.enrol, *trials.test}):,} recordings: {num_targets:,} of the "
-        f"same speaker (targets), {len(trials.target) - num_targets:,} of different speakers (nontargets)."
+        f"{len(trials.target):,} trials with {len({*trials.enrol, *trials.test}):,} recordings: {num_targets:,} trials "
+        f"of the same speaker (targets), {len(trials.target) - num_targets:,} of different speakers (nontargets)."
     )
 
 
 def _curves(evaluation: ListEvaluation) -> list[Markup]:
     rates = ", ".join(f"{system.name} {percent(system.metrics['EER'].value)}" for system in evaluation.systems)
-    squares = " Squares: where calibrated scores really decide for that prior." if _calibrated(evaluation) else ""
+    squares = " Squares: the threshold that calibrated scores use for that prior." if _calibrated(evaluation) else ""
     errors = [
         heading(3, "Errors at every threshold"),
         picture(
             detection_figure(evaluation),
             f"DET curves of {evaluation.name}. Equal error rates: {rates}.",
             "DET curves: misses against false alarms as the threshold moves; nearer to the lower left is better. "
-            "Circles: both errors equally frequent (EER). Diamonds: the cheapest threshold if one trial in "
+            "Circles: both errors are equally frequent (EER). Diamonds: the cheapest threshold if one trial in "
             f"{1 / P_TARGET:g} is a target.{squares} Curves are thinned to the resolution of the picture; all numbers "
-            "are of all trials.",
+            "use all trials.",
         ),
     ]
     scores = [
@@ -91,8 +91,8 @@ def _curves(evaluation: ListEvaluation) -> list[Markup]:
         picture(
             histogram_figure(evaluation),
             f"Histograms of the scores of targets and nontargets of {evaluation.name}.",
-            "How the scores of targets and nontargets are distributed, each class by itself. The less they overlap the "
-            "better; left of the dashed line trials are rejected, right of it accepted.",
+            "Distribution of the scores of targets and of nontargets, each scaled by itself. Less overlap is better. "
+            "The system rejects trials left of the dashed line and accepts those right of it.",
         ),
     ]
     return [columns(errors, scores)]
@@ -116,10 +116,10 @@ def _before_after(evaluation: ListEvaluation) -> list[Markup]:
         table(f"Compared with {first.name}, each with its own threshold at the EER", header, rows),
         paragraph(
             "A calibration by scale and offset moves the scores but keeps their order: it changes actDCF and Cllr, "
-            "not EER and minDCF, and its DET curve covers that of the scores it started from. Intervals that overlap "
-            "do not mean that there is no difference, because all are of the same speakers: ",
+            "not EER and minDCF, and its DET curve covers that of the uncalibrated scores. Systems may differ even if "
+            "their intervals overlap, because all intervals come from the same speakers; ",
             code("mqmha compare"),
-            " compares on equal speakers.",
+            " compares two systems on the same resamples of the speakers.",
             note=True,
         ),
     ]
@@ -135,11 +135,11 @@ def _calibration(evaluation: ListEvaluation) -> list[Markup]:
         picture(
             calibration_figure(evaluation),
             "Left: promised against true probabilities. Right: cost of decisions against the prior probability.",
-            "Left: of the trials for which the scores promise, say, 30 % (at a prior of one half), 30 % should be of "
-            "the same speaker: the nearer to the dotted line, the better "
+            "Left: if the scores promise, say, 30 % (at a prior of one half), 30 % of these trials should be of the "
+            "same speaker; nearer to the dotted line is better "
             f"(fewer than {MIN_SHOWN} trials make no point). "
-            "Right: the cost of decisions by these promises (solid) and with the best threshold for this very list "
-            "(dashed), at every prior; the gap is what calibration loses. Above the dotted line the scores do harm.",
+            "Right: the cost of decisions by these promises (solid) and by the best threshold for this very list "
+            "(dashed), at every prior; wrong calibration causes the gap. Above the dotted line the scores do harm.",
             width="56rem",
         ),
         table(
@@ -173,15 +173,15 @@ def _map(evaluation: ListEvaluation, embeddings: Embeddings, utt2spk: Mapping[st
     of_list = Embeddings(tuple(embeddings.ids[row] for row in rows), embeddings.vectors[rows])
     shown = embedding_map(of_list, utt2spk)
     if shown is None:
-        few = f"{len(rows)} recordings have too few different embeddings for a map, which needs {MIN_POINTS}."
+        few = f"{len(rows)} recordings have too few different embeddings for a map, which needs at least {MIN_POINTS}."
         return [title, paragraph(few)]
     part = f"all {len(rows):,}" if len(shown.ids) == len(rows) else f"{len(shown.ids):,} drawn from {len(rows):,}"
     named = f"; {len(shown.speakers)} speakers by colour and shape" if shown.speakers else ""
     caption = (
         f"Each point is a recording ({part}{named}). The network describes a recording by "
         f"{embeddings.vectors.shape[1]:,} numbers; t-SNE puts recordings with similar numbers near each other. Islands "
-        "of one look are speakers that are easy to tell apart; mixed looks are not. How large islands are, and how far "
-        "apart, means nothing."
+        "of one colour and shape are speakers that are easy to tell apart; mixed islands are speakers that are not. "
+        "The sizes of islands and the distances between them mean nothing."
     )
     description = "Scatter plot of the embeddings; recordings of one speaker should be near each other."
     return [title, picture(map_figure(shown), description, caption, width="56rem")]

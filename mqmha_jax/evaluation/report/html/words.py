@@ -1,4 +1,4 @@
-"""Numbers as a report prints them."""
+"""Formats numbers as a report prints them."""
 
 from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
@@ -8,17 +8,17 @@ NOT_KNOWN = Markup("&ndash;")
 
 
 def percent(share: float) -> str:
-    """A share in per cent, two digits after the point."""
+    """Formats a share in per cent, with two digits after the point."""
     return f"{100 * share:.2f} %"
 
 
 def metric_value(metric: str, value: float) -> str:
-    """A metric as tables print it: error rates in per cent, costs with three digits."""
+    """Formats a metric as tables print it: error rates in per cent, costs with three digits."""
     return percent(value) if metric == "EER" else f"{value:.3f}"
 
 
 def measured_cell(metric: str, measured: Measured | None) -> Markup:
-    """A table cell: the value and below it the interval, if it is known; a dash for what was not measured."""
+    """Makes a table cell: the value with the interval below it, if known; a dash if nothing was measured."""
     if measured is None:
         return NOT_KNOWN
     value = metric_value(metric, measured.value)
@@ -29,7 +29,11 @@ def measured_cell(metric: str, measured: Measured | None) -> Markup:
 
 
 def wrong_answers(eer: Measured) -> tuple[str, int]:
-    """An error rate as a number of wrong answers, such as "of 1,000 answers about 6 are wrong", and of how many."""
+    """Says an error rate in words, such as "of 1,000 answers about 6 are wrong".
+
+    Returns:
+      The words, and the number of answers in them (1,000).
+    """
     of = 100
     while 0 < eer.value < 1 / of:
         of *= 10
@@ -37,7 +41,7 @@ def wrong_answers(eer: Measured) -> tuple[str, int]:
 
 
 def interval_words(evaluation: ListEvaluation, eer: Measured, of: int) -> str:
-    """How sure an error rate is, in numbers of wrong answers of so many."""
+    """Says how sure an error rate is, in wrong answers per ``of`` answers."""
     if eer.low is None or eer.high is None:
         return "no interval"
     words = f"95 % interval: {_rounded(of * eer.low)} to {_rounded(of * eer.high)} of {of:,}"
@@ -45,5 +49,5 @@ def interval_words(evaluation: ListEvaluation, eer: Measured, of: int) -> str:
 
 
 def _rounded(count: float) -> str:
-    """Two digits, but never an exponent."""
+    """Rounds to two digits, without an exponent."""
     return f"{count:.0f}" if count >= 10 else f"{count:.2g}" if count >= 0.1 else f"{count:.1f}"

@@ -1,4 +1,4 @@
-"""Trials are divided by their metadata, and each condition has the error rates of its own trials."""
+"""Metadata divide trials into conditions, and each condition has the error rates of its own trials."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def named(grouping):
     return [grouping.names[i] for i in grouping.group]
 
 
-def test_few_words_are_paired_in_either_order():
+def test_few_words_are_paired_in_any_order():
     grouping = group_trials(words(["male", "female", "female", "male"], ["female", "male", "female", ""]))
     assert named(grouping) == ["female / male", "female / male", "female / female", "unknown"]
     assert grouping.names[-1] == "unknown"
@@ -59,7 +59,7 @@ def test_a_constant_column_is_one_condition(column):
     assert len(group_trials(column).names) == 1
 
 
-def test_rates_are_those_of_the_trials_of_the_condition():
+def test_rates_use_the_trials_of_the_condition():
     evaluation, _ = simulated()
     conditions = measure_conditions(evaluation, group_trials(evaluation.attributes["gender"]))
     assert [condition.name for condition in conditions] == ["female / female", "female / male", "male / male"]

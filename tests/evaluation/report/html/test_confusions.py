@@ -1,4 +1,4 @@
-"""The pairs and trials that are named are really the worst, by an obvious search over all of them."""
+"""An obvious search over all pairs and trials confirms that the report names the worst ones."""
 
 from collections import defaultdict
 
@@ -16,7 +16,7 @@ def evaluation():
 
 
 def obvious_pairs(evaluation, system):
-    """All pairs of speakers with a false alarm, worst first: share by SciPy's Wilson interval, then mean score."""
+    """All pairs of speakers with a false alarm, worst first: by SciPy's Wilson interval, then by mean score."""
     scores = defaultdict(list)
     sides = zip(evaluation.enrol_speaker, evaluation.test_speaker, system.scores, strict=True)
     for enrol, test, score in sides:
@@ -42,7 +42,7 @@ def test_confused_pairs_are_the_worst(evaluation):
         assert pair.highest_score == pytest.approx(highest)
 
 
-def test_a_single_trial_does_not_lead(evaluation):
+def test_a_pair_with_a_single_trial_does_not_lead(evaluation):
     speakers = ("a",) * 101 + ("c",) + ("t",)
     others = ("b",) * 101 + ("d",) + ("t",)
     target = np.array([False] * 102 + [True])

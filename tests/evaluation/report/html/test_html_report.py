@@ -1,4 +1,4 @@
-"""The report says what is true, needs nothing from outside, escapes what it shows, and takes lists of every kind."""
+"""The report tells the truth, loads nothing from outside, escapes all text, and takes lists of every kind."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ VOID = ("meta", "img")
 
 
 class Page(HTMLParser):
-    """Checks that elements are closed in order, and collects what the tests ask for."""
+    """Checks that elements are closed in order, and collects what the tests look at."""
 
     def __init__(self, text):
         super().__init__()
@@ -114,7 +114,7 @@ def test_tables_are_named_and_rectangular(page):
     assert cells == [columns] * (2 * 3 + 2)  # systems of two lists, and the means of those that both have
 
 
-def test_numbers_in_words_are_those_of_the_scores(page):
+def test_numbers_in_words_match_the_scores(page):
     first = simulated()[0]
     eers = {s.name: equal_error_rate(s.scores, first.trials.target) for s in first.systems}
     assert f"{100 * eers['cosine']:.2f} %" in page.text
@@ -129,14 +129,14 @@ def test_numbers_in_words_are_those_of_the_scores(page):
     assert row in after[:200]
 
 
-def test_few_speakers_are_said_to_be_unreliable(page):
+def test_intervals_of_few_speakers_are_marked_unreliable(page):
     assert "interval unreliable: fewer than 20 speakers" in page.text
     assert (
         page.text.count("interval unreliable") == 1 + 1 + 3
     )  # sentence, explanation, three rows; none of the first list
 
 
-def test_conditions_without_targets_are_said_so(page):
+def test_conditions_without_targets_show_no_rate(page):
     female_male = page.text.partition("female / male")[2].partition("male / male")[0]
     assert female_male.split("no such trials")[0].strip() == ""
     assert female_male.count("no such trials") == 4  # three EERs and the misses; false alarms are a number
@@ -153,7 +153,7 @@ def test_the_title_says_what_was_evaluated(page, tmp_path):
     assert "<title>Evaluation of x on a and 3 other trial lists</title>" in (tmp_path / "many.html").read_text()
 
 
-def test_the_hardest_trials_can_be_heard_where_the_audio_is_at_hand(tmp_path):
+def test_the_hardest_trials_have_players_if_the_audio_is_at_hand(tmp_path):
     evaluation = simulated(num_speakers=8)[0]
     trials, system = evaluation.trials, evaluation.systems[0]
     hardest = hardest_trials(evaluation, main_system([evaluation], evaluation), 3).targets
@@ -205,7 +205,7 @@ def test_error_rates_in_words(eer, words):
     assert wrong_answers(Measured(eer, None, None))[0] == words
 
 
-def test_lists_of_which_nothing_is_known(tmp_path):
+def test_lists_without_metadata(tmp_path):
     evaluation, embeddings = simulated(num_speakers=8)
     scores = evaluation.systems[0].scores
     perfect = scores + 3.0 * evaluation.trials.target
@@ -230,7 +230,7 @@ def test_lists_of_which_nothing_is_known(tmp_path):
     assert "right (accepted)" in text  # the hardest trials of a perfect system
 
 
-def test_no_system_in_common_takes_the_best_of_each_list():
+def test_without_a_common_system_each_list_shows_its_best():
     first, second = simulated()[0], simulated("second", seed=1)[0]
     first = first._replace(systems=first.systems[1:2] + first.systems[:1])
     second = second._replace(systems=second.systems[2:])
@@ -245,7 +245,7 @@ def test_equal_numbers_make_equal_files(tmp_path):
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
-def test_what_can_not_be_reported_is_refused(tmp_path):
+def test_evaluations_that_cannot_be_reported_are_refused(tmp_path):
     evaluation = simulated(num_speakers=8)[0]
     path = tmp_path / "report.html"
     with pytest.raises(UserError, match=r"nothing to report; valid: at least one list"):
@@ -262,7 +262,7 @@ def test_what_can_not_be_reported_is_refused(tmp_path):
 
 @pytest.fixture
 def browse(tmp_path):
-    """Opens a page in headless Chromium: what it made of it, its complaints, what the page asked the network for."""
+    """Opens a page in headless Chromium; returns its output, its complaints and the addresses that the page loads."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("needs chromium (Debian: apt-get install chromium)")
@@ -275,7 +275,7 @@ def browse(tmp_path):
         result = subprocess.run([*command, *options, page.as_uri()], capture_output=True, text=True, timeout=120)
         assert result.returncode == 0, result.stderr
         asked = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-        # The browser itself also asks for updates and the time; such requests have no origin.
+        # The browser also asks for updates and the time by itself; such requests have no origin.
         asked = {params["url"] for params in asked if params.get("initiator", "not an origin") != "not an origin"}
         complaints = [line for line in result.stderr.splitlines() if "CONSOLE" in line]
         return result.stdout, complaints, {url for url in asked if url.startswith("http")}

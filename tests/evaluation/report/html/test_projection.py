@@ -1,4 +1,4 @@
-"""The map keeps speakers together, samples as it says, and does not mind odd input."""
+"""The map keeps speakers together, samples as documented, and takes odd input."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from mqmha_jax.types import Embeddings
 
 
 def clusters(sizes, dimension=16):
-    """Utterances of well separated speakers, so many of each."""
+    """Utterances of well separated speakers; ``sizes`` gives the number of each speaker."""
     rng = np.random.default_rng(0)
     owner = np.repeat(np.arange(len(sizes)), sizes)
     centres = rng.normal(size=(len(sizes), dimension))

@@ -8,7 +8,7 @@ from mqmha_jax.evaluation.report.html.reliability import reliability
 
 @pytest.fixture(scope="module")
 def likelihood_ratios():
-    """Scores that are log-likelihood ratios by construction: normal scores of deviation 1, means 0 and 2."""
+    """Scores that are log-likelihood ratios by construction: normal with standard deviation 1 and means 0 and 2."""
     rng = np.random.default_rng(0)
     target = np.arange(220_000) < 20_000
     return 2 * (rng.normal(size=len(target)) + 2 * target) - 2, target
@@ -21,7 +21,7 @@ def test_true_likelihood_ratios_keep_their_promise(likelihood_ratios):
     np.testing.assert_allclose(found.observed, found.predicted, atol=0.02)
 
 
-def test_overconfident_scores_do_not(likelihood_ratios):
+def test_overconfident_scores_break_their_promise(likelihood_ratios):
     llr, target = likelihood_ratios
     found = reliability(3 * llr, target)
     assert np.all(found.observed[:4] > found.predicted[:4] + 0.03)
