@@ -73,12 +73,14 @@ def _small_net(encoder: str, pooling: str):
     return net, variables
 
 
+# Encoders all of whose layers another one of the table has too: compiling their gradients is left to the slow tests.
+RELATED = {"resnet50", "simam_resnet34", "xvector", "res2net", "redimnet_b3"}
+QUICK_ENCODERS = [pytest.param(name, marks=pytest.mark.slow) if name in RELATED else name for name in SMALL_ENCODERS]
+POOLING_PAIRS = [("tdnn", "tap"), ("tdnn", "tstp"), ("ecapa512", "ccasp")]
+
+
 # Every class of encoder and pooling once in full; that the other pairs fit together is a matter of shapes.
-@pytest.fixture(
-    params=[(encoder, "mqmha") for encoder in SMALL_ENCODERS]
-    + [("tdnn", "tap"), ("tdnn", "tstp"), ("ecapa512", "ccasp")],
-    ids="-".join,
-)
+@pytest.fixture(params=[(encoder, "mqmha") for encoder in SMALL_ENCODERS] + POOLING_PAIRS, ids="-".join)
 def net_and_variables(request):
     return _small_net(*request.param)
 
@@ -92,7 +94,7 @@ def test_every_encoder_fits_every_pooling(encoder, pooling):
     assert embedding.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("encoder", SMALL_ENCODERS)
+@pytest.mark.parametrize("encoder", QUICK_ENCODERS)
 def test_every_encoder_can_be_rematerialised(encoder):
     net, variables = _small_net(encoder, "tstp")
     again = net.clone(encoder=net.encoder.clone(compute=Compute(rematerialize=True)))
@@ -122,12 +124,13 @@ def test_mixed_lengths_in_a_batch_equal_one_by_one(net_and_variables):
     embed = jax.jit(lambda fbank, mask: unit_length(net.apply(variables, fbank, mask, train=False)))
     lengths = (15, 1, 8)
     alone = [embed(*(x[i : i + 1] for x in _batch(n, lengths)))[0] for i, n in enumerate(lengths)]
-    for num_frames in (15, 18):  # both parities of the padded length
-        np.testing.assert_allclose(embed(*_batch(num_frames, lengths)), np.stack(alone), rtol=0, atol=1e-5)
+    # Rows end at odd and at even frames; the padded length is even.
+    np.testing.assert_allclose(embed(*_batch(18, lengths)), np.stack(alone), rtol=0, atol=1e-5)
 
 
-def test_training_gradient_is_finite_and_reaches_every_parameter(net_and_variables):
-    net, variables = net_and_variables
+@pytest.mark.parametrize("encoder", QUICK_ENCODERS)
+def test_training_gradient_is_finite_and_reaches_every_parameter(encoder):
+    net, variables = _small_net(encoder, "ccasp" if encoder == "ecapa512" else "mqmha")
     fbank, mask = _batch(15, (15, 1, 8))
 
     @jax.jit
@@ -158,7 +161,7 @@ def test_padding_changes_neither_training_outputs_nor_collected_statistics(encod
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("encoder", SMALL_ENCODERS)
+@pytest.mark.parametrize("encoder", QUICK_ENCODERS)
 def test_bfloat16_computes_near_float32_and_keeps_parameters_and_embedding_in_float32(encoder):
     net, variables = _small_net(encoder, "mqmha")
     batch = _batch(16, (16, 9))
