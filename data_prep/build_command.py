@@ -12,7 +12,7 @@ import click
 from data_prep.like import choose_features
 from mqmha_jax.atomic import check_writable_directory
 from mqmha_jax.data.shard_coding import Coding
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, printable
 
 if typing.TYPE_CHECKING:
     from data_prep.build_shards import Run
@@ -119,7 +119,7 @@ def _report_leaks(recordings: Sequence["Recording"], others: Sequence[Path], str
         for note in leaks("The corpus", speakers, utterances, other):
             if strict:
                 raise UserError(f"{note} Leave them out of one of the two.")
-            click.echo(f"Warning: {note}", err=True)
+            click.echo(f"Warning: {printable(note)}", err=True)
 
 
 def _outlook(output: Path, recordings: Sequence["Recording"], options: "ShardOptions", shard_megabytes: float) -> str:

@@ -8,7 +8,7 @@ from data_prep.build_options import COUNT
 from data_prep.ordered_map import num_cores
 from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH, SectionedCommand
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, printable
 
 MAX_SHOWN = 50
 """Problems that are listed one by one."""
@@ -74,4 +74,6 @@ def leaks(train: Path, evaluation: Path, strict: bool) -> None:
     notes = leaks_of_shards(train, evaluation)
     if strict and notes:
         raise UserError(" ".join(notes))
-    click.echo("\n".join(notes) if notes else f"{evaluation} shares no speaker and no utterance with {train}.")
+    click.echo(
+        printable("\n".join(notes)) if notes else f"{evaluation} shares no speaker and no utterance with {train}."
+    )

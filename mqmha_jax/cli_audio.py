@@ -40,10 +40,11 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
 
     use_compilation_cache()
     from mqmha_jax.embed_files import embed_files, list_audio
+    from mqmha_jax.errors import printable
     from mqmha_jax.inference import SpeakerEncoder
 
     def warn(text: str) -> None:
-        tqdm.write(f"Warning: {text}", file=sys.stderr)  # above the progress bar
+        tqdm.write(f"Warning: {printable(text)}", file=sys.stderr)  # above the progress bar
 
     files = list_audio(audio, say=warn)
     outcome = embed_files(

@@ -168,7 +168,7 @@ def evaluate(
 
     use_compilation_cache()
     from mqmha_jax.data.metadata import NOTHING_KNOWN, read_metadata
-    from mqmha_jax.errors import UserError
+    from mqmha_jax.errors import UserError, printable
     from mqmha_jax.evaluation.embeddings.file_source import FileSource
     from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists, evaluate_run
     from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint
@@ -194,7 +194,7 @@ def evaluate(
         "score_files": ScoreFiles(scores, llr),
         "measuring": Measuring([OperatingPoint(p, *costs) for p in p_target], replicates, seed),
         "strict": strict,
-        "say": lambda sentence: click.echo(sentence, err=True),
+        "say": lambda sentence: click.echo(printable(sentence), err=True),
     }
     method.check()
     if workdir:
@@ -218,7 +218,7 @@ def evaluate(
         source = FileSource((*embeddings, *further), known) if embeddings else None
         evaluation = evaluate_lists(source, lists, method, **rest)
     write_evaluation(output, evaluation, title=_evaluated(workdir, step, embeddings, scores), audio=audio)
-    click.echo(result_tables(evaluation.lists))
+    click.echo(printable(result_tables(evaluation.lists)))
     click.echo(f"\nReport, tables and scores are in {output}. Open {output / 'report.html'} in a browser.")
 
 

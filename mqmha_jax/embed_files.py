@@ -131,7 +131,8 @@ def _state(path: Path) -> str:
 
 
 def _keep(parts: Path, part: Embeddings, states: Mapping[str, str]) -> None:
-    number = len(list(parts.glob("*.npz")))
+    # After the highest: their count would be the number of another part once a damaged one is gone.
+    number = max((int(path.stem) for path in parts.glob("*.npz") if path.stem.isdecimal()), default=-1) + 1
     with replacing(parts / f"{number:06d}.npz") as temporary:
         np.savez(
             temporary,

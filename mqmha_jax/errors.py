@@ -11,7 +11,12 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         """Takes the message and escapes control characters of names in it, which would change what a terminal shows."""
-        super().__init__("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Escapes control characters other than newlines, so that names cannot change what a terminal shows."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:

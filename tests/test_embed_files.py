@@ -122,7 +122,10 @@ def test_a_damaged_part_is_embedded_again(
         embed_files(encoder, files, output, on_error=refuse, on_warning=interrupt)
     (first, *_) = sorted(tmp_path.rglob("*.parts/*.npz"))
     first.write_bytes(first.read_bytes()[:-9])
-    assert embed_files(encoder, files, output, on_error=refuse, on_warning=ignore) == (4, 2, 4)
+    with pytest.raises(KeyboardInterrupt):
+        embed_files(encoder, files, output, on_error=refuse, on_warning=interrupt)
+    assert len(list(tmp_path.rglob("*.parts/*.npz"))) == 3  # the new part replaces no good one
+    assert embed_files(encoder, files, output, on_error=refuse, on_warning=ignore) == (4, 3, 4)
 
 
 def test_nothing_to_embed(encoder: SpeakerEncoder, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from data_prep.corpora.confined import confine
 from data_prep.corpora.list_part import PART, parse_number, take_part
 from data_prep.corpora.sources import FilePart
 from data_prep.manifest import Recording
+from mqmha_jax.data.csv_table import open_table
 from mqmha_jax.data.ids import plain_id
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.part import WHOLE
@@ -39,7 +40,7 @@ def csv_recordings(list_path: str | Path, root: str | Path | None = None) -> lis
     line_of: dict[str, int] = {}
     try:
         with list_path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="", strict=True)
+            reader = open_table(file, restval="")
             header = reader.fieldnames or ()
             if missing := [name for name in REQUIRED if name not in header]:
                 raise UserError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from data_prep.corpora.confined import confine
 from data_prep.corpora.sources import ArchiveEntry, Excerpt, FilePart, ShellCommand, Source
 from data_prep.manifest import Recording
-from mqmha_jax.data.ids import plain_id, split_first
+from mqmha_jax.data.ids import plain_id, split_fields, split_first
 from mqmha_jax.data.lists import read_utt2spk
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import Part
@@ -64,8 +64,8 @@ def kaldi_recordings(
     recordings = []
     for utterance, speaker in utt2spk.items():
         attributes = {"session": session_of[utterance]} if utterance in session_of else {}
-        if speaker in genders:
-            attributes["gender"] = genders[speaker]
+        if gender := genders.get(plain_id(speaker)):  # its keys are plain
+            attributes["gender"] = gender
         recordings.append(Recording(utterance, speaker, sources[utterance], attributes))
     return recordings
 
@@ -85,10 +85,11 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
         name, rest = split_first(line)
         if not rest:
             raise UserError(f"{path}:{number}: only one field; a line holds a name, a blank and a value. {_MEND}")
+        name = plain_id(name)
         if name in names:
             raise UserError(f"{path}:{number}: {name!r} is listed twice. {_MEND}")
         names.add(name)
-        yield f"{path}:{number}", plain_id(name), rest
+        yield f"{path}:{number}", name, rest
 
 
 def _source(entry: str, root: Path, where: str, allow_pipes: bool) -> Source:
@@ -110,7 +111,8 @@ def _segments(path: Path, sources: Mapping[str, Source]) -> tuple[dict[str, Sour
     recording_of = {}
     for where, utterance, rest in _lines(path):
         try:
-            recording, start, end = rest.split()
+            recording, start, end = split_fields(rest)
+            recording = plain_id(recording)
             start_s, end_s = float(start), float(end)
         except ValueError:
             raise UserError(f"{where}: {rest!r} is not a recording with its start and end in seconds.") from None

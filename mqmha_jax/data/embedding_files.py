@@ -27,7 +27,8 @@ def read_embeddings(path: str | Path) -> Embeddings:
       Embeddings in the order of the file, or for a folder in the order of the ids; float32.
 
     Raises:
-      UserError: the path cannot be read, an id appears twice, the sizes differ, or a value is not finite.
+      UserError: the path cannot be read, an id appears twice or is not valid, the sizes differ, or a value is not
+        finite.
     """
     path = Path(path)
     if path.is_dir():
@@ -84,7 +85,7 @@ def _stack_vectors(path: Path, named: Iterable[tuple[str, np.ndarray]]) -> Embed
     """Checks all vectors and stacks them into one array."""
     vectors: dict[str, np.ndarray] = {}
     for name, array in named:
-        utterance = plain_id(name)
+        utterance = check_id(plain_id(name), f"{path}: the utterance")
         vector = array.reshape(-1) if array.ndim == 2 and len(array) == 1 else array
         if vector.ndim != 1 or vector.dtype.kind != "f" or not vector.size:
             raise UserError(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from mqmha_jax.atomic import write_text
-from mqmha_jax.data.ids import PlainIds, other_spelling, plain_id, quote_id, split_fields
+from mqmha_jax.data.ids import PlainIds, check_id, other_spelling, plain_id, quote_id, split_fields
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Trials
 
@@ -107,14 +107,15 @@ def read_models(path: str | Path) -> dict[str, tuple[str, ...]]:
       UserError: the file cannot be read or is empty, a model has no utterance, appears twice or has one twice.
     """
     models: dict[str, tuple[str, ...]] = {}
-    for line_number, (model, *utterances) in text_lines(path):
+    for line_number, fields in text_lines(path):
+        model, *utterances = map(plain_id, fields)
         if not utterances:
             raise UserError(f"{path}:{line_number}: model {model!r} has no utterances; valid: 'model utterance ...'.")
         if model in models:
             raise UserError(f"{path}:{line_number}: model {model!r} is listed twice; give each one line.")
         if len(set(utterances)) < len(utterances):
             raise UserError(f"{path}:{line_number}: model {model!r} has an utterance twice; name each one once.")
-        models[model] = tuple(map(plain_id, utterances))
+        models[model] = tuple(utterances)
     if not models:
         raise UserError(f"{path}: the list is empty; valid lines: 'model utterance utterance ...'.")
     return models
@@ -210,12 +211,15 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """Yields number (from 1) and fields of every line that is not blank; skips a byte-order mark.
 
     Raises:
-      UserError: the file cannot be read, or is not UTF-8 text.
+      UserError: the file cannot be read, is not UTF-8 text, or has a field that cannot be an id.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
             for line_number, line in enumerate(file, start=1):
                 if fields := split_fields(line):
+                    if not (all(fields) and "".join(fields).isprintable()):  # rare; lists have millions of lines
+                        for field in fields:
+                            check_id(field, f"{path}:{line_number}: the field")
                     yield line_number, fields
     except OSError as error:
         raise UserError(f"{path}: the list cannot be read ({error.strerror}).") from error

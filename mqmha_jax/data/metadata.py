@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int32
 
-from mqmha_jax.data.ids import plain_id, split_fields
+from mqmha_jax.data.csv_table import open_table
+from mqmha_jax.data.ids import check_id, plain_id, split_fields
 from mqmha_jax.data.lists import number_names, read_utt2spk
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
@@ -71,18 +72,20 @@ def read_metadata(path: str | Path) -> Metadata:
       path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``.
 
     Raises:
-      UserError: the file cannot be read, has no column of utterances, or a line repeats an utterance or has the
-        wrong number of values.
+      UserError: the file cannot be read, has no column of utterances, or has a control character; or a line repeats an
+        utterance or has the wrong number of values.
     """
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
-            is_table = {*_KEYS} & {*next(csv.reader([first]), ())} or ("," in first and len(split_fields(first)) != 2)
+            is_table = {*_KEYS} & {name.strip() for name in next(csv.reader([first]), ())} or (
+                "," in first and len(split_fields(first)) != 2
+            )
             if not is_table:
                 return Metadata(read_utt2spk(path), {})
             file.seek(0)
-            return _read_table(path, csv.DictReader(file, strict=True))
+            return _read_table(path, open_table(file))
     except OSError as error:
         raise UserError(f"{path}: the metadata cannot be read ({error.strerror}).") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -164,6 +167,8 @@ def _read_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
     key = next((name for name in _KEYS if name in header), None)
     if key is None:
         raise UserError(f"{path}:1: no column {' or '.join(_KEYS)}; the header is {','.join(header)}.")
+    for name in filter(None, header):
+        check_id(name, f"{path}:1: the column")
     utterances: dict[str, None] = {}
     values: dict[str, list[str]] = {name: [] for name in header if name != key}
     for row in reader:
@@ -171,12 +176,13 @@ def _read_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
             raise UserError(
                 f"{path}:{reader.line_num}: the header has {len(header)} columns, this line another number."
             )
-        utterance = plain_id(row.pop(key))
+        where = f"{path}:{reader.line_num}"
+        utterance = check_id(plain_id(row.pop(key)), f"{where}: the utterance")
         if utterance in utterances:
-            raise UserError(f"{path}:{reader.line_num}: utterance {utterance!r} is listed twice; give each one line.")
+            raise UserError(f"{where}: utterance {utterance!r} is listed twice; give each one line.")
         utterances[utterance] = None
         for name, value in row.items():
-            values[name].append(value)
+            values[name].append(value and check_id(value, f"{where}: {name}"))
     if not utterances:
         raise UserError(f"{path}: the table has a header but no lines; give one for each utterance.")
     speakers = values.pop("speaker", None)

@@ -4,6 +4,7 @@ import csv
 import io
 import struct
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +184,47 @@ def read_trials_of(*pairs: str) -> Trials:
 def test_a_message_cannot_change_what_a_terminal_shows() -> None:
     message = str(UserError("\x1b[2Jevil\r\u202e.wav: é 😀 no such file.\nNext"))
     assert message == "\\x1b[2Jevil\\r\\u202e.wav: é 😀 no such file.\nNext"
+
+
+ESCAPE = "a\x1b[31m"
+REFUSED = r"the (field|utterance) 'a\\x1b\[31m' has the character '\\x1b' in it.* Rename it"
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (read_trials, f"1 b c\n0 {ESCAPE} b\n"),
+        (read_utt2spk, f"b s\n{ESCAPE} s\n"),
+        (read_utt2spk, f"b s\na {ESCAPE}\n"),
+        (read_models, f"m b\n{ESCAPE} b\n"),
+        (read_models, f"m b\nn {ESCAPE}\n"),
+        (read_scored_trials, f"b c 0.5 1\nb {ESCAPE} 0.5 0\n"),
+        (lambda path: read_scores(path, read_trials_of("b c")), f"b c 0.5\n{ESCAPE} c 0.5\n"),
+        (read_metadata, f"utterance,speaker\n{ESCAPE},s\n"),
+    ],
+)
+def test_lists_refuse_control_characters(names: Path, read: Callable[[Path], object], text: str) -> None:
+    names.write_text(text)
+    with pytest.raises(UserError, match=rf"names:2: {REFUSED}"):
+        read(names)
+
+
+def test_tables_and_embeddings_refuse_control_characters(tmp_path: Path, names: Path) -> None:
+    names.write_text(f"utterance,speaker\nb,{ESCAPE}\n")
+    with pytest.raises(UserError, match=r"names:2: speaker 'a\\x1b\[31m' has the character"):
+        read_metadata(names)
+    names.write_text(f"utterance,{ESCAPE}\nb,c\n")
+    with pytest.raises(UserError, match=r"names:1: the column 'a\\x1b\[31m' has the character"):
+        read_metadata(names)
+    np.savez(tmp_path / "e.npz", ids=np.array([ESCAPE]), vectors=np.ones((1, 2), np.float32))
+    with pytest.raises(UserError, match=rf"e\.npz: {REFUSED}"):
+        read_embeddings(tmp_path / "e.npz")
+
+
+def test_models_are_plain_before_they_are_compared(names: Path) -> None:
+    names.write_text("./m ./a.wav b.wav\n")
+    assert read_models(names) == {"m": ("a.wav", "b.wav")}
+    for text, message in (("m ./a.wav a.wav\n", "has an utterance twice"), ("m a\n./m b\n", "'m' is listed twice")):
+        names.write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_models(names)

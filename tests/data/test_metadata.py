@@ -38,6 +38,13 @@ def test_table(tmp_path: Path) -> None:
     assert read_metadata(write(tmp_path, "path,session\na,1\nb,2\n")) == Metadata({}, {"session": {"a": "1", "b": "2"}})
 
 
+@pytest.mark.parametrize(
+    "text", ["utterance, speaker\na, s1\n", "utterance , speaker\na, s1\n", "utterance,speaker \na,s1\n"]
+)
+def test_blanks_in_the_header_do_not_count(tmp_path: Path, text: str) -> None:
+    assert read_metadata(write(tmp_path, text)) == Metadata({"a": "s1"}, {})
+
+
 def test_utt2spk(tmp_path: Path) -> None:
     assert read_metadata(write(tmp_path, "a s1\nb s2\n")) == Metadata({"a": "s1", "b": "s2"}, {})
 

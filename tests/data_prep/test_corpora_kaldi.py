@@ -54,6 +54,19 @@ def test_segments_cut_recordings(audio: Path, tmp_path: Path) -> None:
     assert one.attributes == {"session": "r1"}
 
 
+def test_quoted_and_plain_names_are_found(audio: Path, tmp_path: Path) -> None:
+    directory = write_lists(
+        tmp_path / "data",
+        wav_scp='"my rec" one.wav\nrec one.wav\n',
+        segments='a-1 "my rec" 0.25 0.75\na-2 ./rec 0.5 -1\n',
+        utt2spk="a-1 ./a\na-2 b\n",
+        spk2gender="./a f\n./b m\n",
+    )
+    one, two = CORPORA["kaldi"](directory, root=audio)
+    assert one.attributes == {"session": "my rec", "gender": "f"}
+    assert two.attributes == {"session": "rec", "gender": "m"}
+
+
 def test_archives_of_wav_files(audio: Path, tmp_path: Path) -> None:
     wav = (audio / "one.wav").read_bytes()
     (audio / "all.ark").write_bytes(b"a-1 " + wav + b"a-2 " + wav)
@@ -113,6 +126,7 @@ GOOD = {"wav_scp": "a-1 one.wav\n", "utt2spk": "a-1 a\n"}
     [
         ({"wav_scp": "a-1\n"}, r"wav\.scp:1: only one field; a line holds a name"),
         ({"wav_scp": "a-1 one.wav\na-1 two.wav\n"}, r"wav\.scp:2: 'a-1' is listed twice"),
+        ({"wav_scp": "a-1 one.wav\n./a-1 two.wav\n"}, r"wav\.scp:2: 'a-1' is listed twice"),
         ({"wav_scp": "a-1 ../elsewhere.wav\n"}, r"wav\.scp:1: '\.\./elsewhere\.wav' leads out of .*--root DIR"),
         ({"wav_scp": "a-1 /etc/passwd\n"}, r"wav\.scp:1: '/etc/passwd' leads out of .*--root / allows any path"),
         ({"wav_scp": "a-1 /etc/x.ark:7\n"}, r"wav\.scp:1: '/etc/x\.ark' leads out of"),

@@ -159,6 +159,12 @@ def test_a_csv_list_with_an_impossible_part_is_refused(audio: Path, cells: str, 
         CORPORA["csv"](audio / "list.csv")
 
 
+def test_blanks_in_the_header_of_a_csv_list_do_not_count(audio: Path) -> None:
+    (audio / "list.csv").write_text("path , speaker\na/1.wav, a\n")
+    (recording,) = CORPORA["csv"](audio / "list.csv")
+    assert (recording.utterance, recording.speaker) == ("a/1.wav", "a")
+
+
 def test_a_csv_list_with_a_path_twice_asks_for_ids(audio: Path) -> None:
     (audio / "list.csv").write_text("path,speaker\na/1.wav,a\n./a/1.wav,a\n")
     with pytest.raises(UserError, match=r"list\.csv:3: utterance 'a/1.wav' was listed before, in line 2.*column utt"):

@@ -1,0 +1,26 @@
+"""Tables in CSV with a header line, as people write them: blanks after the commas do not count."""
+
+import csv
+from typing import TextIO
+
+
+def open_table(file: TextIO, *, restval: str | None = None) -> "csv.DictReader[str]":
+    """A reader of the rows below the header.
+
+    Args:
+      file: at its start, opened with ``newline=""``.
+      restval: the value of columns that a row lacks.
+
+    Returns:
+      A reader whose column names have no blanks around them. If the header has blanks after its commas, those of the
+      rows do not count either; otherwise a blank there belongs to the value.
+
+    Raises:
+      csv.Error: the header is not CSV.
+    """
+    names = next(csv.reader([file.readline()]), [])
+    file.seek(0)
+    blanks = any(name[:1] == " " for name in names)
+    reader = csv.DictReader(file, restval=restval, strict=True, skipinitialspace=blanks)
+    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+    return reader
