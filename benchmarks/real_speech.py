@@ -27,7 +27,7 @@ from data_prep.trials import make_trials, write_trials
 from data_prep.versions import VersionPlan
 from mqmha_jax.config_io import load_config
 from mqmha_jax.evaluation.evaluate_lists import evaluate_run
-from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
+from mqmha_jax.evaluation.report.tables import format_tables, write_evaluation
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.train.loop import train
 from mqmha_jax.types import Trials
@@ -63,7 +63,7 @@ def main(
         # Lists have the names of their files: dev, trials_libri10, ...
         evaluation = evaluate_run(workdir, data=shards, lists=list(lists.values()), step=step)
         write_evaluation(workdir / "evaluation", evaluation, title="real speech, speakers outside the training data")
-        click.echo(f"step {step or 'last'}\n{result_tables(evaluation.lists)}")
+        click.echo(f"step {step or 'last'}\n{format_tables(evaluation.lists)}")
         metrics = {part.name.removeprefix("trials_"): part.systems[0].metrics for part in evaluation.lists}
         rates = {part: (own["EER"].value, own["minDCF 0.01"].value) for part, own in metrics.items()}
         _record(name, step, hold_out, overrides, rates, workdir)

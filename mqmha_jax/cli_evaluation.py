@@ -173,7 +173,7 @@ def evaluate(
     from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists, evaluate_run
     from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint
     from mqmha_jax.evaluation.report.html.recordings import Recordings
-    from mqmha_jax.evaluation.report.tables import check_output, result_tables, write_evaluation
+    from mqmha_jax.evaluation.report.tables import check_output, format_tables, write_evaluation
     from mqmha_jax.evaluation.scoring.backend import BackendPlan
     from mqmha_jax.evaluation.scoring.method import Method
     from mqmha_jax.runs.workdir import read_config
@@ -218,7 +218,7 @@ def evaluate(
         source = FileSource((*embeddings, *further), known) if embeddings else None
         evaluation = evaluate_lists(source, lists, method, **rest)
     write_evaluation(output, evaluation, title=_evaluated(workdir, step, embeddings, scores), audio=audio)
-    click.echo(printable(result_tables(evaluation.lists)))
+    click.echo(printable(format_tables(evaluation.lists)))
     click.echo(f"\nReport, tables and scores are in {output}. Open {output / 'report.html'} in a browser.")
 
 
@@ -261,7 +261,7 @@ def compare(
     Each of OTHERS is compared with FIRST. For systems with several seeds: --a A1 --a A2 --b B1 --b B2.
     """
     from mqmha_jax.errors import UserError
-    from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, comparison_text
+    from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, format_comparisons
 
     a = [path for path in (first, *a_files) if path is not None]
     opponents = [[path] for path in others] if not b_files else [[*others, *b_files]]
@@ -274,7 +274,7 @@ def compare(
             replicates=replicates,
             seed=seed,
         )
-        click.echo(comparison_text(comparisons, _called(a, system), _called(b, system_b or system)) + "\n")
+        click.echo(format_comparisons(comparisons, _called(a, system), _called(b, system_b or system)) + "\n")
 
 
 @click.command(

@@ -35,7 +35,7 @@ def study(
     from mqmha_jax.parallel import describe_devices
     from mqmha_jax.study.plan import make_plan
     from mqmha_jax.study.spec import load_study
-    from mqmha_jax.study.study import readings, run_study
+    from mqmha_jax.study.study import describe_findings, run_study
 
     chosen = load_study(study, scale)
     plan = make_plan(chosen, data or (Path(),))
@@ -50,7 +50,7 @@ def study(
         progress=not quiet,
     )
     if outcome.findings:
-        click.echo("\n" + "\n".join(readings(outcome.findings)))
+        click.echo("\n" + "\n".join(describe_findings(outcome.findings)))
         click.echo(f"\nThe report is in {workdir / 'report' / 'report.md'}, with pictures in report.html beside it.")
     for name, why in outcome.ended.failed.items():
         click.echo(f"Failed: {name}: {why}", err=True)

@@ -22,10 +22,10 @@ from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import select_utterances
-from mqmha_jax.evaluation.embeddings.training_mean import training_mean
+from mqmha_jax.evaluation.embeddings.training_mean import compute_training_mean
 from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.metrics.measure_list import Scores, evaluate_list
-from mqmha_jax.evaluation.report.tables import result_tables, write_evaluation
+from mqmha_jax.evaluation.report.tables import format_tables, write_evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.models.speaker_net import build_speaker_net
@@ -89,7 +89,7 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
     )
     title = f"{kind.split(' (')[0]}, step {result.step}"
     write_evaluation(workdir / "evaluation", evaluation._replace(lists=(both,)), title=title)
-    click.echo(result_tables([both]))
+    click.echo(format_tables([both]))
     _say_what_next(workdir, kind, time.perf_counter() - started)
 
 
@@ -173,7 +173,7 @@ def _untrained_scores(config: Config, shards: dict[str, FbankShards], trials: Tr
     """Scores the trials in the same way with the initial network, the baseline that training must beat."""
     net = build_speaker_net(config.model)
     embedder = Embedder(net, initial_network(config, net))
-    mean = training_mean(embedder, shards["train"])
+    mean = compute_training_mean(embedder, shards["train"])
     source = select_utterances(shards["eval"], [*trials.enrol, *trials.test])
     return cosine_scores(centre(embed(embedder, source), mean), trials)
 

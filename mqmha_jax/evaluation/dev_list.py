@@ -14,7 +14,7 @@ from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import select_utterances
-from mqmha_jax.evaluation.embeddings.training_mean import training_mean
+from mqmha_jax.evaluation.embeddings.training_mean import compute_training_mean
 from mqmha_jax.evaluation.metrics.detection import detection_curve
 from mqmha_jax.evaluation.metrics.measure_list import P_TARGETS
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
@@ -72,7 +72,7 @@ class DevList:
           mesh: of the devices that hold them; all of these embed.
         """
         embedder = Embedder(net, variables, mesh)
-        mean = training_mean(embedder, self._training)
+        mean = compute_training_mean(embedder, self._training)
         scores = cosine_scores(centre(embed(embedder, self._source), mean), self._trials)
         curve = detection_curve(scores, self._trials.target)
         return DevResult(curve.equal_error_rate(), {p_target: curve.min_dcf(p_target) for p_target in P_TARGETS})

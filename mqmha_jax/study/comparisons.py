@@ -42,21 +42,21 @@ class Comparison(NamedTuple):
         return "better" if self.eer.difference < 0 else "worse"
 
 
-def against_reference(measured: Measured, cells: Collection[str], reference: str) -> list[Comparison]:
+def compare_with_reference(measured: Measured, cells: Collection[str], reference: str) -> list[Comparison]:
     """Compares every other cell with the reference."""
-    return _adjusted(
+    return _compare_all(
         measured, {f"{cell} against {reference}": ((cell,), (reference,)) for cell in cells if cell != reference}
     )
 
 
-def against_controls(measured: Measured, cells: Sequence[Cell]) -> list[Comparison]:
+def compare_with_controls(measured: Measured, cells: Sequence[Cell]) -> list[Comparison]:
     """Compares every cell that has a control of its size with that control."""
-    return _adjusted(
+    return _compare_all(
         measured, {f"{c.control_of} against {c.name}": ((c.control_of,), (c.name,)) for c in cells if c.control_of}
     )
 
 
-def by_factor(measured: Measured, study: Study, cells: Collection[str]) -> dict[str, list[Comparison]]:
+def compare_by_factor(measured: Measured, study: Study, cells: Collection[str]) -> dict[str, list[Comparison]]:
     """Compares each level of a factor with the reference's level, averaged over pairs of cells that differ only in it.
 
     Args:
@@ -79,17 +79,17 @@ def by_factor(measured: Measured, study: Study, cells: Collection[str]) -> dict[
             if pairs and level != usual[factor.name]:
                 plus, minus = zip(*pairs, strict=True)
                 sides[f"{factor.name} {level} against {usual[factor.name]}"] = (plus, minus)
-        found[factor.name] = _adjusted(measured, sides)
+        found[factor.name] = _compare_all(measured, sides)
     return found
 
 
-def sentence(comparison: Comparison) -> str:
+def describe_comparison(comparison: Comparison) -> str:
     """Describes a comparison for readers who do not know what a bootstrap is."""
     eer = comparison.eer
     low, high = (100 * end for end in eer.interval)
     points = 100 * abs(eer.difference)
-    p_value = probability(comparison.adjusted)
-    numbers = f"(95 % interval {low:+.2f} to {high:+.2f}; p {p_value}{_counted(comparison.together)})"
+    p_value = format_p_value(comparison.adjusted)
+    numbers = f"(95 % interval {low:+.2f} to {high:+.2f}; p {p_value}{_say_count(comparison.together)})"
     over = f", mean over {len(comparison.plus)} pairs of cells" if len(comparison.plus) > 1 else ""
     way = "lower" if eer.difference < 0 else "higher"
     if comparison.verdict != "not distinguishable":
@@ -101,16 +101,16 @@ def sentence(comparison: Comparison) -> str:
     )
 
 
-def probability(p_value: float) -> str:
+def format_p_value(p_value: float) -> str:
     """Formats a p-value; values smaller than the resamples can tell are not printed as zero."""
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
 
 
-def _counted(together: int) -> str:
+def _say_count(together: int) -> str:
     return f", {together} comparisons counted" if together > 1 else ""
 
 
-def _adjusted(measured: Measured, sides: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> list[Comparison]:
+def _compare_all(measured: Measured, sides: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> list[Comparison]:
     found = {name: effects(measured, plus, minus) for name, (plus, minus) in sides.items()}
     adjusted = holm([own[METRICS[EER]].p_value for own in found.values()])
     return [

@@ -45,7 +45,7 @@ class Cost:
     devices: str
 
 
-def cell_cost(cell: Cell, num_speakers: int, kept: Path) -> Cost:
+def measure_or_read_cost(cell: Cell, num_speakers: int, kept: Path) -> Cost:
     """Measures the cost of a cell, or reads it if an earlier call kept it.
 
     Args:
@@ -53,7 +53,7 @@ def cell_cost(cell: Cell, num_speakers: int, kept: Path) -> Cost:
       num_speakers: C.
       kept: file for the result.
     """
-    if known := _known(kept, cell.config):
+    if known := _read_known(kept, cell.config):
         return known
     cost = measure_cost(cell.config, num_speakers)
     write_json(kept, {"cost": dataclasses.asdict(cost), "config": to_dict(cell.config)})
@@ -140,7 +140,7 @@ def _step_seconds(training: Training, config: Config, num_speakers: int) -> floa
     return float(np.median(seconds[_WARM_UP:]))
 
 
-def _known(kept: Path, config: Config) -> Cost | None:
+def _read_known(kept: Path, config: Config) -> Cost | None:
     """Reads the kept cost of this configuration; None if it is missing or damaged, because measuring again is quick."""
     try:
         known = read_json(kept, dict, advice="")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mqmha_jax.study.comparisons import Comparison, against_controls, against_reference, by_factor
+from mqmha_jax.study.comparisons import Comparison, compare_by_factor, compare_with_controls, compare_with_reference
 from mqmha_jax.study.cost import Cost
 from mqmha_jax.study.effects import METRICS, Measured, effects, measure
 from mqmha_jax.study.plan import Plan
@@ -52,13 +52,13 @@ def find(plan: Plan, finished: Sequence[Run], *, replicates: int) -> Findings:
     controls = [cell for cell in cells if cell.control_of in done]
     return Findings(
         measured,
-        against_reference(decides, [cell.name for cell in cells], study.reference),
-        by_factor(decides, study, grid),
-        against_controls(decides, controls),
+        compare_with_reference(decides, [cell.name for cell in cells], study.reference),
+        compare_by_factor(decides, study, grid),
+        compare_with_controls(decides, controls),
     )
 
 
-def numbers(
+def collect_numbers(
     plan: Plan,
     finished: Sequence[Run],
     missing: Mapping[str, str],

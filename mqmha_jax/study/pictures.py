@@ -37,7 +37,7 @@ _NOT_DRAWN = {
 _FIRST = ("loss", "accuracy", "target_cosine", "top_negative_cosine", "mean_negative_cosine")
 
 
-def factor_picture(path: Path, study: Study, factor: Factor, measured: Measured, cells: Sequence[str]) -> None:
+def draw_factor(path: Path, study: Study, factor: Factor, measured: Measured, cells: Sequence[str]) -> None:
     """Draws the EER over the levels of a factor: seeds as points, means with their intervals.
 
     Args:
@@ -71,7 +71,7 @@ def factor_picture(path: Path, study: Study, factor: Factor, measured: Measured,
         figure.savefig(temporary)
 
 
-def difference_picture(path: Path, comparisons: Sequence[Comparison], reference: str) -> None:
+def draw_differences(path: Path, comparisons: Sequence[Comparison], reference: str) -> None:
     """Draws the difference of each cell from the reference with its interval; significant points are filled.
 
     Args:
@@ -96,7 +96,7 @@ def difference_picture(path: Path, comparisons: Sequence[Comparison], reference:
         figure.savefig(temporary)
 
 
-def training_picture(path: Path, curves: Curves) -> None:
+def draw_training(path: Path, curves: Curves) -> None:
     """Draws every measurement of training over the steps, with a line for each cell: the mean over its seeds.
 
     Args:

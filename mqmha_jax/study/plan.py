@@ -10,7 +10,7 @@ from mqmha_jax.config_io import differences, require_same_fbank, with_overrides
 from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
-from mqmha_jax.study.sizes import network_parameters, size_matched
+from mqmha_jax.study.sizes import count_network_parameters, match_size
 from mqmha_jax.study.spec import Study, TrialList
 
 
@@ -87,9 +87,9 @@ def make_plan(study: Study, data: Sequence[Path]) -> Plan:
       UserError: an override is not valid, two cells are equal, a path is missing, shards have other features, a list
         names unknown utterances, or the mean over lists decides although they share speakers.
     """
-    train = _found(study.train, data)
+    train = _find_path(study.train, data)
     shards = open_shards(train, original_speed_only=study.base.data.original_speed_only)
-    lists, notes = _lists(study, data)
+    lists, notes = _find_lists(study, data)
     cells = resolve_cells(study, train)
     for seed in study.seeds:
         cells[0].with_seed(seed)
@@ -121,23 +121,23 @@ def resolve_cells(study: Study, train: Path) -> list[Cell]:
             if not differences(other.config, config):
                 raise UserError(f"The cells {other.name!r} and {name!r} are the same configuration; leave one out.")
         try:
-            cells[name] = Cell(name, config, network_parameters(config))
+            cells[name] = Cell(name, config, count_network_parameters(config))
         except UserError as error:
             raise UserError(f"Cell {name!r}: {error}") from None
     for control in study.controls:
-        config = size_matched(cells[control.cell].config, control.option, cells[control.of].parameters)
-        cells[control.name] = Cell(control.name, config, network_parameters(config), control_of=control.of)
+        config = match_size(cells[control.cell].config, control.option, cells[control.of].parameters)
+        cells[control.name] = Cell(control.name, config, count_network_parameters(config), control_of=control.of)
     return list(cells.values())
 
 
-def _lists(study: Study, data: Sequence[Path]) -> tuple[tuple[FoundList, ...], tuple[str, ...]]:
+def _find_lists(study: Study, data: Sequence[Path]) -> tuple[tuple[FoundList, ...], tuple[str, ...]]:
     found, notes = [], []
     speakers: dict[str, set[str]] = {}
     for part in study.lists:
-        trials, directory = _found(part.trials, data), _found(part.shards, data)
+        trials, directory = _find_path(part.trials, data), _find_path(part.shards, data)
         shards = open_shards(directory)
         require_same_fbank(study.base.fbank, shards.spec, f"The shards in {directory}")
-        speakers[part.name], list_notes = _checked(part, trials, shards)
+        speakers[part.name], list_notes = _check_list(part, trials, shards)
         notes += list_notes
         contents = hashlib.sha256(trials.read_bytes()).hexdigest()
         found.append(FoundList(part.name, trials, directory, f"{contents} {shards.identity()['fingerprint']}"))
@@ -146,7 +146,7 @@ def _lists(study: Study, data: Sequence[Path]) -> tuple[tuple[FoundList, ...], t
     return tuple(found), tuple(notes)
 
 
-def _checked(part: TrialList, path: Path, shards: FbankShards) -> tuple[set[str], list[str]]:
+def _check_list(part: TrialList, path: Path, shards: FbankShards) -> tuple[set[str], list[str]]:
     """Returns the speakers of a list, and what looks unintended in it."""
     trials = read_trials(path)
     notes = check_trials(trials, shards.utterances, name=part.name)
@@ -166,7 +166,7 @@ def _refuse_shared_speakers(speakers: Mapping[str, set[str]]) -> None:
                 )
 
 
-def _found(path: str, directories: Sequence[Path]) -> Path:
+def _find_path(path: str, directories: Sequence[Path]) -> Path:
     for directory in directories:
         if (directory / path).exists():
             return directory / path

@@ -9,15 +9,15 @@ from mqmha_jax.atomic import write_json, write_text
 from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
 from mqmha_jax.study import blocks
 from mqmha_jax.study.comparisons import (
-    probability,
-    sentence,
+    describe_comparison,
+    format_p_value,
 )
 from mqmha_jax.study.cost import Cost
 from mqmha_jax.study.effects import EER, MEAN, METRICS, Measured, effects
-from mqmha_jax.study.findings import Findings, find, numbers
-from mqmha_jax.study.pictures import difference_picture, factor_picture, training_picture
+from mqmha_jax.study.findings import Findings, collect_numbers, find
+from mqmha_jax.study.pictures import draw_differences, draw_factor, draw_training
 from mqmha_jax.study.plan import Plan
-from mqmha_jax.study.results import training_curves, training_minutes
+from mqmha_jax.study.results import read_training_curves, read_training_minutes
 from mqmha_jax.study.runs import Run
 from mqmha_jax.study.sizes import ALIKE
 
@@ -58,7 +58,7 @@ def write_report(
     told += _method(plan, found, replicates)
     write_text(directory / "report.md", blocks.markdown(title, told))
     write_text(directory / "report.html", blocks.html(title, told))
-    write_json(directory / "report.json", numbers(plan, finished, missing, costs, found, title, replicates))
+    write_json(directory / "report.json", collect_numbers(plan, finished, missing, costs, found, title, replicates))
     return found
 
 
@@ -75,11 +75,11 @@ def _summary(plan: Plan, finished: Sequence[Run], missing: Mapping[str, str], fo
     if missing:
         told.append(blocks.Text("These runs are not finished; the tables leave them out:"))
         told.append(blocks.Points([f"{name}: {why}" for name, why in missing.items()]))
-    readings = [sentence(one) for levels in found.factors.values() for one in levels]
+    readings = [describe_comparison(one) for levels in found.factors.values() for one in levels]
     told += [blocks.Heading("What is and is not shown"), blocks.Points(readings or ["Nothing to compare yet."])]
     if found.controls:
         told.append(blocks.Text("Compared with networks like the reference that have as many parameters:"))
-        told.append(blocks.Points([sentence(one) for one in found.controls]))
+        told.append(blocks.Points([describe_comparison(one) for one in found.controls]))
     widths = [one.eer.smallest_shown for one in found.cells]
     if widths:
         told.append(
@@ -146,7 +146,7 @@ def _error_row(part: Measured, cell: str, reference: str, found: Findings) -> li
     if part is found.deciding:
         comparison = next((one for one in found.cells if one.plus == (cell,)), None)
         row += (
-            [probability(comparison.adjusted).removeprefix("= "), comparison.verdict]
+            [format_p_value(comparison.adjusted).removeprefix("= "), comparison.verdict]
             if comparison
             else ["", "reference"]
         )
@@ -154,7 +154,7 @@ def _error_row(part: Measured, cell: str, reference: str, found: Findings) -> li
 
 
 def _cost_row(name: str, parameters: int, cost: Cost | None, finished: Sequence[Run]) -> list[str]:
-    minutes = [training_minutes(run) for run in finished if run.cell.name == name]
+    minutes = [read_training_minutes(run) for run in finished if run.cell.name == name]
     last = f"{np.median(minutes):.1f}" if minutes else ""
     if cost is None:
         return [name, f"{parameters:,}", "", "", "", "", "", last]
@@ -176,17 +176,17 @@ def _pictures(directory: Path, plan: Plan, finished: Sequence[Run], found: Findi
     grid = [cell.name for cell in plan.cells if not cell.control_of and cell.name in decides.estimates]
     for factor in plan.study.factors:
         path = directory / f"eer_{factor.name}.png"
-        factor_picture(path, plan.study, factor, decides, grid)
+        draw_factor(path, plan.study, factor, decides, grid)
         about = "Points are seeds, markers their means, bars 95 % intervals over speakers and seeds"
         told.append(
             blocks.Picture(path, f"EER by {factor.name}. {about}; bars may overlap even if a paired difference holds")
         )
     if found.cells:
         path = directory / "differences.png"
-        difference_picture(path, found.cells, plan.study.reference)
+        draw_differences(path, found.cells, plan.study.reference)
         told.append(blocks.Picture(path, "Paired differences from the reference; filled points hold after Holm"))
     path = directory / "training.png"
-    training_picture(path, training_curves(finished))
+    draw_training(path, read_training_curves(finished))
     return [
         *told,
         blocks.Picture(

@@ -58,7 +58,7 @@ def read_list(name: str, runs: Sequence[Run]) -> ListScores:
     return ListScores(name, trials.target, enrol, test, {cell: np.stack(own) for cell, own in rows.items()})
 
 
-def training_curves(runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]]:
+def read_training_curves(runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]]:
     """Reads the measurements of training from the logs.
 
     Args:
@@ -78,7 +78,7 @@ def training_curves(runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[np.nd
     return curves
 
 
-def training_minutes(run: Run) -> float:
+def read_training_minutes(run: Run) -> float:
     """Returns the wall time from the first line of the log to the last, interruptions included."""
     times = [line["time"] for line in read_log(run.workdir)]
     return (times[-1] - times[0]) / 60 if times else 0.0

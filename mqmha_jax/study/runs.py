@@ -63,7 +63,7 @@ class Ended(NamedTuple):
     stopped: bool
 
 
-def all_runs(plan: Plan, workdir: Path) -> list[Run]:
+def list_runs(plan: Plan, workdir: Path) -> list[Run]:
     """Lists every cell with the first seed, then with the next, so that an interrupted study can compare cells."""
     return [
         Run(cell, seed, workdir / "runs" / cell.name / f"seed{seed}")
@@ -99,7 +99,7 @@ def is_finished(run: Run, plan: Plan) -> bool:
         known = read_json(run.workdir / _FINISHED, dict, advice="")
     except UserError:  # missing or damaged: the run is evaluated again
         return False
-    return known == _finished(run, plan) and (run.workdir / EVALUATION / METRICS_FILE).is_file()
+    return known == _describe_finished(run, plan) and (run.workdir / EVALUATION / METRICS_FILE).is_file()
 
 
 def do_runs(runs: list[Run], plan: Plan, *, say: Say, progress: bool) -> Ended:
@@ -143,8 +143,8 @@ def _evaluate(run: Run, plan: Plan) -> None:
         progress=False,
     )
     write_numbers(run.workdir / EVALUATION, evaluation, title=run.name)
-    write_json(run.workdir / _FINISHED, _finished(run, plan))
+    write_json(run.workdir / _FINISHED, _describe_finished(run, plan))
 
 
-def _finished(run: Run, plan: Plan) -> dict[str, object]:
+def _describe_finished(run: Run, plan: Plan) -> dict[str, object]:
     return {"steps": run.config.train.steps, "lists": {part.name: part.fingerprint for part in plan.lists}}

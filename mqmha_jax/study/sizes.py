@@ -14,14 +14,14 @@ ALIKE = 0.05  # sizes whose relative difference is at most this count as equal
 _LARGEST = 1 << 20
 
 
-def network_parameters(config: Config) -> int:
+def count_network_parameters(config: Config) -> int:
     """Counts the parameters of the network, without the head, which only training needs."""
     net = build_speaker_net(config.model)
     shapes = jax.eval_shape(lambda: initial_network(config, net)["params"])
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-def size_matched(config: Config, option: str, parameters: int) -> Config:
+def match_size(config: Config, option: str, parameters: int) -> Config:
     """Finds a configuration whose network has ``parameters`` parameters, to within ``ALIKE``.
 
     Args:
@@ -38,7 +38,7 @@ def size_matched(config: Config, option: str, parameters: int) -> Config:
 
     @functools.cache
     def size(value: int) -> int:
-        return network_parameters(at(value))
+        return count_network_parameters(at(value))
 
     low, high = 1, 2
     while size(high) < parameters:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.study.comparisons import sentence
-from mqmha_jax.study.cost import Cost, cell_cost, check_minutes
+from mqmha_jax.study.comparisons import describe_comparison
+from mqmha_jax.study.cost import Cost, check_minutes, measure_or_read_cost
 from mqmha_jax.study.findings import Findings
 from mqmha_jax.study.plan import Plan
 from mqmha_jax.study.report import write_report
-from mqmha_jax.study.runs import Ended, Say, all_runs, do_runs, is_finished, refuse_changed
+from mqmha_jax.study.runs import Ended, Say, do_runs, is_finished, list_runs, refuse_changed
 
 
 class Outcome(NamedTuple):
@@ -49,7 +49,7 @@ def run_study(
     Raises:
       UserError: the study has changed since its runs were trained, or its budget is too small; trains nothing then.
     """
-    runs = all_runs(plan, workdir)
+    runs = list_runs(plan, workdir)
     refuse_changed(runs)
     costs = _costs(plan, workdir, minutes, say)
     ended = do_runs(runs, plan, say=say, progress=progress)
@@ -59,10 +59,10 @@ def run_study(
     return Outcome(ended, findings)
 
 
-def readings(findings: Findings) -> list[str]:
+def describe_findings(findings: Findings) -> list[str]:
     """Describes the findings, a sentence for each comparison."""
     compared = [*(one for levels in findings.factors.values() for one in levels), *findings.controls]
-    return [sentence(one).replace("**", "") for one in compared]
+    return [describe_comparison(one).replace("**", "") for one in compared]
 
 
 def _costs(plan: Plan, workdir: Path, minutes: float | None, say: Say) -> dict[str, Cost]:
@@ -75,7 +75,7 @@ def _costs(plan: Plan, workdir: Path, minutes: float | None, say: Say) -> dict[s
         if not kept.is_file():
             say(f"measuring the cost of {cell.name}")
         try:
-            costs[cell.name] = cell_cost(cell, plan.num_speakers, kept)
+            costs[cell.name] = measure_or_read_cost(cell, plan.num_speakers, kept)
         except UserError as error:
             raise UserError(f"Cell {cell.name!r}: {error}") from None
         except Exception as error:  # such as too little memory: its runs will report it, and the other cells continue

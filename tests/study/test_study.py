@@ -27,7 +27,7 @@ from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.runs.state import initial_network
 from mqmha_jax.study import Budget, Control, Factor, Study, TrialList
 from mqmha_jax.study.plan import make_plan
-from mqmha_jax.study.runs import all_runs
+from mqmha_jax.study.runs import list_runs
 from mqmha_jax.study.study import Outcome, run_study
 from mqmha_jax.train.build import Training, build_training
 from tests.support.jobs import wait_for_step
@@ -98,7 +98,7 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 
 
 def test_every_cell_and_seed_is_an_ordinary_run(finished: Path, data: Path) -> None:
-    runs = all_runs(make_plan(small_study(), [data]), finished)
+    runs = list_runs(make_plan(small_study(), [data]), finished)
     assert [(run.cell.name, run.seed) for run in runs] == RUNS
     for run in runs:
         saved = json.loads((run.workdir / "config.json").read_text())

@@ -10,7 +10,12 @@ from mqmha_jax.evaluation.metrics.bootstrap import bootstrap_interval, bootstrap
 from mqmha_jax.evaluation.metrics.compare import compare_systems, draw_seeds
 from mqmha_jax.evaluation.metrics.detection import equal_error_rate
 from mqmha_jax.study import Budget, Control, Factor, Study, TrialList
-from mqmha_jax.study.comparisons import against_controls, against_reference, by_factor, sentence
+from mqmha_jax.study.comparisons import (
+    compare_by_factor,
+    compare_with_controls,
+    compare_with_reference,
+    describe_comparison,
+)
 from mqmha_jax.study.effects import EER, MEAN, Measured, effects, holm, measure
 from mqmha_jax.study.plan import Cell
 from mqmha_jax.study.results import ListScores
@@ -158,7 +163,7 @@ def study(**changes: object) -> Study:
 def test_a_factor_is_compared_over_cells_that_differ_only_in_it() -> None:
     gains = {"0+0": 0.0, "0+1": 0.3, "1+0": 0.5, "1+1": 0.9, "1+2": 0.1}
     (part,) = measure([made_up("one", gains)], mean=True, replicates=REPLICATES)
-    found = by_factor(part, study(cells=tuple(gains)), list(gains))
+    found = compare_by_factor(part, study(cells=tuple(gains)), list(gains))
     ((x,), (y1, y2)) = found.values()
     assert (x.plus, x.minus) == (("1+0", "1+1"), ("0+0", "0+1"))
     assert (y1.plus, y1.minus) == (("0+1", "1+1"), ("0+0", "1+0"))
@@ -175,29 +180,30 @@ def test_a_factor_is_compared_over_cells_that_differ_only_in_it() -> None:
 
 
 def test_sentences_say_what_the_study_shows_and_could_show(lists: list[ListScores], measured: list[Measured]) -> None:
-    better, same = against_reference(measured[2], ["a", "b", "c"], "a")
+    better, same = compare_with_reference(measured[2], ["a", "b", "c"], "a")
     assert better.verdict == "better"
-    assert f"b against a: **better**, EER {-100 * better.eer.difference:.2f} points lower" in sentence(better)
-    assert "2 comparisons counted" in sentence(better)
+    points = f"{-100 * better.eer.difference:.2f}"
+    assert f"b against a: **better**, EER {points} points lower" in describe_comparison(better)
+    assert "2 comparisons counted" in describe_comparison(better)
     assert same.verdict == "not distinguishable"
     smallest = f"{100 * same.eer.smallest_shown:.2f}"
-    assert f"could not show a difference below about {smallest} points" in sentence(same)
-    turned = against_reference(measured[2], ["a", "b", "c"], "b")
+    assert f"could not show a difference below about {smallest} points" in describe_comparison(same)
+    turned = compare_with_reference(measured[2], ["a", "b", "c"], "b")
     assert [one.verdict for one in turned] == ["worse", "worse"]
-    assert "points higher" in sentence(turned[0])
+    assert "points higher" in describe_comparison(turned[0])
 
 
 def test_a_difference_that_holds_only_alone_is_marked(measured: list[Measured]) -> None:
-    (alone, _) = against_reference(measured[2], ["a", "b", "c"], "a")
+    (alone, _) = compare_with_reference(measured[2], ["a", "b", "c"], "a")
     doubtful = alone._replace(
         effects={**alone.effects, "eer": alone.eer._replace(p_value=0.03)}, adjusted=0.09, together=3
     )
     assert doubtful.verdict == "not distinguishable"
-    assert "a single comparison would count as a difference" in sentence(doubtful)
+    assert "a single comparison would count as a difference" in describe_comparison(doubtful)
 
 
 def test_a_cell_is_compared_with_the_control_of_its_size(measured: list[Measured]) -> None:
     cells = [Cell("a", Config(), 10), Cell("b", Config(), 20), Cell("c", Config(), 20, control_of="b")]
-    (comparison,) = against_controls(measured[2], cells)
+    (comparison,) = compare_with_controls(measured[2], cells)
     assert (comparison.plus, comparison.minus) == (("b",), ("c",))
     assert Control("b", "a", "model.embedding_dim").name == "a-as-large-as-b"

@@ -9,7 +9,7 @@ from mqmha_jax.config_io import with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.study import Budget, Control, Factor, Study, TrialList
 from mqmha_jax.study.plan import make_plan, resolve_cells
-from mqmha_jax.study.sizes import ALIKE, network_parameters, size_matched
+from mqmha_jax.study.sizes import ALIKE, count_network_parameters, match_size
 from mqmha_jax.study.spec import load_study
 from tests.support.paths import ROOT
 from tests.support.tiny import tiny_config, tiny_corpus
@@ -95,21 +95,21 @@ def test_equal_cells_are_refused() -> None:
 def test_a_network_is_grown_to_a_size(option: str) -> None:
     """No neighbouring value comes nearer."""
     small = with_overrides(tiny_config({}), ["model.pooling=tstp"])
-    wanted = network_parameters(with_overrides(small, ["model.encoder.channels=40"]))
-    matched = size_matched(small, option, wanted)
+    wanted = count_network_parameters(with_overrides(small, ["model.encoder.channels=40"]))
+    matched = match_size(small, option, wanted)
     *sections, last = option.split(".")
     options = matched.model.encoder.options if len(sections) == 2 else vars(matched.model)
     neighbours = [with_overrides(small, [f"{option}={options[last] + move}"]) for move in (-1, 0, 1)]
-    distances = [abs(network_parameters(config) - wanted) for config in neighbours]
+    distances = [abs(count_network_parameters(config) - wanted) for config in neighbours]
     assert min(distances) == distances[1] <= ALIKE * wanted
 
 
 def test_an_option_that_does_not_grow_the_network_is_named() -> None:
     small = tiny_config({})
     with pytest.raises(UserError, match=r"train\.steps cannot bring the network to 9,000,000 parameters"):
-        size_matched(small, "train.steps", 9_000_000)
+        match_size(small, "train.steps", 9_000_000)
     with pytest.raises(UserError, match=r"model\.embedding_dim cannot bring the network to 10 parameters: 1 gives"):
-        size_matched(small, "model.embedding_dim", 10)
+        match_size(small, "model.embedding_dim", 10)
 
 
 def test_all_data_directories_are_searched(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import Selection, select_utterances
 from mqmha_jax.evaluation.embeddings.sources import Background, Labelled
 from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker, sum_per_speaker
-from mqmha_jax.evaluation.embeddings.training_mean import load_mean, save_mean, training_mean
+from mqmha_jax.evaluation.embeddings.training_mean import compute_training_mean, load_mean, save_mean
 from mqmha_jax.models.head import unit_length
 from mqmha_jax.models.speaker_net import fold_for_inference
 from mqmha_jax.runs.checkpoint import Checkpoints
@@ -142,7 +142,7 @@ class RunSource:
                 raise UserError(
                     f"{error} The mean training embedding comes from there; --no-mean scores without it."
                 ) from error
-            mean = training_mean(self._embedder, shards)
+            mean = compute_training_mean(self._embedder, shards)
             try:
                 save_mean(self._workdir, mean, self.step)
             except UserError as error:  # the numbers are the same; the next evaluation computes the mean again

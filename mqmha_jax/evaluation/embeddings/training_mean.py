@@ -17,8 +17,8 @@ from mqmha_jax.runs.manifest import identify_checkpoint
 _UTTERANCES, _FRAMES = 1_000, 300
 
 
-def training_mean(embedder: Embedder, shards: FbankShards) -> Float32[np.ndarray, " E"]:
-    """The mean embedding over at most 1,000 evenly spaced training utterances.
+def compute_training_mean(embedder: Embedder, shards: FbankShards) -> Float32[np.ndarray, " E"]:
+    """Computes the mean embedding of at most 1,000 evenly spaced training utterances.
 
     Args:
       embedder: the network.

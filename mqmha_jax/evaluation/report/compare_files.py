@@ -78,7 +78,7 @@ def compare_files(
     return comparisons
 
 
-def comparison_text(comparisons: Sequence[ListComparison], a: str, b: str) -> str:
+def format_comparisons(comparisons: Sequence[ListComparison], a: str, b: str) -> str:
     """Describes comparisons for readers who do not know what a bootstrap is.
 
     Args:

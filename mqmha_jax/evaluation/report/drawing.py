@@ -77,7 +77,7 @@ def draw_detection(
         floor_miss, floor_false_alarm = 0.5 / np.count_nonzero(target), 0.5 / np.count_nonzero(~target)
         miss = ndtri(np.clip(curve.miss, floor_miss, 1 - floor_miss))
         false_alarm = ndtri(np.clip(curve.false_alarm, floor_false_alarm, 1 - floor_false_alarm))
-        drawn = _visible(false_alarm, miss)
+        drawn = _select_visible(false_alarm, miss)
         eer = curve.equal_error_rate()
         style = _LINE_STYLES[i % len(_LINE_STYLES)]
         handles += axes.plot(false_alarm[drawn], miss[drawn], color=system_colour(i), linestyle=style, linewidth=1.8)
@@ -176,7 +176,7 @@ def _draw_point(axes: "Axes", marker: str, x: ArrayLike, y: ArrayLike, *, color:
     return point
 
 
-def _visible(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _select_visible(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Returns the indices of the last point and of those that visibly differ from the point before."""
     cell = np.round(np.stack([x, y]) * _DRAWN_STEPS_PER_DEVIATE)
     moved = np.any(cell[:, 1:] != cell[:, :-1], axis=0)

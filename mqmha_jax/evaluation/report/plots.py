@@ -17,7 +17,7 @@ from mqmha_jax.evaluation.report.drawing import (
 
 
 @plain_text()
-def result_picture(results: Mapping[str, ScoredTrials], path: str | Path, title: str = "") -> None:
+def draw_results(results: Mapping[str, ScoredTrials], path: str | Path, title: str = "") -> None:
     """Draws DET curves on the left and a histogram of each system, with its own score axis, on the right.
 
     Args:

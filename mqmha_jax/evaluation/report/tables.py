@@ -14,7 +14,7 @@ from mqmha_jax.data.score_files import write_scores
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.bootstrap import FEWEST_SPEAKERS, MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
-from mqmha_jax.evaluation.report.plots import result_picture
+from mqmha_jax.evaluation.report.plots import draw_results
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.json_file import read_sealed_json, write_sealed_json
 
@@ -22,7 +22,7 @@ METRICS_FILE, SPEAKERS_FILE = "metrics.json", "utt2spk.txt"
 FORMAT_VERSION = 2
 
 
-def result_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
+def format_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
     """Formats a plain-text table for each list, one line per system, and the means over the lists.
 
     Args:
@@ -60,7 +60,7 @@ def write_evaluation(
       directory: made if missing; earlier results in it are replaced, and those of other lists are removed.
       evaluation: results on one or more lists.
       title: what was evaluated.
-      mean: as for ``result_tables``.
+      mean: as for ``format_tables``.
       audio: folder that holds each utterance's recording under its id as path, for players in the report.
 
     Raises:
@@ -70,11 +70,11 @@ def write_evaluation(
 
     directory = Path(directory)
     write_numbers(directory, evaluation, title=title)
-    write_text(directory / "results.txt", result_tables(evaluation.lists, mean=mean) + "\n")
+    write_text(directory / "results.txt", format_tables(evaluation.lists, mean=mean) + "\n")
     for part in evaluation.lists:
         with replacing(directory / _picture(part.name)) as temporary:
             pictured = {system.name: (system.scores, part.trials.target) for system in part.systems}
-            result_picture(pictured, temporary, " ".join(filter(None, [title, part.name])))
+            draw_results(pictured, temporary, " ".join(filter(None, [title, part.name])))
     write_html_report(
         directory / "report.html",
         evaluation.lists,
@@ -101,7 +101,7 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
       UserError: as ``write_evaluation``.
     """
     files = _score_files(evaluation.lists)
-    earlier = _named_files(directory)
+    earlier = _list_named_files(directory)
     for part in evaluation.lists:
         for system in part.systems:
             write_scores(directory / files[part.name, system.name], part.trials, system.scores)
@@ -120,7 +120,7 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
         "lists": {part.name: _numbers(part, files) for part in evaluation.lists},
     }
     write_sealed_json(directory / METRICS_FILE, numbers)  # last, so that the files it names exist
-    for name in earlier - _named_files(directory):
+    for name in earlier - _list_named_files(directory):
         (directory / name).unlink(missing_ok=True)
 
 
@@ -146,7 +146,10 @@ def _header(columns: Sequence[str]) -> list[str]:
 def _rows(part: ListEvaluation) -> list[list[str]]:
     columns = _columns([part])
     lines = [
-        [system.name, *(_shown(name, system.metrics[name]) if name in system.metrics else "" for name in columns)]
+        [
+            system.name,
+            *(_format_metric(name, system.metrics[name]) if name in system.metrics else "" for name in columns),
+        ]
         for system in part.systems
     ]
     return [_header(columns), *lines]
@@ -161,7 +164,9 @@ def _mean_rows(lists: Sequence[ListEvaluation]) -> list[list[str]]:
     lines = []
     for name, measured in by_system.items():
         means = [
-            _shown(column, Measured(float(np.mean([metrics[column].value for metrics in measured])), None, None))
+            _format_metric(
+                column, Measured(float(np.mean([metrics[column].value for metrics in measured])), None, None)
+            )
             if all(column in metrics for metrics in measured)
             else ""
             for column in columns
@@ -171,7 +176,7 @@ def _mean_rows(lists: Sequence[ListEvaluation]) -> list[list[str]]:
     return [_header(columns), *lines]
 
 
-def _shown(name: str, measured: Measured) -> str:
+def _format_metric(name: str, measured: Measured) -> str:
     factor, digits = (100, 2) if name == "EER" else (1, 3)
     value, low, high = (None if number is None else f"{factor * number:.{digits}f}" for number in measured)
     return f"{value}" if low is None else f"{value} [{low}, {high}]"
@@ -239,7 +244,7 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _named_files(directory: Path) -> set[str]:
+def _list_named_files(directory: Path) -> set[str]:
     """Returns the names of the files of an evaluation that depend on its lists and systems."""
     try:
         saved = read_sealed_json(directory / METRICS_FILE, advice="")

@@ -15,7 +15,7 @@ from mqmha_jax.evaluation.metrics.detection import (
     min_dcf,
 )
 from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint, Scores, evaluate_list
-from mqmha_jax.evaluation.report.tables import result_tables
+from mqmha_jax.evaluation.report.tables import format_tables
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.types import Trials
 from tests.support.clouds import all_pairs, cloud, speakers_of
@@ -77,7 +77,7 @@ def test_two_speakers_are_measured_without_intervals() -> None:
     eer = found.systems[0].metrics["EER"]
     assert 0 < eer.value < 1
     assert (eer.low, eer.high) == (None, None)
-    assert "2 speakers: too few for intervals" in result_tables([found])
+    assert "2 speakers: too few for intervals" in format_tables([found])
     wrong = trials._replace(target=np.array([False, True, False]))
     with pytest.raises(UserError, match="Trial 1 is labelled nontarget, but its sides are of the same speaker"):
         evaluate_list("list", wrong, {"s": Scores(np.array([0.9, 0.2, 0.3]))}, known=known, measuring=FEW)

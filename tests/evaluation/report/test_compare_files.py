@@ -12,7 +12,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.metrics.compare import Comparison, compare_systems
 from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
-from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, comparison_text, verdict
+from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, format_comparisons, verdict
 from mqmha_jax.evaluation.report.tables import write_numbers
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
@@ -58,7 +58,7 @@ def test_numbers_match_the_paired_bootstrap(saved: Path) -> None:
     a, b = (np.stack([SEEDS[f"{name}{i}"].astype(float) for i in (1, 2)]) for name in ("worse", "better"))
     expected = compare_systems(a, b, TRIALS.target, *trial_speakers(TRIALS, UTT2SPK), replicates=100)
     assert found.metrics["eer"] == expected["eer"]
-    text = comparison_text([found], "old", "new")
+    text = format_comparisons([found], "old", "new")
     assert text.startswith("A: old\nB: new\n\nown: 21 speakers\n  EER %: A ")
     assert verdict(found.metrics["eer"]) in text
     (single,) = compare_files(files[0][:1], files[1][:1], replicates=100)

@@ -11,7 +11,7 @@ from mqmha_jax.data.score_files import read_scored_trials
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
 from mqmha_jax.evaluation.metrics.results import ListEvaluation
-from mqmha_jax.evaluation.report.tables import check_output, result_tables, write_evaluation
+from mqmha_jax.evaluation.report.tables import check_output, format_tables, write_evaluation
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.json_file import write_sealed_json
@@ -35,7 +35,7 @@ def evaluation(*lists: ListEvaluation) -> Evaluation:
 
 def test_tables() -> None:
     one, two = evaluated("near"), evaluated("far", known=False, shift=1)
-    near, far, means = result_tables([one, two]).split("\n\n")
+    near, far, means = format_tables([one, two]).split("\n\n")
     heading, header, rule, cosine, calibrated = near.splitlines()
     assert heading == "near: 63 target and 1,890 nontarget trials, 21 speakers"
     assert header.split("  ")[0] == "system"
@@ -52,13 +52,13 @@ def test_tables() -> None:
     cllr = [part.systems[1].metrics["Cllr"].value for part in (one, two)]
     assert means.startswith("mean over 2 lists")
     assert f"{np.mean(cllr):.3f}" in means.splitlines()[-1]
-    assert "mean" not in result_tables([one])
-    assert "mean" not in result_tables([one, two], mean=False)
+    assert "mean" not in format_tables([one])
+    assert "mean" not in format_tables([one, two], mean=False)
 
 
 def test_few_speakers_cause_a_warning() -> None:
     part = evaluated("few")._replace(num_speakers=9, reliable=False)
-    assert "9 speakers; below 20 speakers: interval unreliable" in result_tables([part])
+    assert "9 speakers; below 20 speakers: interval unreliable" in format_tables([part])
 
 
 def test_files_keep_the_numbers(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_files_keep_the_numbers(tmp_path: Path) -> None:
             assert (trials.enrol, trials.test) == (TRIALS.enrol, TRIALS.test)
             np.testing.assert_array_equal(trials.target, TRIALS.target)
             np.testing.assert_array_equal(scores.astype(system.scores.dtype), system.scores)
-    assert (directory / "results.txt").read_text() == result_tables(lists) + "\n"
+    assert (directory / "results.txt").read_text() == format_tables(lists) + "\n"
     assert (directory / saved["utt2spk"]).read_text().splitlines()[0] == "s0/u0 s0"
     page = (directory / "report.html").read_text()
     assert "two lists" in page

@@ -55,7 +55,7 @@ class Changes(NamedTuple):
     both_wrong: int
 
 
-def confused_pairs(evaluation: ListEvaluation, system: SystemScores, count: int) -> list[ConfusedPair]:
+def find_confused_pairs(evaluation: ListEvaluation, system: SystemScores, count: int) -> list[ConfusedPair]:
     """Finds the speaker pairs with the highest false alarm rates; the mean score breaks ties.
 
     Rates are ranked by the lower end of their 95 % interval (Wilson, 1927), so that no pair leads by a single trial.
@@ -91,7 +91,7 @@ def confused_pairs(evaluation: ListEvaluation, system: SystemScores, count: int)
     ]
 
 
-def hardest_trials(evaluation: ListEvaluation, system: SystemScores, count: int) -> HardestTrials:
+def find_hardest_trials(evaluation: ListEvaluation, system: SystemScores, count: int) -> HardestTrials:
     """Finds the targets with the lowest and the nontargets with the highest scores, right decisions included.
 
     Args:
@@ -106,7 +106,7 @@ def hardest_trials(evaluation: ListEvaluation, system: SystemScores, count: int)
     )
 
 
-def changed_decisions(evaluation: ListEvaluation, before: SystemScores, after: SystemScores) -> Changes:
+def count_changed_decisions(evaluation: ListEvaluation, before: SystemScores, after: SystemScores) -> Changes:
     """Counts the trials that two systems of a list decide differently, and those that both decide wrongly."""
     was_wrong, is_wrong = (
         (system.scores >= system.threshold) != evaluation.trials.target for system in (before, after)

@@ -5,7 +5,7 @@ from jaxtyping import Int
 
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
 from mqmha_jax.evaluation.report.html.conditions import MIN_TRIALS, Condition, group_trials, measure_conditions
-from mqmha_jax.evaluation.report.html.confusions import confused_pairs, hardest_trials
+from mqmha_jax.evaluation.report.html.confusions import find_confused_pairs, find_hardest_trials
 from mqmha_jax.evaluation.report.html.elements import Markup, heading, paragraph, table, two_lines
 from mqmha_jax.evaluation.report.html.recordings import Recordings
 from mqmha_jax.evaluation.report.html.words import NOT_KNOWN, percent
@@ -13,7 +13,9 @@ from mqmha_jax.evaluation.report.html.words import NOT_KNOWN, percent
 _SHOWN = 10  # pairs of speakers, and trials of each kind
 
 
-def error_parts(evaluation: ListEvaluation, system: SystemScores, recordings: Recordings | None = None) -> list[Markup]:
+def make_error_tables(
+    evaluation: ListEvaluation, system: SystemScores, recordings: Recordings | None = None
+) -> list[Markup]:
     """Makes tables of the error rates by condition, the most confused speakers and the hardest trials.
 
     Args:
@@ -77,7 +79,7 @@ def _pairs(evaluation: ListEvaluation, system: SystemScores) -> list[Markup]:
     title = heading(3, "Most confused speakers")
     if evaluation.enrol_speaker is None or evaluation.test_speaker is None:
         return [title, paragraph("The speakers are not known.")]
-    pairs = confused_pairs(evaluation, system, _SHOWN)
+    pairs = find_confused_pairs(evaluation, system, _SHOWN)
     if not pairs:
         return [title, paragraph(f"{system.name} confuses no two speakers.")]
     rows = [
@@ -102,7 +104,7 @@ def _pairs(evaluation: ListEvaluation, system: SystemScores) -> list[Markup]:
 
 
 def _hardest(evaluation: ListEvaluation, system: SystemScores, recordings: Recordings | None) -> list[Markup]:
-    hardest = hardest_trials(evaluation, system, _SHOWN)
+    hardest = find_hardest_trials(evaluation, system, _SHOWN)
     kinds = (
         (f"{system.name}: the same speaker, lowest scores", hardest.targets),
         (f"{system.name}: different speakers, highest scores", hardest.nontargets),

@@ -37,7 +37,7 @@ _SHOWN_PRIORS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 _OTHERS_COLOUR = "#BBBBBB"
 
 
-def interval_figure(evaluations: Sequence[ListEvaluation]) -> str:
+def draw_intervals(evaluations: Sequence[ListEvaluation]) -> str:
     """Draws the equal error rate of each list and system with its interval, dotted where unreliable."""
     rows = [(evaluation, i, system) for evaluation in evaluations for i, system in enumerate(evaluation.systems)]
     with _svg(7.0, 0.9 + 0.28 * len(rows)) as (figure, text):
@@ -56,7 +56,7 @@ def interval_figure(evaluations: Sequence[ListEvaluation]) -> str:
     return text.getvalue()
 
 
-def detection_figure(evaluation: ListEvaluation) -> str:
+def draw_detection_curves(evaluation: ListEvaluation) -> str:
     """Draws the DET curves of all systems of a list, with their operating points."""
     results = {system.name: (system.scores, evaluation.trials.target) for system in evaluation.systems}
     actual = {system.name: bayes_threshold(P_TARGET) for system in evaluation.systems if system.calibrated}
@@ -65,7 +65,7 @@ def detection_figure(evaluation: ListEvaluation) -> str:
     return text.getvalue()
 
 
-def histogram_figure(evaluation: ListEvaluation) -> str:
+def draw_histograms(evaluation: ListEvaluation) -> str:
     """Draws a histogram of each system of a list, each with its own score axis."""
     with _svg(6.4, 0.4 + 2.1 * len(evaluation.systems)) as (figure, text):
         panels = np.atleast_1d(figure.subplots(len(evaluation.systems), 1))
@@ -77,7 +77,7 @@ def histogram_figure(evaluation: ListEvaluation) -> str:
     return text.getvalue()
 
 
-def calibration_figure(evaluation: ListEvaluation) -> str:
+def draw_calibration(evaluation: ListEvaluation) -> str:
     """Draws promised against true probabilities, and the cost of decisions at any prior, for the calibrated systems."""
     with _svg(9.6, 4.6) as (figure, text):
         left, right = figure.subplots(1, 2)
@@ -100,7 +100,7 @@ def calibration_figure(evaluation: ListEvaluation) -> str:
     return text.getvalue()
 
 
-def map_figure(shown: EmbeddingMap) -> str:
+def draw_map(shown: EmbeddingMap) -> str:
     """Draws the embedding map: named speakers by colour and shape, all others grey."""
     speaker = np.array(shown.speaker)
     with _svg(8.4, 5.6) as (figure, text):

@@ -32,7 +32,7 @@ class EmbeddingMap(NamedTuple):
     speaker: tuple[int, ...]
 
 
-def embedding_map(
+def project_embeddings(
     embeddings: Embeddings, utt2spk: Mapping[str, str] | None = None, *, seed: int = 0
 ) -> EmbeddingMap | None:
     """Projects utterances by t-SNE (van der Maaten and Hinton, 2008) on the cosine distance.
@@ -52,7 +52,7 @@ def embedding_map(
     speaker_of = [known.get(utterance) for utterance in embeddings.ids]
     counts = Counter(speaker for speaker in speaker_of if speaker is not None)
     named = sorted(counts, key=lambda speaker: (-counts[speaker], speaker))[:_NAMED_SPEAKERS]
-    rows = _shown(speaker_of, named, np.random.default_rng(seed))
+    rows = _choose_shown(speaker_of, named, np.random.default_rng(seed))
     vectors = embeddings.vectors[rows]
     if len(np.unique(vectors, axis=0)) < MIN_POINTS:
         return None
@@ -81,7 +81,7 @@ def _project(units: Float[np.ndarray, "n E"], seed: int) -> Float64[np.ndarray, 
         return np.asarray(projection.fit_transform(units), np.float64)
 
 
-def _shown(speaker_of: list[str | None], named: list[str], rng: np.random.Generator) -> list[int]:
+def _choose_shown(speaker_of: list[str | None], named: list[str], rng: np.random.Generator) -> list[int]:
     """Chooses the rows of the utterances to show, ascending."""
     order = rng.permutation(len(speaker_of)).tolist()
     room = dict.fromkeys(named, _PER_NAMED_SPEAKER)

@@ -9,8 +9,8 @@ from mqmha_jax.evaluation.metrics.results import ListEvaluation
 from mqmha_jax.evaluation.report.html.elements import contents, definitions, heading, html_page, section, table
 from mqmha_jax.evaluation.report.html.glossary import GLOSSARY
 from mqmha_jax.evaluation.report.html.recordings import Recordings
-from mqmha_jax.evaluation.report.html.summary import main_system, summary_section
-from mqmha_jax.evaluation.report.html.trial_list import list_section
+from mqmha_jax.evaluation.report.html.summary import choose_main_system, make_summary
+from mqmha_jax.evaluation.report.html.trial_list import make_list_section
 from mqmha_jax.types import Embeddings
 
 
@@ -45,9 +45,11 @@ def write_html_report(
     recordings = None if audio is None else Recordings(audio)
     anchors = [f"list-{i}" for i in range(1, len(evaluations) + 1)]
     places = {"summary": "Summary"} | {anchor: e.name for anchor, e in zip(anchors, evaluations, strict=True)}
-    body = [contents(places | {"words": "Glossary", "settings": "Settings"}), summary_section(evaluations)]
+    body = [contents(places | {"words": "Glossary", "settings": "Settings"}), make_summary(evaluations)]
     body += [
-        list_section(evaluation, main_system(evaluations, evaluation), embeddings, utt2spk, recordings, anchor=anchor)
+        make_list_section(
+            evaluation, choose_main_system(evaluations, evaluation), embeddings, utt2spk, recordings, anchor=anchor
+        )
         for anchor, evaluation in zip(anchors, evaluations, strict=True)
     ]
     body.append(section(heading(2, "Glossary", "words"), definitions(GLOSSARY)))

@@ -19,7 +19,7 @@ from mqmha_jax.evaluation.report.html.elements import (
     table,
     with_small,
 )
-from mqmha_jax.evaluation.report.html.figures import interval_figure
+from mqmha_jax.evaluation.report.html.figures import draw_intervals
 from mqmha_jax.evaluation.report.html.words import (
     NOT_KNOWN,
     interval_words,
@@ -30,7 +30,7 @@ from mqmha_jax.evaluation.report.html.words import (
 )
 
 
-def summary_section(evaluations: Sequence[ListEvaluation]) -> Markup:
+def make_summary(evaluations: Sequence[ListEvaluation]) -> Markup:
     """Says what a newcomer should know first.
 
     Args:
@@ -42,7 +42,7 @@ def summary_section(evaluations: Sequence[ListEvaluation]) -> Markup:
         paragraph(_how_sure(evaluations), note=True),
         _metric_table(evaluations),
         picture(
-            interval_figure(evaluations),
+            draw_intervals(evaluations),
             "Equal error rates with intervals; the table above has the same numbers.",
             "Equal error rate of each list and way of scoring, with its 95 % interval (dotted where unreliable). "
             "Further left is better.",
@@ -50,7 +50,7 @@ def summary_section(evaluations: Sequence[ListEvaluation]) -> Markup:
     )
 
 
-def main_system(evaluations: Sequence[ListEvaluation], evaluation: ListEvaluation) -> SystemScores:
+def choose_main_system(evaluations: Sequence[ListEvaluation], evaluation: ListEvaluation) -> SystemScores:
     """Chooses the system of a list whose errors the report shows in detail.
 
     It has the lowest mean EER among the systems that all lists have; if there is none, the lowest EER on this list. Of
@@ -89,7 +89,7 @@ def _in_words(evaluations: Sequence[ListEvaluation]) -> list[Markup]:
         "Do two recordings have the same speaker? This page says how often the answers are wrong, "
         f"on {where} with {num_trials:,} trials (pairs of recordings).{scored}"
     )
-    shown = [main_system(evaluations, evaluation) for evaluation in evaluations]
+    shown = [choose_main_system(evaluations, evaluation) for evaluation in evaluations]
     parts = [paragraph(lead), points(list(map(_sentence, evaluations, shown)))]
     if len(evaluations) > 1 and len({system.name for system in shown}) == 1:
         mean = percent(_mean(shown, "EER"))

@@ -6,7 +6,7 @@ import numpy as np
 
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
 from mqmha_jax.evaluation.report.drawing import P_TARGET
-from mqmha_jax.evaluation.report.html.confusions import changed_decisions
+from mqmha_jax.evaluation.report.html.confusions import count_changed_decisions
 from mqmha_jax.evaluation.report.html.elements import (
     Markup,
     code,
@@ -17,21 +17,21 @@ from mqmha_jax.evaluation.report.html.elements import (
     section,
     table,
 )
-from mqmha_jax.evaluation.report.html.error_tables import error_parts
+from mqmha_jax.evaluation.report.html.error_tables import make_error_tables
 from mqmha_jax.evaluation.report.html.figures import (
     MIN_SHOWN,
-    calibration_figure,
-    detection_figure,
-    histogram_figure,
-    map_figure,
+    draw_calibration,
+    draw_detection_curves,
+    draw_histograms,
+    draw_map,
 )
-from mqmha_jax.evaluation.report.html.projection import MIN_POINTS, embedding_map
+from mqmha_jax.evaluation.report.html.projection import MIN_POINTS, project_embeddings
 from mqmha_jax.evaluation.report.html.recordings import Recordings
 from mqmha_jax.evaluation.report.html.words import percent
 from mqmha_jax.types import Embeddings
 
 
-def list_section(
+def make_list_section(
     evaluation: ListEvaluation,
     system: SystemScores,
     embeddings: Embeddings | None,
@@ -56,7 +56,7 @@ def list_section(
         *_curves(evaluation),
         *_before_after(evaluation),
         *_calibration(evaluation),
-        *error_parts(evaluation, system, recordings),
+        *make_error_tables(evaluation, system, recordings),
     ]
     if embeddings is not None:
         parts += _map(evaluation, embeddings, utt2spk or {})
@@ -78,7 +78,7 @@ def _curves(evaluation: ListEvaluation) -> list[Markup]:
     errors = [
         heading(3, "Errors at every threshold"),
         picture(
-            detection_figure(evaluation),
+            draw_detection_curves(evaluation),
             f"DET curves of {evaluation.name}. Equal error rates: {rates}.",
             "DET curves: misses against false alarms as the threshold moves; nearer to the lower left is better. "
             "Circles: both errors are equally frequent (EER). Diamonds: the cheapest threshold if one trial in "
@@ -89,7 +89,7 @@ def _curves(evaluation: ListEvaluation) -> list[Markup]:
     scores = [
         heading(3, "Scores"),
         picture(
-            histogram_figure(evaluation),
+            draw_histograms(evaluation),
             f"Histograms of the scores of targets and nontargets of {evaluation.name}.",
             "Distribution of the scores of targets and of nontargets, each scaled by itself. Less overlap is better. "
             "The system rejects trials left of the dashed line and accepts those right of it.",
@@ -106,7 +106,7 @@ def _before_after(evaluation: ListEvaluation) -> list[Markup]:
     num_wrong = int(np.count_nonzero((first.scores >= first.threshold) != evaluation.trials.target))
     rows = [[first.name, percent(before), "", f"{num_wrong:,}", "", ""]]
     for system in others:
-        eer, changes = system.metrics["EER"].value, changed_decisions(evaluation, first, system)
+        eer, changes = system.metrics["EER"].value, count_changed_decisions(evaluation, first, system)
         wrong = f"{changes.both_wrong + changes.spoiled:,}"
         change = f"{100 * (eer - before):+.2f} points"
         rows.append([system.name, percent(eer), change, wrong, f"{changes.mended:,}", f"{changes.spoiled:,}"])
@@ -133,7 +133,7 @@ def _calibration(evaluation: ListEvaluation) -> list[Markup]:
     return [
         heading(3, "Calibration"),
         picture(
-            calibration_figure(evaluation),
+            draw_calibration(evaluation),
             "Left: promised against true probabilities. Right: cost of decisions against the prior probability.",
             "Left: if the scores promise, say, 30 % (at a prior of one half), 30 % of these trials should be of the "
             "same speaker; nearer to the dotted line is better "
@@ -171,7 +171,7 @@ def _map(evaluation: ListEvaluation, embeddings: Embeddings, utt2spk: Mapping[st
     in_list = {*trials.enrol, *trials.test}
     rows = [row for row, utterance in enumerate(embeddings.ids) if utterance in in_list]
     of_list = Embeddings(tuple(embeddings.ids[row] for row in rows), embeddings.vectors[rows])
-    shown = embedding_map(of_list, utt2spk)
+    shown = project_embeddings(of_list, utt2spk)
     if shown is None:
         few = f"{len(rows)} recordings have too few different embeddings for a map, which needs at least {MIN_POINTS}."
         return [title, paragraph(few)]
@@ -184,4 +184,4 @@ def _map(evaluation: ListEvaluation, embeddings: Embeddings, utt2spk: Mapping[st
         "The sizes of islands and the distances between them mean nothing."
     )
     description = "Scatter plot of the embeddings; recordings of one speaker should be near each other."
-    return [title, picture(map_figure(shown), description, caption, width="56rem")]
+    return [title, picture(draw_map(shown), description, caption, width="56rem")]

@@ -37,17 +37,17 @@ def wrong_answers(eer: Measured) -> tuple[str, int]:
     of = 100
     while 0 < eer.value < 1 / of:
         of *= 10
-    return (f"of {of:,} answers about {_rounded(of * eer.value)} are wrong" if eer.value else "no answer is wrong"), of
+    return (f"of {of:,} answers about {_round(of * eer.value)} are wrong" if eer.value else "no answer is wrong"), of
 
 
 def interval_words(evaluation: ListEvaluation, eer: Measured, of: int) -> str:
     """Says how sure an error rate is, in wrong answers per ``of`` answers."""
     if eer.low is None or eer.high is None:
         return "no interval"
-    words = f"95 % interval: {_rounded(of * eer.low)} to {_rounded(of * eer.high)} of {of:,}"
+    words = f"95 % interval: {_round(of * eer.low)} to {_round(of * eer.high)} of {of:,}"
     return words if evaluation.reliable else f"{words}; interval unreliable: fewer than {MIN_SPEAKERS} speakers"
 
 
-def _rounded(count: float) -> str:
+def _round(count: float) -> str:
     """Rounds to two digits, without an exponent."""
     return f"{count:.0f}" if count >= 10 else f"{count:.2g}" if count >= 0.1 else f"{count:.1f}"

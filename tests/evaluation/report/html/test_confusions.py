@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from mqmha_jax.evaluation.report.html.confusions import changed_decisions, confused_pairs, hardest_trials
+from mqmha_jax.evaluation.report.html.confusions import (
+    count_changed_decisions,
+    find_confused_pairs,
+    find_hardest_trials,
+)
 from tests.support.evaluations import simulated, system_scores
 
 
@@ -34,7 +38,7 @@ def obvious_pairs(evaluation, system):
 def test_confused_pairs_are_the_worst(evaluation):
     system = evaluation.systems[0]
     expected = obvious_pairs(evaluation, system)[:7]
-    found = confused_pairs(evaluation, system, 7)
+    found = find_confused_pairs(evaluation, system, 7)
     assert [pair.speakers for pair in found] == [row[2] for row in expected]
     for pair, (_, mean, _, num_trials, accepted, highest) in zip(found, expected, strict=True):
         assert (pair.num_trials, pair.num_accepted) == (num_trials, accepted)
@@ -51,11 +55,11 @@ def test_a_pair_with_a_single_trial_does_not_lead(evaluation):
     few = evaluation._replace(
         trials=evaluation.trials._replace(target=target), enrol_speaker=speakers, test_speaker=others
     )
-    assert [pair.speakers for pair in confused_pairs(few, system, 5)] == [("a", "b"), ("c", "d")]
+    assert [pair.speakers for pair in find_confused_pairs(few, system, 5)] == [("a", "b"), ("c", "d")]
 
 
 def test_unknown_speakers_make_no_pairs(evaluation):
-    assert confused_pairs(evaluation._replace(enrol_speaker=None), evaluation.systems[0], 5) == []
+    assert find_confused_pairs(evaluation._replace(enrol_speaker=None), evaluation.systems[0], 5) == []
 
 
 def test_hardest_trials_are_sorted_with_ties_in_order(evaluation):
@@ -63,7 +67,7 @@ def test_hardest_trials_are_sorted_with_ties_in_order(evaluation):
     coarse = system._replace(scores=np.round(system.scores, 1))  # heavy ties
     target = evaluation.trials.target
     for count in (1, 13, 10**6):
-        found = hardest_trials(evaluation, coarse, count)
+        found = find_hardest_trials(evaluation, coarse, count)
         by_score = sorted(range(len(target)), key=lambda i: (coarse.scores[i], i))
         assert found.targets.tolist() == [i for i in by_score if target[i]][:count]
         by_score = sorted(range(len(target)), key=lambda i: (-coarse.scores[i], i))
@@ -72,7 +76,7 @@ def test_hardest_trials_are_sorted_with_ties_in_order(evaluation):
 
 def test_changed_decisions_are_counted(evaluation):
     before, after = evaluation.systems[:2]
-    changes = changed_decisions(evaluation, before, after)
+    changes = count_changed_decisions(evaluation, before, after)
     expected = {"mended": 0, "spoiled": 0, "both_wrong": 0}
     for target, first, second in zip(evaluation.trials.target, before.scores, after.scores, strict=True):
         was, now = (first >= before.threshold) == target, (second >= after.threshold) == target

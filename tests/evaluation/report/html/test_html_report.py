@@ -16,10 +16,10 @@ import pytest
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.detection import equal_error_rate
 from mqmha_jax.evaluation.metrics.results import Measured
-from mqmha_jax.evaluation.report.html.confusions import hardest_trials
+from mqmha_jax.evaluation.report.html.confusions import find_hardest_trials
 from mqmha_jax.evaluation.report.html.elements import Markup, code, paragraph
 from mqmha_jax.evaluation.report.html.report import write_html_report
-from mqmha_jax.evaluation.report.html.summary import main_system
+from mqmha_jax.evaluation.report.html.summary import choose_main_system
 from mqmha_jax.evaluation.report.html.words import wrong_answers
 from tests.support.evaluations import simulated, system_scores, words
 
@@ -119,7 +119,7 @@ def test_numbers_in_words_match_the_scores(page):
     eers = {s.name: equal_error_rate(s.scores, first.trials.target) for s in first.systems}
     assert f"{100 * eers['cosine']:.2f} %" in page.text
     assert f"{100 * eers['noisy']:.2f} %" in page.text
-    best = main_system([first], first)
+    best = choose_main_system([first], first)
     assert best.name == "cosine"
     of_100 = f"{100 * eers['cosine']:.0f}" if eers["cosine"] >= 0.1 else f"{100 * eers['cosine']:.2g}"
     assert f"first (10,296 trials, 24 speakers): of 100 answers about {of_100} are wrong with cosine" in page.text
@@ -156,7 +156,7 @@ def test_the_title_says_what_was_evaluated(page, tmp_path):
 def test_the_hardest_trials_have_players_if_the_audio_is_at_hand(tmp_path):
     evaluation = simulated(num_speakers=8)[0]
     trials, system = evaluation.trials, evaluation.systems[0]
-    hardest = hardest_trials(evaluation, main_system([evaluation], evaluation), 3).targets
+    hardest = find_hardest_trials(evaluation, choose_main_system([evaluation], evaluation), 3).targets
     names = ["../outside.wav", "there.wav", "kind.sph", "long.flac", "missing.wav", "there.wav"]
     for i, position in enumerate(hardest):
         enrol, test = list(trials.enrol), list(trials.test)
@@ -234,8 +234,8 @@ def test_without_a_common_system_each_list_shows_its_best():
     first, second = simulated()[0], simulated("second", seed=1)[0]
     first = first._replace(systems=first.systems[1:2] + first.systems[:1])
     second = second._replace(systems=second.systems[2:])
-    assert main_system([first, second], first).name == "cosine"
-    assert main_system([first, second], second).name == "calibrated"
+    assert choose_main_system([first, second], first).name == "cosine"
+    assert choose_main_system([first, second], second).name == "calibrated"
 
 
 def test_equal_numbers_make_equal_files(tmp_path):

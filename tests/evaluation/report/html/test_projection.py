@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mqmha_jax.evaluation.report.html.projection import MAX_POINTS, embedding_map
+from mqmha_jax.evaluation.report.html.projection import MAX_POINTS, project_embeddings
 from mqmha_jax.types import Embeddings
 
 
@@ -21,7 +21,7 @@ def clusters(sizes, dimension=16):
 
 def test_nearest_neighbours_are_of_the_same_speaker():
     embeddings, utt2spk = clusters([8] * 12)
-    shown = embedding_map(embeddings, utt2spk)
+    shown = project_embeddings(embeddings, utt2spk)
     assert sorted(shown.ids) == sorted(embeddings.ids)
     assert shown.speakers == tuple(f"s{i:02d}" for i in range(10))
     assert Counter(shown.speaker) == {**dict.fromkeys(range(10), 8), -1: 16}
@@ -30,13 +30,13 @@ def test_nearest_neighbours_are_of_the_same_speaker():
     nearest = distance.argmin(axis=1)
     same = [utt2spk[shown.ids[i]] == utt2spk[shown.ids[j]] for i, j in enumerate(nearest)]
     assert np.mean(same) > 0.95
-    np.testing.assert_array_equal(shown.points, embedding_map(embeddings, utt2spk).points)
+    np.testing.assert_array_equal(shown.points, project_embeddings(embeddings, utt2spk).points)
 
 
 @pytest.mark.slow  # 1,000 points
 def test_samples_of_long_lists_hold_the_named_speakers():
     embeddings, utt2spk = clusters([60] * 3 + [5] * 300)
-    shown = embedding_map(embeddings, utt2spk)
+    shown = project_embeddings(embeddings, utt2spk)
     assert len(set(shown.ids)) == len(shown.ids) == MAX_POINTS
     assert shown.speakers[:3] == ("s00", "s01", "s02")
     counts = Counter(shown.speaker)
@@ -47,9 +47,9 @@ def test_samples_of_long_lists_hold_the_named_speakers():
 
 def test_unknown_speakers_equal_vectors_and_short_lists():
     embeddings, _ = clusters([12])
-    shown = embedding_map(embeddings, {"u0": "a", "other": "b"})
+    shown = project_embeddings(embeddings, {"u0": "a", "other": "b"})
     assert shown.speakers == ("a",)
     assert shown.speaker == (0, *[-1] * 11)
     assert np.isfinite(shown.points).all()
-    assert embedding_map(embeddings._replace(vectors=np.ones_like(embeddings.vectors))) is None
-    assert embedding_map(Embeddings(embeddings.ids[:9], embeddings.vectors[:9])) is None
+    assert project_embeddings(embeddings._replace(vectors=np.ones_like(embeddings.vectors))) is None
+    assert project_embeddings(Embeddings(embeddings.ids[:9], embeddings.vectors[:9])) is None
