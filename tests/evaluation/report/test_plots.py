@@ -31,7 +31,7 @@ def draw_detection():
 
 def test_the_picture_is_written(tmp_path):
     results = {"untrained": scored(0.3), "trained": scored(3.0)}
-    plots.result_picture(results, tmp_path / "result.png", "Unseen speakers")
+    plots.draw_results(results, tmp_path / "result.png", "Unseen speakers")
     pixels = matplotlib.image.imread(tmp_path / "result.png")
     assert pixels.shape[0] > 400
     assert pixels[..., :3].std() > 0.05  # not blank
@@ -47,7 +47,7 @@ def test_names_are_drawn_literally(tmp_path, monkeypatch):
 
     monkeypatch.setattr(plots, "new_figure", figure)
     name = r"a$\frac{b$_c 说话人"
-    plots.result_picture({name: scored(1.0)}, tmp_path / "result.png", name)
+    plots.draw_results({name: scored(1.0)}, tmp_path / "result.png", name)
     texts = [text for text in drawn["figure"].findobj(matplotlib.text.Text) if name in text.get_text()]
     assert len(texts) == 3  # heading, legend and histogram
     assert not any(text.get_parse_math() for text in texts)
@@ -80,10 +80,10 @@ def test_long_lists_draw_few_points_within_a_pixel_of_all(draw_detection):
 def test_perfect_and_constant_scores_draw(tmp_path):
     target = np.array([True, True, False, False])
     results = {"perfect": (np.array([2.0, 3.0, 0.0, 1.0]), target), "constant": (np.zeros(4), target)}
-    plots.result_picture(results, tmp_path / "result.png")
+    plots.draw_results(results, tmp_path / "result.png")
 
 
 def test_one_class_is_refused(tmp_path):
     with pytest.raises(UserError, match="only target trials"):
-        plots.result_picture({"a": (np.ones(3), np.ones(3, bool))}, tmp_path / "result.png")
+        plots.draw_results({"a": (np.ones(3), np.ones(3, bool))}, tmp_path / "result.png")
     assert not (tmp_path / "result.png").exists()
