@@ -10,17 +10,21 @@ import runpy
 import warnings
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
 
 from mqmha_jax.cli import main
-from mqmha_jax.config_io import to_dict
+from mqmha_jax.config_io import load_config, to_dict
 from mqmha_jax.data.embedding_files import read_embeddings
 from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import read_audio
+from mqmha_jax.parallel import device_mesh
 from mqmha_jax.runs.workdir import CONFIG_NAME
+from mqmha_jax.train.build import build_training
 from mqmha_jax.train.loop import train
 from tests.conftest import SHARED
 from tests.support.tiny import tiny_config, tiny_corpus, write_tiny_shards, write_tiny_trials
@@ -142,11 +146,14 @@ def test_wav_never_finished(run: Path) -> None:
 
 
 def test_batch_size_one(run: Path) -> None:
-    config = json.loads((run / CONFIG_NAME).read_text())
-    Path("config.json").write_text(json.dumps(config))
-    result = CliRunner().invoke(main, ["train", "config.json", "--workdir", "w", "data.batch_size=1", "train.steps=2"])
-    assert result.exit_code in (0, 1)
-    assert result.exit_code == 0 or "data.batch_size" in result.output
+    Path("config.json").write_text((run / CONFIG_NAME).read_text())
+    text = invoke("train", "config.json", "--workdir", "w", "data.batch_size=1", "train.steps=2", code=1)
+    assert f"data.batch_size=1 does not divide by the {jax.device_count()} devices; choose a multiple" in text
+    config = load_config("config.json", ["data.batch_size=1"])
+    with pytest.raises(
+        UserError, match=r"data\.batch_size=1 lets a single example pass .* Give data\.batch_size=2 or more"
+    ):
+        build_training(config, num_speakers=4, mesh=device_mesh(config.mesh, jax.devices()[:1]))
 
 
 def test_diverged_at_the_end(tmp_path: Path) -> None:

@@ -245,6 +245,17 @@ def test_evaluate_and_compare_stand_alone(workdir: Path, tmp_path: Path) -> None
     assert "A comparison needs two systems" in text
 
 
+def test_notes_cannot_change_what_a_terminal_shows(tmp_path: Path) -> None:
+    """An id may turn the direction of writing, as in names of files in Arabic."""
+    (tmp_path / "own").write_text("1 a\u202e b\n1 a\u202e b\n0 a\u202e c\n", encoding="utf-8")
+    (tmp_path / "scores").write_text("a\u202e b 0.9\na\u202e c 0.1\n", encoding="utf-8")
+    options = ["--scores", tmp_path / "scores", "--trials", tmp_path / "own", "--replicates", 0]
+    code, text = invoke("evaluate", *options, "--output", tmp_path / "out")
+    assert code == 0, text
+    assert "repeat an earlier one, first 'a\\u202e b'" in text
+    assert "\u202e" not in text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
