@@ -68,7 +68,7 @@ def test_an_own_folder_is_split_by_speaker_and_paired_across_sessions(tmp_path: 
 
 
 def test_too_few_speakers_are_refused_with_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has 9 speakers; at least 10 are needed"):
+    with pytest.raises(UserError, match=r"has 9 speakers; the demo needs at least 10"):
         run(tmp_path / "run", own_audio(tmp_path / "audio", speakers=9, takes=1))
 
 

@@ -38,7 +38,7 @@ def take_part(fields: MutableMapping[str, Any], where: str) -> Part:
 
 
 def parse_number(text: str) -> int | float | str | None:
-    """Converts a cell of a table to a number: None if it is empty, the text itself if it is no number."""
+    """Converts a cell of a table to a number: None if it is empty, the text itself if it is not a number."""
     for kind in (int, float):
         try:
             return kind(text)
