@@ -16,9 +16,10 @@ from mqmha_jax.config_io import from_dict, to_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.interop.import_model import variable_shapes
 from mqmha_jax.interop.safetensors_file import read_safetensors
+from mqmha_jax.json_file import parse_json
+from mqmha_jax.own_code import code_names
 
 _CONFIG = "mqmha_config"  # of the metadata
-_CODE = ".py:"  # FILE.py:NAME refers to a part in the author's own file
 
 
 def write_network_file(path: Path, config: Config, variables: Mapping[str, Any]) -> None:
@@ -47,15 +48,20 @@ def read_network_file(path: Path) -> tuple[Config, dict[str, Any]] | None:
     named, metadata = read_safetensors(path)
     if _CONFIG not in metadata:
         return None
-    if _CODE in metadata[_CONFIG]:
+    advice = "Export the network again."
+    values = parse_json(metadata[_CONFIG], dict, where=f"The configuration in {path}", advice=advice)
+    try:
+        config = from_dict(values)
+        names = code_names(to_dict(config))
+    except (ValueError, UserError) as error:  # to_dict has a depth of its own
+        raise UserError(f"{path}: its configuration cannot be used: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: its configuration is nested too deeply. {advice}") from None
+    if names:
         raise UserError(
             f"{path} needs Python code of its author, which a file of tensors cannot contain; nothing was "
             "executed. Ask for the work directory of the run."
         )
-    try:
-        config = from_dict(json.loads(metadata[_CONFIG]))
-    except (ValueError, UserError) as error:
-        raise UserError(f"{path}: its configuration cannot be used: {error}") from None
     tensors = {tuple(name.split("/")): value for name, value in named.items()}
     expected = {name: leaf.shape for name, leaf in variable_shapes(config.model, config.fbank.num_features).items()}
     found = {name: value.shape for name, value in tensors.items()}

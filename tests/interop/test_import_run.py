@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from mqmha_jax.cli import main
 from mqmha_jax.config import Config, ModelConfig, part
-from mqmha_jax.config_io import from_dict
+from mqmha_jax.config_io import from_dict, to_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.interop import import_model, read_checkpoint_file
@@ -100,7 +100,20 @@ def test_a_file_that_names_code_is_refused(folder, tmp_path):
     write_network_file(tmp_path / "model.safetensors", config, network.variables)
     with pytest.raises(UserError, match=r"needs Python code of its author.*nothing was executed"):
         SpeakerEncoder.from_pretrained(tmp_path / "model.safetensors")
+    text = json.dumps(to_dict(config))
+    for disguised in (text.replace(".py:", "\\u002epy:"), text.replace(".py:", ".p\\u0079\\u003a")):
+        save_file({}, tmp_path / "model.safetensors", metadata={"mqmha_config": disguised})
+        with pytest.raises(UserError, match=r"needs Python code of its author.*nothing was executed"):
+            SpeakerEncoder.from_pretrained(tmp_path / "model.safetensors")
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("depth", [300, 900, 100_000])
+def test_a_configuration_that_is_deep_is_a_sentence(depth, tmp_path):
+    deep = '{"model": {"encoder": {"name": "resnet34", "options": {"a": ' + '{"a":' * depth + "1" + "}" * depth + "}}}}"
+    save_file({}, tmp_path / "model.safetensors", metadata={"mqmha_config": deep})
+    with pytest.raises(UserError, match=r"nested too deeply|depth exceeded"):
+        SpeakerEncoder.from_pretrained(tmp_path / "model.safetensors")
 
 
 def test_evaluation_gives_verify_a_threshold_without_a_mean(tmp_path):
