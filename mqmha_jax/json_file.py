@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from mqmha_jax.atomic import write_json
 from mqmha_jax.errors import UserError
@@ -89,9 +90,39 @@ def unseal(value: dict[str, Any], *, where: str, advice: str) -> dict[str, Any]:
     return content
 
 
+def require_fields(value: Mapping[str, Any], fields: Mapping[str, Any], *, where: str, advice: str) -> None:
+    """Refuses a JSON object that lacks a field: a checksum proves that nothing changed, not that all is there.
+
+    Args:
+      value: the object; it may have more fields.
+      fields: name -> type, such as ``dict[str, str]``, ``int`` or ``float | None``; ``tuple[int, str]`` is a list of
+        these two.
+      where, advice: as for ``parse_json``.
+
+    Raises:
+      UserError: names the first field that is missing or has another type.
+    """
+    for name, kind in fields.items():
+        if name not in value:
+            raise UserError(f"{where} is incomplete: it has no {name}. {advice}")
+        if not _fits(value[name], kind):
+            raise UserError(f"{where} is not valid: its {name} has another type than expected. {advice}")
+
+
 def seal_of(value: dict[str, Any]) -> str:
     """SHA-256 of a JSON object, in hexadecimal: the same however the file is spaced and its keys are ordered."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, parts[1]) for item in value.values())
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
+    if origin is tuple:
+        return isinstance(value, list) and len(value) == len(parts) and all(map(_fits, value, parts))
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 _WORDS: dict[type, str] = {

@@ -5,9 +5,11 @@ and the neighbours that they import into ``code/`` of the run, with their hashes
 is trusted: who trained with a file has run it already. Loading runs the copy if its hash is trusted, and otherwise only
 with ``--allow-code``.
 
-A hash that is trusted cannot be had by sending files: it lies in the user's own state directory. That the original file
-still exists at its old path would prove nothing, because a run could then name any file of this machine, such as
-``os.py:system`` of the standard library.
+A sender cannot make a hash trusted: the note lies in the user's own state directory. That the original file still
+exists at its old path proves nothing, because a run could then name any file of this machine, such as ``os.py:system``
+of the standard library. The hash covers every file of the copy. It cannot cover a folder that is not a copy, where a
+file may lie that the code imports indirectly, so a configuration in JSON may run a file only where its user trained
+with it, and a run without copies needs ``--allow-code``.
 """
 
 import ast
@@ -15,20 +17,24 @@ import hashlib
 import logging
 import os
 import shutil
+import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from mqmha_jax.atomic import write_bytes
 from mqmha_jax.errors import UserError
-from mqmha_jax.json_file import read_sealed_json, write_sealed_json
+from mqmha_jax.json_file import read_sealed_json, require_fields, write_sealed_json
 
 FOLDER, LIST_NAME = "code", "code.json"
 
 _MARK = ".py:"
 
+_IMPORTABLE = (".py", ".pyc", ".so", ".pyd")
 _MOST_FILES = 100
 _LIBRARIES = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
 
@@ -76,13 +82,29 @@ def copy_code(values: Any, workdir: Path) -> None:
     for file, digest in hashes.items():
         for name, content in _contents(Path(file)).items():
             path = target / digest / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            if not path.is_file() or _read(path) != content:
+                write_bytes(path, content)
             files[f"{digest}/{name}"] = hashlib.sha256(content).hexdigest()
     write_sealed_json(target / LIST_NAME, {"hashes": hashes, "files": files})
-    for name in names:
+    trust_code(values)
+
+
+def trust_code(values: Any) -> None:
+    """Notes that this user runs the code that a configuration names, which the user's own training runs already.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    hashes = hash_code(values)
+    for name in code_names(values):
         file, attribute = _split(name)
-        _trust(hashes[file], attribute)
+        _note(_trusted(hashes[file], attribute))
+        _note(_trusted(hashes[file], attribute, Path(file)))
+
+
+def remove_code(workdir: Path) -> None:
+    """Removes the copies of a run that did not start."""
+    shutil.rmtree(workdir / FOLDER, ignore_errors=True)
 
 
 def copy_code_of_run(workdir: Path, other: Path) -> None:
@@ -119,7 +141,8 @@ def locate_code(values: Any, workdir: Path) -> Any:
         return values
     target = workdir / FOLDER
     if not (target / LIST_NAME).exists():  # of a version that made no copies
-        require_trust(values, where=str(workdir))
+        file, attribute = _split(names[0])
+        _require(_allowed.get(), attribute, Path(file).absolute(), where=str(workdir))
         return values
     listed = _read_list(target)
     _require_unchanged(target, listed["files"])
@@ -130,7 +153,8 @@ def locate_code(values: Any, workdir: Path) -> Any:
             raise UserError(f"{target / LIST_NAME} knows nothing of {file}, which the run names. Copy the run again.")
         digest = listed["hashes"][file]
         place = target / digest / Path(file).name
-        _require_trusted(digest, attribute, place, where=str(workdir))
+        _require(_allowed.get() or _trusted(digest, attribute).exists(), attribute, place, where=str(workdir))
+        _require_digest(target, digest)
         if Path(file).is_file() and _hash(_contents(Path(file))) != digest:
             logging.getLogger(__name__).warning("%s changed after the training; its copy %s is used.", file, place)
         places[name] = f"{place}:{attribute}"
@@ -139,6 +163,8 @@ def locate_code(values: Any, workdir: Path) -> Any:
 
 def require_trust(values: Any, *, where: str) -> None:
     """Refuses a configuration that is data, such as a JSON file, if it names code that this user did not train with.
+
+    The file must lie where the user trained with it: beside it in a received folder, others could be imported.
 
     Args:
       values: its nested dictionaries.
@@ -149,12 +175,13 @@ def require_trust(values: Any, *, where: str) -> None:
     """
     for name in code_names(values):
         file, attribute = _split(name)
-        digest = _hash(_contents(Path(file))) if Path(file).is_file() else "missing"
-        _require_trusted(digest, attribute, Path(file).absolute(), where=where)
+        digest = hash_code({"name": name})[file]
+        allowed = _allowed.get() or _trusted(digest, attribute, Path(file)).exists()
+        _require(allowed, attribute, Path(file).absolute(), where=where)
 
 
-def _require_trusted(digest: str, attribute: str, file: Path, *, where: str) -> None:
-    if not _allowed.get() and not _trusted(digest, attribute).exists():
+def _require(allowed: bool, attribute: str, file: Path, *, where: str) -> None:
+    if not allowed:
         raise UserError(
             f"{where} runs code, {attribute} in {file}, that you have not trained with on this machine. Read the file: "
             "it can do anything that you can. To run it, add --allow-code (in Python: allow_code=True)."
@@ -168,12 +195,26 @@ def _require_unchanged(target: Path, files: Mapping[str, str]) -> None:
     for name in sorted(files.keys() | found.keys()):
         if name not in files:
             raise UserError(f"{target / name} does not belong to the code that the run was trained with. Delete it.")
-        if name not in found or hashlib.sha256(found[name].read_bytes()).hexdigest() != files[name]:
+        if name not in found or hashlib.sha256(_read(found[name])).hexdigest() != files[name]:
             raise UserError(f"{target / name} is missing or differs from what the run was trained with. Restore it.")
 
 
+def _require_digest(target: Path, digest: str) -> None:
+    """The copy is what its hash says: whoever sends a run writes its list, but cannot choose a trusted hash."""
+    folder = target / digest
+    found = sorted(folder.rglob("*"))
+    if links := [path for path in (folder, *found) if path.is_symlink()]:
+        raise UserError(f"{links[0]} is a link, which no copy of a run's code has. Restore it from a copy of this run.")
+    contents = {path.relative_to(folder).as_posix(): _read(path) for path in found if not path.is_dir()}
+    if _hash(dict(sorted(contents.items()))) != digest:
+        raise UserError(f"{folder} differs from what the run was trained with. Restore it from a copy of this run.")
+
+
 def _read_list(target: Path) -> dict[str, Any]:
-    return read_sealed_json(target / LIST_NAME, advice="Restore it from a copy of this run.")
+    path, advice = target / LIST_NAME, "Restore it from a copy of this run."
+    content = read_sealed_json(path, advice=advice)
+    require_fields(content, {"hashes": dict[str, str], "files": dict[str, str]}, where=str(path), advice=advice)
+    return content
 
 
 def _replace_names(values: Any, places: Mapping[str, str]) -> Any:
@@ -191,14 +232,14 @@ def _split(name: str) -> tuple[str, str]:
 def _contents(file: Path) -> dict[str, bytes]:
     """The file and the neighbours that it imports, by their paths below its folder."""
     if file.resolve().parent in _LIBRARIES:  # whose files import each other, and are no neighbours to copy
-        return {file.name: file.read_bytes()}
+        return {file.name: _read(file)}
     contents: dict[str, bytes] = {}
     waiting = [file]
     while waiting:
         path = waiting.pop()
         name = path.relative_to(file.parent).as_posix()
         if name not in contents:
-            contents[name] = path.read_bytes()
+            contents[name] = _read(path)
             if len(contents) > _MOST_FILES:
                 raise UserError(f"{file} imports more than {_MOST_FILES} files beside it; install them as a package.")
             waiting += _neighbours(file.parent, contents[name])
@@ -206,17 +247,36 @@ def _contents(file: Path) -> dict[str, bytes]:
 
 
 def _neighbours(folder: Path, source: bytes) -> Iterator[Path]:
-    """Files in a folder that a program imports: modules, and whole packages."""
+    """Files in a folder that a program imports: modules, compiled ones too, and whole packages."""
     try:
         nodes = list(ast.walk(ast.parse(source)))
-    except (SyntaxError, ValueError):  # running it says so
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # compiled, or running it says so
         return
     modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     modules += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
     for root in {module.partition(".")[0] for module in modules}:
-        if (folder / f"{root}.py").is_file():
-            yield folder / f"{root}.py"
-        yield from sorted((folder / root).rglob("*.py")) if (folder / root / "__init__.py").is_file() else ()
+        yield from _importable(p for p in folder.glob(f"{root}.*") if p.stem == root or p.suffix in (".so", ".pyd"))
+        # An installed package comes before a folder without __init__, such as the results that a program leaves there.
+        if any(_importable((folder / root).glob("__init__.*"))) or not _is_installed(root, folder):
+            yield from _importable((folder / root).rglob("*"))
+
+
+def _importable(paths: Iterable[Path]) -> list[Path]:
+    return sorted(p for p in paths if p.suffix in _IMPORTABLE and p.parent.name != "__pycache__" and p.is_file())
+
+
+def _is_installed(root: str, folder: Path) -> bool:
+    if root in sys.stdlib_module_names:
+        return True
+    spec = PathFinder.find_spec(root, [entry for entry in sys.path if Path(entry).resolve() != folder.resolve()])
+    return spec is not None and spec.origin is not None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}). Allow reading or restore it.") from error
 
 
 def _hash(contents: Mapping[str, bytes]) -> str:
@@ -224,14 +284,17 @@ def _hash(contents: Mapping[str, bytes]) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:32]
 
 
-def _trusted(digest: str, attribute: str) -> Path:
-    """Where it is noted that this user runs an attribute of a file with this hash: a file per pair, never rewritten."""
+def _trusted(digest: str, attribute: str, file: Path | None = None) -> Path:
+    """Where it is noted that this user runs an attribute of code with this hash: one empty file, never rewritten.
+
+    With ``file``, that the user runs this very file and not only a copy of it.
+    """
+    key = f"{digest}:{attribute}" + (f":{file.resolve()}" if file else "")
     base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return base / "mqmha_jax" / "trusted_code" / hashlib.sha256(f"{digest}:{attribute}".encode()).hexdigest()
+    return base / "mqmha_jax" / "trusted_code" / hashlib.sha256(key.encode()).hexdigest()
 
 
-def _trust(digest: str, attribute: str) -> None:
-    note = _trusted(digest, attribute)
+def _note(note: Path) -> None:
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         note.touch()

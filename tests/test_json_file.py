@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.json_file import parse_json, read_json, read_sealed_json, write_sealed_json
+from mqmha_jax.json_file import parse_json, read_json, read_sealed_json, require_fields, write_sealed_json
 from tests.support.flips import flip_each, refusal_of
 
 
@@ -52,6 +52,23 @@ def test_a_flipped_bit_of_a_sealed_file_is_refused_or_changes_nothing(tmp_path: 
     refused = [refusal for refusal in refusals if refusal]
     assert len(refused) > 0.8 * len(refusals)  # the rest is white space
     assert all(str(path) in refusal and refusal.endswith("Write it again.") for refusal in refused)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({}, "it is incomplete: it has no step"),
+        ({"step": True}, "its step has another"),
+        ({"step": 1, "files": {"a": [1, "x", 2]}}, "its files has another"),
+        ({"step": 1, "files": {"a": [1, 2]}}, "its files has another"),
+        ({"step": 1, "files": {}, "eer": "0.1"}, "its eer has another"),
+    ],
+)
+def test_a_sealed_object_that_is_incomplete_is_a_sentence(value: dict[str, object], message: str) -> None:
+    fields = {"step": int, "files": dict[str, tuple[int, str]], "eer": float | None}
+    with pytest.raises(UserError, match=message.removeprefix("it ")):
+        require_fields(value, fields, where="it", advice="")
+    require_fields({"step": 1, "files": {"a": [1, "x"]}, "eer": None}, fields, where="it", advice="")
 
 
 def test_an_object_without_its_checksum_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A run is data: code that it brings along runs only for who trained with it, or where it is allowed."""
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from mqmha_jax.config_io import load_config
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import read_json, write_sealed_json
-from mqmha_jax.own_code import code_allowed, code_names, copy_code, hash_code, locate_code
+from mqmha_jax.own_code import code_allowed, code_names, copy_code, hash_code, locate_code, trust_code
 
 SOURCE = "import helper\nRAN = helper.note()\ndef build(): return 'built'\n"
 HELPER = "from pathlib import Path\ndef note():\n    (Path(__file__).parent.parent / 'ran').touch()\n"
@@ -121,12 +122,71 @@ def test_a_change_after_the_training_is_named(
         copy_code(values, run)
 
 
-def test_a_run_without_copies_needs_a_trusted_file_at_its_old_place(run: Path, values: dict[str, Any]) -> None:
+def test_a_run_without_copies_needs_to_be_allowed(run: Path, values: dict[str, Any]) -> None:
+    """Nothing vouches for the files that lie beside its code."""
     shutil.rmtree(run / "code")
-    assert locate_code(values, run) == values  # trained with on this machine
-    values["model"]["pooling"]["name"] = values["model"]["pooling"]["name"].replace("own.py", "other.py")
-    with pytest.raises(UserError, match=r"runs code, build in .*other\.py"):
+    with pytest.raises(UserError, match=r"runs code, build in .*own\.py.*add --allow-code"):
         locate_code(values, run)
+    with code_allowed():
+        assert locate_code(values, run) == values
+
+
+def test_an_edited_copy_is_refused_although_the_sender_sealed_its_list_again(run: Path, values: dict[str, Any]) -> None:
+    path, folder = run / "code" / "code.json", copied(run).parent
+    listed = read_json(path, dict, advice="")
+    del listed["content_sha256"]
+    evil = SOURCE + "print('evil')\n"
+    copied(run).write_text(evil)
+    listed["files"][f"{folder.name}/own.py"] = hashlib.sha256(evil.encode()).hexdigest()
+    write_sealed_json(path, listed)
+    with pytest.raises(UserError, match=f"{folder.name} differs from what the run was trained with"):
+        locate_code(values, run)
+    copied(run).write_text(SOURCE)
+    (folder / "json").symlink_to(run)  # importable, and no file
+    listed["files"][f"{folder.name}/own.py"] = hashlib.sha256(SOURCE.encode()).hexdigest()
+    write_sealed_json(path, listed)
+    with pytest.raises(UserError, match="json is a link, which no copy"):
+        locate_code(values, run)
+
+
+def test_a_list_without_its_hashes_is_a_sentence(run: Path, values: dict[str, Any]) -> None:
+    write_sealed_json(run / "code" / "code.json", {"files": {}})
+    with pytest.raises(UserError, match=r"code\.json is incomplete: it has no hashes\. Restore"):
+        locate_code(values, run)
+
+
+@pytest.mark.parametrize("name", ["helper.cpython-311-x86_64-linux-gnu.so", "helper.pyc", "spaces/inner.py"])
+def test_all_that_the_code_imports_is_copied_and_part_of_the_hash(
+    name: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    (folder / "own.py").write_text("import helper, spaces.inner, wave\n")
+    (folder / "wave").mkdir()  # results, say: the standard library's wave.py is imported
+    (folder / "wave" / "result.py").touch()
+    (folder / name).parent.mkdir(exist_ok=True)
+    before = hash_code(values)
+    (folder / name).write_bytes(b"\0 compiled")
+    assert hash_code(values) != before
+    copy_code(values, tmp_path / "run")
+    assert (copied(tmp_path / "run").parent / name).read_bytes() == b"\0 compiled"
+    assert not (copied(tmp_path / "run").parent / "wave").exists()
+    assert locate_code(values, tmp_path / "run") != values
+
+
+def test_a_resume_leaves_equal_copies_and_mends_a_broken_one(run: Path, values: dict[str, Any]) -> None:
+    helper = copied(run).with_name("helper.py")
+    helper.write_text("half of")
+    before = copied(run).stat().st_ino, helper.stat().st_ino
+    copy_code(values, run)
+    assert copied(run).stat().st_ino == before[0]
+    assert helper.read_text() == HELPER
+
+
+def test_copies_that_cannot_be_written_are_a_sentence(values: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "code").touch()  # a file where the folder belongs
+    with pytest.raises(UserError, match=r"own\.py cannot be written|helper\.py cannot be written"):
+        copy_code(values, tmp_path / "run")
 
 
 def test_a_configuration_in_json_is_data_too(values: dict[str, Any], tmp_path: Path) -> None:
@@ -138,6 +198,12 @@ def test_a_configuration_in_json_is_data_too(values: dict[str, Any], tmp_path: P
         load_config(path)
     with code_allowed():
         assert load_config(path).model.pooling.name == values["model"]["pooling"]["name"]
+    trust_code(values)
+    assert load_config(path).model.pooling.name == values["model"]["pooling"]["name"]
+    shutil.copytree(tmp_path / "mine", tmp_path / "received")  # equal, but other files may lie beside it
+    path.write_text(json.dumps(values).replace("/mine/", "/received/"))
+    with pytest.raises(UserError, match=r"runs code, build in .*received/own\.py"):
+        load_config(path)
     assert not list(tmp_path.rglob("ran"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.json_file import read_sealed_json, seal_of, write_sealed_json
+from mqmha_jax.json_file import read_sealed_json, require_fields, seal_of, write_sealed_json
 
 MANIFEST_NAME = "manifest.json"
 DIRECTORY = "checkpoints"  # of a work directory; each step has a directory in it
@@ -15,6 +15,8 @@ FORMAT_VERSION = 1
 
 # hashlib releases the interpreter, so that files are hashed side by side while training goes on.
 _THREADS = 4
+
+_FIELDS = {"step": int, "eer": int | float | None, "run": dict[str, dict], "files": dict[str, tuple[int, str]]}
 
 
 class Manifest(NamedTuple):
@@ -78,12 +80,15 @@ def read_manifest(directory: Path) -> Manifest:
       UserError: it is missing, changed, of a newer version, or belongs to another step than the directory's name says.
     """
     path = directory / MANIFEST_NAME
-    content = read_sealed_json(path, advice="Restore the file from a copy of this run.")
+    advice = "Restore the file from a copy of this run."
+    content = read_sealed_json(path, advice=advice)
+    require_fields(content, {"format_version": int}, where=str(path), advice=advice)
     if content["format_version"] > FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {content['format_version']}; this program reads versions up to "
             f"{FORMAT_VERSION}. Update mqmha_jax."
         )
+    require_fields(content, _FIELDS, where=str(path), advice=advice)
     manifest = Manifest(**{name: content[name] for name in Manifest._fields})
     if directory.name != str(manifest.step):
         raise UserError(

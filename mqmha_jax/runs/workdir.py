@@ -12,8 +12,8 @@ from mqmha_jax.atomic import write_json
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, from_dict, to_dict
 from mqmha_jax.errors import UserError
-from mqmha_jax.json_file import SEAL, read_json, read_sealed_json, write_sealed_json
-from mqmha_jax.own_code import copy_code, copy_code_of_run, locate_code
+from mqmha_jax.json_file import SEAL, read_json, read_sealed_json, require_fields, write_sealed_json
+from mqmha_jax.own_code import copy_code, copy_code_of_run, locate_code, trust_code
 from mqmha_jax.processes import is_first_process, raise_together
 
 CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.json", ".lock"
@@ -50,11 +50,16 @@ _FREE_BETWEEN_CHECKPOINTS = ("train.steps",)
 
 @contextlib.contextmanager
 def claim_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> Iterator[None]:
-    """``lock_workdir`` for the time inside, by the first process; if it is refused, all processes raise the error."""
+    """``lock_workdir`` for the time inside, by the first process; if it is refused, all processes raise the error.
+
+    Every process trusts the run's code, because each may have a home of its own.
+    """
     with contextlib.ExitStack() as lock:
         with raise_together():
             if is_first_process():
                 lock.enter_context(lock_workdir(workdir, config, data, speakers))
+            else:
+                trust_code(to_dict(config))
         yield
 
 
@@ -139,7 +144,9 @@ def read_speakers(workdir: Path) -> list[str]:
         raise UserError(f"{workdir} does not tell its speakers: it has no {SPEAKERS_NAME}. Use start.head=fresh.")
     path, advice = workdir / SPEAKERS_NAME, "Resume the run once, which writes it again, or use start.head=fresh."
     if path.is_file():
-        speakers = read_sealed_json(path, advice=advice)["speakers"]
+        content = read_sealed_json(path, advice=advice)
+        require_fields(content, {"speakers": list[str]}, where=str(path), advice=advice)
+        speakers = content["speakers"]
     else:
         path = workdir / _OLD_SPEAKERS_NAME
         speakers = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, PyTree
 from mqmha_jax import parallel
 from mqmha_jax.config import StartConfig
 from mqmha_jax.errors import UserError
+from mqmha_jax.own_code import remove_code
 from mqmha_jax.parallel import PROTOTYPES
-from mqmha_jax.processes import is_first_process
+from mqmha_jax.processes import is_first_process, raise_together
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.state import TrainState
@@ -55,7 +56,8 @@ def initialize_from_run(
     if not config.run:
         return state
     workdir = Path(config.run)
-    loaded = load_network(workdir, config.step)
+    with raise_together():  # each process reads the run, and may be refused alone
+        loaded = load_network(workdir, config.step)
     network, fresh_parts = _merge(loaded.variables, state.network(), workdir)
     rest = f"; new, from random values: {', '.join(fresh_parts)}" if fresh_parts else ""
     say(f"Loaded the network of {workdir}, step {loaded.step}{rest}.")
@@ -105,14 +107,15 @@ def _merge(
 
 def _match_run(fresh: Float[Array, "rows K E"], workdir: Path, step: int, speakers: tuple[str, ...]) -> Array:
     """The prototypes of another run, by the speakers' names."""
-    with Checkpoints(workdir) as checkpoints:
+    with raise_together(), Checkpoints(workdir) as checkpoints:
         head = checkpoints.restore_head(step)[0]
-    if PROTOTYPES not in head:
-        raise UserError(
-            f"start.head=match needs the prototypes of {workdir}, which has none; use start.head=means (each speaker's "
-            "mean embedding) or start.head=fresh."
-        )
-    return _match_prototypes(fresh, np.asarray(head[PROTOTYPES]), speakers, read_speakers(workdir), workdir)
+        if PROTOTYPES not in head:
+            raise UserError(
+                f"start.head=match needs the prototypes of {workdir}, which has none; use start.head=means (each "
+                "speaker's mean embedding) or start.head=fresh."
+            )
+        old_speakers = read_speakers(workdir)
+    return _match_prototypes(fresh, np.asarray(head[PROTOTYPES]), speakers, old_speakers, workdir)
 
 
 def _from_means(fresh: Float[Array, "rows K E"], means: Float[np.ndarray, "C E"]) -> Float[Array, "rows K E"]:
@@ -133,6 +136,7 @@ def unclaim_on_error(workdir: Path) -> Iterator[None]:
     except UserError:
         if is_first_process():
             (workdir / CONFIG_NAME).unlink(missing_ok=True)
+            remove_code(workdir)  # so that the user may edit it and start again
         raise
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import write_sealed_json
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.runs.workdir import differing_run, read_config, read_speakers
@@ -129,6 +130,15 @@ def test_a_manifest_of_a_newer_version_is_refused(copy: Path, monkeypatch: pytes
     monkeypatch.setattr("mqmha_jax.runs.manifest.FORMAT_VERSION", 0)
     with Checkpoints(copy) as checkpoints, pytest.raises(UserError, match=r"has format version 1.*Update mqmha_jax"):
         checkpoints.restore(state(0))
+
+
+def test_a_manifest_without_its_files_is_a_sentence(copy: Path) -> None:
+    write_sealed_json(checkpoint(copy, 4) / "manifest.json", {"format_version": 1, "step": 4, "eer": None, "run": {}})
+    with (
+        Checkpoints(copy) as checkpoints,
+        pytest.raises(UserError, match=r"manifest\.json is incomplete: it has no fi"),
+    ):
+        checkpoints.restore_head()
 
 
 def test_a_damaged_old_step_is_reported_and_passed_over(copy: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,12 +1,22 @@
 """What describes a run: the speakers in their order, whatever their names are, and the data that they belong to."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from mqmha_jax.config_io import with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import write_sealed_json
-from mqmha_jax.runs.workdir import claim_workdir, hash_names, lock_workdir, read_config, read_speakers
+from mqmha_jax.runs.workdir import (
+    claim_workdir,
+    hash_names,
+    lock_workdir,
+    read_config,
+    read_runnable_config,
+    read_speakers,
+)
+from mqmha_jax.train.start import unclaim_on_error
 from tests.support.tiny import tiny_config
 
 # Each of these shifted all later speakers by a row when the list was text.
@@ -46,6 +56,12 @@ def test_an_edited_list_and_one_of_another_run_are_refused(workdir: Path) -> Non
     write_sealed_json(path, {"speakers": NAMES[::-1]})
     with pytest.raises(UserError, match=r"speakers\.json holds other names than the run was trained with"):
         read_speakers(workdir)
+    write_sealed_json(path, {})
+    with pytest.raises(UserError, match=r"speakers\.json is incomplete: it has no speakers\. Resume the run"):
+        read_speakers(workdir)
+    write_sealed_json(path, {"speakers": [1, 2]})
+    with pytest.raises(UserError, match=r"speakers\.json is not valid: its speakers has another type"):
+        read_speakers(workdir)
 
 
 def test_a_run_of_an_earlier_version_is_read_and_its_names_are_counted(workdir: Path) -> None:
@@ -62,6 +78,37 @@ def test_a_run_of_an_earlier_version_is_read_and_its_names_are_counted(workdir: 
     with lock_workdir(workdir, tiny_config({}), data_of(names), names):
         assert read_speakers(workdir) == names
         assert not (workdir / "speakers.txt").exists()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_every_process_trusts_the_code_of_the_run_that_it_trains(
+    first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may have another home."""
+    (tmp_path / "own.py").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    config = with_overrides(tiny_config({}), [f"model.pooling={tmp_path / 'own.py'}:Pooling"])
+    with lock_workdir(tmp_path / "run", config, data_of(NAMES), NAMES):
+        pass
+    shutil.rmtree(tmp_path / "state")
+    monkeypatch.setattr("mqmha_jax.runs.workdir.is_first_process", lambda: first)
+    with claim_workdir(tmp_path / "run", config, data_of(NAMES), NAMES):
+        assert read_runnable_config(tmp_path / "run") != config
+
+
+def test_a_start_that_is_refused_leaves_no_copies_of_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.py").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    config = with_overrides(tiny_config({}), [f"model.pooling={tmp_path / 'own.py'}:Pooling"])
+    with (
+        pytest.raises(UserError, match="refused"),
+        claim_workdir(tmp_path / "run", config, data_of(NAMES), NAMES),
+        unclaim_on_error(tmp_path / "run"),
+    ):
+        raise UserError("refused")
+    (tmp_path / "own.py").write_text("edited = True\n")
+    with claim_workdir(tmp_path / "run", config, data_of(NAMES), NAMES):
+        assert next((tmp_path / "run" / "code").glob("*/own.py")).read_text() == "edited = True\n"
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.json", "speakers.json"])
