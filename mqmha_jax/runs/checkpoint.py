@@ -161,9 +161,13 @@ class Checkpoints:
 
     def _start(self, step: int, trees: dict[str, PyTree], eer: float | None) -> None:
         unfinished = self._directory / f"{_SAVING}{step}"
+        with raise_together():  # or the others would wait in Orbax for a directory that cannot be made
+            try:
+                if is_first_process():
+                    _make_and_try(unfinished)
+            except OSError as error:
+                raise self._not_saved(error) from error
         try:
-            if is_first_process():
-                _make_and_try(unfinished)
             response = ocp.save_checkpointables_async(unfinished / _ARRAYS, trees)
         except Exception as error:
             raise self._not_saved(error) from error
