@@ -27,9 +27,11 @@ class MetricsLog:
     """Appends measurements to ``metrics.jsonl`` and to TensorBoard event files in a work directory.
 
     A run that resumes at ``first_step`` overwrites what the interrupted run logged after that step, so that the log
-    reads like that of an uninterrupted run. Every line reaches the system before ``write`` returns, so a later
-    checkpoint never knows more than the log. (TensorBoard's usual writer holds back two minutes, in a thread whose
-    death on a full disk would block the training.)
+    has one line for each logged step. Each holds means over the steps since the line before; the first one after a
+    resume averages only the steps since the checkpoint, which differs from an uninterrupted run if ``train.log_every``
+    is above 1 and the checkpoint lies between two lines. Every line reaches the system before ``write`` returns, so a
+    later checkpoint never knows more than the log. (TensorBoard's usual writer holds back two minutes, in a thread
+    whose death on a full disk would block the training.)
     """
 
     def __init__(self, workdir: Path, *, first_step: int, enabled: bool = True) -> None:
@@ -171,7 +173,9 @@ def _drop_lines_after(path: Path, step: int) -> None:
     lines, damaged = _parse_log(path)
     if damaged and step > 0:
         aside = path.with_name(f"{path.name}.damaged")
-        write_bytes(aside, b"".join(text + b"\n" for _, text in damaged))
+        earlier = aside.read_bytes() if aside.exists() else b""
+        known = set(earlier.split(b"\n"))  # a crash before the log is rewritten leaves its lines in both files
+        write_bytes(aside, earlier + b"".join(text + b"\n" for _, text in damaged if text not in known))
         logging.getLogger(__name__).warning(
             "%s: %d damaged lines (%s) are now in %s; all others stay.",
             path,

@@ -54,6 +54,17 @@ def test_a_resume_keeps_the_lines_after_a_damaged_one_and_puts_it_aside(
     assert "1 damaged lines (2) are now in" in caplog.text
 
 
+def test_damaged_lines_of_several_resumes_are_all_kept(workdir: Path) -> None:
+    damage(workdir, 2, "{", "first")
+    before = (workdir / "metrics.jsonl").read_bytes()
+    write_steps(workdir, 6, 7)
+    (workdir / "metrics.jsonl").write_bytes(before)  # a crash between the two files
+    damage(workdir, 4, "{", "second")
+    write_steps(workdir, 6, 7)
+    lines = (workdir / "metrics.jsonl.damaged").read_text().splitlines()
+    assert [line.partition('"')[0] for line in lines] == ["first", "second"]
+
+
 def test_a_line_that_is_being_written_is_no_damage(workdir: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = workdir / "metrics.jsonl"
     path.write_text(path.read_text()[:-20])
