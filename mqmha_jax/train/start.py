@@ -20,7 +20,7 @@ from mqmha_jax.processes import is_first_process, raise_together
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.state import TrainState
-from mqmha_jax.runs.workdir import CONFIG_NAME, read_speakers
+from mqmha_jax.runs.workdir import CONFIG_NAME, read_runnable_config, read_speakers
 
 _SUB_CENTRE_SPREAD = 0.1  # distance of sub-centres from the mean of their speaker, which has length one
 
@@ -56,7 +56,10 @@ def initialize_from_run(
     if not config.run:
         return state
     workdir = Path(config.run)
-    with raise_together():  # each process reads the run, and may be refused alone
+    # A process whose user has not trained with the run's code is refused alone, before all meet in Orbax.
+    with raise_together():
+        read_runnable_config(workdir)
+    with raise_together():
         loaded = load_network(workdir, config.step)
     network, fresh_parts = _merge(loaded.variables, state.network(), workdir)
     rest = f"; new, from random values: {', '.join(fresh_parts)}" if fresh_parts else ""
