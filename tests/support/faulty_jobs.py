@@ -90,7 +90,7 @@ def _run(order: dict[str, Any], answer: int) -> None:
     faults.faults_count.restype = ctypes.c_long
     workdir = Path(order["workdir"])
     reply: dict[str, Any] = {}
-    signal.alarm(30)  # stops a job that hangs
+    signal.alarm(60)  # stops a job that hangs; on a busy machine one takes 20 seconds
     faults.faults_arm(str(workdir).encode(), order["mode"], order["at"], order["reads"])
     try:
         reply["result"] = JOBS[order["job"]](workdir)
