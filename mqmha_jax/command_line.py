@@ -20,7 +20,11 @@ class _Step(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """The number, or the word."""
-        return "best" if value == "best" else click.INT.convert(value, param, ctx)
+        if value == "best" or isinstance(value, int):
+            return value
+        if not str(value).isdigit():
+            self.fail(f"{value!r} is not a step; write its number, such as 3000, or best.", param, ctx)
+        return int(value)
 
 
 STEP = _Step()

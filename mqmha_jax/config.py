@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 Positive = Annotated[int, Gt(0)]
 Count = Annotated[int, Ge(0)]
 NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
+BelowOne = Annotated[float, Ge(0), Lt(1)]
 
 
 def option(default: Any, help: str) -> Any:
@@ -199,7 +200,7 @@ class OptimizerConfig:
     unfreeze_after: Fraction = option(1.0, "share of the run after which frozen parts learn as well; 1: never")
     max_gradient_norm: NonNegative = option(0.0, "clip the global norm of the gradient; 0: no clipping")
     accumulate: Positive = option(1, "parts of a batch that the network computes one after another, to save memory")
-    ema: Fraction = option(
+    ema: BelowOne = option(
         0.0, "decay of an exponential moving average of the network, which evaluation then uses; 0: none"
     )
 

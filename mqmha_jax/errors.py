@@ -37,4 +37,5 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     if not spelt_alike and (here := names_here(name, names)):
         hint = f" It is called {' or '.join(map(repr, here))} here."
-    return UserError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.")
+    listed = f"Valid: {', '.join(names)}." if names else "There is none to set."
+    return UserError(f"Unknown {kind} {name!r}.{hint} {listed}")

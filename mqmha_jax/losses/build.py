@@ -88,7 +88,12 @@ def build_loss(
       UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, no sub-centre, or
         options that exclude each other.
     """
-    pair: MarginPair = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
+    pair = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
+    if not isinstance(pair, MarginPair):
+        raise UserError(
+            f"loss.name={config.name} returned {type(pair).__name__}; a margin loss returns a MarginPair, as in "
+            "docs/losses.md."
+        )
     terms = {
         term.name: (term.weight, build_part("loss over pairs", PAIRS, Part(name=term.name, options=term.options)))
         for term in config.pairs

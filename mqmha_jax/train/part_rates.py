@@ -62,6 +62,8 @@ def check_parts(params: PyTree, config: OptimizerConfig) -> None:
                     f"optimizer.{option} names {prefix!r}, but no parameter's path begins so. Parts of this run: "
                     f"{', '.join(parts)}; 'mqmha show' lists all parameters."
                 )
+    if config.unfreeze_after < 1 and not config.frozen:
+        raise UserError("optimizer.unfreeze_after unfreezes the parts in optimizer.frozen, which names none.")
     if config.unfreeze_after == 1 and all(_longest(config.frozen, name) for name in names):
         raise UserError("optimizer.frozen names all parameters, so nothing learns; leave out a part, such as the head.")
 

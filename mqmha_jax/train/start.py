@@ -51,9 +51,15 @@ def initialize_from_run(
       say: gets a sentence about what was loaded and what starts at random.
 
     Raises:
-      UserError: the run does not exist, its encoder has another architecture, or its prototypes have another shape.
+      UserError: the options name no run; the run does not exist, its encoder has another architecture, or its
+        prototypes have another shape.
     """
     if not config.run:
+        if config != StartConfig():
+            raise UserError(
+                "start.step, start.head and start.batch_norm say what to take from another run, but start.run names "
+                "none; set start.run=RUN, or leave them out."
+            )
         return state
     workdir = Path(config.run)
     # A process whose user has not trained with the run's code is refused alone, before all meet in Orbax.

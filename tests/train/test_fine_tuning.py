@@ -147,6 +147,8 @@ def test_what_does_not_go_together_is_refused(config: Config, base: Path, tmp_pa
         ("optimizer.rates.net/encodr=0.1", r"optimizer\.rates names 'net/encodr'.*Parts of this run: .*net/encoder"),
         ('optimizer.frozen=["net/enc"]', r"optimizer\.frozen names 'net/enc'"),
         ('optimizer.frozen=["net","head"]', "names all parameters, so nothing learns"),
+        ("optimizer.unfreeze_after=0.5", r"unfreezes the parts in optimizer\.frozen, which names none"),
+        ("start.head=means", r"start\.run names none; set start\.run=RUN"),
     ]:
         with pytest.raises(UserError, match=message):
             train(with_overrides(config, [option]), tmp_path / "other", progress=False)

@@ -65,9 +65,12 @@ class RunSource:
         self._embedder = Embedder(*fold_for_inference(self._network.net, self._network.variables))
         self._workdir, self._progress, self._say = workdir, progress, say
         self.config, self.step = self._network.config, self._network.step
-        self._shards = [
-            self._open(path) for path in dict.fromkeys([*(data or [Path(self.config.data.dev)]), *further_data])
-        ]
+        dev = self.config.data.dev
+        if not data and not dev:
+            raise UserError(
+                f"The run in {workdir} has no dev shards; name the shards and the lists with --data DIR --trials FILE."
+            )
+        self._shards = [self._open(path) for path in dict.fromkeys([*(data or [Path(dev)]), *further_data])]
         parts = [shard_metadata(shards) for shards in self._shards]
         self.known = join_metadata(parts)
         self.utterances = self.known.utt2spk.keys()

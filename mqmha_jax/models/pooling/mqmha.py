@@ -143,6 +143,8 @@ class MQMHA(nn.Module):
         return hidden if self.activation == "relu_norm" else jnp.tanh(hidden)
 
     def _check_heads(self, num_channels: int) -> None:
+        if self.heads < 1 or self.queries < 1:
+            raise UserError(f"Pooling 'mqmha': heads={self.heads} and queries={self.queries} must be at least 1.")
         if num_channels % self.heads == 0:
             return
         divisors = [h for h in range(1, num_channels + 1) if num_channels % h == 0]
