@@ -237,7 +237,7 @@ def test_a_silent_file_is_named(folder: Path, tmp_path: Path) -> None:
     import soundfile
 
     soundfile.write(folder / "small" / "zero.wav", np.zeros(100), RATE)
-    with pytest.raises(UserError, match=r"zero.wav: the room response is all zeros; leave the file out"):
+    with pytest.raises(UserError, match=r"zero.wav: the room response is all zeros. Leave the file out"):
         make_rooms(folder, tmp_path / "rooms.npz", spec=SPEC, progress=False)
     assert not (tmp_path / "rooms.npz").exists()
 

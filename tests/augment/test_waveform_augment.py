@@ -77,7 +77,7 @@ def test_silence_has_no_ratio() -> None:
     rng = np.random.default_rng(0)
     np.testing.assert_array_equal(add_noise(speech, silence, 10.0, rng), speech)
     np.testing.assert_array_equal(add_noise(silence, speech, 10.0, rng), silence)
-    with pytest.raises(UserError, match="noise to add holds no samples"):
+    with pytest.raises(UserError, match="noise holds no samples"):
         add_noise(speech, silence[:0], 10.0, rng)
 
 

@@ -307,7 +307,7 @@ def test_a_failed_run_is_reported_and_the_rest_continues(data: Path, copied: Pat
     text = (copied / "report" / "report.md").read_text()
     assert "2 of 3 runs" in text
     assert "\n- hot, seed 0: " in text
-    assert "| tstp |" in text
+    assert "| tstp " in text
     assert "One seed: the intervals say nothing" in text
 
 

@@ -382,7 +382,7 @@ def test_noises_and_rooms_of_other_features_are_refused(directory: Path) -> None
     write_noises(directory / "high", spec=other)
     write_some_rooms(directory / "high.npz", spec=other)
     with pytest.raises(
-        UserError, match=r"shards of noises in augment\.noise=.*high were made .*fbank\.low_hz: 20\.0 -> 40"
+        UserError, match=r"shards of noises in augment\.noise=.*high have other features .*fbank\.low_hz: 20\.0 -> 40"
     ):
         opened(config(directory, noise="high"))
     with pytest.raises(UserError, match=r"decays in augment\.rooms=.*high\.npz were made .*fbank\.low_hz"):
