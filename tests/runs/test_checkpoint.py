@@ -9,6 +9,7 @@ import pytest
 from mqmha_jax.errors import UserError
 from mqmha_jax.runs.checkpoint import Checkpoints
 from tests.support.faulty_jobs import state
+from tests.support.jobs import refused_elsewhere
 
 
 def names(workdir: Path) -> list[str]:
@@ -92,3 +93,13 @@ def test_a_directory_that_can_not_be_written_is_named(two: Path) -> None:
         (two / "checkpoints").rename(two / "elsewhere")
         with pytest.raises(UserError, match=r"could not be written to .*checkpoints: .*No such file"):
             checkpoints.save(state(3))
+
+
+def test_no_process_enters_orbax_when_the_first_cannot_make_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mqmha_jax.runs.checkpoint.raise_together", refused_elsewhere)
+    monkeypatch.setattr("mqmha_jax.runs.checkpoint.ocp.save_checkpointables_async", lambda *_: pytest.fail("entered"))
+    monkeypatch.setattr(Checkpoints, "wait", lambda self: None)
+    with Checkpoints(tmp_path, keep=2) as checkpoints, pytest.raises(UserError, match="another process"):
+        checkpoints.save(state(1))

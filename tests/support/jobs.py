@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import to_dict
+from mqmha_jax.errors import UserError
 from mqmha_jax.runs.metrics_log import read_log
 
 DEVICES = 8
@@ -97,3 +98,10 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def refused_elsewhere() -> Iterator[None]:
+    """``raise_together`` in a process that is fine, while another one is refused."""
+    yield
+    raise UserError("another process is refused")
