@@ -385,7 +385,7 @@ def test_noises_and_rooms_of_other_features_are_refused(directory: Path) -> None
         UserError, match=r"shards of noises in augment\.noise=.*high have other features .*fbank\.low_hz: 20\.0 -> 40"
     ):
         opened(config(directory, noise="high"))
-    with pytest.raises(UserError, match=r"decays in augment\.rooms=.*high\.npz were made .*fbank\.low_hz"):
+    with pytest.raises(UserError, match=r"decays in augment\.rooms=.*high\.npz have other features .*fbank\.low_hz"):
         opened(config(directory, rooms="high.npz"))
 
 
