@@ -168,7 +168,7 @@ def hash_names(names: Sequence[str]) -> str:
 def describe_run(workdir: Path) -> dict[str, Any]:
     """What a checkpoint notes about the run that saves it: its configuration and its data, where they are known."""
     parts = {"configuration": CONFIG_NAME, "data": DATA_NAME}
-    advice = "Resume the run once, which writes it again."
+    advice = "Restore it from a copy of this run."
     return {
         part: read_json(workdir / name, dict, advice=advice)
         for part, name in parts.items()
