@@ -59,7 +59,7 @@ def main(speech: Path, utterances: int, figure: Path | None) -> None:
     untouched: Errors = {}
     for _ in range(utterances):
         samples = next(voices)
-        clean = stored(samples)
+        clean = store_as_shards_do(samples)
         for kind, draw in kinds.items():
             sounds = [sound for sound in draw(len(samples)) if sound.any()]
             for snr_db in SNRS_DB:
@@ -99,7 +99,7 @@ def chords(num: int, rng: np.random.Generator) -> np.ndarray:
     return 0.1 * np.concatenate(pieces)[:num].astype(np.float32)
 
 
-def stored(samples: np.ndarray) -> np.ndarray:
+def store_as_shards_do(samples: np.ndarray) -> np.ndarray:
     """Computes the filterbank as shards store it."""
     return extract_fbank(samples, SPEC).astype(np.float16)
 
@@ -110,7 +110,9 @@ def with_noises(
     """Makes both mixtures; each sound is as long as the speech and has the whole ratio alone."""
     gains = [np.sqrt(np.mean(samples**2) / np.mean(sound**2) / 10 ** (snr_db / 10)) for sound in sounds]
     true = samples + sum(gain * sound for gain, sound in zip(gains, sounds, strict=True))
-    levels = [stored(sound) + np.float32(2 * np.log(gain)) for gain, sound in zip(gains, sounds, strict=True)]
+    levels = [
+        store_as_shards_do(sound) + np.float32(2 * np.log(gain)) for gain, sound in zip(gains, sounds, strict=True)
+    ]
     noise = np.logaddexp.reduce(levels).astype(np.float16)
     ours = mel_power.add_noise(jnp.asarray(clean[None]), jnp.asarray(noise[None]))[0]
     return extract_fbank(true.astype(np.float32), SPEC), np.asarray(ours)

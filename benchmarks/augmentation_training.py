@@ -23,7 +23,7 @@ import click
 import jax
 import numpy as np
 import scipy.stats
-from real_speech import eval_csv, eval_lists, prepared_shards
+from real_speech import eval_csv, eval_lists, prepare_shards
 
 from data_prep.build_shards import build_shards
 from data_prep.corpora import CORPORA
@@ -52,18 +52,18 @@ def main(speech: Path, work: Path, steps: int, seeds: int, arms: str, results: P
     """Train and evaluate the missing cells, seed by seed, then compare."""
     names = arms.split(",")
     if not summary:
-        options = prepared(speech, work)
+        options = prepare_arms(speech, work)
         for seed in range(seeds):
             for arm in names:
                 if (arm, seed) not in cells(results, steps):
                     record(results, cell(speech, work, arm, seed, steps, options[arm]))
-    click.echo(compared(cells(results, steps), names))
+    click.echo(compare_arms(cells(results, steps), names))
 
 
-def prepared(speech: Path, work: Path) -> dict[str, list[str]]:
+def prepare_arms(speech: Path, work: Path) -> dict[str, list[str]]:
     """Makes shards and rooms once, and returns the options of every arm."""
     train_list = speech / "lists" / "train.csv"
-    clean = prepared_shards(speech, work / "clean", train_list)
+    clean = prepare_shards(speech, work / "clean", train_list)
     offline, noise, rooms = work / "offline", work / "noise", work / "rooms.npz"
     common = {"spec": load_config("laptop").fbank, "num_workers": num_cores(), "max_rejected": 0}
     if not offline.exists():
@@ -97,7 +97,7 @@ def cell(speech: Path, work: Path, arm: str, seed: int, steps: int, options: lis
         raise click.Abort
     speeds = [line["utterances_per_second"] for line in read_log(workdir) if "utterances_per_second" in line]
     lists = dict(eval_lists(speech))
-    shards = [prepared_shards(speech, work / name, eval_csv(speech, name)) for name in lists]
+    shards = [prepare_shards(speech, work / name, eval_csv(speech, name)) for name in lists]
     evaluation = evaluate_run(workdir, data=shards, lists=list(lists.values()))
     rates = {part.name.removeprefix("trials_"): part.systems[0].metrics["EER"].value for part in evaluation.lists}
     return {
@@ -127,7 +127,7 @@ def record(results: Path, line: dict) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def compared(done: dict[tuple[str, int], dict], arms: list[str]) -> str:
+def compare_arms(done: dict[tuple[str, int], dict], arms: list[str]) -> str:
     """Formats the EER of each arm, a mean over seeds, and its difference from the first arm over their common seeds."""
     lines = ["arm       seeds   mean EER %   per list; difference to the first arm, in points, with 95 % interval"]
     for arm in arms:

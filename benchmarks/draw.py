@@ -92,7 +92,7 @@ def draw_operations(axes: "Axes") -> None:
     step = newest("train_step", encoder="resnet34")
     found = {} if step is None else {name: own.get("operation_seconds") for name, own in step["contenders"].items()}
     sides = {name: seconds for name, seconds in found.items() if seconds and not name.endswith("beside")}
-    _stacked(axes, sides, lambda seconds: seconds)
+    _draw_stacked(axes, sides, lambda seconds: seconds)
     axes.set_xlabel("seconds of a training step on a CPU, by operation")
 
 
@@ -100,7 +100,7 @@ def draw_chip(axes: "Axes") -> None:
     """Draws the memory traffic of a step by stage, before and after folding."""
     programs = {name: newest("tpu_step", program=name, bins=80) for name in ("plain", "folded")}
     found = {name: record for name, record in programs.items() if record}
-    _stacked(axes, found, lambda record: {stage: own["memory_ms"] for stage, own in record["stages"].items()})
+    _draw_stacked(axes, found, lambda record: {stage: own["memory_ms"] for stage, own in record["stages"].items()})
     for place, record in enumerate(found.values()):
         axes.plot([record["compute_ms"]], [place], "D", color=INK, markeredgecolor="white", markersize=9)
     axes.set_xlabel("ms of memory traffic of a step on a v5e chip, by stage (diamond: arithmetic at the peak)")
@@ -119,7 +119,7 @@ def draw_head_memory(axes: "Axes") -> None:
     draw_legend(axes, handles, names)
 
 
-def _stacked(axes: "Axes", rows: dict[str, Any], parts_of: Callable[[Any], dict[str, float]]) -> None:
+def _draw_stacked(axes: "Axes", rows: dict[str, Any], parts_of: Callable[[Any], dict[str, float]]) -> None:
     kinds = list(dict.fromkeys(kind for row in rows.values() for kind, size in parts_of(row).items() if size))
     ends = [0.0] * len(rows)
     handles = []

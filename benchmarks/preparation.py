@@ -240,7 +240,7 @@ def _all_cores(files: dict[str, list[Path]], work: Path, hours: float) -> dict[s
             }
     _built(files[".wav"], work / "shards.uint8", num_cores(), "uint8")
     start = [
-        _timed(lambda w=num_workers: _built(files[".wav"][:2], work / "few", w, "float16"))
+        _time_once(lambda w=num_workers: _built(files[".wav"][:2], work / "few", w, "float16"))
         for num_workers in (1, num_cores())
     ]
     return found | {"seconds to start and compile": [round(seconds, 1) for seconds in start]}
@@ -260,7 +260,7 @@ def _cpu_seconds(work: Callable[[], Any]) -> float:
     return sum(after[:4]) - sum(before[:4])
 
 
-def _timed(work: Callable[[], Any]) -> float:
+def _time_once(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -314,7 +314,7 @@ def _crops_per_second(shards: FbankShards, batches: int, crop_frames: int, *, wa
     )
     for _ in range(warm_up):
         next(iterator)
-    seconds = _timed(lambda: [next(iterator) for _ in range(batches)])
+    seconds = _time_once(lambda: [next(iterator) for _ in range(batches)])
     iterator.close()
     return round(READING_BATCH * batches / seconds)
 

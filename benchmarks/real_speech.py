@@ -50,16 +50,16 @@ def main(
     """Prepare SPEECH once into WORK, train configs/laptop.py with OVERRIDES, print and record the table."""
     split = _split(speech, work, hold_out)
     lists = {"dev": split["dev_trials"]} if hold_out else dict(eval_lists(speech))
-    train_shards = prepared_shards(speech, work / split["name"], split["train"], augmented=True)
+    train_shards = prepare_shards(speech, work / split["name"], split["train"], augmented=True)
     options = [f"data.train={train_shards}", *overrides]
     if hold_out:
-        dev_shards = prepared_shards(speech, work / "dev", split["dev"], augmented=False)
+        dev_shards = prepare_shards(speech, work / "dev", split["dev"], augmented=False)
         options += [f"data.dev={dev_shards}", f"data.dev_trials={split['dev_trials']}"]
     workdir = work / "runs" / name
     train(load_config("laptop", options), workdir)
     steps = [None] if at_minutes is None else [_step_at(workdir, at_minutes), None]
     for step in steps:
-        shards = [work / "dev"] if hold_out else [prepared_shards(speech, work / n, eval_csv(speech, n)) for n in lists]
+        shards = [work / "dev"] if hold_out else [prepare_shards(speech, work / n, eval_csv(speech, n)) for n in lists]
         # Lists have the names of their files: dev, trials_libri10, ...
         evaluation = evaluate_run(workdir, data=shards, lists=list(lists.values()), step=step)
         write_evaluation(workdir / "evaluation", evaluation, title="real speech, speakers outside the training data")
@@ -107,7 +107,7 @@ def _split(speech: Path, work: Path, hold_out: bool) -> dict[str, Path]:
     return paths
 
 
-def prepared_shards(speech: Path, directory: Path, list_path: Path, *, augmented: bool = False) -> Path:
+def prepare_shards(speech: Path, directory: Path, list_path: Path, *, augmented: bool = False) -> Path:
     if not directory.exists():
         plan = (
             VersionPlan(names=TRAINING, noise=speech / "noise", room_responses=speech / "rir", seed=0)

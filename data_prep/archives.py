@@ -40,7 +40,7 @@ def extract(archive: Path, directory: Path) -> None:
             file.extractall(growing, filter=_member_check(archive, directory))
         _move(growing, directory)
     except tarfile.FilterError as error:
-        raise _distrusted(archive, str(error)) from error
+        raise _distrust(archive, str(error)) from error
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -60,10 +60,10 @@ def _member_check(archive: Path, directory: Path) -> Callable[[tarfile.TarInfo, 
     def check(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo | None:
         nonlocal num_bytes
         if member.issym() or member.islnk():
-            raise _distrusted(archive, f"{member.name!r} is a link to {member.linkname!r}")
+            raise _distrust(archive, f"{member.name!r} is a link to {member.linkname!r}")
         num_bytes += max(member.size, BYTES_PER_MEMBER)
         if num_bytes > most_bytes:
-            raise _distrusted(archive, f"{member.name!r} would expand it to more than {MAX_EXPANSION} times its size")
+            raise _distrust(archive, f"{member.name!r} would expand it to more than {MAX_EXPANSION} times its size")
         if num_bytes > free_bytes:
             raise UserError(
                 f"{archive}: is not unpacked: it needs more than the {free_bytes / 1e9:.1f} GB that are free in "
@@ -74,7 +74,7 @@ def _member_check(archive: Path, directory: Path) -> Callable[[tarfile.TarInfo, 
     return check
 
 
-def _distrusted(archive: Path, reason: str) -> UserError:
+def _distrust(archive: Path, reason: str) -> UserError:
     return UserError(f"{archive}: is not unpacked: {reason}. Do not trust this archive.")
 
 

@@ -21,7 +21,7 @@ from data_prep.shard_options import ShardOptions
 from data_prep.versions import random_generator, versions
 from mqmha_jax.atomic import replacing
 from mqmha_jax.config import FbankSpec
-from mqmha_jax.data.shard_file import ShardFileWriter, UtteranceFbank, naming_a_full_disk
+from mqmha_jax.data.shard_file import ShardFileWriter, UtteranceFbank, name_full_disk
 from mqmha_jax.data.shard_format import SPEED_MARK, ShardFile
 from mqmha_jax.data.shard_table import Table, load_table, save_table
 from mqmha_jax.errors import UserError
@@ -64,7 +64,7 @@ def build_shard(recordings: Sequence[Recording], path: Path, part_path: Path, *,
     """
     _check_filterbank(options.spec)
     rejected, doubtful = list[Finding](), list[Finding]()
-    with naming_a_full_disk(path, "Finished parts stay; run the same command again to resume."):
+    with name_full_disk(path, "Finished parts stay; run the same command again to resume."):
         with replacing(path) as temporary:
             writer = ShardFileWriter(temporary, options.spec, options.coding)
             try:

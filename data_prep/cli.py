@@ -35,7 +35,7 @@ class _Preparation(SectionedGroup):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            with _interrupted_by_sigterm():
+            with _interrupt_on_sigterm():
                 return super().invoke(ctx)
         except (click.Abort, KeyboardInterrupt):
             click.echo(STOPPED, err=True)
@@ -72,7 +72,7 @@ for _command in (
 
 
 @contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
+def _interrupt_on_sigterm() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt, so that worker processes are ended; only the main thread gets signals."""
     if threading.current_thread() is not threading.main_thread():
         yield

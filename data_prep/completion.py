@@ -13,7 +13,7 @@ from data_prep.partial import Job, Partial
 from data_prep.shard_options import ShardOptions
 from mqmha_jax.data import shard_format
 from mqmha_jax.data.shard_directory import complete_directory
-from mqmha_jax.data.shard_file import naming_a_full_disk
+from mqmha_jax.data.shard_file import name_full_disk
 from mqmha_jax.data.shard_format import SPEED_MARK
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
@@ -68,9 +68,7 @@ def complete(
     """
     with (
         partial.try_lock(range(count)) as locked,
-        naming_a_full_disk(
-            partial.target, f"The parts in {partial.directory} stay; run the same command again to resume."
-        ),
+        name_full_disk(partial.target, f"The parts in {partial.directory} stay; run the same command again to resume."),
     ):
         if is_made(partial.target, job):
             partial.remove()

@@ -22,7 +22,7 @@ def choose_features(arguments: dict[str, Any]) -> FbankSpec:
     like = arguments.pop("like")
     given = {field.name: arguments.pop(field.name) for field in dataclasses.fields(FbankSpec)}
     if like is None:
-        return _validated(given)
+        return _validate(given)
     spec = read_features(like)
     context = click.get_current_context()
     for name, value in given.items():
@@ -34,7 +34,7 @@ def choose_features(arguments: dict[str, Any]) -> FbankSpec:
     return spec
 
 
-def _validated(given: dict[str, Any]) -> FbankSpec:
+def _validate(given: dict[str, Any]) -> FbankSpec:
     import pydantic  # here: --help does without it
 
     try:

@@ -85,7 +85,7 @@ def ordered_map(
             waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
             yield result
     except BrokenProcessPool:
-        raise UserError(_died(notes, num_workers)) from None
+        raise UserError(_describe_death(notes, num_workers)) from None
     finally:
         # The tasks in progress are useless now, and could take minutes.
         for worker in set(multiprocessing.active_children()) - others:
@@ -118,7 +118,7 @@ def _watch() -> None:
     os._exit(1)
 
 
-def _died(notes: Any, num_workers: int) -> str:
+def _describe_death(notes: Any, num_workers: int) -> str:
     busy = sorted((note.since, note.name.decode(errors="replace")) for note in notes if note.name)
     named = "".join(f"\n  {time.time() - since:.0f} s: {name}" for since, name in busy[:8])
     return (

@@ -58,7 +58,7 @@ def find_damage(directory: Path, *, num_workers: int, progress: bool = True) -> 
 def _find_differing_files(directory: Path, info: ShardInfo, num_workers: int, progress: bool) -> Iterator[str]:
     count = len(info.files)
     tasks = [(shard_format.shard_path(directory, index, count), file) for index, file in enumerate(info.files)]
-    with contextlib.closing(ordered_map(_differs, tasks, min(num_workers, count))) as results:
+    with contextlib.closing(ordered_map(_describe_difference, tasks, min(num_workers, count))) as results:
         for problem in tqdm(results, total=count, unit="file", disable=not progress):
             if problem:
                 yield problem
@@ -67,7 +67,7 @@ def _find_differing_files(directory: Path, info: ShardInfo, num_workers: int, pr
         yield f"{table}: missing or damaged."
 
 
-def _differs(task: tuple[Path, ShardFile]) -> str | None:
+def _describe_difference(task: tuple[Path, ShardFile]) -> str | None:
     path, file = task
     if not path.is_file():
         return f"{path}: missing."

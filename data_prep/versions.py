@@ -85,13 +85,13 @@ class VersionPlan:
     def _check_sounds(self, name: str) -> None:
         """Refuses a version whose noises or rooms are missing."""
         for kind in AUGMENTATIONS[name].noises:
-            if kind not in _noises(_required(name, "noise", self.noise)):
+            if kind not in _noises(_require_folder(name, "noise", self.noise)):
                 raise UserError(
                     f"The version {name!r} needs {kind}, but {self.noise} has no folder {kind!r}. Give --noise the "
                     f"folder of MUSAN, which holds {', '.join(KINDS)}."
                 )
         if AUGMENTATIONS[name].rooms:
-            _rooms(_required(name, "room-responses", self.room_responses))
+            _rooms(_require_folder(name, "room-responses", self.room_responses))
 
 
 class Version(NamedTuple):
@@ -159,25 +159,25 @@ def _clean(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> W
 
 def _noise(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
     def next_noise() -> tuple[Waveform, float]:
-        return _drawn_noise("noise", rng, plan), rng.uniform(*NOISE_SNR_DB)
+        return _draw_noise("noise", rng, plan), rng.uniform(*NOISE_SNR_DB)
 
     gap = round(NOISE_GAP_S * plan.sample_rate_hz)
     return augment.add_noise_sequence(waveform, next_noise, rng, gap_samples=gap)
 
 
 def _music(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
-    return augment.add_noise(waveform, _drawn_noise("music", rng, plan), rng.uniform(*MUSIC_SNR_DB), rng)
+    return augment.add_noise(waveform, _draw_noise("music", rng, plan), rng.uniform(*MUSIC_SNR_DB), rng)
 
 
 def _babble(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
     number = rng.integers(BABBLE_VOICES[0], BABBLE_VOICES[1] + 1)
-    voices = [(_drawn_noise("speech", rng, plan), rng.uniform(*BABBLE_SNR_DB)) for _ in range(number)]
+    voices = [(_draw_noise("speech", rng, plan), rng.uniform(*BABBLE_SNR_DB)) for _ in range(number)]
     return augment.add_noises(waveform, voices, rng)
 
 
 def _reverb(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
     assert plan.room_responses is not None  # VersionPlan checks it
-    return augment.reverberate(waveform, _drawn(_rooms(plan.room_responses), rng, plan, FIRST_CHANNEL))
+    return augment.reverberate(waveform, _draw_sound(_rooms(plan.room_responses), rng, plan, FIRST_CHANNEL))
 
 
 def _telephone(waveform: Waveform, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
@@ -216,18 +216,18 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 }
 
 
-def _required(name: str, option: str, folder: Path | None) -> Path:
+def _require_folder(name: str, option: str, folder: Path | None) -> Path:
     if folder is None:
         raise UserError(f"The version {name!r} needs a folder of audio files: give --{option} DIR.")
     return folder
 
 
-def _drawn_noise(kind: NoiseKind, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
+def _draw_noise(kind: NoiseKind, rng: np.random.Generator, plan: VersionPlan) -> Waveform:
     assert plan.noise is not None  # VersionPlan checks it
-    return _drawn(_noises(plan.noise)[kind], rng, plan)
+    return _draw_sound(_noises(plan.noise)[kind], rng, plan)
 
 
-def _drawn(files: Sequence[Path], rng: np.random.Generator, plan: VersionPlan, part: Part = WHOLE) -> Waveform:
+def _draw_sound(files: Sequence[Path], rng: np.random.Generator, plan: VersionPlan, part: Part = WHOLE) -> Waveform:
     path = files[int(rng.integers(len(files)))]
     is_small = path.is_file() and path.stat().st_size <= CACHED_FILE_BYTES
     return (_read_once if is_small else read_audio)(path, plan.sample_rate_hz, part)

@@ -217,12 +217,12 @@ def evaluate(
     else:
         source = FileSource((*embeddings, *further), known) if embeddings else None
         evaluation = evaluate_lists(source, lists, method, **rest)
-    write_evaluation(output, evaluation, title=_evaluated(workdir, step, embeddings, scores), audio=audio)
+    write_evaluation(output, evaluation, title=_compose_title(workdir, step, embeddings, scores), audio=audio)
     click.echo(printable(format_tables(evaluation.lists)))
     click.echo(f"\nReport, tables and scores are in {output}. Open {output / 'report.html'} in a browser.")
 
 
-def _evaluated(
+def _compose_title(
     workdir: Path | None, step: int | Literal["best"] | None, embeddings: Sequence[Path], scores: Sequence[Path]
 ) -> str:
     """What an evaluation is of, for the title of its report."""
@@ -274,7 +274,7 @@ def compare(
             replicates=replicates,
             seed=seed,
         )
-        click.echo(format_comparisons(comparisons, _called(a, system), _called(b, system_b or system)) + "\n")
+        click.echo(format_comparisons(comparisons, _name_system(a, system), _name_system(b, system_b or system)) + "\n")
 
 
 @click.command(
@@ -341,5 +341,5 @@ def import_trials(
         click.echo(f"{map_path}: what {len(models):,} enrolments are made of, for 'mqmha evaluate --enrol-map'.")
 
 
-def _called(paths: list[Path], system: str | None) -> str:
+def _name_system(paths: list[Path], system: str | None) -> str:
     return ", ".join(map(str, paths)) + (f" ({system})" if system else "")

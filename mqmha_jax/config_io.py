@@ -82,7 +82,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     try:
         return pydantic.TypeAdapter(Config).validate_python(values)
     except pydantic.ValidationError as error:
-        problems = [f"{_dotted(item['loc'])}={item['input']!r}: {item['msg'].lower()}" for item in error.errors()]
+        problems = [f"{_join_keys(item['loc'])}={item['input']!r}: {item['msg'].lower()}" for item in error.errors()]
         raise UserError("Invalid value for " + "; ".join(problems) + ".") from None
 
 
@@ -228,7 +228,7 @@ def _type_name(hint: Any) -> str:
     return "name" if hint is Part else hint.__name__
 
 
-def _dotted(location: tuple[int | str, ...]) -> str:
+def _join_keys(location: tuple[int | str, ...]) -> str:
     return ".".join(map(str, location))
 
 

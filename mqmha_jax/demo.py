@@ -80,7 +80,7 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
         workdir, data=[data / "eval"], lists=[data / "eval.trials"], keep=True, progress=progress, say=click.echo
     )
     trained = evaluation.lists[0]
-    systems = {"trained": trained.systems[0].scores, "untrained": _untrained_scores(config, shards, trained.trials)}
+    systems = {"trained": trained.systems[0].scores, "untrained": _score_untrained(config, shards, trained.trials)}
     both = evaluate_list(
         "unseen speakers",
         trained.trials,
@@ -169,7 +169,7 @@ def _sessions(shards: FbankShards) -> dict[str, str] | None:
     return None
 
 
-def _untrained_scores(config: Config, shards: dict[str, FbankShards], trials: Trials) -> Float32[np.ndarray, " M"]:
+def _score_untrained(config: Config, shards: dict[str, FbankShards], trials: Trials) -> Float32[np.ndarray, " M"]:
     """Scores the trials in the same way with the initial network, the baseline that training must beat."""
     net = build_speaker_net(config.model)
     embedder = Embedder(net, initial_network(config, net))

@@ -65,7 +65,7 @@ def read_npy(path: Path, *, advice: str) -> np.ndarray:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if (declared := _declared_bytes(file)) != size:
+            if (declared := _sum_declared_bytes(file)) != size:
                 raise ValueError(f"its header declares {declared} bytes, the file has {size}")
             file.seek(0)
             return np.lib.format.read_array(file, allow_pickle=False)
@@ -88,13 +88,13 @@ def _check_members(file: Any) -> None:
             if member.file_size > _LARGEST_EXPANSION * member.compress_size + _SMALLEST_BYTES:
                 raise ValueError(f"{member.filename} declares {member.file_size} bytes")
             with archive.open(member) as opened:
-                if (declared := _declared_bytes(opened)) != member.file_size:
+                if (declared := _sum_declared_bytes(opened)) != member.file_size:
                     raise ValueError(
                         f"the header of {member.filename} declares {declared} bytes, its data has {member.file_size}"
                     )
 
 
-def _declared_bytes(file: Any) -> int:
+def _sum_declared_bytes(file: Any) -> int:
     """Length of an ``.npy`` file, header included, as its header declares it."""
     version = np.lib.format.read_magic(file)
     shape, _, dtype = _read_header(file, version)

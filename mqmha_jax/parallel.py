@@ -89,12 +89,12 @@ def check_classes(num_rows: int, mesh: Mesh) -> None:
         )
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated_sharding(mesh: Mesh) -> NamedSharding:
     """The sharding of an array that every device holds whole."""
     return NamedSharding(mesh, jax.P())
 
 
-def over_all_devices(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The sharding of a batch: the first axis split over all devices."""
     return NamedSharding(mesh, jax.P((DATA, MODEL)))
 
@@ -114,19 +114,19 @@ def state_sharding(mesh: Mesh, shapes: PyTree) -> PyTree:
 
     def shard(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         by_class = any(getattr(key, "key", None) == PROTOTYPES for key in path) and leaf.ndim > 1
-        return NamedSharding(mesh, jax.P(MODEL)) if by_class else replicated(mesh)
+        return NamedSharding(mesh, jax.P(MODEL)) if by_class else replicated_sharding(mesh)
 
     return jax.tree_util.tree_map_with_path(shard, shapes)
 
 
 def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Makes one global array per field, split over all devices, from this host's part of a batch."""
-    return {name: place_part(np.asarray(value), over_all_devices(mesh)) for name, value in batch.items()}
+    return {name: place_part(np.asarray(value), batch_sharding(mesh)) for name, value in batch.items()}
 
 
 def place_seed(seed: int, mesh: Mesh) -> jax.Array:
     """Puts the seed of a run on every device, as uint32: a key uses no more bits."""
-    return place_part(np.asarray(seed % 2**32, np.uint32), replicated(mesh))
+    return place_part(np.asarray(seed % 2**32, np.uint32), replicated_sharding(mesh))
 
 
 def place_part(part: np.ndarray, sharding: NamedSharding) -> jax.Array:
@@ -166,4 +166,4 @@ def gather(arrays: PyTree, mesh: Mesh) -> PyTree:
 
 @functools.cache
 def _gather(mesh: Mesh) -> Callable:
-    return jax.jit(lambda arrays: arrays, out_shardings=replicated(mesh))
+    return jax.jit(lambda arrays: arrays, out_shardings=replicated_sharding(mesh))

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.parallel import over_all_devices, place_part, replicated
+from mqmha_jax.parallel import batch_sharding, place_part, replicated_sharding
 
 # Without a cluster manager, these variables say which process is which.
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -133,8 +133,8 @@ def any_process(flag: bool, mesh: Mesh) -> jax.Array | np.bool_:
     if jax.process_count() == 1:
         return np.bool_(flag)
     flags = np.full(jax.local_device_count(), flag)
-    everywhere = place_part(flags, over_all_devices(mesh))
-    return jax.jit(_any, out_shardings=replicated(mesh))(everywhere)
+    everywhere = place_part(flags, batch_sharding(mesh))
+    return jax.jit(_any, out_shardings=replicated_sharding(mesh))(everywhere)
 
 
 def _same(rows: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.processes import join_processes
 from mqmha_jax.runs.metrics_log import read_log
 from tests.support.jobs import run_job, start_job, wait_for_step
-from tests.support.runs import assert_close, everything
+from tests.support.runs import assert_close, read_arrays
 from tests.support.tiny import tiny_config, tiny_corpus
 
 
@@ -62,7 +62,7 @@ def test_sigterm_to_one_process_stops_all_after_the_same_step_and_two_resume(
     assert stopped[0] == stopped[1]
     assert [process.returncode for process in job] == [143, 143]
     run_job(config, tmp_path / "run", processes=2)
-    ours, theirs = everything(tmp_path / "run"), everything(two_processes)
+    ours, theirs = read_arrays(tmp_path / "run"), read_arrays(two_processes)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
@@ -77,7 +77,7 @@ def test_when_one_process_is_lost_the_other_ends_and_the_job_resumes(
         job[0].communicate(timeout=200)
     assert job[0].returncode not in (0, None)
     run_job(slow, tmp_path / "run", processes=2)
-    ours, theirs = everything(tmp_path / "run"), everything(two_processes)
+    ours, theirs = read_arrays(tmp_path / "run"), read_arrays(two_processes)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 

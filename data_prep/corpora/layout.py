@@ -23,7 +23,7 @@ def corpus_root(directory: str | Path, is_root: Callable[[Path], bool], *, expec
     Raises:
       UserError: there is no such folder, several folders in it qualify, or only a folder around it does.
     """
-    directory = existing_folder(directory, download)
+    directory = require_folder(directory, download)
     if is_root(directory):
         return directory
     below = [folder for folder in folders(directory) if is_root(folder)]
@@ -37,7 +37,7 @@ def corpus_root(directory: str | Path, is_root: Callable[[Path], bool], *, expec
     raise UserError(f"{directory} has no {expected}. {download}")
 
 
-def existing_folder(directory: str | Path, download: str) -> Path:
+def require_folder(directory: str | Path, download: str) -> Path:
     """Returns the folder as a path.
 
     Raises:

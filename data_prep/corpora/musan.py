@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from data_prep.corpora.layout import existing_folder
+from data_prep.corpora.layout import require_folder
 from data_prep.corpora.sources import FilePart
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError
@@ -41,7 +41,7 @@ def noise_files(root: str | Path) -> Mapping[NoiseKind, list[Path]]:
     Raises:
       UserError: the folder does not exist or holds no audio.
     """
-    given = existing_folder(root, _NOISE_DOWNLOAD)
+    given = require_folder(root, _NOISE_DOWNLOAD)
     for folder in (given, given / "musan"):
         if _is_musan(folder):
             return {kind: audio_files(folder / kind) for kind in KINDS if (folder / kind).is_dir()}
@@ -67,7 +67,7 @@ def room_files(root: str | Path) -> list[Path]:
     Raises:
       UserError: the folder does not exist or holds no room responses.
     """
-    folder = existing_folder(root, _ROOM_DOWNLOAD)
+    folder = require_folder(root, _ROOM_DOWNLOAD)
     if _is_rirs(folder / "RIRS_NOISES"):
         folder /= "RIRS_NOISES"
     parts = [folder / name for name in (_SIMULATED, _REAL) if (folder / name).is_dir()] or [folder]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
-from data_prep.corpora.layout import existing_folder, find_folder_around_speakers, speaker_trees
+from data_prep.corpora.layout import find_folder_around_speakers, require_folder, speaker_trees
 from data_prep.manifest import Recording
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.features.audio_folder import audio_files
@@ -83,7 +83,7 @@ def voxceleb_recordings(
     """
     if split not in get_args(Split):
         raise unknown_name("split", split, get_args(Split))
-    directory = existing_folder(directory, edition.download)
+    directory = require_folder(directory, edition.download)
     around = find_folder_around_speakers(directory, _ANY_SPEAKER)
     if around is not None:
         raise UserError(f"{directory} is the folder of one speaker or lies in it. Give the folder around it, {around}.")

@@ -142,7 +142,7 @@ def _record(utterance: str, speaker: str, first_frame: int, arrays: Mapping[str,
 
 
 @contextlib.contextmanager
-def naming_a_full_disk(target: Path, afterwards: str) -> Iterator[None]:
+def name_full_disk(target: Path, afterwards: str) -> Iterator[None]:
     """Turns what a full disk leads to, in Python or in ArrayRecord, into a sentence.
 
     Args:

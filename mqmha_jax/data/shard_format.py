@@ -100,7 +100,7 @@ class ShardInfo(pydantic.BaseModel, extra="forbid", frozen=True):
     job: str = ""
 
 
-def at_original_speed(speakers: Sequence[str]) -> tuple[str, ...]:
+def select_original_speed(speakers: Sequence[str]) -> tuple[str, ...]:
     """The speakers that are no copies at another speed: the first classes."""
     return tuple(itertools.takewhile(lambda speaker: SPEED_MARK not in speaker, speakers))
 

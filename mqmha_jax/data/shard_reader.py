@@ -71,7 +71,7 @@ class FbankShards:
         self.info = info
         self.provenance = info.provenance
         self.spec = info.fbank
-        self.speakers = shard_format.at_original_speed(info.speakers) if original_speed_only else info.speakers
+        self.speakers = shard_format.select_original_speed(info.speakers) if original_speed_only else info.speakers
         self._table = table
         self._original_speed_only = original_speed_only
         self._rows = np.flatnonzero(table["speaker"] < len(self.speakers))  # of the table; the first classes stay

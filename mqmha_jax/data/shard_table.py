@@ -77,9 +77,9 @@ class TableBuilder:
         """The table."""
         arrays = {"num_frames": np.array(self._num_frames, np.int32)}
         arrays["utterance/text"], arrays["utterance/ends"] = pack_strings(self._utterances)
-        arrays |= _coded("speaker", self._speakers)
+        arrays |= _encode_strings("speaker", self._speakers)
         for name, strings in sorted(self._columns.items()):
-            arrays |= _coded(f"column/{name}", strings)
+            arrays |= _encode_strings(f"column/{name}", strings)
         for name, values in sorted(self._measures.items()):
             arrays[f"measure/{name}"] = np.array(values, np.float32)
         return arrays
@@ -154,7 +154,7 @@ def _append(columns: dict[str, list[Any]], row: Mapping[str, Any], missing: Any,
         columns.setdefault(name, [missing] * num_rows).append(row.get(name, missing))
 
 
-def _coded(name: str, strings: Sequence[str]) -> dict[str, np.ndarray]:
+def _encode_strings(name: str, strings: Sequence[str]) -> dict[str, np.ndarray]:
     values = sorted(set(strings))
     code = {value: position for position, value in enumerate(values)}
     text, ends = pack_strings(values)

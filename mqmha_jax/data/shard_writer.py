@@ -16,7 +16,7 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.data import shard_format
 from mqmha_jax.data.shard_coding import Coding
 from mqmha_jax.data.shard_directory import complete_directory
-from mqmha_jax.data.shard_file import ShardFileWriter, UtteranceFbank, naming_a_full_disk
+from mqmha_jax.data.shard_file import ShardFileWriter, UtteranceFbank, name_full_disk
 from mqmha_jax.data.shard_format import RECORDS_PER_SHARD, ShardFile
 from mqmha_jax.data.shard_table import Table
 from mqmha_jax.errors import UserError
@@ -80,7 +80,7 @@ def shard_writer(
         raise UserError(f"{target} cannot be made: {error}. Choose another output directory.") from error
     writer = ShardWriter(temporary, spec, coding, records_per_shard)
     try:
-        with naming_a_full_disk(target, f"What was written is removed again and {target} does not exist."):
+        with name_full_disk(target, f"What was written is removed again and {target} does not exist."):
             yield writer
             files, tables = writer.close()
             complete_directory(

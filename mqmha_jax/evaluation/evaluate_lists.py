@@ -175,7 +175,7 @@ def _score(source: EmbeddingSource, read: Lists, method: Method) -> _Scored:
     """Scores every list by every system that the method and the source allow."""
     background = source.background(method.cohort, use_mean=method.use_mean)
     plan = method.backend
-    labelled = None if plan.fitted_on is None else source.labelled(plan.fitted_on, per_speaker=plan.per_speaker)
+    labelled = None if plan.fitted_on is None else source.load_labelled(plan.fitted_on, per_speaker=plan.per_speaker)
     backend = None if labelled is None else fit_backend(plan, labelled)
     systems = Systems(method, background, read.models, backend)
     everything = [*read.trials.values(), *read.calibration.values()]

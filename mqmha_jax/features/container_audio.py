@@ -14,7 +14,7 @@ from jaxtyping import Float32
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio_kinds import AAC, Kind
-from mqmha_jax.features.decoded import SLACK_S, Decoded, truncated, undecodable
+from mqmha_jax.features.decoded import SLACK_S, Decoded, describe_truncation, undecodable
 from mqmha_jax.features.file_window import FileWindow
 
 _BLOCK_FRAMES = 1 << 15
@@ -88,4 +88,4 @@ def _blocks(name: str, kind: Kind, file: Any, to_float: Any) -> Iterator[tuple[i
     else:  # of a raw stream FFmpeg only guesses the length
         is_cut = kind != AAC and file.duration is not None and seconds < file.duration / 1e6 - SLACK_S
     if is_cut:
-        raise UserError(truncated(name, seconds))
+        raise UserError(describe_truncation(name, seconds))

@@ -29,7 +29,7 @@ class Decoded(NamedTuple):
     blocks: Iterator[Float32[np.ndarray, "n channels"]]
 
 
-def truncated(name: str, seconds: float) -> str:
+def describe_truncation(name: str, seconds: float) -> str:
     """The sentence about a file that ends too early."""
     return (
         f"{name}: is truncated: {seconds:.2f} s of audio are there, its header announces more. Copy or download it "

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio_kinds import FLAC, OGG, Kind
-from mqmha_jax.features.decoded import BLOCK_SAMPLES, SLACK_S, Decoded, truncated, undecodable
+from mqmha_jax.features.decoded import BLOCK_SAMPLES, SLACK_S, Decoded, describe_truncation, undecodable
 from mqmha_jax.features.file_window import FileWindow, size_of
 
 _FLAC_TOTAL = 21
@@ -93,7 +93,7 @@ def _blocks(
             raise UserError(undecodable(name, kind.name if kind else file.format)) from error
     cut = _header_exceeds_file(file.extra_info) or (kind == OGG and _last_ogg_page_is_cut(window))
     if cut or (total is not None and position < total - SLACK_S * file.samplerate):
-        raise UserError(truncated(name, position / file.samplerate))
+        raise UserError(describe_truncation(name, position / file.samplerate))
 
 
 def _flac_without_total(window: FileWindow) -> tuple[FileWindow, int | None]:

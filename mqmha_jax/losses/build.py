@@ -20,7 +20,7 @@ from mqmha_jax.losses.margin_softmax import Metrics, margin_softmax
 from mqmha_jax.losses.margins import MARGINS, Example, MarginPair
 from mqmha_jax.losses.negative_shifts import NegativeShift, Scalar, penalise_above, raise_hard_negatives
 from mqmha_jax.losses.pairs import PAIRS, Batch
-from mqmha_jax.models.head import blended_cosines, init_prototypes, nearest_cosines
+from mqmha_jax.models.head import blend_cosines, init_prototypes, nearest_cosines
 from mqmha_jax.models.registry import build_part
 from mqmha_jax.parallel import PROTOTYPES
 
@@ -174,7 +174,7 @@ def _list_shifts(
 
 def _similarity(config: LossConfig, pair: MarginPair) -> Similarity:
     if config.sub_centre_temperature:
-        return functools.partial(blended_cosines, temperature=config.sub_centre_temperature)
+        return functools.partial(blend_cosines, temperature=config.sub_centre_temperature)
     return pair.similarity
 
 

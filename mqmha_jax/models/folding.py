@@ -98,7 +98,7 @@ def convolve(
     groups_stride = band_stride * fold // bands.fold
     where, first = _places(kernel.shape[1], band_stride, bands, result)
     if bands.fold > 1 or fold > 1:
-        kernel = _folded_kernel(kernel, where)
+        kernel = _fold_kernel(kernel, where)
     last = first + where.shape[1] - 1
     time_reach = kernel.shape[0] // 2
     y = lax.conv_general_dilated(
@@ -133,7 +133,7 @@ def _places(size: int, stride: int, bands: Folded, result: Folded) -> tuple[Floa
     return where, first
 
 
-def _folded_kernel(
+def _fold_kernel(
     kernel: Float[Array, "kt kf i o"], where: Float[np.ndarray, "kf taps a b"]
 ) -> Float[Array, "kt taps fold_i fold_o"]:
     """Puts each weight at its places. Each sum has one nonzero term at most, so it rounds nothing."""

@@ -81,7 +81,7 @@ def _nearest_backward(kept: tuple[Array, ...], gradient: Float[Array, "B C"]) ->
 _nearest.defvjp(_nearest_forward, _nearest_backward)
 
 
-def blended_cosines(
+def blend_cosines(
     embedding: Float[Array, "B E"], prototypes: Float[Array, "C K E"], temperature: float
 ) -> Float[Array, "B C"]:
     """Cosine to each speaker as a soft maximum over its sub-centres (Qian et al., SoftTriple, arXiv 1909.05235, eq. 5).

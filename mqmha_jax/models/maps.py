@@ -96,9 +96,9 @@ class Maps(NamedTuple):
 
     def plus(self, other: "Maps") -> "Maps":
         """Adds maps of the same shape."""
-        return self._replace(values=self.values + other.folded_like(self).values)
+        return self._replace(values=self.values + other.fold_like(self).values)
 
-    def folded_like(self, other: "Maps") -> "Maps":
+    def fold_like(self, other: "Maps") -> "Maps":
         """Returns the same maps with the folding of ``other``."""
         if self.bands == other.bands:
             return self
@@ -115,7 +115,7 @@ def join_channels(parts: Sequence[Maps]) -> Maps:
     """Puts the channels of maps of the same size one after another."""
     first = parts[0]
     leading = (*first.values.shape[:-1], first.bands.fold)
-    values = [part.folded_like(first).values.reshape(*leading, -1) for part in parts]
+    values = [part.fold_like(first).values.reshape(*leading, -1) for part in parts]
     return first._replace(values=jnp.concatenate(values, axis=-1).reshape(*leading[:-1], -1))
 
 

@@ -36,7 +36,7 @@ def format_plan(plan: Plan) -> str:
     Returns:
       Memory by class, work, collectives, time, speed, and what to change where the program does not fit.
     """
-    return "\n\n".join(part for part in (_head(plan), _memory(plan), *_running(plan), _verdict(plan)) if part)
+    return "\n\n".join(part for part in (_head(plan), _memory(plan), *_describe_running(plan), _verdict(plan)) if part)
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _memory(plan: Plan) -> str:
     )
 
 
-def _running(plan: Plan) -> Iterable[str]:
+def _describe_running(plan: Plan) -> Iterable[str]:
     time = plan.time
     if plan.step.not_understood:
         yield _NOT_UNDERSTOOD.format(

@@ -31,7 +31,7 @@ from mqmha_jax.runs.saved_trees import (
     split_state,
 )
 from mqmha_jax.runs.state import TrainState
-from mqmha_jax.runs.workdir import describe_run, differing_run
+from mqmha_jax.runs.workdir import describe_run, list_changes
 
 # Arrays lie in a directory of their own beside the manifest. A version before manifests had them one level higher,
 # and the dev EER in a file of Orbax.
@@ -121,14 +121,14 @@ class Checkpoints:
     def _eer(self, step: int) -> float | None:
         """The dev EER noted with a checkpoint; a damaged one, which nobody needs for this, is reported and has none."""
         try:
-            return self._noted_eer(self._path(step))
+            return self._read_eer(self._path(step))
         except UserError as error:
             if self._path(step).exists() and step not in self._reported:  # else training removed it meanwhile
                 self._reported.add(step)
                 logging.getLogger(__name__).warning("The checkpoint of step %d is passed over: %s", step, error)
             return None
 
-    def _noted_eer(self, directory: Path) -> float | None:
+    def _read_eer(self, directory: Path) -> float | None:
         if _has_manifest(directory):
             return read_manifest(directory).eer
         if not (directory / _OLD_EER).exists():
@@ -166,11 +166,11 @@ class Checkpoints:
                 if is_first_process():
                     _make_and_try(unfinished)
             except OSError as error:
-                raise self._not_saved(error) from error
+                raise self._make_save_error(error) from error
         try:
             response = ocp.save_checkpointables_async(unfinished / _ARRAYS, trees)
         except Exception as error:
-            raise self._not_saved(error) from error
+            raise self._make_save_error(error) from error
         self._newest_saved = step
         self._saving = self._thread.submit(self._finish, response, unfinished, step, eer)
 
@@ -199,7 +199,7 @@ class Checkpoints:
                 if self._keep is not None and is_first_process():
                     self._remove_old(self._keep)
             except Exception as error:
-                raise self._not_saved(error) from error
+                raise self._make_save_error(error) from error
 
     def _remove_old(self, keep: int) -> None:
         # A checkpoint that is half gone when the power fails must not count, so it loses its name first. Those that
@@ -224,7 +224,7 @@ class Checkpoints:
           UserError: the checkpoint belongs to another architecture; the first differing arrays are named.
         """
         wanted = {name: jax.tree.map(describe_array, tree) for name, tree in split_state(like).items()}
-        loaded = self._load(self._existing(None), wanted, shared=True)
+        loaded = self._load(self._choose_step(None), wanted, shared=True)
         network, training = loaded[NETWORK], loaded[TRAINING]
         latest = training["latest"] or network
         return like.replace(
@@ -275,12 +275,12 @@ class Checkpoints:
         try:
             return any(name.startswith(f"{_ARRAYS}/{tree}/") for name in read_manifest(directory).files)
         except UserError as error:
-            raise self._damaged(step, str(error)) from error
+            raise self._make_damage_error(step, str(error)) from error
 
     def _read(self, step: int | None, read: Callable[[int], Read]) -> Read:
         """Reads a checkpoint; if training removed it a moment before, the one that is now the newest."""
         for _ in range(_READ_TRIES):
-            existing = self._existing(step)
+            existing = self._choose_step(step)
             try:
                 with hold_checkpoint(self._path(existing)):
                     return read(existing)
@@ -290,7 +290,7 @@ class Checkpoints:
                 time.sleep(0.01)
         raise UserError(f"{self._directory} changes faster than it can be read; copy the run, or wait for its end.")
 
-    def _existing(self, step: int | None) -> int:
+    def _choose_step(self, step: int | None) -> int:
         steps = self.steps
         if not steps:
             raise UserError(f"No complete checkpoint in {self._directory}; train first, or wait for the first save.")
@@ -306,7 +306,7 @@ class Checkpoints:
         try:
             return ocp.load_checkpointables(_arrays_of(self._path(step)), wanted)
         except Exception as error:  # Orbax, TensorStore and os each have their own
-            raise self._damaged(step, str(error)) from error
+            raise self._make_damage_error(step, str(error)) from error
 
     def _verify(self, step: int, wanted: Mapping[str, PyTree], share: tuple[int, int]) -> None:
         """Compares what is going to be read with the manifest, and the checkpoint with the run that it lies in.
@@ -315,7 +315,7 @@ class Checkpoints:
         """
         directory = self._path(step)
         if not directory.exists():
-            raise self._damaged(step, "training removed it a moment ago")
+            raise self._make_damage_error(step, "training removed it a moment ago")
         if not _has_manifest(directory):
             logging.getLogger(__name__).warning(
                 "%s was saved by a version of mqmha_jax that wrote no checksums, so damage in it goes unnoticed. The "
@@ -328,11 +328,11 @@ class Checkpoints:
             index, count = share
             verify_files(directory, manifest, [name for name in manifest.files if _is_read(wanted, name)][index::count])
         except (UserError, OSError) as error:
-            raise self._damaged(step, str(error)) from error
+            raise self._make_damage_error(step, str(error)) from error
         self._require_same_run(manifest)
 
     def _require_same_run(self, manifest: Manifest) -> None:
-        if changed := differing_run(self._workdir, manifest.run):
+        if changed := list_changes(self._workdir, manifest.run):
             raise UserError(
                 f"{self._workdir} is not the run that saved its checkpoint of step {manifest.step}; these differ (when "
                 f"saved -> now): {'; '.join(changed)}. Restore the file that changed, or move the checkpoint back to "
@@ -349,9 +349,9 @@ class Checkpoints:
         try:
             return _read_metadata(_arrays_of(self._path(step)), name).metadata
         except Exception as error:
-            raise self._damaged(step, str(error)) from error
+            raise self._make_damage_error(step, str(error)) from error
 
-    def _damaged(self, step: int, reason: str) -> UserError:
+    def _make_damage_error(self, step: int, reason: str) -> UserError:
         return UserError(
             f"The checkpoint of step {step} in {self._directory} is damaged: {reason[:300].rstrip('.')}. Restore it, "
             f"or delete {self._path(step)} to use another checkpoint. Available steps: "
@@ -369,7 +369,7 @@ class Checkpoints:
         """
         self._thread.shutdown()
         if self._saving is not None and (error := self._saving.exception()):
-            raise self._not_saved(error) from error
+            raise self._make_save_error(error) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -393,7 +393,7 @@ class Checkpoints:
                 "work directory."
             )
 
-    def _not_saved(self, error: BaseException) -> UserError:
+    def _make_save_error(self, error: BaseException) -> UserError:
         good = self.latest_step
         kept = f"the last good checkpoint is that of step {good}" if good is not None else "there is no checkpoint yet"
         return UserError(

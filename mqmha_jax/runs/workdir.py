@@ -176,7 +176,7 @@ def describe_run(workdir: Path) -> dict[str, Any]:
     }
 
 
-def differing_run(workdir: Path, saved: Mapping[str, Any]) -> list[str]:
+def list_changes(workdir: Path, saved: Mapping[str, Any]) -> list[str]:
     """What differs between a run and ``describe_run`` when a checkpoint was saved, one ``name: saved -> now`` each.
 
     Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from mqmha_jax.study.effects import EER, METRICS, Effect, Measured, effects, holm
+from mqmha_jax.study.effects import EER, METRICS, Effect, Measured, adjust_by_holm, estimate_effects
 from mqmha_jax.study.plan import Cell
 from mqmha_jax.study.spec import Study
 
@@ -111,8 +111,8 @@ def _say_count(together: int) -> str:
 
 
 def _compare_all(measured: Measured, sides: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> list[Comparison]:
-    found = {name: effects(measured, plus, minus) for name, (plus, minus) in sides.items()}
-    adjusted = holm([own[METRICS[EER]].p_value for own in found.values()])
+    found = {name: estimate_effects(measured, plus, minus) for name, (plus, minus) in sides.items()}
+    adjusted = adjust_by_holm([own[METRICS[EER]].p_value for own in found.values()])
     return [
         Comparison(name, *sides[name], own, p, len(sides))
         for (name, own), p in zip(found.items(), adjusted, strict=True)

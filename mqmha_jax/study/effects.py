@@ -102,7 +102,7 @@ def measure(lists: Sequence[ListScores], *, mean: bool, replicates: int, seed: i
     return [*measured, _mean(measured)] if mean and len(lists) > 1 else measured
 
 
-def effects(measured: Measured, plus: Sequence[str], minus: Sequence[str]) -> dict[str, Effect]:
+def estimate_effects(measured: Measured, plus: Sequence[str], minus: Sequence[str]) -> dict[str, Effect]:
     """Subtracts the mean over some cells from the mean over others, in each metric.
 
     Args:
@@ -125,7 +125,7 @@ def effects(measured: Measured, plus: Sequence[str], minus: Sequence[str]) -> di
     }
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
     """Adjusts p-values for several comparisons (Holm, 1979), however these depend on each other.
 
     Args:

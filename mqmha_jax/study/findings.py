@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from mqmha_jax.study.comparisons import Comparison, compare_by_factor, compare_with_controls, compare_with_reference
 from mqmha_jax.study.cost import Cost
-from mqmha_jax.study.effects import METRICS, Measured, effects, measure
+from mqmha_jax.study.effects import METRICS, Measured, estimate_effects, measure
 from mqmha_jax.study.plan import Plan
 from mqmha_jax.study.results import read_list
 from mqmha_jax.study.runs import Run
@@ -33,7 +33,7 @@ class Findings(NamedTuple):
         return self.measured[-1]
 
 
-def find(plan: Plan, finished: Sequence[Run], *, replicates: int) -> Findings:
+def derive_findings(plan: Plan, finished: Sequence[Run], *, replicates: int) -> Findings:
     """Compares the finished runs.
 
     Args:
@@ -112,7 +112,7 @@ def _list_numbers(part: Measured, reference: str) -> dict[str, Any]:
                     "interval": part.interval(cell)[j].tolist(),
                     "less_reference": None
                     if cell == reference
-                    else effects(part, [cell], [reference])[metric]._asdict(),
+                    else estimate_effects(part, [cell], [reference])[metric]._asdict(),
                 }
                 for j, metric in enumerate(METRICS)
             }

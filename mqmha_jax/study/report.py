@@ -13,8 +13,8 @@ from mqmha_jax.study.comparisons import (
     format_p_value,
 )
 from mqmha_jax.study.cost import Cost
-from mqmha_jax.study.effects import EER, MEAN, METRICS, Measured, effects
-from mqmha_jax.study.findings import Findings, collect_numbers, find
+from mqmha_jax.study.effects import EER, MEAN, METRICS, Measured, estimate_effects
+from mqmha_jax.study.findings import Findings, collect_numbers, derive_findings
 from mqmha_jax.study.pictures import draw_differences, draw_factor, draw_training
 from mqmha_jax.study.plan import Plan
 from mqmha_jax.study.results import read_training_curves, read_training_minutes
@@ -52,7 +52,7 @@ def write_report(
     directory.mkdir(parents=True, exist_ok=True)
     if not any(run.cell.name == plan.study.reference for run in finished):
         return None
-    found = find(plan, finished, replicates=replicates)
+    found = derive_findings(plan, finished, replicates=replicates)
     pictures = _pictures(directory, plan, finished, found)
     told = [*_summary(plan, finished, missing, found), *_tables(plan, costs, finished, found), *pictures]
     told += _method(plan, found, replicates)
@@ -131,7 +131,7 @@ def _tables(plan: Plan, costs: Mapping[str, Cost], finished: Sequence[Run], foun
 
 def _error_row(part: Measured, cell: str, reference: str, found: Findings) -> list[str]:
     row = [cell]
-    differences = effects(part, [cell], [reference])
+    differences = estimate_effects(part, [cell], [reference])
     for j, (factor, digits) in enumerate(((100, 2), (1, 3))):
         seeds = factor * part.estimates[cell][:, j]
         row.append(f"{seeds.mean():.{digits}f}")

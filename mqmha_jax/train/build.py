@@ -82,7 +82,7 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
         unroll=mesh.devices.flat[0].platform == "cpu",
     )
     init = functools.partial(initial_state, config, net, loss, optimizer)
-    seed = jax.ShapeDtypeStruct((), np.uint32, sharding=parallel.replicated(mesh))
+    seed = jax.ShapeDtypeStruct((), np.uint32, sharding=parallel.replicated_sharding(mesh))
     shapes = jax.eval_shape(init, seed)
     check_parts(shapes.params, config.optimizer)
     shardings = parallel.state_sharding(mesh, shapes)
@@ -99,10 +99,10 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
 
 def _jit(step: TrainStep, mesh: Mesh, shardings: TrainState) -> Any:
     """``(state, batch, seed) -> (state, metrics)``; the new state takes the old one's memory."""
-    everywhere = parallel.replicated(mesh)
+    everywhere = parallel.replicated_sharding(mesh)
     return jax.jit(
         step,
-        in_shardings=(shardings, parallel.over_all_devices(mesh), everywhere),
+        in_shardings=(shardings, parallel.batch_sharding(mesh), everywhere),
         out_shardings=(shardings, everywhere),
         donate_argnums=(0,),
     )
@@ -147,5 +147,5 @@ def _abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruc
         shapes["noise"] = ((rows, frames, bands), np.float16)
     if config.augment.rooms:
         shapes["decay"] = ((rows, context + 1, bands), np.float16)
-    split = parallel.over_all_devices(mesh)
+    split = parallel.batch_sharding(mesh)
     return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=split) for name, (shape, dtype) in shapes.items()}

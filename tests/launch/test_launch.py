@@ -434,8 +434,8 @@ def jobset() -> dict:
 
 def test_jobset_asks_for_a_whole_slice(jobset: dict) -> None:
     assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
-    (replicated,) = jobset["spec"]["replicatedJobs"]
-    job = replicated["template"]["spec"]
+    (replicated_sharding,) = jobset["spec"]["replicatedJobs"]
+    job = replicated_sharding["template"]["spec"]
     pod = job["template"]["spec"]
     (container,) = pod["containers"]
     assert job["parallelism"] == job["completions"] == 4
@@ -454,8 +454,8 @@ def test_jobset_asks_for_a_whole_slice(jobset: dict) -> None:
 
 
 def test_jobset_restarts_after_preemption_without_counting_it(jobset: dict) -> None:
-    (replicated,) = jobset["spec"]["replicatedJobs"]
-    job = replicated["template"]["spec"]
+    (replicated_sharding,) = jobset["spec"]["replicatedJobs"]
+    job = replicated_sharding["template"]["spec"]
     pod = job["template"]["spec"]
     assert jobset["spec"]["failurePolicy"]["maxRestarts"] > 0
     (rule,) = jobset["spec"]["failurePolicy"]["rules"]

@@ -12,7 +12,7 @@ from jax import Array
 from mqmha_jax.config import LossConfig, MeshConfig
 from mqmha_jax.losses import MARGINS, ChunkedClasses, ClassLayout, ClassSlice, DenseClasses, LossInputs, build_loss
 from mqmha_jax.losses.chunked_classes import choose_chunk_size
-from mqmha_jax.parallel import device_mesh, over_all_devices, state_sharding
+from mqmha_jax.parallel import batch_sharding, device_mesh, state_sharding
 
 SPEAKERS, BATCH, DIM = 300, 16, 6
 
@@ -44,7 +44,7 @@ def value_and_gradient(name: str, mesh_config: MeshConfig | None, chunk: int, to
     params |= {"prototypes": jnp.pad(prototypes, ((0, rows - SPEAKERS), (0, 0), (0, 0)))}
     if mesh is not None:
         params = jax.device_put(params, state_sharding(mesh, params))
-        embedding, speaker = (jax.device_put(x, over_all_devices(mesh)) for x in (embedding, speaker))
+        embedding, speaker = (jax.device_put(x, batch_sharding(mesh)) for x in (embedding, speaker))
 
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)

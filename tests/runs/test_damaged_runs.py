@@ -14,7 +14,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import write_sealed_json
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import read_log
-from mqmha_jax.runs.workdir import differing_run, read_config, read_speakers
+from mqmha_jax.runs.workdir import list_changes, read_config, read_speakers
 from tests.support.faulty_jobs import resume, state
 from tests.support.flips import flip_each, refusal_of
 
@@ -53,7 +53,7 @@ class Reader:
                 assert_equal(checkpoints.restore_head(1)[0], state(1).params["head"])
             else:
                 read_config(self.workdir)
-                assert differing_run(self.workdir, {"configuration": self.run}) == []
+                assert list_changes(self.workdir, {"configuration": self.run}) == []
                 assert read_speakers(self.workdir) == ["s0", "s1"]
                 assert all(line in self.log for line in read_log(self.workdir))
 

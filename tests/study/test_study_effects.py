@@ -16,7 +16,7 @@ from mqmha_jax.study.comparisons import (
     compare_with_reference,
     describe_comparison,
 )
-from mqmha_jax.study.effects import EER, MEAN, Measured, effects, holm, measure
+from mqmha_jax.study.effects import EER, MEAN, Measured, adjust_by_holm, estimate_effects, measure
 from mqmha_jax.study.plan import Cell
 from mqmha_jax.study.results import ListScores
 
@@ -55,7 +55,7 @@ def measured(lists: list[ListScores]) -> list[Measured]:
 def test_two_cells_on_one_list_agree_with_compare_systems(lists: list[ListScores]) -> None:
     one = lists[0]
     pair = one._replace(scores={cell: one.scores[cell] for cell in ("a", "b")})
-    ours = effects(measure([pair], mean=True, replicates=REPLICATES)[0], ["b"], ["a"])["eer"]
+    ours = estimate_effects(measure([pair], mean=True, replicates=REPLICATES)[0], ["b"], ["a"])["eer"]
     theirs = compare_systems(
         one.scores["a"], one.scores["b"], one.target, one.enrol_speaker, one.test_speaker, replicates=REPLICATES
     )["eer"]
@@ -102,7 +102,7 @@ def test_a_mean_over_lists_is_no_more_certain_than_its_smallest_list_allows() ->
     assert (mean.num_speakers, mean.fewest_speakers) == (32, 8)
     difference = mean.estimates["b"].mean(axis=0) - mean.estimates["a"].mean(axis=0)
     resampled = mean.resampled["b"] - mean.resampled["a"]
-    ours = effects(mean, ["b"], ["a"])["eer"]
+    ours = estimate_effects(mean, ["b"], ["a"])["eer"]
     assert ours.interval == pytest.approx(tuple(bootstrap_interval(difference, resampled, 8)[EER]), abs=1e-12)
     assert ours.p_value == pytest.approx(bootstrap_p_value(difference, resampled, 8)[EER], abs=1e-12)
     low, high = bootstrap_interval(difference, resampled, 32)[EER]
@@ -123,7 +123,7 @@ def test_seeds_widen_the_interval() -> None:
     uneven = {cell: rows + part.target * rng.normal(0, 0.4, (3, 1)) for cell, rows in part.scores.items()}
     even = {cell: np.repeat(rows[:1], 3, axis=0) for cell, rows in uneven.items()}
     widths = [
-        effects(measure([part._replace(scores=scores)], mean=True, replicates=400)[0], ["b"], ["a"])[
+        estimate_effects(measure([part._replace(scores=scores)], mean=True, replicates=400)[0], ["b"], ["a"])[
             "eer"
         ].smallest_shown
         for scores in (even, uneven)
@@ -141,9 +141,9 @@ def test_holm_against_the_stepwise_procedure() -> None:
                 if p_values[i] * (size - step) > level:
                     break
                 rejected.add(i)
-            assert {i for i, p in enumerate(holm(p_values)) if p <= level} == rejected
-    assert holm([]) == []
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
+            assert {i for i, p in enumerate(adjust_by_holm(p_values)) if p <= level} == rejected
+    assert adjust_by_holm([]) == []
+    assert adjust_by_holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def study(**changes: object) -> Study:
@@ -176,7 +176,7 @@ def test_a_factor_is_compared_over_cells_that_differ_only_in_it() -> None:
     expected = bootstrap_interval(np.array([x.eer.difference]), resampled[:, None], 24)[0]
     assert x.eer.interval == pytest.approx(tuple(expected), abs=1e-12)
     assert [one.together for one in (x, y1, y2)] == [1, 2, 2]
-    assert [y1.adjusted, y2.adjusted] == holm([y1.eer.p_value, y2.eer.p_value])
+    assert [y1.adjusted, y2.adjusted] == adjust_by_holm([y1.eer.p_value, y2.eer.p_value])
 
 
 def test_sentences_say_what_the_study_shows_and_could_show(lists: list[ListScores], measured: list[Measured]) -> None:

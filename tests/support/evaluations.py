@@ -25,7 +25,7 @@ def words(enrol, test):
     return Column(*sides, distinct)
 
 
-def simulated(name="first", *, num_speakers=24, per_speaker=6, prefix="", seed=0):
+def simulate(name="first", *, num_speakers=24, per_speaker=6, prefix="", seed=0):
     """Makes all pairs of utterances of simulated speakers, scores them in three ways, and adds their embeddings."""
     rng = np.random.default_rng(seed)
     speakers = [f"{prefix}s{i:03d}" for i in range(num_speakers)]

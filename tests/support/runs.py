@@ -29,7 +29,7 @@ def compiled_once(directory: Path) -> Iterator[None]:
 UNREPEATABLE = ("time", "utterances_per_second", "data_wait", "device_wait", "host_memory_gb")
 
 
-def everything(workdir: Path) -> dict[str, np.ndarray]:
+def read_arrays(workdir: Path) -> dict[str, np.ndarray]:
     """Returns all arrays of the newest checkpoint, by path."""
     from orbax.checkpoint import v1 as ocp
 
@@ -54,7 +54,7 @@ def assert_close(one: Path, other: Path) -> None:
 
     The tolerance is relative to the largest entry of an array, because small entries are sums of large ones.
     """
-    ours, theirs = everything(one), everything(other)
+    ours, theirs = read_arrays(one), read_arrays(other)
     assert ours.keys() == theirs.keys()
     for name in ours:
         atol = 2e-5 * max(1.0, np.abs(theirs[name]).max(initial=0))
@@ -63,7 +63,7 @@ def assert_close(one: Path, other: Path) -> None:
 
 def assert_same_run(one: Path, other: Path) -> None:
     """Requires checkpoints that are equal bit for bit, and equal logs except for times."""
-    ours, theirs = everything(one), everything(other)
+    ours, theirs = read_arrays(one), read_arrays(other)
     assert ours.keys() == theirs.keys()
     assert len(ours) > 20
     for name in ours:

@@ -60,7 +60,7 @@ def negative(name: str, cosine: float, target: float, margin: float, state: dict
     return cosine
 
 
-def penalised(name: str, value: float, penalty: float) -> float:
+def penalise(name: str, value: float, penalty: float) -> float:
     return math.cos(math.acos(max(-1, min(1, value))) - penalty) if name == "aam" else value + penalty
 
 
@@ -100,7 +100,7 @@ def slow_loss(
             if hard_negatives and cosine > own:
                 value += hard_negatives * (value + 1)
             if (c in others[:top_k]) if penalised_above is None else cosine > penalised_above:
-                value = penalised(name, value, penalty)
+                value = penalise(name, value, penalty)
         values.append(value * (norm if name == "a_softmax" else scale) + bias)
     if name == "sphereface2":
         return binary(values, speaker, smoothing, share=0.7) / scale

@@ -20,7 +20,7 @@ from mqmha_jax.train.build import build_training
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.part_rates import check_parts, part_factors
 from mqmha_jax.train.speaker_means import speaker_means
-from tests.support.runs import compiled_once, everything
+from tests.support.runs import compiled_once, read_arrays
 from tests.support.tiny import tiny_config, tiny_corpus
 
 SPEAKERS = 8
@@ -47,7 +47,7 @@ def base(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arrays_of(workdir: Path) -> dict[str, np.ndarray]:
-    return {name: value for name, value in everything(workdir).items() if "opt_state" not in name}
+    return {name: value for name, value in read_arrays(workdir).items() if "opt_state" not in name}
 
 
 def moved(before: Path, after: Path, part: str) -> float:

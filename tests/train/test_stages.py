@@ -25,7 +25,7 @@ from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.start import initialize_from_run
 from tests.support.jobs import run_job
-from tests.support.runs import compiled_once, everything
+from tests.support.runs import compiled_once, read_arrays
 from tests.support.tiny import SPEC, tiny_config
 
 SPEAKERS = 6
@@ -93,7 +93,7 @@ def test_the_speakers_at_their_own_speed_keep_their_prototypes(
     folded: Config, base: Path, fresh: tuple[Training, TrainState]
 ) -> None:
     state = start(folded, fresh)
-    arrays = everything(base)
+    arrays = read_arrays(base)
     old = arrays["['head']['prototypes']"]
     np.testing.assert_array_equal(prototypes(state)[:SPEAKERS], old[:SPEAKERS])  # original speed comes first
     assert np.abs(old[SPEAKERS : 2 * SPEAKERS]).max() > 0
@@ -107,7 +107,7 @@ def test_the_speakers_at_their_own_speed_keep_their_prototypes(
 def test_prototypes_find_their_speaker_by_name(folded: Config, base: Path, fresh: tuple[Training, TrainState]) -> None:
     others = ("s5", "new", "s0", "s2", "other", "s1")
     state = initialize_from_run(fresh[1], folded.start, others, no_means)
-    old, drawn = everything(base)["['head']['prototypes']"], prototypes(fresh[1])
+    old, drawn = read_arrays(base)["['head']['prototypes']"], prototypes(fresh[1])
     for row, name in enumerate(others):
         expected = old[int(name[1:])] if name in {f"s{i}" for i in range(SPEAKERS)} else drawn[row]
         np.testing.assert_array_equal(prototypes(state)[row], expected)
@@ -116,7 +116,7 @@ def test_prototypes_find_their_speaker_by_name(folded: Config, base: Path, fresh
 def test_a_fresh_head_takes_the_network_alone(folded: Config, base: Path, fresh: tuple[Training, TrainState]) -> None:
     state = start(folded, fresh, head="fresh")
     np.testing.assert_array_equal(prototypes(state), prototypes(fresh[1]))
-    kernel = everything(base)["['network']['params']['embedding']['kernel']"]
+    kernel = read_arrays(base)["['network']['params']['embedding']['kernel']"]
     np.testing.assert_array_equal(state.params["net"]["embedding"]["kernel"], kernel)
 
 
@@ -162,7 +162,7 @@ def test_a_stage_runs_and_resumes_without_its_start(folded: Config, base: Path, 
     assert train(stage, tmp_path / "stage", progress=False).finished
     (tmp_path / "stage" / "checkpoints" / "4").rename(tmp_path / "removed")
     assert train(stage, tmp_path / "stage", progress=False).finished
-    assert everything(tmp_path / "stage")["['head']['prototypes']"].shape[0] == 256
+    assert read_arrays(tmp_path / "stage")["['head']['prototypes']"].shape[0] == 256
 
 
 def test_a_start_that_fails_leaves_the_directory_free(config: Config, folded: Config, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_two_processes_start_as_one(folded: Config, tmp_path: Path) -> None:
     gentle = with_overrides(folded, ["optimizer.name=sgd", "optimizer.learning_rate=0.0001", "mesh.model=2"])
     for processes in (1, 2):
         run_job(gentle, tmp_path / str(processes), processes=processes)
-    one, two = (everything(tmp_path / str(processes)) for processes in (1, 2))
+    one, two = (read_arrays(tmp_path / str(processes)) for processes in (1, 2))
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=2e-5, err_msg=name)
 

@@ -27,7 +27,7 @@ from mqmha_jax.types import Batch
 from tests.support.batches import change_batches, stop_at
 from tests.support.faulty_disk import NO_SPACE, build
 from tests.support.jobs import start_job
-from tests.support.runs import assert_same_run, everything
+from tests.support.runs import assert_same_run, read_arrays
 from tests.support.tiny import tiny_config, tiny_corpus, write_tiny_shards
 
 
@@ -103,9 +103,9 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
 
 
 def test_a_finished_run_is_left_as_it_is(data: dict[str, str], finished: Path) -> None:
-    before = everything(finished)
+    before = read_arrays(finished)
     assert train(tiny_config(data), finished, progress=False).finished
-    after = everything(finished)
+    after = read_arrays(finished)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 

@@ -20,7 +20,7 @@ from mqmha_jax.runs.metrics_log import MetricsLog, read_log
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.watchdog import Watchdog
 from tests.support.batches import change_batches
-from tests.support.runs import assert_same_run, compiled_once, everything
+from tests.support.runs import assert_same_run, compiled_once, read_arrays
 from tests.support.tiny import tiny_config, tiny_corpus
 
 STEPS = 12
@@ -94,7 +94,7 @@ def test_the_best_checkpoint_outlives_the_latest(finished: Path) -> None:
 
 
 def test_evaluation_uses_the_average_and_training_the_latest(finished: Path) -> None:
-    arrays = everything(finished)
+    arrays = read_arrays(finished)
     kernel = "['params']['embedding']['kernel']"
     average, latest = arrays[f"['network']{kernel}"], arrays[f"['training']['latest']{kernel}"]
     assert np.abs(average - latest).max() > 1e-4
@@ -128,7 +128,7 @@ def test_non_finite_steps_stop_the_run_and_leave_the_last_good_checkpoint(
 def test_a_single_non_finite_step_changes_only_the_counters(config: Config, scripted: Scripted, tmp_path: Path) -> None:
     scripted.poisoned = range(STEPS, STEPS + 1)
     train(config, tmp_path / "poisoned", progress=False)
-    arrays = everything(tmp_path / "poisoned")
+    arrays = read_arrays(tmp_path / "poisoned")
     assert arrays["['training']['counters']['skipped']"] == 1
     assert arrays["['training']['step']"] == STEPS
     assert all(np.isfinite(array).all() for array in arrays.values())

@@ -68,7 +68,7 @@ class FileSource:
         """
         return tuple(self.known.utt2spk.get(utterance, utterance) for utterance in self._read(path).ids)
 
-    def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
+    def load_labelled(self, path: Path, *, per_speaker: int) -> Labelled:
         """Some of the embeddings of a file; their speakers come from the metadata.
 
         Raises:

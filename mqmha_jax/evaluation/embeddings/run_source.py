@@ -113,7 +113,7 @@ class RunSource:
         shards = self._open(path)
         return tuple(shards.speakers[i] for i in np.unique(shards.speaker))
 
-    def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
+    def load_labelled(self, path: Path, *, per_speaker: int) -> Labelled:
         """Embeds some utterances of shards, up to ten seconds of each; copies at another speed are left out.
 
         Raises:

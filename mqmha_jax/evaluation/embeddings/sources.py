@@ -64,7 +64,7 @@ class EmbeddingSource(Protocol):
     def speakers_at(self, path: Path) -> tuple[str, ...]:
         """The speaker of each vector that a cohort from this path has; embeds nothing."""
 
-    def labelled(self, path: Path, *, per_speaker: int) -> Labelled:
+    def load_labelled(self, path: Path, *, per_speaker: int) -> Labelled:
         """Embeddings of the utterances at a path, at most ``per_speaker`` of each speaker."""
 
     def embeddings(self, utterances: Collection[str]) -> Embeddings:

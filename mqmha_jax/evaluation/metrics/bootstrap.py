@@ -133,7 +133,7 @@ def bootstrap_interval(
     """
     if not 0 < level < 1:
         raise UserError(f"level is {level}; valid: a probability between 0 and 1, both excluded, e.g. 0.95.")
-    half_width = _widening(num_speakers) * scipy.stats.t.ppf((1 + level) / 2, max(num_speakers - 1, 1))
+    half_width = _widen_interval(num_speakers) * scipy.stats.t.ppf((1 + level) / 2, max(num_speakers - 1, 1))
     shift = 2 * _normal_rank(replicates, estimates)
     ends = np.empty((*np.shape(estimates), 2))
     for place in np.ndindex(np.shape(estimates)):
@@ -153,7 +153,7 @@ def bootstrap_p_value(
       num_speakers: number of speakers in each resample.
     """
     zero = _normal_rank(replicates, np.zeros_like(estimates))
-    distance = np.abs(zero - 2 * _normal_rank(replicates, estimates)) / _widening(num_speakers)
+    distance = np.abs(zero - 2 * _normal_rank(replicates, estimates)) / _widen_interval(num_speakers)
     return 2 * scipy.stats.t.sf(distance, max(num_speakers - 1, 1))
 
 
@@ -231,6 +231,6 @@ def _normal_rank(replicates: np.ndarray, values: np.ndarray) -> np.ndarray:
     return scipy.stats.norm.ppf(np.clip(below, half, 1 - half))
 
 
-def _widening(num_speakers: int) -> float:
+def _widen_interval(num_speakers: int) -> float:
     """Resamples of n spread too little, by a factor of sqrt((n - 1) / n)."""
     return float(np.sqrt(num_speakers / max(num_speakers - 1, 1)))

@@ -102,11 +102,11 @@ def format_comparisons(comparisons: Sequence[ListComparison], a: str, b: str) ->
                 f"  {_TITLES[metric]}: A {one}, B {other}; B - A = {difference} [{low}, {high}], "
                 f"p = {comparison.p_value:.3f}"
             )
-            lines.append(f"    {verdict(comparison)}")
+            lines.append(f"    {describe_verdict(comparison)}")
     return "\n".join(lines)
 
 
-def verdict(comparison: Comparison) -> str:
+def describe_verdict(comparison: Comparison) -> str:
     """Says in one sentence whether B is better than A, and how sure that is."""
     share = comparison.probability_b_better
     likelier, sure = ("B", share) if share >= 0.5 else ("A", 1 - share)

@@ -33,11 +33,11 @@ class AttentiveFusion(nn.Module):
     @nn.compact
     def __call__(self, one: Maps, other: Maps, train: bool) -> Maps:
         conv = partial(ConvNorm, kernel_size=1, stride=1, compute=self.compute, use_bias=True)
-        other = other.folded_like(one)
+        other = other.fold_like(one)
         hidden = conv(max(1, one.channels // _FUSION_REDUCTION), name="squeeze")(
             join_channels([one, other]), train=train
         )
-        attention = conv(one.channels, name="attend")(hidden.apply(nn.silu), train=train).folded_like(one)
+        attention = conv(one.channels, name="attend")(hidden.apply(nn.silu), train=train).fold_like(one)
         weight = jnp.tanh(attention.values)
         return one._replace(values=one.values * (1 + weight) + other.values * (1 - weight))
 

@@ -12,7 +12,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.metrics.compare import Comparison, compare_systems
 from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
-from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, format_comparisons, verdict
+from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, describe_verdict, format_comparisons
 from mqmha_jax.evaluation.report.tables import write_numbers
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
@@ -60,9 +60,9 @@ def test_numbers_match_the_paired_bootstrap(saved: Path) -> None:
     assert found.metrics["eer"] == expected["eer"]
     text = format_comparisons([found], "old", "new")
     assert text.startswith("A: old\nB: new\n\nown: 21 speakers\n  EER %: A ")
-    assert verdict(found.metrics["eer"]) in text
+    assert describe_verdict(found.metrics["eer"]) in text
     (single,) = compare_files(files[0][:1], files[1][:1], replicates=100)
-    assert verdict(single.metrics["eer"]).startswith("B is better than A: the 95% interval excludes 0")
+    assert describe_verdict(single.metrics["eer"]).startswith("B is better than A: the 95% interval excludes 0")
 
 
 def test_the_order_of_a_list_does_not_matter(saved: Path) -> None:
@@ -121,7 +121,10 @@ def test_incomparable_evaluations_are_refused(saved: Path, tmp_path: Path) -> No
 )
 def test_verdicts(interval: tuple[float, float], probability: float, num_speakers: int, said: str) -> None:
     difference = sum(interval) / 2
-    assert verdict(Comparison(0.1, 0.1 + difference, difference, interval, probability, 0.05, num_speakers)) == said
+    assert (
+        describe_verdict(Comparison(0.1, 0.1 + difference, difference, interval, probability, 0.05, num_speakers))
+        == said
+    )
 
 
 def test_changed_scores_are_refused(saved: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def random_covariance(rng, size):
     return root @ root.T + 0.3 * np.eye(size)
 
 
-def simulated(rng, model, counts):
+def simulate(rng, model, counts):
     """Embeddings of speakers; the argument gives the number of utterances of each."""
     size = len(model.mean)
     speaker = np.repeat(np.arange(len(counts)), counts)
@@ -39,7 +39,7 @@ def model():
 
 def test_scores_are_ratios_of_joint_densities(model, monkeypatch):
     monkeypatch.setattr(plda, "_TRIALS_PER_TILE", 7)
-    vectors, _ = simulated(np.random.default_rng(1), model, [3] * 7)
+    vectors, _ = simulate(np.random.default_rng(1), model, [3] * 7)
     ids = tuple(f"u{i}" for i in range(len(vectors)))
     models = {"one": ids[:1], "two": ids[1:3], "five": ids[3:8]}
     trials = Trials(tuple(models) * 13, tuple(np.repeat(ids[8:], 3)), np.ones(39, bool))
@@ -57,7 +57,7 @@ def test_scores_are_ratios_of_joint_densities(model, monkeypatch):
 
 
 def test_single_utterances_score_alike_either_way_round(model):
-    vectors, _ = simulated(np.random.default_rng(2), model, [2] * 3)
+    vectors, _ = simulate(np.random.default_rng(2), model, [2] * 3)
     ids = tuple("abcdef")
     embeddings = Embeddings(ids, vectors.astype(np.float32))
     trials = Trials(("a", "a", "e"), ("b", "f", "c"), np.array([True, False, False]))
@@ -71,7 +71,7 @@ def test_single_utterances_score_alike_either_way_round(model):
 
 def test_likelihood_is_that_of_the_joint_gaussians_and_rises(model):
     counts = np.array([1, 2, 4, 3])
-    vectors, speaker = simulated(np.random.default_rng(3), model, counts)
+    vectors, speaker = simulate(np.random.default_rng(3), model, counts)
     means = np.stack([vectors[speaker == s].mean(axis=0) for s in range(4)])
     residual = vectors - means[speaker]
     likelihood, better = plda._em_step(model, means, counts, residual.T @ residual)
@@ -86,7 +86,7 @@ def test_likelihood_is_that_of_the_joint_gaussians_and_rises(model):
 def test_fit_finds_the_generating_model(model):
     """Unequal numbers of utterances, from one up."""
     rng = np.random.default_rng(4)
-    vectors, speaker = simulated(rng, model, rng.integers(1, 9, 4_000))
+    vectors, speaker = simulate(rng, model, rng.integers(1, 9, 4_000))
     fitted = fit_plda(vectors, np.array([f"s{s}" for s in speaker]))
     np.testing.assert_allclose(fitted.within, model.within, atol=0.05 * np.abs(model.within).max())
     np.testing.assert_allclose(fitted.between, model.between, atol=0.08 * np.abs(model.between).max())

@@ -24,7 +24,7 @@ from mqmha_jax.evaluation.report.drawing import (
     system_colour,
 )
 from mqmha_jax.evaluation.report.html.projection import EmbeddingMap
-from mqmha_jax.evaluation.report.html.reliability import reliability
+from mqmha_jax.evaluation.report.html.reliability import measure_reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,7 +126,7 @@ def draw_map(shown: EmbeddingMap) -> str:
 
 
 def _draw_reliability(axes: "Axes", evaluation: ListEvaluation, i: int) -> list["Line2D"]:
-    found = reliability(evaluation.systems[i].scores, evaluation.trials.target)
+    found = measure_reliability(evaluation.systems[i].scores, evaluation.trials.target)
     shown = found.num_trials >= MIN_SHOWN
     predicted, observed = 100 * found.predicted[shown], 100 * found.observed[shown]
     return axes.plot(predicted, observed, marker=_marker(i), color=system_colour(i), linewidth=1.5)

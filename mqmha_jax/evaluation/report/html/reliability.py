@@ -23,7 +23,7 @@ class Reliability(NamedTuple):
     num_trials: Int64[np.ndarray, " b"]
 
 
-def reliability(llr: Float[np.ndarray, " M"], target: Bool[np.ndarray, " M"]) -> Reliability:
+def measure_reliability(llr: Float[np.ndarray, " M"], target: Bool[np.ndarray, " M"]) -> Reliability:
     """Compares promised and true probabilities in ten bins of equal width.
 
     Both have a prior of one half: all targets together weigh as much as all nontargets, whatever their numbers.

@@ -22,11 +22,11 @@ from mqmha_jax.evaluation.report.html.elements import (
 from mqmha_jax.evaluation.report.html.figures import draw_intervals
 from mqmha_jax.evaluation.report.html.words import (
     NOT_KNOWN,
-    interval_words,
-    measured_cell,
-    metric_value,
+    format_metric,
+    make_measured_cell,
     percent,
-    wrong_answers,
+    phrase_error_rate,
+    phrase_interval,
 )
 
 
@@ -110,11 +110,11 @@ def _in_words(evaluations: Sequence[ListEvaluation]) -> list[Markup]:
 def _sentence(evaluation: ListEvaluation, system: SystemScores) -> Markup:
     eer = system.metrics["EER"]
     speakers = "" if evaluation.num_speakers is None else f", {evaluation.num_speakers:,} speakers"
-    words, of = wrong_answers(eer)
+    words, of = phrase_error_rate(eer)
     return join(
         f"{evaluation.name} ({len(evaluation.trials.target):,} trials{speakers}): ",
         strong(words),
-        f" with {system.name} ({interval_words(evaluation, eer, of)}).",
+        f" with {system.name} ({phrase_interval(evaluation, eer, of)}).",
     )
 
 
@@ -147,7 +147,7 @@ def _metric_table(evaluations: Sequence[ListEvaluation]) -> Markup:
         name = with_small(evaluation.name, "interval unreliable") if _unreliable(evaluation) else evaluation.name
         speakers = "not known" if evaluation.num_speakers is None else f"{evaluation.num_speakers:,}"
         for system in evaluation.systems:
-            cells = (measured_cell(metric, system.metrics.get(metric)) for metric in metrics)
+            cells = (make_measured_cell(metric, system.metrics.get(metric)) for metric in metrics)
             rows.append([name, system.name, *cells, speakers])
     if len(evaluations) > 1:
         rows += _mean_rows(evaluations, metrics)
@@ -159,7 +159,7 @@ def _mean_rows(evaluations: Sequence[ListEvaluation], metrics: Sequence[str]) ->
     rows: list[list[str]] = []
     for name, systems in _in_all_lists(evaluations).items():
         cells = (
-            metric_value(metric, _mean(systems, metric))
+            format_metric(metric, _mean(systems, metric))
             if all(metric in system.metrics for system in systems)
             else NOT_KNOWN
             for metric in metrics

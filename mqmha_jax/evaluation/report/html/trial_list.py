@@ -52,7 +52,7 @@ def make_list_section(
     """
     parts = [
         heading(2, evaluation.name, anchor),
-        paragraph(_facts(evaluation)),
+        paragraph(_list_facts(evaluation)),
         *_curves(evaluation),
         *_before_after(evaluation),
         *_calibration(evaluation),
@@ -63,7 +63,7 @@ def make_list_section(
     return section(*parts)
 
 
-def _facts(evaluation: ListEvaluation) -> str:
+def _list_facts(evaluation: ListEvaluation) -> str:
     trials = evaluation.trials
     num_targets = int(np.count_nonzero(trials.target))
     return (
@@ -74,7 +74,9 @@ def _facts(evaluation: ListEvaluation) -> str:
 
 def _curves(evaluation: ListEvaluation) -> list[Markup]:
     rates = ", ".join(f"{system.name} {percent(system.metrics['EER'].value)}" for system in evaluation.systems)
-    squares = " Squares: the threshold that calibrated scores use for that prior." if _calibrated(evaluation) else ""
+    squares = (
+        " Squares: the threshold that calibrated scores use for that prior." if _select_calibrated(evaluation) else ""
+    )
     errors = [
         heading(3, "Errors at every threshold"),
         picture(
@@ -126,7 +128,7 @@ def _before_after(evaluation: ListEvaluation) -> list[Markup]:
 
 
 def _calibration(evaluation: ListEvaluation) -> list[Markup]:
-    calibrated = _calibrated(evaluation)
+    calibrated = _select_calibrated(evaluation)
     if not calibrated:
         return []
     rows = [_calibration_row(system) for system in calibrated]
@@ -158,7 +160,7 @@ def _calibration_row(system: SystemScores) -> list[str]:
     return [system.name, *(f"{number:.3f}" for number in numbers)]
 
 
-def _calibrated(evaluation: ListEvaluation) -> list[SystemScores]:
+def _select_calibrated(evaluation: ListEvaluation) -> list[SystemScores]:
     return [system for system in evaluation.systems if system.calibrated]
 
 

@@ -12,23 +12,23 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def metric_value(metric: str, value: float) -> str:
+def format_metric(metric: str, value: float) -> str:
     """Formats a metric as tables print it: error rates in per cent, costs with three digits."""
     return percent(value) if metric == "EER" else f"{value:.3f}"
 
 
-def measured_cell(metric: str, measured: Measured | None) -> Markup:
+def make_measured_cell(metric: str, measured: Measured | None) -> Markup:
     """Makes a table cell: the value with the interval below it, if known; a dash if nothing was measured."""
     if measured is None:
         return NOT_KNOWN
-    value = metric_value(metric, measured.value)
+    value = format_metric(metric, measured.value)
     if measured.low is None or measured.high is None:
         return join(value)
-    low, high = (metric_value(metric, end).removesuffix(" %") for end in (measured.low, measured.high))
+    low, high = (format_metric(metric, end).removesuffix(" %") for end in (measured.low, measured.high))
     return with_small(value, f"{low} to {high}")
 
 
-def wrong_answers(eer: Measured) -> tuple[str, int]:
+def phrase_error_rate(eer: Measured) -> tuple[str, int]:
     """Says an error rate in words, such as "of 1,000 answers about 6 are wrong".
 
     Returns:
@@ -40,7 +40,7 @@ def wrong_answers(eer: Measured) -> tuple[str, int]:
     return (f"of {of:,} answers about {_round(of * eer.value)} are wrong" if eer.value else "no answer is wrong"), of
 
 
-def interval_words(evaluation: ListEvaluation, eer: Measured, of: int) -> str:
+def phrase_interval(evaluation: ListEvaluation, eer: Measured, of: int) -> str:
     """Says how sure an error rate is, in wrong answers per ``of`` answers."""
     if eer.low is None or eer.high is None:
         return "no interval"

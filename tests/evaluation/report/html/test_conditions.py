@@ -6,7 +6,7 @@ import pytest
 from mqmha_jax.data.metadata import Column
 from mqmha_jax.evaluation.metrics.detection import equal_error_rate
 from mqmha_jax.evaluation.report.html.conditions import MIN_TRIALS, group_trials, measure_conditions
-from tests.support.evaluations import simulated, words
+from tests.support.evaluations import simulate, words
 
 
 def named(grouping):
@@ -60,7 +60,7 @@ def test_a_constant_column_is_one_condition(column):
 
 
 def test_rates_use_the_trials_of_the_condition():
-    evaluation, _ = simulated()
+    evaluation, _ = simulate()
     conditions = measure_conditions(evaluation, group_trials(evaluation.attributes["gender"]))
     assert [condition.name for condition in conditions] == ["female / female", "female / male", "male / male"]
     target = evaluation.trials.target
@@ -80,7 +80,7 @@ def test_rates_use_the_trials_of_the_condition():
 
 
 def test_too_few_trials_have_no_rates():
-    evaluation, _ = simulated(num_speakers=20)
+    evaluation, _ = simulate(num_speakers=20)
     target = evaluation.trials.target
     column = np.full(len(target), "common")
     column[np.flatnonzero(target)[: MIN_TRIALS - 1]] = "rare"
@@ -93,6 +93,6 @@ def test_too_few_trials_have_no_rates():
 
 
 def test_unknown_speakers_are_not_counted():
-    evaluation = simulated()[0]._replace(enrol_speaker=None, test_speaker=None)
+    evaluation = simulate()[0]._replace(enrol_speaker=None, test_speaker=None)
     conditions = measure_conditions(evaluation, group_trials(evaluation.attributes["seconds"]))
     assert [condition.num_speakers for condition in conditions] == [None] * 4

@@ -11,12 +11,12 @@ from mqmha_jax.evaluation.report.html.confusions import (
     find_confused_pairs,
     find_hardest_trials,
 )
-from tests.support.evaluations import simulated, system_scores
+from tests.support.evaluations import simulate, system_scores
 
 
 @pytest.fixture(scope="module")
 def evaluation():
-    return simulated()[0]
+    return simulate()[0]
 
 
 def obvious_pairs(evaluation, system):

@@ -20,8 +20,8 @@ from mqmha_jax.evaluation.report.html.confusions import find_hardest_trials
 from mqmha_jax.evaluation.report.html.elements import Markup, code, paragraph
 from mqmha_jax.evaluation.report.html.report import write_html_report
 from mqmha_jax.evaluation.report.html.summary import choose_main_system
-from mqmha_jax.evaluation.report.html.words import wrong_answers
-from tests.support.evaluations import simulated, system_scores, words
+from mqmha_jax.evaluation.report.html.words import phrase_error_rate
+from tests.support.evaluations import simulate, system_scores, words
 
 NASTY = "_<script>alert('x')</script>\"&'$a$_語"
 VOID = ("meta", "img")
@@ -60,8 +60,8 @@ class Page(HTMLParser):
 def page(tmp_path_factory):
     """A report of two lists, one of them with few speakers and hostile names."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    first, embeddings = simulated()
-    second = simulated(NASTY, num_speakers=8, per_speaker=5, prefix=NASTY, seed=1)[0]
+    first, embeddings = simulate()
+    second = simulate(NASTY, num_speakers=8, per_speaker=5, prefix=NASTY, seed=1)[0]
     second = second._replace(systems=(*second.systems[:2], second.systems[2]._replace(name=NASTY)))
     write_html_report(path, [first, second], title=NASTY, settings={NASTY: NASTY}, embeddings=embeddings)
     return Page(path.read_text(encoding="utf-8"))
@@ -115,7 +115,7 @@ def test_tables_are_named_and_rectangular(page):
 
 
 def test_numbers_in_words_match_the_scores(page):
-    first = simulated()[0]
+    first = simulate()[0]
     eers = {s.name: equal_error_rate(s.scores, first.trials.target) for s in first.systems}
     assert f"{100 * eers['cosine']:.2f} %" in page.text
     assert f"{100 * eers['noisy']:.2f} %" in page.text
@@ -145,7 +145,7 @@ def test_conditions_without_targets_show_no_rate(page):
 
 def test_the_title_says_what_was_evaluated(page, tmp_path):
     assert page.text.startswith(f"{NASTY} on first and {NASTY}")
-    evaluation = simulated(num_speakers=8)[0]
+    evaluation = simulate(num_speakers=8)[0]
     four = [evaluation._replace(name=name) for name in "abcd"]
     write_html_report(tmp_path / "one.html", four[:1], title="Evaluation of x", settings={})
     write_html_report(tmp_path / "many.html", four, title="Evaluation of x", settings={})
@@ -154,7 +154,7 @@ def test_the_title_says_what_was_evaluated(page, tmp_path):
 
 
 def test_the_hardest_trials_have_players_if_the_audio_is_at_hand(tmp_path):
-    evaluation = simulated(num_speakers=8)[0]
+    evaluation = simulate(num_speakers=8)[0]
     trials, system = evaluation.trials, evaluation.systems[0]
     hardest = find_hardest_trials(evaluation, choose_main_system([evaluation], evaluation), 3).targets
     names = ["../outside.wav", "there.wav", "kind.sph", "long.flac", "missing.wav", "there.wav"]
@@ -202,11 +202,11 @@ def test_text_is_escaped_once():
     ],
 )
 def test_error_rates_in_words(eer, words):
-    assert wrong_answers(Measured(eer, None, None))[0] == words
+    assert phrase_error_rate(Measured(eer, None, None))[0] == words
 
 
 def test_lists_without_metadata(tmp_path):
-    evaluation, embeddings = simulated(num_speakers=8)
+    evaluation, embeddings = simulate(num_speakers=8)
     scores = evaluation.systems[0].scores
     perfect = scores + 3.0 * evaluation.trials.target
     bare = evaluation._replace(
@@ -231,7 +231,7 @@ def test_lists_without_metadata(tmp_path):
 
 
 def test_without_a_common_system_each_list_shows_its_best():
-    first, second = simulated()[0], simulated("second", seed=1)[0]
+    first, second = simulate()[0], simulate("second", seed=1)[0]
     first = first._replace(systems=first.systems[1:2] + first.systems[:1])
     second = second._replace(systems=second.systems[2:])
     assert choose_main_system([first, second], first).name == "cosine"
@@ -239,14 +239,14 @@ def test_without_a_common_system_each_list_shows_its_best():
 
 
 def test_equal_numbers_make_equal_files(tmp_path):
-    evaluation = simulated(num_speakers=8)[0]
+    evaluation = simulate(num_speakers=8)[0]
     for name in ("one.html", "two.html"):
         write_html_report(tmp_path / name, [evaluation], title="t", settings={})
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
 def test_evaluations_that_cannot_be_reported_are_refused(tmp_path):
-    evaluation = simulated(num_speakers=8)[0]
+    evaluation = simulate(num_speakers=8)[0]
     path = tmp_path / "report.html"
     with pytest.raises(UserError, match=r"nothing to report; valid: at least one list"):
         write_html_report(path, [], title="t", settings={})
@@ -286,7 +286,7 @@ def browse(tmp_path):
 @pytest.mark.slow
 def test_chromium_shows_it_without_complaint(tmp_path, browse):
     report, leaky, picture = (tmp_path / name for name in ("report.html", "leaky.html", "report.png"))
-    evaluation, embeddings = simulated(NASTY)
+    evaluation, embeddings = simulate(NASTY)
     write_html_report(report, [evaluation], title="In a browser", settings={"a": "b"}, embeddings=embeddings)
     dom, complaints, asked = browse(report, "--dump-dom")
     assert "In a browser" in Page(dom).text
