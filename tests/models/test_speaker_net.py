@@ -15,63 +15,7 @@ from mqmha_jax.models.encoders import ENCODERS
 from mqmha_jax.models.encoders.resnet import ResNet
 from mqmha_jax.models.masked import Compute
 from mqmha_jax.models.pooling import POOLINGS
-
-NUM_FEATURES = 8
-SMALL_RESNET = {"width": 4, "stage_sizes": [1, 1], "strides": [1, 2]}
-SMALL_RES2NET = {"width": 4, "base_width": 32, "stage_sizes": [1, 1, 1, 1]}
-SMALL_REDIMNET = {"channels": 4, "stages": [[1, 1, 1, None], [2, 1, 2, 4]], "group_divisor": 2}
-# One depth of each kind of block stands for its family.
-SMALL_ENCODERS = {
-    "resnet18": SMALL_RESNET,
-    "resnet50": SMALL_RESNET,
-    "simam_resnet34": SMALL_RESNET,
-    "tdnn": {"channels": 8, "final_channels": 8, "kernel_sizes": [5, 3], "dilations": [1, 2], "strides": [2, 1]},
-    "xvector": {"channels": 8, "final_channels": 8, "kernel_sizes": [3, 3], "dilations": [1, 2]},
-    "campplus": {
-        "width": 4,
-        "first_channels": 8,
-        "growth": 4,
-        "bottleneck_factor": 2,
-        "block_sizes": [2, 2],
-        "dilations": [1, 2],
-        "segment_frames": 3,
-    },
-    "ecapa512": {"channels": 16, "final_channels": 8, "dilations": [2, 3], "scale": 4, "bottleneck": 3},
-    "res2net": SMALL_RES2NET,
-    "eres2net": SMALL_RES2NET,
-    "repvgg_tiny_a0": {"stage_sizes": [1, 2, 1, 1], "width_multipliers": [0.0625, 0.03125, 0.015625, 0.015625]},
-    "redimnet_b1": SMALL_REDIMNET,
-    "redimnet_b3": SMALL_REDIMNET,
-}
-SMALL_POOLINGS = {"tap": {}, "tstp": {}, "mqmha": {"heads": 4, "queries": 2}, "ccasp": {"bottleneck": 3}}
-
-
-def _batch(num_frames: int, lengths: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """The same utterances for every padding, which holds huge numbers that must not matter."""
-    fbank = np.random.default_rng(0).normal(size=(len(lengths), 40, NUM_FEATURES)).astype(np.float32)[:, :num_frames]
-    mask = np.arange(num_frames)[None, :] < np.array(lengths)[:, None]
-    fbank[~mask] = 1e6
-    return jnp.asarray(fbank), jnp.asarray(mask)
-
-
-@functools.cache
-def _small_net(encoder: str, pooling: str):
-    """A network and random variables from NumPy, because compiling ``init`` takes seconds."""
-    net = build_speaker_net(
-        ModelConfig(
-            encoder=part(encoder, **SMALL_ENCODERS[encoder]),
-            pooling=part(pooling, **SMALL_POOLINGS[pooling]),
-            embedding_dim=6,
-            normalize_pooled=True,
-            normalize_embedding=True,
-        )
-    )
-    shapes = jax.eval_shape(functools.partial(net.init, jax.random.key(0), train=False), *_batch(16, (16, 9)))
-    rng = np.random.default_rng(0)
-    variables = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(-0.5, 0.5, leaf.shape), leaf.dtype), shapes)
-    variables["batch_stats"] = jax.tree.map(lambda x: x + 1, variables["batch_stats"])  # variances are positive
-    return net, variables
-
+from tests.support.small_nets import NUM_FEATURES, SMALL_ENCODERS, SMALL_POOLINGS, padded_batch, small_net
 
 # Encoders all of whose layers another one of the table has too: compiling their gradients is left to the slow tests.
 RELATED = {"resnet50", "simam_resnet34", "xvector", "res2net", "redimnet_b3"}
@@ -82,27 +26,27 @@ POOLING_PAIRS = [("tdnn", "tap"), ("tdnn", "tstp"), ("ecapa512", "ccasp")]
 # Every class of encoder and pooling once in full; that the other pairs fit together is a matter of shapes.
 @pytest.fixture(params=[(encoder, "mqmha") for encoder in SMALL_ENCODERS] + POOLING_PAIRS, ids="-".join)
 def net_and_variables(request):
-    return _small_net(*request.param)
+    return small_net(*request.param)
 
 
 @pytest.mark.parametrize("encoder", SMALL_ENCODERS)
 @pytest.mark.parametrize("pooling", SMALL_POOLINGS)
 def test_every_encoder_fits_every_pooling(encoder, pooling):
-    net, variables = _small_net(encoder, pooling)
-    embedding = jax.eval_shape(functools.partial(net.apply, train=False), variables, *_batch(15, (15, 1, 8)))
+    net, variables = small_net(encoder, pooling)
+    embedding = jax.eval_shape(functools.partial(net.apply, train=False), variables, *padded_batch(15, (15, 1, 8)))
     assert embedding.shape == (3, 6)
     assert embedding.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("encoder", QUICK_ENCODERS)
 def test_every_encoder_can_be_rematerialised(encoder):
-    net, variables = _small_net(encoder, "tstp")
+    net, variables = small_net(encoder, "tstp")
     again = net.clone(encoder=net.encoder.clone(compute=Compute(rematerialize=True)))
 
     def gradient(params):
         def loss(params):
             own = {**variables, "params": params}
-            return again.apply(own, *_batch(16, (16, 9)), train=True, mutable=["batch_stats"])[0].sum()
+            return again.apply(own, *padded_batch(16, (16, 9)), train=True, mutable=["batch_stats"])[0].sum()
 
         return jax.grad(loss)(params)
 
@@ -123,15 +67,15 @@ def test_mixed_lengths_in_a_batch_equal_one_by_one(net_and_variables):
     net, variables = net_and_variables
     embed = jax.jit(lambda fbank, mask: unit_length(net.apply(variables, fbank, mask, train=False)))
     lengths = (15, 1, 8)
-    alone = [embed(*(x[i : i + 1] for x in _batch(n, lengths)))[0] for i, n in enumerate(lengths)]
+    alone = [embed(*(x[i : i + 1] for x in padded_batch(n, lengths)))[0] for i, n in enumerate(lengths)]
     # Rows end at odd and at even frames; the padded length is even.
-    np.testing.assert_allclose(embed(*_batch(18, lengths)), np.stack(alone), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(embed(*padded_batch(18, lengths)), np.stack(alone), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("encoder", QUICK_ENCODERS)
 def test_training_gradient_is_finite_and_reaches_every_parameter(encoder):
-    net, variables = _small_net(encoder, "ccasp" if encoder == "ecapa512" else "mqmha")
-    fbank, mask = _batch(15, (15, 1, 8))
+    net, variables = small_net(encoder, "ccasp" if encoder == "ecapa512" else "mqmha")
+    fbank, mask = padded_batch(15, (15, 1, 8))
 
     @jax.jit
     def gradient(params):
@@ -148,14 +92,14 @@ def test_training_gradient_is_finite_and_reaches_every_parameter(encoder):
 
 @pytest.mark.parametrize("encoder", SMALL_ENCODERS)
 def test_padding_changes_neither_training_outputs_nor_collected_statistics(encoder):
-    net, variables = _small_net(encoder, "tstp")
+    net, variables = small_net(encoder, "tstp")
     lengths = (15, 1, 8)
     with jax.enable_x64(True):  # the encoder's statistics of a few frames amplify the rounding of float32
         net = net.clone(encoder=net.encoder.clone(compute=Compute(dtype=jnp.dtype("float64"))))
         variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
         step = jax.jit(lambda fbank, mask: net.apply(variables, fbank, mask, train=True, mutable=["batch_stats"]))
-        embedding, update = step(*_batch(15, lengths))
-        padded_embedding, padded_update = step(*_batch(18, lengths))
+        embedding, update = step(*padded_batch(15, lengths))
+        padded_embedding, padded_update = step(*padded_batch(18, lengths))
     np.testing.assert_allclose(embedding, padded_embedding, rtol=0, atol=1e-5)
     for one, other in zip(jax.tree.leaves(update), jax.tree.leaves(padded_update), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
@@ -163,8 +107,8 @@ def test_padding_changes_neither_training_outputs_nor_collected_statistics(encod
 
 @pytest.mark.parametrize("encoder", QUICK_ENCODERS)
 def test_bfloat16_computes_near_float32_and_keeps_parameters_and_embedding_in_float32(encoder):
-    net, variables = _small_net(encoder, "mqmha")
-    batch = _batch(16, (16, 9))
+    net, variables = small_net(encoder, "mqmha")
+    batch = padded_batch(16, (16, 9))
     low = net.clone(encoder=net.encoder.clone(compute=Compute(dtype=jnp.dtype("bfloat16"))))
     initial = jax.eval_shape(lambda *batch: low.init(jax.random.key(0), *batch, train=False), *batch)
     assert {leaf.dtype for leaf in jax.tree.leaves(initial)} == {jnp.dtype("float32")}
@@ -222,5 +166,5 @@ class _Subsampled(nn.Module):
 def test_an_encoder_of_ones_own_needs_no_field_compute(monkeypatch):
     monkeypatch.setitem(ENCODERS, "own", _Subsampled)
     net = build_speaker_net(ModelConfig(encoder=part("own", factor=3), pooling=part("tap"), compute_dtype="bfloat16"))
-    shapes = jax.eval_shape(functools.partial(net.init, jax.random.key(0), train=False), *_batch(16, (16, 9)))
+    shapes = jax.eval_shape(functools.partial(net.init, jax.random.key(0), train=False), *padded_batch(16, (16, 9)))
     assert shapes["params"]["encoder"]["affine"]["kernel"].shape == (NUM_FEATURES, 8)
