@@ -1,8 +1,9 @@
 """Many audio files to one file of embeddings: folders as well, in parts that an interrupted call leaves to the next."""
 
+import glob
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +75,8 @@ def embed_files(
     """Embeds files and writes their embeddings.
 
     About 44 minutes of audio are a part, which is kept beside the output until that is written. A later call with the
-    same network takes over the parts, but for files that have changed since.
+    same network takes over the parts, but for files that have changed since. The embeddings wait on the disk, so memory
+    holds one part of them and the names of the files.
 
     Args:
       encoder: the network.
@@ -86,10 +88,12 @@ def embed_files(
       progress: show a progress bar.
 
     Raises:
-      UserError: no file can be used, or the output cannot be written.
+      UserError: no file can be used, the output cannot be written, or another network, other features or another
+        channel left parts of this output behind.
     """
     states = {name: _state(path) for name, path in files.items()}
     parts = output.with_name(f".{output.name}.{_fingerprint(encoder, channel)}.parts")
+    _refuse_other_parts(output, parts)
     done = _take_over(parts, states)
     num_resumed = len(done)
     names = {str(path): name for name, path in files.items() if name not in done}
@@ -102,15 +106,23 @@ def embed_files(
         waiting = (count(files[name]) for name in names.values())
         for group in encoder.embed_groups(waiting, channel=channel, on_error=on_error, on_warning=on_warning):
             part = Embeddings(tuple(names[path] for path in group.ids), group.vectors)
-            done |= dict(zip(part.ids, part.vectors, strict=True))
-            if len(done) < len(files):
-                _keep(parts, part, states)
+            _keep(parts, part, states)
+            done.update(part.ids)
     if not done:
         raise UserError(f"Nothing to embed: none of the {len(files)} files can be used.")
-    ids = tuple(name for name in files if name in done)
-    write_embeddings(output, Embeddings(ids, np.stack([done[name] for name in ids])))
+    dimension = _write_together(output, parts, [name for name in files if name in done], states)
     shutil.rmtree(parts, ignore_errors=True)
-    return Outcome(len(ids), num_resumed, len(done[ids[0]]))
+    return Outcome(len(done), num_resumed, dimension)
+
+
+def _refuse_other_parts(output: Path, parts: Path) -> None:
+    """Refuses to start while the work of an interrupted call with another network waits for its end."""
+    others = [path for path in output.parent.glob(f".{glob.escape(output.name)}.*.parts") if path != parts]
+    if others:
+        raise UserError(
+            f"{others[0]} holds embeddings for {output} by another network, other features or another channel, from an "
+            "interrupted call. Give another --output, finish that call, or delete the folder."
+        )
 
 
 def _fingerprint(encoder: SpeakerEncoder, channel: int | None) -> str:
@@ -142,14 +154,33 @@ def _keep(parts: Path, part: Embeddings, states: Mapping[str, str]) -> None:
         )
 
 
-def _take_over(parts: Path, states: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Vectors that an earlier call left, of files that are as they were."""
-    done: dict[str, np.ndarray] = {}
+def _take_over(parts: Path, states: Mapping[str, str]) -> set[str]:
+    """Names of the files that an earlier call embedded and that are as they were; removes damaged parts."""
+    done: set[str] = set()
     for path in sorted(parts.glob("*.npz")):
         try:
-            with open_npz(path, advice="It is not taken over.") as archive:
-                kept = zip(archive["ids"].tolist(), archive["vectors"], archive["states"].tolist(), strict=True)
-                done |= {name: vector for name, vector, state in kept if states.get(name) == state}
+            done.update(name for name, _ in _read_part(path, states))
         except (UserError, ValueError):
             path.unlink()
     return done
+
+
+def _write_together(output: Path, parts: Path, names: Sequence[str], states: Mapping[str, str]) -> int:
+    """Writes the vectors of all parts to the output, by way of a file as large as they are; returns their dimension."""
+    row = {name: i for i, name in enumerate(names)}
+    together: np.ndarray | None = None
+    for path in sorted(parts.glob("*.npz")):
+        for name, vector in _read_part(path, states):
+            if together is None:
+                together = np.memmap(parts / "together", vector.dtype, "w+", shape=(len(names), len(vector)))
+            together[row[name]] = vector
+    assert together is not None  # there is at least one name
+    write_embeddings(output, Embeddings(tuple(names), together))
+    return together.shape[1]
+
+
+def _read_part(path: Path, states: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields names and vectors of the files that are as they were."""
+    with open_npz(path, advice="Run the command again.") as archive:
+        kept = zip(archive["ids"].tolist(), archive["vectors"], archive["states"].tolist(), strict=True)
+        yield from [(name, vector) for name, vector, state in kept if states.get(name) == state]

@@ -2,17 +2,23 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Int64
 
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
+from mqmha_jax.evaluation.embeddings.recordings import (
+    Utterance,
+    UtteranceGroup,
+    embed_utterances,
+    make_utterance,
+    map_ahead,
+)
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean
 from mqmha_jax.evaluation.scoring.calibration import Calibration, decision
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
@@ -21,10 +27,9 @@ from mqmha_jax.evaluation.scoring.quality import Features, trial_features, utter
 from mqmha_jax.evaluation.scoring.systems import select_features
 from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.features.audio import read_audio
-from mqmha_jax.features.fbank import extract_fbank
 from mqmha_jax.features.mixdown import check_amplitude
 from mqmha_jax.features.part import Part
-from mqmha_jax.features.speech_evidence import MIN_SPEECH_S, SpeechEvidence, measure_speech
+from mqmha_jax.features.speech_evidence import MIN_SPEECH_S
 from mqmha_jax.models.speaker_net import build_speaker_net, fold_for_inference
 from mqmha_jax.own_code import code_allowed
 from mqmha_jax.parallel import vector_lanes
@@ -32,12 +37,6 @@ from mqmha_jax.types import Embeddings, Trials
 from mqmha_jax.verification import Verification
 
 Audio = str | Path | np.ndarray
-
-# Frames of fbank in memory at a time, for any number of files: 80 MB at 80 bands, 44 minutes of audio.
-_FRAMES_AT_ONCE = 1 << 18
-
-# Batches have a fixed number of rows, mostly filler for few recordings: up to this number, each is a batch of its own.
-_ONE_BY_ONE = 16
 
 _log = logging.getLogger(__name__)
 
@@ -202,9 +201,7 @@ class SpeakerEncoder:
           UserError: a recording cannot be used (and ``on_error`` is None).
         """
         utterances = self._utterances(recordings, channel, on_error, on_warning)
-        for part in _parts((utterance.name, utterance.fbank) for utterance in utterances):
-            few = {"frames_per_batch": 1} if part.is_small else {}
-            yield embed(self._embedder, part, progress=progress, **few)
+        yield from embed_utterances(self._embedder, utterances, progress=progress)
 
     def arrays(self) -> Iterator[np.ndarray]:
         """Yields the parameters and statistics of the network, always in the same order."""
@@ -238,14 +235,15 @@ class SpeakerEncoder:
           UserError: a recording cannot be used, or ``prior`` or ``confidence`` is out of range.
         """
         one, other = (self._utterance(i, recording, channel) for i, recording in enumerate((first, second)))
-        part = _Part(("first", "second"), (one.fbank, other.fbank))
-        pair = centre(embed(self._embedder, part, frames_per_batch=1), self.mean)
+        group = UtteranceGroup(("first", "second"), (one.fbank, other.fbank))
+        pair = centre(embed(self._embedder, group, frames_per_batch=1), self.mean)
         trial = Trials(("first",), ("second",), np.ones(1, np.bool_))  # the label is not used
         scores = cosine_scores(pair, trial)
         evidence = one.evidence, other.evidence
         found = Verification(float(scores[0]), None, None, self.threshold, evidence=evidence)
         if self.calibration is not None:  # first, so that a wrong prior is refused in any case
-            llr = self.calibration.llr(self._features(self.calibration, scores, pair, trial, part.num_frames))
+            num_frames = np.array([one.num_frames, other.num_frames], np.int64)
+            llr = self.calibration.llr(self._features(self.calibration, scores, pair, trial, num_frames))
             verdict, probability = decision(float(llr[0]), prior, confidence=confidence)
             found = found._replace(verdict=verdict, probability=probability)
         elif self.threshold is not None:
@@ -275,73 +273,33 @@ class SpeakerEncoder:
         channel: int | None,
         on_error: Callable[[UserError], object] | None,
         on_warning: Callable[[str], object],
-    ) -> Iterator["_Utterance"]:
-        """Yields every usable recording."""
-        for i, recording in enumerate(recordings):
-            try:
-                utterance = self._utterance(i, recording, channel)
-            except UserError as error:
-                if on_error is None:
-                    raise
-                on_error(error)
-                continue
-            if concerns := utterance.evidence.concerns():
-                on_warning(f"{utterance.name}: {', '.join(concerns)}; its embedding says little about the speaker.")
-            yield utterance
+    ) -> Iterator[Utterance]:
+        """Yields every usable recording; threads read ahead."""
 
-    def _utterance(self, index: int, recording: Audio, channel: int | None) -> "_Utterance":
+        def read(numbered: tuple[int, Audio]) -> Utterance | UserError:
+            try:
+                return self._utterance(*numbered, channel)
+            except UserError as error:
+                return error
+
+        for found in map_ahead(read, enumerate(recordings)):
+            if isinstance(found, UserError):
+                if on_error is None:
+                    raise found
+                on_error(found)
+                continue
+            for warning in found.warnings():
+                on_warning(warning)
+            yield found
+
+    def _utterance(self, index: int, recording: Audio, channel: int | None) -> Utterance:
         spec = self.config.fbank
         name = f"waveform {index}" if isinstance(recording, np.ndarray) else str(recording)
         if isinstance(recording, np.ndarray):
             waveform = _check_waveform(name, recording)
         else:
             waveform = read_audio(recording, spec.sample_rate_hz, Part(channel=channel))
-        try:
-            fbank = extract_fbank(waveform, spec)
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
-        return _Utterance(name, fbank, measure_speech(waveform, spec.sample_rate_hz))
-
-
-class _Utterance(NamedTuple):
-    """A recording as frames, and the speech in it."""
-
-    name: str
-    fbank: Float32[np.ndarray, "T F"]
-    evidence: SpeechEvidence
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Utterances in memory, as ``embed`` reads them."""
-
-    utterances: tuple[str, ...]
-    fbanks: tuple[Float32[np.ndarray, "_ F"], ...]
-
-    @property
-    def num_frames(self) -> np.ndarray:
-        return np.array([len(fbank) for fbank in self.fbanks], np.int64)
-
-    @property
-    def is_small(self) -> bool:
-        return len(self.utterances) <= _ONE_BY_ONE
-
-    def fbank(self, index: int) -> Float32[np.ndarray, "T F"]:
-        return self.fbanks[index]
-
-
-def _parts(utterances: Iterator[tuple[str, np.ndarray]]) -> Iterator[_Part]:
-    """Groups utterances so that a group's fbank fits in memory."""
-    group: list[tuple[str, np.ndarray]] = []
-    num_frames = 0
-    for utterance in utterances:
-        group.append(utterance)
-        num_frames += len(utterance[1])
-        if num_frames >= _FRAMES_AT_ONCE:
-            yield _Part(*zip(*group, strict=True))
-            group, num_frames = [], 0
-    if group:
-        yield _Part(*zip(*group, strict=True))
+        return make_utterance(name, waveform, spec)
 
 
 def _check_waveform(utterance: str, waveform: np.ndarray) -> Float[np.ndarray, " n"]:

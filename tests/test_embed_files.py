@@ -1,5 +1,8 @@
 """Files and folders to one file of embeddings, with ids that lists name; an interrupted call is resumed."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -7,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mqmha_jax import inference
 from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
 from mqmha_jax.data.embedding_files import read_embeddings
 from mqmha_jax.embed_files import embed_files, list_audio
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings import recordings
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.models.speaker_net import build_speaker_net
+from tests.support.paths import ROOT
 from tests.support.tiny_audio import write_all
 
 CONFIG = Config(
@@ -84,7 +88,7 @@ def test_the_output_has_the_very_name_given(encoder: SpeakerEncoder, folder: Pat
 def test_an_interrupted_call_is_resumed(
     encoder: SpeakerEncoder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "_FRAMES_AT_ONCE", 1)  # each file is a part
+    monkeypatch.setattr(recordings, "FRAMES_AT_ONCE", 1)  # each file is a part
     files, output = list_audio([folder], say=refuse), tmp_path / "e.npz"
     expected = encoder.embed([folder / name for name in NAMES], on_warning=ignore).vectors
 
@@ -97,6 +101,10 @@ def test_an_interrupted_call_is_resumed(
     assert not output.exists()
     other = embed_files(make_encoder(1), files, tmp_path / "other", on_error=refuse, on_warning=ignore)
     assert other.num_resumed == 0
+    with pytest.raises(UserError, match=r"parts holds embeddings for .*e\.npz by another network, other features"):
+        embed_files(make_encoder(1), files, output, on_error=refuse, on_warning=ignore)
+    with pytest.raises(UserError, match="or another channel"):
+        embed_files(encoder, files, output, channel=0, on_error=refuse, on_warning=ignore)
     said: list[str] = []
     write_all(folder, NAMES[:1])
     (folder / NAMES[0]).touch()  # changed since
@@ -111,7 +119,7 @@ def test_an_interrupted_call_is_resumed(
 def test_a_damaged_part_is_embedded_again(
     encoder: SpeakerEncoder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "_FRAMES_AT_ONCE", 1)
+    monkeypatch.setattr(recordings, "FRAMES_AT_ONCE", 1)
     files, output = list_audio([folder], say=refuse), tmp_path / "e.npz"
 
     def interrupt(text: str) -> None:
@@ -131,3 +139,37 @@ def test_a_damaged_part_is_embedded_again(
 def test_nothing_to_embed(encoder: SpeakerEncoder, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Nothing to embed: none of the 1 files can be used"):
         embed_files(encoder, {"x": tmp_path / "x"}, tmp_path / "e.npz", on_error=ignore, on_warning=ignore)
+
+
+KILLED = """
+import os, signal, sys
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from mqmha_jax.embed_files import embed_files, list_audio
+from mqmha_jax.evaluation.embeddings import recordings
+from tests.test_embed_files import make_encoder
+
+recordings.FRAMES_AT_ONCE = 1
+folder, output = map(Path, sys.argv[1:])
+
+def kill(text):
+    if "b/3.wav" in text:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+embed_files(make_encoder(0), list_audio([folder], say=print), output, on_error=print, on_warning=kill)
+"""
+
+
+def test_a_killed_process_is_resumed(encoder: SpeakerEncoder, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "e.npz"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(output)], cwd=ROOT, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not output.exists()
+    outcome = embed_files(encoder, list_audio([folder], say=refuse), output, on_error=refuse, on_warning=ignore)
+    assert outcome.num_embedded == 4
+    assert outcome.num_resumed in (2, 3)  # the third may still have been on its way to the disk
+    expected = encoder.embed([folder / name for name in NAMES], on_warning=ignore).vectors
+    np.testing.assert_allclose(read_embeddings(output).vectors, expected, rtol=1e-4, atol=1e-5)
+    assert not list(tmp_path.rglob(".*"))

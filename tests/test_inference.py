@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from mqmha_jax import inference
 from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings import recordings
 from mqmha_jax.evaluation.embeddings.training_mean import save_mean
 from mqmha_jax.evaluation.metrics.measure_list import Scores, evaluate_list
 from mqmha_jax.evaluation.scoring.calibration import Calibration
@@ -75,7 +75,7 @@ def test_files_and_waveforms_give_the_same_embeddings(encoder, wav):
 def test_memory_bound_groups_do_not_show(encoder, monkeypatch):
     waveforms = [voice(0.3 + 0.1 * (i % 3), 90 + 20 * i) for i in range(5)]
     together = encoder.embed(waveforms)
-    monkeypatch.setattr(inference, "_FRAMES_AT_ONCE", 60)  # one to two of these utterances at a time
+    monkeypatch.setattr(recordings, "FRAMES_AT_ONCE", 60)  # one to two of these utterances at a time
     in_groups = encoder.embed(waveforms)
     assert in_groups.ids == together.ids
     np.testing.assert_allclose(in_groups.vectors, together.vectors, rtol=1e-4, atol=1e-5)
@@ -84,7 +84,7 @@ def test_memory_bound_groups_do_not_show(encoder, monkeypatch):
 def test_few_recordings_go_one_by_one_and_give_the_same(encoder, monkeypatch):
     waveforms = [voice(0.3 + 0.2 * i, 90 + 20 * i) for i in range(3)]
     one_by_one = encoder.embed(waveforms)
-    monkeypatch.setattr(inference, "_ONE_BY_ONE", 2)
+    monkeypatch.setattr(recordings, "ONE_BY_ONE", 2)
     np.testing.assert_allclose(encoder.embed(waveforms).vectors, one_by_one.vectors, rtol=1e-4, atol=1e-5)
 
 

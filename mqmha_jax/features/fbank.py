@@ -70,7 +70,9 @@ def log_mel_fbank(
     return _fbank_of_windows(jnp.asarray(waveform), jnp.arange(num), key, spec)
 
 
-def extract_fbank(waveform: Float[np.ndarray, " n"], spec: FbankSpec, seed: int = 0) -> Float32[np.ndarray, "T F"]:
+def extract_fbank(
+    waveform: Float[np.ndarray, " n"], spec: FbankSpec, seed: int = 0, *, max_frames: int | None = None
+) -> Float32[np.ndarray, "T F"]:
     """The same frames as ``log_mel_fbank``, for a loop over a corpus: few compilations, bounded memory.
 
     Frames do not depend on each other, so a waveform is cut into pieces of a few fixed lengths (the last one padded
@@ -80,6 +82,7 @@ def extract_fbank(waveform: Float[np.ndarray, " n"], spec: FbankSpec, seed: int 
       waveform: samples in [-1, 1] at ``spec.sample_rate_hz``, at least one window long.
       spec: the filterbank.
       seed: of the dither; has no effect when ``spec.dither`` is 0.
+      max_frames: of a longer waveform, compute only the middle frames, this many; None: all.
 
     Returns:
       The frames that ``log_mel_fbank(waveform, spec, key=jax.random.key(seed))`` returns.
@@ -94,9 +97,11 @@ def extract_fbank(waveform: Float[np.ndarray, " n"], spec: FbankSpec, seed: int 
     if not spec.snip_edges:
         signal = np.pad(signal, _reflection(len(waveform), spec), mode="symmetric")
     key = jax.random.key(seed) if spec.dither > 0 else None
+    kept = total if max_frames is None else min(total, max_frames)
+    start = (total - kept) // 2
     pieces = []
-    for first in range(0, total, LARGEST_BUCKET_FRAMES):
-        wanted = min(LARGEST_BUCKET_FRAMES, total - first)
+    for first in range(start, start + kept, LARGEST_BUCKET_FRAMES):
+        wanted = min(LARGEST_BUCKET_FRAMES, start + kept - first)
         bucket = max(SMALLEST_BUCKET_FRAMES, 1 << (wanted - 1).bit_length())
         piece = np.zeros(window + (bucket - 1) * hop, np.float32)
         available = signal[first * hop : first * hop + len(piece)]
