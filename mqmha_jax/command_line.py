@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.own_code import code_allowed
+from mqmha_jax.own_code.trust import code_allowed
 
 PATH = click.Path(path_type=Path)
 

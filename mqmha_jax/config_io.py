@@ -21,7 +21,7 @@ from mqmha_jax import config as schema
 from mqmha_jax.config import Config, FbankSpec, Part
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.json_file import read_json
-from mqmha_jax.own_code import require_trust
+from mqmha_jax.own_code.trust import require_trust
 from mqmha_jax.python_file import run_python_file
 from mqmha_jax.ready_configs import find_file
 

@@ -31,7 +31,7 @@ from mqmha_jax.features.mixdown import check_amplitude
 from mqmha_jax.features.part import Part
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S
 from mqmha_jax.models.speaker_net import build_speaker_net, fold_for_inference
-from mqmha_jax.own_code import code_allowed
+from mqmha_jax.own_code.trust import code_allowed
 from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.types import Embeddings, Trials
 from mqmha_jax.verification import Verification

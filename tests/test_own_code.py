@@ -10,7 +10,10 @@ import pytest
 from mqmha_jax.config_io import load_config
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import read_json, write_sealed_json
-from mqmha_jax.own_code import code_allowed, code_names, copy_code, hash_code, locate_code, trust_code
+from mqmha_jax.own_code.contents import hash_code
+from mqmha_jax.own_code.copies import copy_code, locate_code
+from mqmha_jax.own_code.names import code_names
+from mqmha_jax.own_code.trust import code_allowed, trust_code
 
 SOURCE = "import helper\nRAN = helper.note()\ndef build(): return 'built'\n"
 HELPER = "from pathlib import Path\ndef note():\n    (Path(__file__).parent.parent / 'ran').touch()\n"

@@ -17,7 +17,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.interop.import_model import variable_shapes
 from mqmha_jax.interop.safetensors_file import read_safetensors
 from mqmha_jax.json_file import parse_json
-from mqmha_jax.own_code import code_names
+from mqmha_jax.own_code.names import code_names
 
 _CONFIG = "mqmha_config"  # of the metadata
 

@@ -13,7 +13,8 @@ from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, from_dict, to_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import SEAL, read_json, read_sealed_json, require_fields, write_sealed_json
-from mqmha_jax.own_code import copy_code, copy_code_of_run, locate_code, trust_code
+from mqmha_jax.own_code.copies import copy_code, copy_code_of_run, locate_code
+from mqmha_jax.own_code.trust import trust_code
 from mqmha_jax.processes import is_first_process, raise_together
 
 CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.json", ".lock"
@@ -107,7 +108,7 @@ def read_runnable_config(workdir: Path) -> Config:
     """The configuration of a run whose parts can be built: its own code is the copy that the run holds.
 
     Raises:
-      UserError: as ``read_config``, or ``own_code.locate_code``.
+      UserError: as ``read_config``, or ``own_code.copies.locate_code``.
     """
     return from_dict(locate_code(_read_config_values(workdir), workdir))
 

@@ -16,7 +16,7 @@ from mqmha_jax.config_io import to_dict
 from mqmha_jax.data.noise_and_rooms import identify, open_noise_and_rooms
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
-from mqmha_jax.own_code import hash_code
+from mqmha_jax.own_code.contents import hash_code
 from mqmha_jax.processes import any_process, is_first_process, raise_together, require_agreement
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import MetricsLog

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from mqmha_jax import parallel
 from mqmha_jax.config import StartConfig
 from mqmha_jax.errors import UserError
-from mqmha_jax.own_code import remove_code
+from mqmha_jax.own_code.copies import remove_code
 from mqmha_jax.parallel import PROTOTYPES
 from mqmha_jax.processes import is_first_process, raise_together
 from mqmha_jax.runs.checkpoint import Checkpoints
