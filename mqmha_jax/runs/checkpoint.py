@@ -1,7 +1,5 @@
-"""Checkpoints of a run: save in the background, resume exactly, load parts. The only file that imports Orbax."""
+"""Checkpoints of a run: save in the background, resume exactly, load parts."""
 
-import contextlib
-import logging
 import os
 import shutil
 import time
@@ -17,26 +15,14 @@ from orbax.checkpoint import v1 as ocp
 
 from mqmha_jax.atomic import sync, sync_tree
 from mqmha_jax.errors import UserError
-from mqmha_jax.json_file import read_json
 from mqmha_jax.processes import is_first_process, raise_together, require_agreement
+from mqmha_jax.runs.checkpoint_directory import ARRAYS, CheckpointDirectory
 from mqmha_jax.runs.checkpoint_lock import hold_checkpoint
-from mqmha_jax.runs.manifest import DIRECTORY, MANIFEST_NAME, Manifest, read_manifest, verify_files, write_manifest
-from mqmha_jax.runs.saved_trees import (
-    HEAD,
-    NETWORK,
-    TRAINING,
-    describe_array,
-    place_on_one_device,
-    shapes_by_path,
-    split_state,
-)
+from mqmha_jax.runs.load_trees import load_trees, read_shapes
+from mqmha_jax.runs.manifest import write_manifest
+from mqmha_jax.runs.saved_trees import HEAD, NETWORK, TRAINING, describe_array, place_on_one_device, split_state
 from mqmha_jax.runs.state import TrainState
-from mqmha_jax.runs.workdir import describe_run, list_changes
-
-# Arrays lie in a directory of their own beside the manifest. A version before manifests had them one level higher,
-# and the dev EER in a file of Orbax.
-_ARRAYS = "arrays"
-_OLD_EER = Path("metrics", "metrics")
+from mqmha_jax.runs.workdir import describe_run
 
 # A checkpoint has such a name until it is complete and hashed, and again while it is removed; readers see digits only.
 _SAVING, _REMOVING = ".saving-", ".removing-"
@@ -47,8 +33,6 @@ _TRIAL_BYTES = 2**20
 
 # How often a reader takes the next newest step after training removed the one that it chose.
 _READ_TRIES = 10
-
-_read_metadata = getattr(ocp, "metadata", None) or ocp.pytree_metadata  # its name since Orbax 0.12, and before
 
 Read = TypeVar("Read")
 
@@ -68,31 +52,29 @@ class Checkpoints:
         Raises:
           UserError: the directory cannot be written, or the processes of a job do not see the same checkpoints.
         """
-        self._workdir = workdir
-        self._directory = (workdir / DIRECTORY).resolve()
+        self._on_disk = CheckpointDirectory(workdir)
         self._keep, self._keep_best = keep, keep_best
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._saving: Future[None] | None = None
-        self._reported: set[int] = set()
         self._newest_saved: int | None = None
         if keep is not None:
             if is_first_process():
                 self._prepare_directory()
                 self._remove_leftovers()
-            require_agreement(self.steps, f"list of checkpoints in {self._directory} (all must see one directory)")
+            require_agreement(self.steps, f"list of checkpoints in {self._on_disk.path} (all must see one directory)")
             self._newest_saved = self.latest_step
 
     def _prepare_directory(self) -> None:
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self._on_disk.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"{self._directory} cannot be made: {error.strerror}. Free some space, or allow writing there."
+                f"{self._on_disk.path} cannot be made: {error.strerror}. Free some space, or allow writing there."
             ) from error
 
     def _remove_leftovers(self) -> None:
         for pattern in _LEFTOVERS:
-            for leftover in self._directory.glob(pattern):
+            for leftover in self._on_disk.path.glob(pattern):
                 shutil.rmtree(leftover)
 
     @property
@@ -103,38 +85,12 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The step of the checkpoint with the lowest dev EER, or None if none was evaluated."""
-        return next(iter(self._best_first(self.steps)), None)
+        return next(iter(self._on_disk.sort_by_eer(self.steps)), None)
 
     @property
     def steps(self) -> list[int]:
         """The steps of all complete checkpoints, in rising order."""
-        try:
-            names = [path.name for path in self._directory.iterdir()]
-        except FileNotFoundError:
-            return []
-        return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
-
-    def _best_first(self, steps: list[int]) -> list[int]:
-        eers = {step: self._eer(step) for step in steps}
-        return sorted((step for step in steps if eers[step] is not None), key=lambda step: (eers[step], step))
-
-    def _eer(self, step: int) -> float | None:
-        """The dev EER noted with a checkpoint; a damaged one, which nobody needs for this, is reported and has none."""
-        try:
-            return self._read_eer(self._path(step))
-        except UserError as error:
-            if self._path(step).exists() and step not in self._reported:  # else training removed it meanwhile
-                self._reported.add(step)
-                logging.getLogger(__name__).warning("The checkpoint of step %d is passed over: %s", step, error)
-            return None
-
-    def _read_eer(self, directory: Path) -> float | None:
-        if _has_manifest(directory):
-            return read_manifest(directory).eer
-        if not (directory / _OLD_EER).exists():
-            return None
-        eer = read_json(directory / _OLD_EER, dict, advice="Delete this checkpoint.").get("eer")
-        return float(eer) if isinstance(eer, (int, float)) else None
+        return self._on_disk.steps
 
     def save(self, state: TrainState, *, eer: float | None = None) -> None:
         """Starts saving the state; returns as soon as the arrays are copied, the files are written in the background.
@@ -160,7 +116,7 @@ class Checkpoints:
         self.wait()
 
     def _start(self, step: int, trees: dict[str, PyTree], eer: float | None) -> None:
-        unfinished = self._directory / f"{_SAVING}{step}"
+        unfinished = self._on_disk.path / f"{_SAVING}{step}"
         with raise_together():  # or the others would wait in Orbax for a directory that cannot be made
             try:
                 if is_first_process():
@@ -168,7 +124,7 @@ class Checkpoints:
             except OSError as error:
                 raise self._make_save_error(error) from error
         try:
-            response = ocp.save_checkpointables_async(unfinished / _ARRAYS, trees)
+            response = ocp.save_checkpointables_async(unfinished / ARRAYS, trees)
         except Exception as error:
             raise self._make_save_error(error) from error
         self._newest_saved = step
@@ -178,10 +134,10 @@ class Checkpoints:
         """Waits for the arrays of all processes, then hashes them and gives the checkpoint its name."""
         response.result()
         if is_first_process():
-            write_manifest(unfinished, step, eer=eer, run=describe_run(self._workdir))
+            write_manifest(unfinished, step, eer=eer, run=describe_run(self._on_disk.workdir))
             sync_tree(unfinished)
-            os.rename(unfinished, self._path(step))
-            sync(self._directory)
+            os.rename(unfinished, self._on_disk.place_of(step))
+            sync(self._on_disk.path)
 
     def wait(self) -> None:
         """Blocks until the last save is complete on disk, and removes the checkpoints that it replaces.
@@ -205,13 +161,17 @@ class Checkpoints:
         # A checkpoint that is half gone when the power fails must not count, so it loses its name first. Those that
         # are damaged stay: somebody may restore the missing file.
         steps = self.steps
-        old = set(steps) - {*steps[-keep:], *self._best_first(steps)[: self._keep_best], *self._reported}
+        old = set(steps) - {
+            *steps[-keep:],
+            *self._on_disk.sort_by_eer(steps)[: self._keep_best],
+            *self._on_disk.damaged,
+        }
         for step in sorted(old):
-            nameless = self._directory / f"{_REMOVING}{step}"
-            with hold_checkpoint(self._path(step), alone=True) as alone:
+            nameless = self._on_disk.path / f"{_REMOVING}{step}"
+            with hold_checkpoint(self._on_disk.place_of(step), alone=True) as alone:
                 if not alone:  # somebody reads it; the next save removes it
                     continue
-                os.rename(self._path(step), nameless)
+                os.rename(self._on_disk.place_of(step), nameless)
             shutil.rmtree(nameless)
 
     def restore(self, like: TrainState) -> TrainState:
@@ -224,7 +184,7 @@ class Checkpoints:
           UserError: the checkpoint belongs to another architecture; the first differing arrays are named.
         """
         wanted = {name: jax.tree.map(describe_array, tree) for name, tree in split_state(like).items()}
-        loaded = self._load(self._choose_step(None), wanted, shared=True)
+        loaded = load_trees(self._on_disk, self._on_disk.choose_step(None), wanted, shared=True)
         network, training = loaded[NETWORK], loaded[TRAINING]
         latest = training["latest"] or network
         return like.replace(
@@ -248,7 +208,7 @@ class Checkpoints:
           UserError: there is no (such) checkpoint, or it belongs to another architecture.
         """
         wanted = {NETWORK: place_on_one_device(dict(like))}
-        return self._read(step, lambda existing: (self._load(existing, wanted)[NETWORK], existing))
+        return self._read(step, lambda existing: (load_trees(self._on_disk, existing, wanted)[NETWORK], existing))
 
     def restore_head(self, step: int | None = None) -> tuple[dict[str, PyTree], int]:
         """The head alone, with the rows that pad its classes, whole on one device, and the step it was saved at.
@@ -260,106 +220,25 @@ class Checkpoints:
         """
 
         def load(existing: int) -> tuple[dict[str, PyTree], int]:
-            if not self._holds(existing, HEAD):
+            if not self._on_disk.holds(existing, HEAD):
                 return {}, existing
-            wanted = {HEAD: place_on_one_device(self._metadata(existing, HEAD))}
-            return self._load(existing, wanted)[HEAD], existing
+            wanted = {HEAD: place_on_one_device(read_shapes(self._on_disk, existing, HEAD))}
+            return load_trees(self._on_disk, existing, wanted)[HEAD], existing
 
         return self._read(step, load)
-
-    def _holds(self, step: int, tree: str) -> bool:
-        """Whether a tree was saved: as the manifest says, because one whose files are lost is damage."""
-        directory = self._path(step)
-        if not _has_manifest(directory):
-            return (directory / tree).exists() or not (directory / NETWORK).exists()
-        try:
-            return any(name.startswith(f"{_ARRAYS}/{tree}/") for name in read_manifest(directory).files)
-        except UserError as error:
-            raise self._make_damage_error(step, str(error)) from error
 
     def _read(self, step: int | None, read: Callable[[int], Read]) -> Read:
         """Reads a checkpoint; if training removed it a moment before, the one that is now the newest."""
         for _ in range(_READ_TRIES):
-            existing = self._choose_step(step)
+            existing = self._on_disk.choose_step(step)
             try:
-                with hold_checkpoint(self._path(existing)):
+                with hold_checkpoint(self._on_disk.place_of(existing)):
                     return read(existing)
             except UserError:
-                if step is not None or self._path(existing).exists():
+                if step is not None or self._on_disk.place_of(existing).exists():
                     raise
                 time.sleep(0.01)
-        raise UserError(f"{self._directory} changes faster than it can be read; copy the run, or wait for its end.")
-
-    def _choose_step(self, step: int | None) -> int:
-        steps = self.steps
-        if not steps:
-            raise UserError(f"No complete checkpoint in {self._directory}; train first, or wait for the first save.")
-        if step is not None and step not in steps:
-            raise UserError(f"No checkpoint of step {step} in {self._directory}; available steps: {steps}.")
-        return steps[-1] if step is None else step
-
-    def _load(self, step: int, wanted: dict[str, PyTree], *, shared: bool = False) -> dict[str, PyTree]:
-        with raise_together() if shared else contextlib.nullcontext():
-            self._verify(step, wanted, (jax.process_index(), jax.process_count()) if shared else (0, 1))
-        for name in wanted:
-            self._check_shapes(step, wanted[name], self._metadata(step, name))
-        try:
-            return ocp.load_checkpointables(_arrays_of(self._path(step)), wanted)
-        except Exception as error:  # Orbax, TensorStore and os each have their own
-            raise self._make_damage_error(step, str(error)) from error
-
-    def _verify(self, step: int, wanted: Mapping[str, PyTree], share: tuple[int, int]) -> None:
-        """Compares what is going to be read with the manifest, and the checkpoint with the run that it lies in.
-
-        ``share`` is this process's number and how many hash the files between them.
-        """
-        directory = self._path(step)
-        if not directory.exists():
-            raise self._make_damage_error(step, "training removed it a moment ago")
-        if not _has_manifest(directory):
-            logging.getLogger(__name__).warning(
-                "%s was saved by a version of mqmha_jax that wrote no checksums, so damage in it goes unnoticed. The "
-                "checkpoints that this version saves have them.",
-                directory,
-            )
-            return
-        try:
-            manifest = read_manifest(directory)
-            index, count = share
-            verify_files(directory, manifest, [name for name in manifest.files if _is_read(wanted, name)][index::count])
-        except (UserError, OSError) as error:
-            raise self._make_damage_error(step, str(error)) from error
-        self._require_same_run(manifest)
-
-    def _require_same_run(self, manifest: Manifest) -> None:
-        if changed := list_changes(self._workdir, manifest.run):
-            raise UserError(
-                f"{self._workdir} is not the run that saved its checkpoint of step {manifest.step}; these differ (when "
-                f"saved -> now): {'; '.join(changed)}. Restore the file that changed, or move the checkpoint back to "
-                "its own run."
-            )
-
-    def _metadata(self, step: int, name: str) -> PyTree:
-        """Shapes and types of one of the trees of a checkpoint."""
-        if not self._holds(step, name):
-            raise UserError(
-                f"The checkpoint of step {step} in {self._directory} holds no {name}: it is no checkpoint of a "
-                "training run. It can be evaluated, and a new run can start from it (start.run)."
-            )
-        try:
-            return _read_metadata(_arrays_of(self._path(step)), name).metadata
-        except Exception as error:
-            raise self._make_damage_error(step, str(error)) from error
-
-    def _make_damage_error(self, step: int, reason: str) -> UserError:
-        return UserError(
-            f"The checkpoint of step {step} in {self._directory} is damaged: {reason[:300].rstrip('.')}. Restore it, "
-            f"or delete {self._path(step)} to use another checkpoint. Available steps: "
-            f"{', '.join(map(str, self.steps))}."
-        )
-
-    def _path(self, step: int) -> Path:
-        return self._directory / str(step)
+        raise UserError(f"{self._on_disk.path} changes faster than it can be read; copy the run, or wait for its end.")
 
     def close(self) -> None:
         """Waits for the last save.
@@ -382,39 +261,13 @@ class Checkpoints:
             return
         self._thread.shutdown()  # the error that is under way is the one to report
 
-    def _check_shapes(self, step: int, wanted: PyTree, saved: PyTree) -> None:
-        ours, theirs = shapes_by_path(wanted), shapes_by_path(saved)
-        names = [name for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
-        if names:
-            shown = "; ".join(f"{n}: here {ours.get(n, 'absent')}, saved {theirs.get(n, 'absent')}" for n in names[:5])
-            raise UserError(
-                f"The checkpoint of step {step} in {self._directory} belongs to another architecture: "
-                f"{len(names)} arrays differ, first {shown}. Use the configuration it was trained with, or another "
-                "work directory."
-            )
-
     def _make_save_error(self, error: BaseException) -> UserError:
         good = self.latest_step
         kept = f"the last good checkpoint is that of step {good}" if good is not None else "there is no checkpoint yet"
         return UserError(
-            f"A checkpoint could not be written to {self._directory}: {error}. Training stops; {kept}. "
+            f"A checkpoint could not be written to {self._on_disk.path}: {error}. Training stops; {kept}. "
             "Free some space (or repair the directory) and run the same command to resume."
         )
-
-
-def _has_manifest(directory: Path) -> bool:
-    """Whether the checkpoint must have a manifest: all do but those of versions that had no directory of arrays."""
-    return (directory / _ARRAYS).exists() or (directory / MANIFEST_NAME).exists()
-
-
-def _arrays_of(directory: Path) -> Path:
-    return directory / _ARRAYS if _has_manifest(directory) else directory
-
-
-def _is_read(wanted: Mapping[str, PyTree], name: str) -> bool:
-    """Whether a file of a checkpoint is read where only the ``wanted`` trees are."""
-    _, tree, *rest = name.split("/")
-    return not rest or tree in wanted
 
 
 def _make_and_try(directory: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.runs import checkpoint
 from mqmha_jax.runs.checkpoint import Checkpoints
 from tests.support.faulty_jobs import state
 
@@ -51,19 +52,19 @@ def test_many_readers_get_a_complete_step(tmp_path: Path) -> None:
     assert watch(tmp_path, 200) > 50
 
 
-def test_a_step_is_not_removed_while_it_is_read(tmp_path: Path) -> None:
+def test_a_step_is_not_removed_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Checkpoints(tmp_path) as reader, Checkpoints(tmp_path, keep=1) as writer:
         writer.save(state(1))
         writer.wait()
-        load, seen = reader._load, []
+        load, seen = checkpoint.load_trees, []
 
-        def load_late(step: int, *args: object) -> object:
+        def load_late(*args: object) -> object:
             writer.save(state(2))
             writer.wait()
             seen.append(writer.steps)
-            return load(step, *args)
+            return load(*args)
 
-        reader._load = load_late
+        monkeypatch.setattr(checkpoint, "load_trees", load_late)
         assert reader.restore_network(state(0).network())[1] == 1
         assert seen == [[1, 2]]
         writer.save(state(3))
@@ -75,7 +76,7 @@ def test_a_step_that_was_removed_a_moment_before_gives_way_to_the_next(tmp_path:
     with Checkpoints(tmp_path) as reader, Checkpoints(tmp_path, keep=1) as writer:
         writer.save(state(1))
         writer.wait()
-        find, tried = reader._existing, []
+        find, tried = reader._on_disk.choose_step, []
 
         def find_early(step: int | None) -> int:
             existing = find(step)
@@ -84,7 +85,7 @@ def test_a_step_that_was_removed_a_moment_before_gives_way_to_the_next(tmp_path:
             writer.wait()
             return existing
 
-        reader._existing = find_early
+        reader._on_disk.choose_step = find_early
         assert reader.restore_network(state(0).network())[1] == 2
         assert tried == [1, 2]
         with pytest.raises(UserError, match=r"No checkpoint of step 1 in .*available steps: \[2\]"):
