@@ -127,15 +127,33 @@ def check_writable(path: Path) -> None:
     _try_writing(path, named=path)
 
 
-def check_writable_directory(directory: Path) -> None:
+def check_writable_directory(directory: Path, *names: str) -> None:
     """``check_writable`` for an output that is a directory of files.
 
+    Args:
+      directory: made if it is missing.
+      *names: of files that will be written there.
+
     Raises:
-      UserError: something else has this name, or the directory cannot be made or written.
+      UserError: something else has this name, the directory cannot be made or written, or one of the files cannot be
+        replaced.
     """
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file; the output is a directory. Give another name.")
+    for name in names:
+        _require_replaceable(directory / name)
     _try_writing(directory / "trial", named=directory)
+
+
+def check_new_directory(directory: Path) -> None:
+    """Refuses a directory that ``making_directory`` could not make, before the work whose result it holds.
+
+    Raises:
+      UserError: something has this name, or its parent cannot be made or written, or the disk is full.
+    """
+    if os.path.lexists(directory):
+        raise UserError(f"{directory} already exists. Give a new directory, or remove this one first.")
+    _try_writing(directory, named=directory)
 
 
 def _try_writing(path: Path, named: Path) -> None:

@@ -329,14 +329,16 @@ def import_trials(
     from data_prep.trials import write_trials
     from mqmha_jax.errors import UserError
 
+    map_path = output.with_name(f"{output.name}.map")
     check_writable(output)
-    if form != "cnceleb" and (enrol_list or enrol_map):
+    if form == "cnceleb":
+        check_writable(map_path)
+    elif enrol_list or enrol_map:
         raise UserError(f"--enrol-list and --enrol-map belong to CN-Celeb; leave them out with {form}.")
     trials, models, said = import_official(form, official, enrol_list=enrol_list, enrol_map=enrol_map, suffix=suffix)
     write_trials(output, trials)
     click.echo(f"{output}: {said}")
     if models:
-        map_path = output.with_name(f"{output.name}.map")
         write_models(map_path, models)
         click.echo(f"{map_path}: what {len(models):,} enrolments are made of, for 'mqmha evaluate --enrol-map'.")
 

@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+def count_noun(number: int, noun: str) -> str:
+    """``count_noun(1, "file")`` is "1 file", ``count_noun(1200, "file")`` is "1,200 files"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """The error for a misspelt name, or for a name that another toolkit uses.
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,12 +99,19 @@ class SpeakerEncoder:
           UserError: no work directory, no such checkpoint, a damaged file in it, or code that was not allowed.
         """
         # here: brings Orbax, which only this method needs
-        from mqmha_jax.evaluation.embeddings.run_source import find_step
-        from mqmha_jax.runs.load_network import load_network
+        from mqmha_jax.runs.checkpoint import Checkpoints
+        from mqmha_jax.runs.workdir import read_config
 
         workdir = Path(workdir)
-        with code_allowed(allow_code):
-            network = load_network(workdir, find_step(workdir, step))
+        read_config(workdir)  # what is no run gets that answer first
+        with code_allowed(allow_code), Checkpoints(workdir) as checkpoints:
+            return checkpoints.read(step, partial(cls._load_step, workdir))
+
+    @classmethod
+    def _load_step(cls, workdir: Path, step: int) -> "SpeakerEncoder":
+        from mqmha_jax.runs.load_network import load_network
+
+        network = load_network(workdir, step)
         threshold, kept = load_threshold(workdir, network.step), load_calibration(workdir, network.step)
         return cls(
             network.config,

@@ -12,6 +12,7 @@ import pytest
 
 from mqmha_jax import atomic
 from mqmha_jax.atomic import (
+    check_new_directory,
     check_writable,
     check_writable_directory,
     making_directory,
@@ -158,3 +159,19 @@ def test_checking_makes_the_directory_and_changes_nothing_else(tmp_path: Path) -
     assert (tmp_path / "made" / "here").is_dir()
     with pytest.raises(UserError, match=r"old is a file; the output is a directory\. Give another name\."):
         check_writable_directory(tmp_path / "old")
+
+
+def test_files_of_a_directory_and_a_new_directory_are_checked(tmp_path: Path) -> None:
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    check_writable_directory(tmp_path / "out", "metrics.json")
+    with pytest.raises(UserError, match=r"report\.html is a directory"):
+        check_writable_directory(tmp_path / "out", "metrics.json", "report.html")
+    check_new_directory(tmp_path / "deep" / "new")
+    assert not list((tmp_path / "deep").iterdir())
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for name in ("out", "link"):
+        with pytest.raises(UserError, match=rf"{name} already exists\. Give a new directory, or remove this one"):
+            check_new_directory(tmp_path / name)
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match=r"new cannot be written \(.*\)\. Free some space or choose another output"):
+        check_new_directory(tmp_path / "file" / "new")

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from mqmha_jax.atomic import write_json
 from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
+from mqmha_jax.config_io import to_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings import recordings
 from mqmha_jax.evaluation.embeddings.training_mean import save_mean
@@ -246,7 +248,10 @@ def test_load_takes_what_an_evaluation_of_the_same_step_left(variables, tmp_path
     save_calibration(tmp_path, KeptCalibration(calibration, "other"), 40)
     save_mean(tmp_path, mean, 40)
 
+    write_json(tmp_path / "config.json", to_dict(CONFIG))
+
     def trained_for(step):
+        (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
         network = load_network.LoadedNetwork(CONFIG, build_speaker_net(CONFIG.model), variables, step)
         monkeypatch.setattr(load_network, "load_network", lambda workdir, step: network)
         return SpeakerEncoder.load(tmp_path)

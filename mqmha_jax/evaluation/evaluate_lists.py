@@ -8,7 +8,7 @@ from mqmha_jax.data.lists import read_models, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, join_metadata, model_metadata
 from mqmha_jax.data.score_files import read_scores
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embeddings.run_source import RunSource, Step
+from mqmha_jax.evaluation.embeddings.run_source import RunSource
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
 from mqmha_jax.evaluation.keep_decisions import keep_decisions, require_verify_method
 from mqmha_jax.evaluation.list_checks import (
@@ -27,6 +27,7 @@ from mqmha_jax.evaluation.scoring.backend import fit_backend
 from mqmha_jax.evaluation.scoring.calibration import Calibration
 from mqmha_jax.evaluation.scoring.method import COSINE_ONLY, Method
 from mqmha_jax.evaluation.scoring.systems import Systems
+from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.types import Embeddings, Trials
 
 

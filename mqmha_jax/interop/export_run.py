@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import yaml
 
-from mqmha_jax.atomic import write_text
+from mqmha_jax.atomic import check_writable, check_writable_directory, write_text
 from mqmha_jax.interop.export_model import export_model
 from mqmha_jax.interop.families import FAMILIES
 from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.torch_writer import write_torch_file
 from mqmha_jax.runs.load_network import load_network
+
+TENSORS_FILE, CONFIG_FILE = "avg_model.pt", "config.yaml"
 
 
 class ExportedRun(NamedTuple):
@@ -36,10 +38,11 @@ def export_wespeaker(workdir: Path, output: Path, *, step: int | None = None) ->
     Raises:
       UserError: there is no such run or checkpoint, WeSpeaker has no such network, or the files cannot be written.
     """
+    check_writable_directory(output, TENSORS_FILE, CONFIG_FILE)
     network = load_network(workdir, step)
     fbank, model = network.config.fbank, network.config.model
     exported = export_model(model, network.variables, num_features=fbank.num_features)
-    write_torch_file(output / "avg_model.pt", exported.tensors)
+    write_torch_file(output / TENSORS_FILE, exported.tensors)
     arguments = {
         "num_mel_bins": fbank.num_mel_bins,
         "frame_length": fbank.frame_length_ms,
@@ -51,7 +54,7 @@ def export_wespeaker(workdir: Path, output: Path, *, step: int | None = None) ->
         "dataset_args": {"resample_rate": fbank.sample_rate_hz, "fbank_args": arguments},
         "model_args": {"feat_dim": fbank.num_features, "embed_dim": model.embedding_dim},
     }
-    write_text(output / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    write_text(output / CONFIG_FILE, yaml.safe_dump(settings, sort_keys=False))
     remarks = []
     if fbank.window != "hamming":
         remarks.append(f"the network was trained with a {fbank.window} window, but WeSpeaker computes a hamming one.")
@@ -69,5 +72,6 @@ def export_safetensors(workdir: Path, output: Path, *, step: int | None = None) 
     Raises:
       UserError: there is no such run or checkpoint, or the file cannot be written.
     """
+    check_writable(output)
     network = load_network(workdir, step)
     write_network_file(output, network.config, network.variables)

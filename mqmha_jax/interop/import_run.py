@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from mqmha_jax.atomic import check_new_directory
 from mqmha_jax.config import Config, FbankSpec
 from mqmha_jax.config_io import from_dict, to_dict
 from mqmha_jax.errors import UserError
@@ -69,8 +70,7 @@ def import_run(
     Raises:
       UserError: as ``load_file``, or the directory exists.
     """
-    if workdir.exists():
-        raise UserError(f"{workdir} exists already; give a new --workdir, or remove this one first.")
+    check_new_directory(workdir)
     file = load_file(path, family=family, fbank=fbank)
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()

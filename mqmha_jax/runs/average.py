@@ -1,6 +1,6 @@
 """One network out of several checkpoints of a run: the mean of their parameters, as the field does after training."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,8 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from mqmha_jax.atomic import making_directory
-from mqmha_jax.errors import UserError
+from mqmha_jax.atomic import check_new_directory, making_directory
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.state import initial_network
@@ -32,28 +31,23 @@ def average_checkpoints(workdir: Path, last: int, output: Path) -> list[int]:
       UserError: the run has fewer checkpoints, one is damaged, or ``output`` exists already or cannot be written.
     """
     config = read_runnable_config(workdir)
-    if output.exists():
-        raise UserError(f"{output} exists already; give a new directory for the average, or remove this one first.")
+    check_new_directory(output)
     like = jax.eval_shape(partial(initial_network, config, build_speaker_net(config.model)))
     with Checkpoints(workdir) as checkpoints:
-        steps = checkpoints.steps[-last:]
-        if len(steps) < last or last < 1:
-            raise UserError(
-                f"{workdir} has {len(checkpoints.steps)} checkpoints, not {last}; train.keep_checkpoints says how many "
-                "a run keeps."
-            )
-        total: PyTree = None
-        for step in steps:
-            parts = {
-                "network": checkpoints.restore_network(like, step)[0],
-                "head": checkpoints.restore_head(step)[0],
-            }
-            # float64 on the host: the mean of ten checkpoints keeps all digits, and one is in memory at a time.
-            parts = jax.tree.map(lambda x: np.asarray(x, np.float64), parts)
-            total = parts if total is None else jax.tree.map(np.add, total, parts)
-    mean: Mapping[str, PyTree] = jax.tree.map(lambda x: jax.numpy.asarray(x / last, np.float32), total)
+
+        def add(steps: Sequence[int]) -> tuple[PyTree, Sequence[int]]:
+            total = None
+            for step in steps:
+                network, head = checkpoints.restore_network(like, step)[0], checkpoints.restore_head(step)[0]
+                # float64 on the host: the mean of ten checkpoints keeps all digits, and one is in memory at a time.
+                parts = jax.tree.map(lambda x: np.asarray(x, np.float64), {"network": network, "head": head})
+                total = parts if total is None else jax.tree.map(np.add, total, parts)
+            return total, steps
+
+        total, steps = checkpoints.read_last(last, add)
+    mean = jax.tree.map(lambda x: jax.numpy.asarray(x / last, np.float32), total)
     with making_directory(output) as unfinished:
         copy_description(workdir, unfinished)  # first, as the checkpoint notes to which run it belongs
         with Checkpoints(unfinished) as averaged:
             averaged.save_network(steps[-1], mean["network"], mean["head"])
-    return steps
+    return list(steps)

@@ -1,9 +1,10 @@
 """Checkpoints of a run: save in the background, resume exactly, load parts."""
 
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +15,9 @@ from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from mqmha_jax.atomic import sync, sync_tree
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.processes import is_first_process, raise_together, require_agreement
-from mqmha_jax.runs.checkpoint_directory import ARRAYS, CheckpointDirectory
+from mqmha_jax.runs.checkpoint_directory import ARRAYS, CheckpointDirectory, Step
 from mqmha_jax.runs.checkpoint_lock import hold_checkpoint
 from mqmha_jax.runs.load_trees import load_trees, read_shapes
 from mqmha_jax.runs.manifest import write_manifest
@@ -194,12 +195,44 @@ class Checkpoints:
             **{name: training[name] for name in ("step", "opt_state", "loss_state", "counters")},
         )
 
-    def restore_network(self, like: Mapping[str, PyTree], step: int | None = None) -> tuple[dict[str, PyTree], int]:
+    def read(self, step: Step, read: Callable[[int], Read]) -> Read:
+        """Calls ``read`` with the step of one checkpoint, which stays on disk meanwhile.
+
+        Several calls that each took the newest checkpoint could meet different ones while training saves.
+
+        Args:
+          step: of the checkpoint.
+          read: reads it; called again with the next step if training removed the checkpoint a moment before.
+
+        Raises:
+          UserError: there is no (such) checkpoint, or ``read`` raises.
+        """
+        return self._hold(lambda: [self._on_disk.choose_step(step)], lambda steps: read(steps[0]))
+
+    def read_last(self, number: int, read: Callable[[Sequence[int]], Read]) -> Read:
+        """``read`` for the steps of several checkpoints, the newest ones, in rising order.
+
+        Raises:
+          UserError: there are fewer checkpoints, or ``read`` raises.
+        """
+
+        def choose() -> list[int]:
+            steps = self.steps
+            if not 1 <= number <= len(steps):
+                raise UserError(
+                    f"{self._on_disk.workdir} has {count_noun(len(steps), 'checkpoint')}, not {number}; "
+                    "train.keep_checkpoints says how many a run keeps."
+                )
+            return steps[-number:]
+
+        return self._hold(choose, read)
+
+    def restore_network(self, like: Mapping[str, PyTree], step: Step = None) -> tuple[dict[str, PyTree], int]:
         """The network alone, on one device.
 
         Args:
           like: ``{"params": ..., "batch_stats": ...}`` of arrays or ``jax.ShapeDtypeStruct``.
-          step: of the checkpoint; None: the newest.
+          step: of the checkpoint.
 
         Returns:
           The same tree with the saved values, and the step they were saved at.
@@ -208,9 +241,9 @@ class Checkpoints:
           UserError: there is no (such) checkpoint, or it belongs to another architecture.
         """
         wanted = {NETWORK: place_on_one_device(dict(like))}
-        return self._read(step, lambda existing: (load_trees(self._on_disk, existing, wanted)[NETWORK], existing))
+        return self.read(step, lambda existing: (load_trees(self._on_disk, existing, wanted)[NETWORK], existing))
 
-    def restore_head(self, step: int | None = None) -> tuple[dict[str, PyTree], int]:
+    def restore_head(self, step: Step = None) -> tuple[dict[str, PyTree], int]:
         """The head alone, with the rows that pad its classes, whole on one device, and the step it was saved at.
 
         An imported network has none; then the tree is empty.
@@ -225,19 +258,21 @@ class Checkpoints:
             wanted = {HEAD: place_on_one_device(read_shapes(self._on_disk, existing, HEAD))}
             return load_trees(self._on_disk, existing, wanted)[HEAD], existing
 
-        return self._read(step, load)
+        return self.read(step, load)
 
-    def _read(self, step: int | None, read: Callable[[int], Read]) -> Read:
-        """Reads a checkpoint; if training removed it a moment before, the one that is now the newest."""
+    def _hold(self, choose: Callable[[], list[int]], read: Callable[[Sequence[int]], Read]) -> Read:
+        """Reads checkpoints that nobody removes meanwhile; if training was faster, chooses again."""
         for _ in range(_READ_TRIES):
-            existing = self._on_disk.choose_step(step)
+            chosen = choose()
+            places = [self._on_disk.place_of(step) for step in chosen]
             try:
-                with hold_checkpoint(self._on_disk.place_of(existing)):
-                    return read(existing)
+                with contextlib.ExitStack() as held:
+                    if all([held.enter_context(hold_checkpoint(place)) for place in places]):
+                        return read(chosen)
             except UserError:
-                if step is not None or self._on_disk.place_of(existing).exists():
+                if all(place.exists() for place in places):
                     raise
-                time.sleep(0.01)
+            time.sleep(0.01)
         raise UserError(f"{self._on_disk.path} changes faster than it can be read; copy the run, or wait for its end.")
 
     def close(self) -> None:

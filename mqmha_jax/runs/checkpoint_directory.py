@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import read_json
@@ -12,6 +13,9 @@ from mqmha_jax.runs.saved_trees import NETWORK
 # and the dev EER in a file of Orbax.
 ARRAYS = "arrays"
 _OLD_EER = Path("metrics", "metrics")
+
+Step = int | Literal["best"] | None
+"""Which checkpoint: of this step, with the lowest dev EER, or (None) the newest."""
 
 
 class CheckpointDirectory:
@@ -63,15 +67,22 @@ class CheckpointDirectory:
                 logging.getLogger(__name__).warning("The checkpoint of step %d is passed over: %s", step, error)
             return None
 
-    def choose_step(self, step: int | None) -> int:
-        """Checks that a step is there; None chooses the newest.
+    def choose_step(self, step: Step) -> int:
+        """Finds the checkpoint that is meant, and checks that it is there.
 
         Raises:
-          UserError: there is no (such) checkpoint.
+          UserError: there is no (such) checkpoint, or none has a dev EER.
         """
         steps = self.steps
         if not steps:
             raise UserError(f"No complete checkpoint in {self.path}; train first, or wait for the first save.")
+        if step == "best":
+            if not (best := self.sort_by_eer(steps)):
+                raise UserError(
+                    f"--step best: no checkpoint in {self.workdir} has a dev EER; train with data.dev and "
+                    "data.dev_trials, or give the number of a step."
+                )
+            return best[0]
         if step is not None and step not in steps:
             raise UserError(f"No checkpoint of step {step} in {self.path}; available steps: {steps}.")
         return steps[-1] if step is None else step

@@ -6,9 +6,8 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from mqmha_jax.atomic import making_directory
+from mqmha_jax.atomic import check_new_directory, making_directory
 from mqmha_jax.config import Config
-from mqmha_jax.errors import UserError
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.workdir import lock_workdir
 
@@ -37,8 +36,7 @@ def write_network_run(
     Raises:
       UserError: the directory exists or cannot be written.
     """
-    if output.exists():
-        raise UserError(f"{output} exists already; give a new --workdir, or remove this one first.")
+    check_new_directory(output)
     with (
         making_directory(output) as unfinished,
         lock_workdir(unfinished, config, dict(data), speakers),

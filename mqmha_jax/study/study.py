@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
+from mqmha_jax.atomic import check_writable_directory
 from mqmha_jax.errors import UserError
 from mqmha_jax.study.comparisons import describe_comparison
 from mqmha_jax.study.cost import Cost, check_minutes, measure_or_read_cost
@@ -51,6 +52,7 @@ def run_study(
     """
     runs = list_runs(plan, workdir)
     refuse_changed(runs)
+    check_writable_directory(workdir / "report")
     costs = _costs(plan, workdir, minutes, say)
     ended = do_runs(runs, plan, say=say, progress=progress)
     finished = [run for run in runs if run.name not in ended.failed and is_finished(run, plan)]

@@ -17,7 +17,6 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.own_code.copies import remove_code
 from mqmha_jax.parallel import PROTOTYPES
 from mqmha_jax.processes import is_first_process, raise_together
-from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.runs.workdir import CONFIG_NAME, read_runnable_config, read_speakers
@@ -66,7 +65,7 @@ def initialize_from_run(
     with raise_together():
         read_runnable_config(workdir)
     with raise_together():
-        loaded = load_network(workdir, config.step)
+        loaded = load_network(workdir, config.step, with_head=config.head == "match")
     network, fresh_parts = _merge(loaded.variables, state.network(), workdir)
     rest = f"; new, from random values: {', '.join(fresh_parts)}" if fresh_parts else ""
     say(f"Loaded the network of {workdir}, step {loaded.step}{rest}.")
@@ -74,7 +73,7 @@ def initialize_from_run(
     if config.head != "fresh" and PROTOTYPES not in head:
         raise UserError(f"start.head={config.head} sets prototypes, but this loss has none; use start.head=fresh.")
     if config.head == "match":
-        head[PROTOTYPES] = _match_run(head[PROTOTYPES], workdir, loaded.step, speakers)
+        head[PROTOTYPES] = _match_run(head[PROTOTYPES], loaded.head, workdir, speakers)
     elif config.head == "means":
         if any(part.startswith("embedding") for part in fresh_parts):
             raise UserError(
@@ -114,10 +113,11 @@ def _merge(
     return traverse_util.unflatten_dict(merged), sorted({path[1] for path in different})
 
 
-def _match_run(fresh: Float[Array, "rows K E"], workdir: Path, step: int, speakers: tuple[str, ...]) -> Array:
+def _match_run(
+    fresh: Float[Array, "rows K E"], head: Mapping[str, PyTree], workdir: Path, speakers: tuple[str, ...]
+) -> Array:
     """The prototypes of another run, by the speakers' names."""
-    with raise_together(), Checkpoints(workdir) as checkpoints:
-        head = checkpoints.restore_head(step)[0]
+    with raise_together():
         if PROTOTYPES not in head:
             raise UserError(
                 f"start.head=match needs the prototypes of {workdir}, which has none; use start.head=means (each "

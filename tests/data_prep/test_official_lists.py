@@ -120,3 +120,11 @@ def test_voxsrc_lists_are_read(tmp_path: Path) -> None:
 def test_damaged_lists_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         import_official("voxceleb", write(tmp_path, text))
+
+
+def test_the_map_beside_the_list_is_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "o.map").mkdir()
+    monkeypatch.setattr(official_lists, "import_official", lambda *_, **__: pytest.fail("read the list"))
+    result = CliRunner().invoke(import_trials, ["cnceleb", str(write(tmp_path, CNCELEB)), str(tmp_path / "o")])
+    assert "o.map is a directory" in str(result.exception)
+    assert not (tmp_path / "o").exists()

@@ -17,6 +17,7 @@ from mqmha_jax.config_io import from_dict, to_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.interop import import_model, read_checkpoint_file
+from mqmha_jax.interop.export_run import export_safetensors, export_wespeaker
 from mqmha_jax.interop.import_run import import_run
 from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.wespeaker_config import read_wespeaker_config
@@ -161,8 +162,25 @@ def test_options_come_before_the_config_and_the_config_before_the_default(tmp_pa
 
 
 def test_an_existing_directory_stays_unchanged(tmp_path):
-    with pytest.raises(UserError, match="exists already; give a new --workdir"):
+    with pytest.raises(UserError, match=r"already exists\. Give a new directory"):
         import_run(tmp_path / "any.pt", tmp_path)
+
+
+def test_outputs_are_checked_before_the_network_is_read(folder, tmp_path, monkeypatch):
+    folder, _, _ = folder
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken" / "config.yaml").mkdir(parents=True)
+    monkeypatch.setattr("mqmha_jax.interop.import_run.load_file", lambda *_, **__: pytest.fail("read the file"))
+    monkeypatch.setattr("mqmha_jax.interop.export_run.load_network", lambda *_, **__: pytest.fail("read the run"))
+    for message, work in [
+        ("file/run cannot be written", lambda: import_run(folder / "avg_model.pt", tmp_path / "file" / "run")),
+        ("file is a file; the output is a directory", lambda: export_wespeaker(folder / "run", tmp_path / "file")),
+        ("config.yaml is a directory", lambda: export_wespeaker(folder / "run", tmp_path / "taken")),
+        ("taken is a directory; give the path of", lambda: export_safetensors(folder / "run", tmp_path / "taken")),
+    ]:
+        with pytest.raises(UserError, match=message):
+            work()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
 
 
 def test_from_pretrained_takes_runs_files_folders_and_the_hub(folder, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Others read a run while it saves, keeps only the newest step and removes the rest."""
 
 import multiprocessing
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -97,3 +98,67 @@ def test_reading_changes_nothing_in_a_directory(tmp_path: Path) -> None:
         assert checkpoints.steps == []
         assert checkpoints.best_step is None
     assert not (tmp_path / "run").exists()
+
+
+def remove_all_but_the_newest(workdir: Path) -> list[int]:
+    """As training does after each save; a checkpoint that somebody reads stays."""
+    with Checkpoints(workdir, keep=1) as checkpoints:
+        checkpoints.wait()
+        return checkpoints.steps
+
+
+@pytest.fixture
+def three_steps(tmp_path: Path) -> Path:
+    """A run with the checkpoints of steps 1, 2 (the best) and 3."""
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(state(step), eer=(1 + abs(step - 2)) / 10)
+            checkpoints.wait()
+    return tmp_path
+
+
+def test_parts_of_one_step_are_read_while_training_removes_old_ones(three_steps: Path) -> None:
+    with Checkpoints(three_steps) as reader:
+
+        def read(step: int) -> tuple[object, object, int]:
+            network = reader.restore_network(state(0).network(), step)[0]
+            assert remove_all_but_the_newest(three_steps) == [2, 3]
+            return network, reader.restore_head(step)[0], step
+
+        network, head, step = reader.read("best", read)
+    assert step == 2
+    jax.tree.map(np.testing.assert_array_equal, network, state(2).network())
+    jax.tree.map(np.testing.assert_array_equal, head, state(2).params["head"])
+    assert remove_all_but_the_newest(three_steps) == [3]
+
+
+def test_the_best_step_is_chosen_again_if_training_removes_it_before_it_is_read(three_steps: Path) -> None:
+    with Checkpoints(three_steps) as reader:
+        find, tried = reader._on_disk.choose_step, []
+
+        def find_early(step: object) -> int:
+            tried.append(find(step))
+            with Checkpoints(three_steps, keep=1, keep_best=1) as writer:
+                writer.save(state(4), eer=0.0)
+                writer.wait()
+            return tried[-1]
+
+        reader._on_disk.choose_step = find_early
+        assert reader.read("best", lambda step: reader.restore_head(step)[1]) == 4
+    assert tried[:2] == [2, 4]
+
+
+def test_all_checkpoints_of_an_average_stay_until_it_is_read(three_steps: Path) -> None:
+    with Checkpoints(three_steps) as reader:
+
+        def read(steps: Sequence[int]) -> list[int]:
+            found = []
+            for step in steps:
+                found.append(reader.restore_head(step)[1])
+                assert remove_all_but_the_newest(three_steps) == [1, 2, 3]
+            return found
+
+        assert reader.read_last(3, read) == [1, 2, 3]
+        assert remove_all_but_the_newest(three_steps) == [3]
+        with pytest.raises(UserError, match=r"has 1 checkpoint, not 2; train\.keep_checkpoints says how many"):
+            reader.read_last(2, read)

@@ -128,6 +128,26 @@ def test_an_earlier_checkpoint_can_be_the_start(folded: Config, base: Path, fres
         start(folded, fresh, step=9)
 
 
+def test_network_and_prototypes_are_of_one_step_while_that_run_trains_on(
+    folded: Config, base: Path, fresh: tuple[Training, TrainState], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(base, tmp_path / "run")
+    restore = Checkpoints.restore_network
+
+    def restore_and_remove(reader: Checkpoints, *arguments: object) -> object:
+        answer = restore(reader, *arguments)
+        with Checkpoints(reader._workdir, keep=1) as training:
+            training.wait()
+        return answer
+
+    monkeypatch.setattr(Checkpoints, "restore_network", restore_and_remove)
+    state = start(folded, fresh, run=str(tmp_path / "run"), step=2)
+    with Checkpoints(base) as checkpoints:
+        expected = checkpoints.restore_head(2)[0]["prototypes"]
+    np.testing.assert_array_equal(prototypes(state)[:SPEAKERS], expected[:SPEAKERS])
+    average_checkpoints(shutil.copytree(base, tmp_path / "other"), 3, tmp_path / "mean")
+
+
 def test_a_start_that_does_not_fit_is_refused(
     folded: Config, base: Path, fresh: tuple[Training, TrainState], tmp_path: Path
 ) -> None:
@@ -212,7 +232,7 @@ def test_an_average_that_can_not_be_made_is_refused(
     with pytest.raises(UserError, match=r"has 4 checkpoints, not 5; train\.keep_checkpoints says how many"):
         average_checkpoints(base, 5, tmp_path / "mean")
     (tmp_path / "there").mkdir()
-    with pytest.raises(UserError, match=r"there exists already"):
+    with pytest.raises(UserError, match=r"there already exists"):
         average_checkpoints(base, 2, tmp_path / "there")
     # A call that was killed leaves a directory that the next one does not mind.
     (tmp_path / ".partial-0badf00d-mean" / "checkpoints" / "4").mkdir(parents=True)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +19,7 @@ from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker, sum_per
 from mqmha_jax.evaluation.embeddings.training_mean import compute_training_mean, load_mean, save_mean
 from mqmha_jax.models.head import unit_length
 from mqmha_jax.models.speaker_net import fold_for_inference
-from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.workdir import has_speakers, read_speakers
 from mqmha_jax.types import Embeddings
@@ -31,8 +30,6 @@ _COHORT_UTTERANCES, _COHORT_FRAMES = 20, 300
 # A back-end learns how embeddings of one speaker vary, and longer utterances vary less. The trials use whole
 # utterances, most of which are at most this long.
 _BACKEND_FRAMES = 1_000
-
-Step = int | Literal["best"] | None
 
 
 class RunSource:
@@ -61,7 +58,7 @@ class RunSource:
         Raises:
           UserError: there is no such checkpoint, shards are missing or of another kind, or two hold one utterance.
         """
-        self._network = load_network(workdir, find_step(workdir, step))
+        self._network = load_network(workdir, step)
         self._embedder = Embedder(*fold_for_inference(self._network.net, self._network.variables))
         self._workdir, self._progress, self._say = workdir, progress, say
         self.config, self.step = self._network.config, self._network.step
@@ -162,21 +159,3 @@ class RunSource:
         units = np.asarray(unit_length(jnp.asarray(vectors if mean is None else vectors - mean[None])))
         _, index, counts = np.unique(shards.speaker[chosen], return_inverse=True, return_counts=True)
         return (sum_per_speaker(units.astype(np.float64), index) / counts[:, None]).astype(np.float32)
-
-
-def find_step(workdir: Path, step: Step) -> int | None:
-    """The step that "best" names, the one with the lowest dev EER; a number or None stays as it is.
-
-    Raises:
-      UserError: no checkpoint has a dev EER.
-    """
-    if step != "best":
-        return step
-    with Checkpoints(workdir) as checkpoints:
-        best = checkpoints.best_step
-    if best is None:
-        raise UserError(
-            f"--step best: no checkpoint in {workdir} has a dev EER; train with data.dev and data.dev_trials, or give "
-            "the number of a step."
-        )
-    return best

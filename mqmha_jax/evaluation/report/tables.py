@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from mqmha_jax.atomic import check_writable, check_writable_directory, replacing, write_text
+from mqmha_jax.atomic import check_writable_directory, replacing, write_text
 from mqmha_jax.data.score_files import write_scores
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.bootstrap import FEWEST_SPEAKERS, MIN_SPEAKERS
@@ -19,6 +19,7 @@ from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.json_file import read_sealed_json, write_sealed_json
 
 METRICS_FILE, SPEAKERS_FILE = "metrics.json", "utt2spk.txt"
+TABLES_FILE, REPORT_FILE = "results.txt", "report.html"
 FORMAT_VERSION = 2
 
 
@@ -42,10 +43,10 @@ def check_output(directory: Path) -> None:
     """Refuses, before any work, a directory that cannot take the results.
 
     Raises:
-      UserError: the directory cannot be made or written, or holds a write-protected ``metrics.json``.
+      UserError: the directory cannot be made or written, or holds something that cannot be replaced.
     """
-    check_writable_directory(directory)
-    check_writable(directory / METRICS_FILE)
+    earlier = [path.name for kind in ("results_*.png", "scores_*.txt") for path in directory.glob(kind)]
+    check_writable_directory(directory, METRICS_FILE, SPEAKERS_FILE, TABLES_FILE, REPORT_FILE, *earlier)
 
 
 def write_evaluation(
@@ -70,13 +71,13 @@ def write_evaluation(
 
     directory = Path(directory)
     write_numbers(directory, evaluation, title=title)
-    write_text(directory / "results.txt", format_tables(evaluation.lists, mean=mean) + "\n")
+    write_text(directory / TABLES_FILE, format_tables(evaluation.lists, mean=mean) + "\n")
     for part in evaluation.lists:
         with replacing(directory / _picture(part.name)) as temporary:
             pictured = {system.name: (system.scores, part.trials.target) for system in part.systems}
             draw_results(pictured, temporary, " ".join(filter(None, [title, part.name])))
     write_html_report(
-        directory / "report.html",
+        directory / REPORT_FILE,
         evaluation.lists,
         title=f"Evaluation of {title}" if title else "Evaluation",
         settings={**evaluation.settings, **{f"note {i}": note for i, note in enumerate(evaluation.notes, start=1)}},

@@ -137,3 +137,7 @@ def test_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path
     (tmp_path / "out" / "metrics.json").mkdir(parents=True)
     with pytest.raises(UserError, match=r"metrics\.json is a directory"):
         check_output(tmp_path / "out")
+    for name in ("report.html", "results_dev.png", "scores_dev_cosine.txt"):
+        (tmp_path / name / name).mkdir(parents=True)
+        with pytest.raises(UserError, match=f"{name} is a directory"):
+            check_output(tmp_path / name)
