@@ -23,7 +23,7 @@ from mqmha_jax.evaluation.embeddings.recordings import (
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean
 from mqmha_jax.evaluation.scoring.calibration import Calibration, decision
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
-from mqmha_jax.evaluation.scoring.decisions import load_calibration, load_threshold
+from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, Threshold, load_decision
 from mqmha_jax.evaluation.scoring.quality import Features, trial_features, utterance_measures
 from mqmha_jax.evaluation.scoring.systems import select_features
 from mqmha_jax.evaluation.scoring.units import centre
@@ -112,7 +112,8 @@ class SpeakerEncoder:
         from mqmha_jax.runs.load_network import load_network
 
         network = load_network(workdir, step)
-        threshold, kept = load_threshold(workdir, network.step), load_calibration(workdir, network.step)
+        threshold = load_decision(workdir, Threshold, network.step)
+        kept = load_decision(workdir, KeptCalibration, network.step)
         return cls(
             network.config,
             network.variables,

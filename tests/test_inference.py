@@ -16,7 +16,7 @@ from mqmha_jax.evaluation.embeddings import recordings
 from mqmha_jax.evaluation.embeddings.training_mean import save_mean
 from mqmha_jax.evaluation.metrics.measure_list import Scores, evaluate_list
 from mqmha_jax.evaluation.scoring.calibration import Calibration
-from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, Threshold, save_calibration, save_threshold
+from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, Threshold, save_decision
 from mqmha_jax.features.mixdown import LARGEST_SAMPLE
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.models.speaker_net import build_speaker_net
@@ -244,8 +244,8 @@ def test_load_takes_what_an_evaluation_of_the_same_step_left(variables, tmp_path
     calibration = Calibration(("score",), (2.0,), 0.5, 0.05)
     mean = np.arange(6, dtype=np.float32)
     evaluated = evaluate_list("dev", trials, {"cosine": scores})
-    save_threshold(tmp_path, Threshold.of(evaluated), 40)
-    save_calibration(tmp_path, KeptCalibration(calibration, "other"), 40)
+    save_decision(tmp_path, Threshold.of(evaluated), 40)
+    save_decision(tmp_path, KeptCalibration(calibration, "other"), 40)
     save_mean(tmp_path, mean, 40)
 
     write_json(tmp_path / "config.json", to_dict(CONFIG))

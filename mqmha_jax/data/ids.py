@@ -5,11 +5,12 @@ space, an id with white space in it is written as a JSON string, ``"rec 0.wav"``
 ``./a//0.wav`` is ``a/0.wav``.
 """
 
+import hashlib
 import json
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mqmha_jax.errors import UserError
 
@@ -134,3 +135,8 @@ def _unquote(field: str) -> str:
     except (ValueError, RecursionError):
         return field
     return text if isinstance(text, str) else field
+
+
+def hash_names(names: Sequence[str]) -> str:
+    """SHA-256 of a list of names in their order, in hexadecimal."""
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()

@@ -11,6 +11,7 @@ from jaxtyping import Float16, Float32, Int32
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data import shard_format
+from mqmha_jax.data.ids import hash_names
 from mqmha_jax.data.shard_coding import parse_frames
 from mqmha_jax.data.shard_format import INFO_NAME, TABLE_NAME, ShardInfo
 from mqmha_jax.data.shard_table import Table, load_table, unpack_string, unpack_strings
@@ -154,7 +155,7 @@ class FbankShards:
         checksums = [file.sha256 for file in self.info.files] + [self.info.table_sha256]
         return {
             "fingerprint": hashlib.sha256(" ".join(checksums).encode()).hexdigest(),
-            "speakers": hashlib.sha256("\0".join(self.speakers).encode()).hexdigest(),
+            "speakers": hash_names(self.speakers),
             "num_speakers": len(self.speakers),
             "num_utterances": len(self),
         }

@@ -1,26 +1,21 @@
 """Keeps threshold and calibration for ``verify``: those of a run's own list, or of one that the user names."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.list_checks import Say
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.decisions import (
+    Decision,
     KeptCalibration,
     Threshold,
-    load_calibration,
-    load_threshold,
-    save_calibration,
-    save_threshold,
+    load_decision,
+    save_decision,
 )
 from mqmha_jax.evaluation.scoring.method import Method
 from mqmha_jax.evaluation.scoring.systems import COSINE
 from mqmha_jax.runs.checkpoint import Checkpoints
-
-Kept = TypeVar("Kept")
 
 # Files that belong to the network of a step. Where its checkpoint is gone, another network may reach the same step.
 # Earlier versions had one threshold and one mean for all steps.
@@ -60,20 +55,20 @@ def keep_decisions(
     """
     if not method.use_mean or method.enrol_map:  # other scores than those of ``verify``
         return
-    threshold, earlier = Threshold.of(evaluation.lists[0]), _load(load_threshold, workdir, step)
+    threshold, earlier = Threshold.of(evaluation.lists[0]), _load(workdir, Threshold, step)
     if not (is_own if asked is None else asked):
         if earlier is None:
             say(f"'mqmha verify' has no threshold at step {step}; --save-threshold keeps {threshold}.")
         elif earlier != threshold:
             say(f"'mqmha verify' still uses the threshold {earlier}; --save-threshold replaces it by {threshold}.")
         return
-    calibration, earlier_calibration = None, _load(load_calibration, workdir, step)
+    calibration, earlier_calibration = None, _load(workdir, KeptCalibration, step)
     if method.calibrate and COSINE in evaluation.calibrations:
         calibration = KeptCalibration(evaluation.calibrations[COSINE], method.calibrate.stem)
     try:
-        save_threshold(workdir, threshold, step)
+        save_decision(workdir, threshold, step)
         if calibration:
-            save_calibration(workdir, calibration, step)
+            save_decision(workdir, calibration, step)
         _remove_stale(workdir)
     except UserError as error:
         if asked:
@@ -90,10 +85,10 @@ def keep_decisions(
         say(f"'mqmha verify' decides by its calibration, which stays that on list {earlier_calibration.list}.")
 
 
-def _load(load: Callable[[Path, int], Kept | None], workdir: Path, step: int) -> Kept | None:
+def _load(workdir: Path, kind: type[Decision], step: int) -> Decision | None:
     """What is kept; a damaged file counts as none, because it is about to be replaced."""
     try:
-        return load(workdir, step)
+        return load_decision(workdir, kind, step)
     except UserError:
         return None
 

@@ -144,7 +144,7 @@ class ConvNorm(nn.Module):
         """Convolves and normalises."""
         conv = Conv(self.channels, self.kernel_size, self.stride, self.compute, self.lead, self.use_bias, name="conv")
         maps = conv(maps)
-        norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
+        norm = self.compute.batch_norm("norm")
         return maps.normalize(norm, train=train)
 
 

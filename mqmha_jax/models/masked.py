@@ -10,6 +10,9 @@ from flax import linen as nn
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
+MOMENTUM = 0.9  # the share of the old running statistics that one step keeps (PyTorch calls this 0.1)
+EPSILON = 1e-5  # added to the variance, as everywhere in the field
+
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
@@ -28,6 +31,10 @@ class Compute:
     rematerialize: bool = False
     lanes: int = 1
 
+    def batch_norm(self, name: str, *, affine: bool = True, epsilon: float = EPSILON) -> "MaskedBatchNorm":
+        """Makes a batch normalisation that computes this way; the fields are those of ``MaskedBatchNorm``."""
+        return MaskedBatchNorm(affine, self.batch_norm_groups, epsilon, self.dtype, name=name)
+
 
 class Moments(NamedTuple):
     """Mean and population variance per channel, and how many positions they cover (at least 1)."""
@@ -35,10 +42,6 @@ class Moments(NamedTuple):
     mean: Float[Array, " D"]
     variance: Float[Array, " D"]
     num_positions: Float[Array, ""]
-
-
-MOMENTUM = 0.9  # the share of the old running statistics that one step keeps (PyTorch calls this 0.1)
-EPSILON = 1e-5  # added to the variance, as everywhere in the field
 
 
 def mask_positions(x: Float[Array, "*shape"], mask: Bool[Array, "*leading"]) -> Float[Array, "*shape"]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TextIO
 from mqmha_jax.atomic import write_json
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, from_dict, to_dict
+from mqmha_jax.data.ids import hash_names
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import SEAL, read_json, read_sealed_json, require_fields, write_sealed_json
 from mqmha_jax.own_code.copies import copy_code, copy_code_of_run, locate_code
@@ -159,11 +159,6 @@ def read_speakers(workdir: Path) -> list[str]:
     if hash_names(speakers) != data.get("speakers", hash_names(speakers)):
         raise UserError(f"{path} holds other names than the run was trained with. {advice}")
     return speakers
-
-
-def hash_names(names: Sequence[str]) -> str:
-    """SHA-256 of a list of names in their order, in hexadecimal."""
-    return hashlib.sha256("\0".join(names).encode()).hexdigest()
 
 
 def describe_run(workdir: Path) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from mqmha_jax.config_io import with_overrides
+from mqmha_jax.data.ids import hash_names
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import write_sealed_json
 from mqmha_jax.runs.workdir import (
     claim_workdir,
-    hash_names,
     lock_workdir,
     read_config,
     read_runnable_config,

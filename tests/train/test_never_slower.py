@@ -20,7 +20,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.config_io import to_dict, with_overrides
 from mqmha_jax.evaluation.embeddings.training_mean import save_mean
 from mqmha_jax.evaluation.scoring.calibration import Calibration
-from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, save_calibration
+from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, save_decision
 from mqmha_jax.train.loop import train
 from tests.support.batches import change_batches
 from tests.support.tiny import tiny_config, tiny_corpus
@@ -126,7 +126,7 @@ def test_verify_imports_no_reader_of_shards_and_no_plots_and_compiles_once(
 ) -> None:
     """With all files that an evaluation can leave for it."""
     save_mean(run[0], np.full(6, 0.1, np.float32), step=12)
-    save_calibration(run[0], KeptCalibration(Calibration(("score",), (5.0,), -1.0, 0.5), "other"), step=12)
+    save_decision(run[0], KeptCalibration(Calibration(("score",), (5.0,), -1.0, 0.5), "other"), step=12)
     rng = np.random.default_rng(0)
     recordings = [write_audio(tmp_path / name, 0.1 * rng.standard_normal(RATE)) for name in ("a.wav", "b.wav")]
     modules, programs = call(["verify", run[0], *recordings], tmp_path / "compiled")

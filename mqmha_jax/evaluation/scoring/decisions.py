@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,19 @@ class Threshold(NamedTuple):
         eer = system.metrics["EER"].value
         return cls(float(system.threshold), evaluation.name, float(eer), evaluation.num_speakers)
 
+    @classmethod
+    def parse(cls, saved: dict[str, Any]) -> "Threshold | None":
+        """Reads what a file holds; None: it holds no threshold."""
+        match saved:
+            case {
+                "value": float(value),
+                "list": str(name),
+                "eer": float(eer),
+                "speakers": int() | None as speakers,
+            } if np.isfinite(value) and 0 <= eer <= 1:
+                return cls(value, name, eer, speakers)
+        return None
+
     def __str__(self) -> str:
         speakers = "unknown speakers" if self.speakers is None else f"{self.speakers:,} speakers"
         return f"{self.value:.3f} (list {self.list}, {speakers}, EER {self.eer:.2%})"
@@ -53,82 +66,55 @@ class KeptCalibration(NamedTuple):
     calibration: Calibration
     list: str
 
+    @classmethod
+    def parse(cls, saved: dict[str, Any]) -> "KeptCalibration | None":
+        """Reads what a file holds; None: it holds no calibration."""
+        match saved:
+            case {
+                "list": str(name),
+                "calibration": {
+                    "features": [*features],
+                    "coefficients": [*coefficients],
+                    "offset": float(offset),
+                    "prior": float(prior),
+                },
+            } if (
+                features
+                and all(isinstance(feature, str) for feature in features)
+                and all(isinstance(value, float) for value in coefficients)
+                and len(features) == len(coefficients)
+                and np.isfinite([*coefficients, offset]).all()
+                and 0 < prior < 1
+            ):
+                return cls(Calibration(tuple(features), tuple(coefficients), offset, prior), name)
+        return None
 
-def save_threshold(workdir: Path, threshold: Threshold, step: int) -> None:
-    """Keeps the threshold for the network of one step.
+
+_NAMES = {Threshold: "threshold", KeptCalibration: "calibration"}
+
+Decision = TypeVar("Decision", Threshold, KeptCalibration)
+
+
+def save_decision(workdir: Path, decision: Threshold | KeptCalibration, step: int) -> None:
+    """Keeps a threshold or a calibration for the network of one step.
 
     Raises:
       UserError: the file cannot be written.
     """
-    value = {"step": step, "checkpoint": identify_checkpoint(workdir, step), **threshold._asdict()}
-    write_sealed_json(_threshold_path(workdir, step), value)
+    fields = decision._asdict()
+    if isinstance(decision, KeptCalibration):
+        fields["calibration"] = asdict(decision.calibration)
+    value = {"step": step, "checkpoint": identify_checkpoint(workdir, step), **fields}
+    write_sealed_json(_path(workdir, type(decision), step), value)
 
 
-def load_threshold(workdir: Path, step: int) -> Threshold | None:
-    """The threshold that an evaluation kept for the network of this step; None: there is none.
-
-    Raises:
-      UserError: the file is damaged, or belongs to another step.
-    """
-    path = _threshold_path(workdir, step)
-    saved = _read(workdir, path, step)
-    if saved is None:
-        return None
-    match saved:
-        case {
-            "value": float(value),
-            "list": str(name),
-            "eer": float(eer),
-            "speakers": int() | None as speakers,
-        } if np.isfinite(value) and 0 <= eer <= 1:
-            return Threshold(value, name, eer, speakers)
-    raise UserError(f"{path} holds no threshold. {_ADVICE}")
-
-
-def save_calibration(workdir: Path, kept: KeptCalibration, step: int) -> None:
-    """Keeps the calibration for the network of one step.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
-    checkpoint = identify_checkpoint(workdir, step)
-    value = {"step": step, "checkpoint": checkpoint, "list": kept.list, "calibration": asdict(kept.calibration)}
-    write_sealed_json(_calibration_path(workdir, step), value)
-
-
-def load_calibration(workdir: Path, step: int) -> KeptCalibration | None:
-    """The calibration that an evaluation kept for the network of this step; None: there is none.
+def load_decision(workdir: Path, kind: type[Decision], step: int) -> Decision | None:
+    """The threshold or the calibration that an evaluation kept for the network of this step; None: there is none.
 
     Raises:
       UserError: the file is damaged, or belongs to another step.
     """
-    path = _calibration_path(workdir, step)
-    saved = _read(workdir, path, step)
-    if saved is None:
-        return None
-    match saved:
-        case {
-            "list": str(name),
-            "calibration": {
-                "features": [*features],
-                "coefficients": [*coefficients],
-                "offset": float(offset),
-                "prior": float(prior),
-            },
-        } if (
-            features
-            and all(isinstance(feature, str) for feature in features)
-            and all(isinstance(value, float) for value in coefficients)
-            and len(features) == len(coefficients)
-            and np.isfinite([*coefficients, offset]).all()
-            and 0 < prior < 1
-        ):
-            return KeptCalibration(Calibration(tuple(features), tuple(coefficients), offset, prior), name)
-    raise UserError(f"{path} holds no calibration. {_ADVICE}")
-
-
-def _read(workdir: Path, path: Path, step: int) -> dict[str, Any] | None:
-    """The content of a file, or None if there is none for the checkpoint that this step now has."""
+    path = _path(workdir, kind, step)
     if not path.exists():
         return None
     saved = read_sealed_json(path, advice=_ADVICE)
@@ -136,12 +122,11 @@ def _read(workdir: Path, path: Path, step: int) -> dict[str, Any] | None:
         raise UserError(f"{path} belongs to step {saved.get('step')}, not to step {step}. {_ADVICE}")
     if saved.get("checkpoint") != identify_checkpoint(workdir, step):  # the run was trained again
         return None
-    return saved
+    decision = kind.parse(saved)
+    if decision is None:
+        raise UserError(f"{path} holds no {_NAMES[kind]}. {_ADVICE}")
+    return decision
 
 
-def _threshold_path(workdir: Path, step: int) -> Path:
-    return workdir / f"threshold-{step}.json"
-
-
-def _calibration_path(workdir: Path, step: int) -> Path:
-    return workdir / f"calibration-{step}.json"
+def _path(workdir: Path, kind: type, step: int) -> Path:
+    return workdir / f"{_NAMES[kind]}-{step}.json"

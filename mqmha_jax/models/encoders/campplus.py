@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.encoders.resnet import ResidualBlock
 from mqmha_jax.models.maps import ConvNorm, Maps
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_positions
+from mqmha_jax.models.masked import Compute, mask_positions
 
 _BAND_STRIDE = (1, 2)  # the front end halves the frequencies three times and keeps every frame
 
@@ -23,7 +23,7 @@ class _NormRelu(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T c"], mask: Bool[Array, "B T"], train: bool) -> Float[Array, "B T c"]:
-        norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="norm")
+        norm = self.compute.batch_norm("norm")
         return nn.relu(norm(x, mask, train=train))
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.models.encoders.time_context import LAYER_NORM_EPSILON, NUM_HEADS, TimeContext, batch_norm
+from mqmha_jax.models.encoders.time_context import LAYER_NORM_EPSILON, NUM_HEADS, TimeContext
 from mqmha_jax.models.masked import Compute, mask_positions, masked_mean
 
 _EXPANSION_NORM_EPSILON = 1e-6  # the original's normalisation after an expanded stage
@@ -71,7 +71,7 @@ class _ConvNextBlock(nn.Module):
     def __call__(self, x: Float[Array, "B T f c"], mask: Bool[Array, "B T"], train: bool) -> Float[Array, "B T f c"]:
         channels = x.shape[-1]
         y = _ContextConv(channels, self.group_divisor, True, self.compute, name="context")(x, mask)
-        y = nn.gelu(batch_norm(self.compute, "norm")(y, mask, train=train), approximate=False)
+        y = nn.gelu(self.compute.batch_norm("norm")(y, mask, train=train), approximate=False)
         return x + nn.Dense(channels, dtype=self.compute.dtype, name="pointwise")(y)
 
 
@@ -89,7 +89,7 @@ class _ResidualBlock(nn.Module):
         for i in (1, 2):
             y = _ContextConv(channels, self.group_divisor, False, self.compute, name=f"conv{i}")(y, mask)
             y = nn.Dense(channels, dtype=self.compute.dtype, name=f"pointwise{i}")(y)
-            y = batch_norm(self.compute, f"norm{i}")(nn.relu(y) if i == 1 else y, mask, train=train)
+            y = self.compute.batch_norm(f"norm{i}")(nn.relu(y) if i == 1 else y, mask, train=train)
         if self.squeeze:
             y = _FrequencySqueeze(self.compute, name="squeeze")(y, mask)
         return nn.relu(x + y)
@@ -129,7 +129,7 @@ class _StageBlocks(nn.Module):
             x = self._block(f"block{i}")(x, mask, train)
         if expansion > 1:
             conv = _ContextConv(self.channels, self.group_divisor, True, self.compute, name="shrink")
-            norm = batch_norm(self.compute, "shrink_norm", epsilon=_EXPANSION_NORM_EPSILON)
+            norm = self.compute.batch_norm("shrink_norm", epsilon=_EXPANSION_NORM_EPSILON)
             x = nn.gelu(norm(conv(x, mask), mask, train=train), approximate=False)
             x = nn.Dense(self.channels, dtype=self.compute.dtype, name="shrink_pointwise")(x)
         sequence = x.reshape(*x.shape[:2], -1)
@@ -209,7 +209,7 @@ class ReDimNet(nn.Module):
         frames = self._weigh(results, len(self.stages) + 1)
         if self.final_channels is not None:
             frames = nn.Dense(self.final_channels, dtype=self.compute.dtype, name="final")(frames)
-            frames = batch_norm(self.compute, "final_norm")(frames, mask, train=train)
+            frames = self.compute.batch_norm("final_norm")(frames, mask, train=train)
         return frames.astype(jnp.promote_types(self.compute.dtype, jnp.float32)), mask
 
     def _weigh(self, results: list[Float[Array, "B T S"]], stage: int) -> Float[Array, "B T S"]:

@@ -12,7 +12,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.maps import Conv, ConvNorm, Maps
-from mqmha_jax.models.masked import EPSILON, Compute, MaskedBatchNorm
+from mqmha_jax.models.masked import EPSILON, Compute
 
 _WIDTHS = (64, 128, 256, 512)  # of the stages, times their multipliers
 _LARGEST_STEM = 64
@@ -35,7 +35,7 @@ class _RepVggBlock(nn.Module):
         pointwise = ConvNorm(self.channels, 1, self.stride, self.compute, name="pointwise")
         total = total.plus(pointwise(maps, train=train))
         if self.stride == 1 and maps.channels == self.channels:
-            norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="identity")
+            norm = self.compute.batch_norm("identity")
             total = total.plus(maps.normalize(norm, train=train))
         return total.apply(nn.relu)
 

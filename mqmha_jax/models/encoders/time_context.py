@@ -5,7 +5,7 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Bool, Float
 
-from mqmha_jax.models.masked import EPSILON, Compute, MaskedBatchNorm, mask_positions
+from mqmha_jax.models.masked import Compute, mask_positions
 
 LAYER_NORM_EPSILON = 1e-6  # the original's
 _KERNEL_SIZES = (7, 19, 31, 59)
@@ -51,7 +51,7 @@ class _DepthwiseBlock(nn.Module):
             dtype=self.compute.dtype,
             name="context",
         )(mask_positions(x, mask))
-        y = nn.gelu(batch_norm(self.compute, "norm")(y, mask, train=train), approximate=False)
+        y = nn.gelu(self.compute.batch_norm("norm")(y, mask, train=train), approximate=False)
         return x + nn.Dense(channels, dtype=self.compute.dtype, name="pointwise")(y)
 
 
@@ -78,8 +78,3 @@ class _AttentionLayer(nn.Module):
 
     def _norm(self, name: str) -> nn.LayerNorm:
         return nn.LayerNorm(LAYER_NORM_EPSILON, dtype=self.compute.dtype, name=name)
-
-
-def batch_norm(compute: Compute, name: str, *, epsilon: float = EPSILON) -> MaskedBatchNorm:
-    """Batch normalisation as ``compute`` asks for it."""
-    return MaskedBatchNorm(groups=compute.batch_norm_groups, epsilon=epsilon, dtype=compute.dtype, name=name)

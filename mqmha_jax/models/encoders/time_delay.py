@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Bool, Float
 
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm, mask_positions
+from mqmha_jax.models.masked import Compute, mask_positions
 
 Edges = Literal["zeros", "reflected", "dropped"]
 
@@ -56,8 +56,7 @@ class TimeDelayLayer(nn.Module):
         if self.edges == "dropped":
             mask = _without_edges(mask, reach)
         mask = mask[:, :: self.stride]
-        groups, dtype = self.compute.batch_norm_groups, self.compute.dtype
-        norm = MaskedBatchNorm(affine=self.affine_norm, groups=groups, dtype=dtype, name="norm")
+        norm = self.compute.batch_norm("norm", affine=self.affine_norm)
         return norm(nn.relu(x), mask, train=train), mask
 
 
