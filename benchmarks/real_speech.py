@@ -25,6 +25,7 @@ from data_prep.corpora import CORPORA
 from data_prep.ordered_map import num_cores
 from data_prep.trials import make_trials, write_trials
 from data_prep.versions import VersionPlan
+from mqmha_jax.config import FbankSpec
 from mqmha_jax.config_io import load_config
 from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.report.tables import format_tables, write_evaluation
@@ -107,7 +108,10 @@ def _split(speech: Path, work: Path, hold_out: bool) -> dict[str, Path]:
     return paths
 
 
-def prepare_shards(speech: Path, directory: Path, list_path: Path, *, augmented: bool = False) -> Path:
+def prepare_shards(
+    speech: Path, directory: Path, list_path: Path, spec: FbankSpec | None = None, *, augmented: bool = False
+) -> Path:
+    """Makes shards of a list, once; ``spec`` is the filterbank, that of the laptop's configuration if none is given."""
     if not directory.exists():
         plan = (
             VersionPlan(names=TRAINING, noise=speech / "noise", room_responses=speech / "rir", seed=0)
@@ -117,7 +121,7 @@ def prepare_shards(speech: Path, directory: Path, list_path: Path, *, augmented:
         build_shards(
             CORPORA["csv"](list_path, speech),
             directory,
-            spec=load_config("laptop").fbank,
+            spec=spec or load_config("laptop").fbank,
             plan=plan,
             provenance={"list": list_path.name},
             num_workers=num_cores(),

@@ -140,16 +140,19 @@ def train(
 @click.argument("workdir", type=PATH)
 @click.option("--last", type=click.IntRange(1), default=10, help="Number of checkpoints, the latest ones.")
 @click.option("--output", type=PATH, required=True, help="New work directory for the average.")
+@click.option("--towards", type=PATH, help="Run that this one was fine-tuned from: move the average towards it.")
+@click.option("--share", type=click.FloatRange(0, 1), default=0.5, help="Share of that run's network in the result.")
 @allow_code_option
-def average(workdir: Path, last: int, output: Path) -> None:
+def average(workdir: Path, last: int, output: Path, towards: Path | None, share: float) -> None:
     """Average the last checkpoints of a run into one network.
 
     The new work directory can be evaluated, and training can start from it.
     """
-    from mqmha_jax.runs.average import average_checkpoints
+    from mqmha_jax.runs.average import Towards, average_checkpoints
 
-    steps = average_checkpoints(workdir, last, output)
-    click.echo(f"The average of the checkpoints of steps {', '.join(map(str, steps))} is in {output}")
+    steps = average_checkpoints(workdir, last, output, None if towards is None else Towards(towards, share))
+    moved = "" if towards is None else f", moved {share:.0%} of the way to {towards},"
+    click.echo(f"The average of the checkpoints of steps {', '.join(map(str, steps))}{moved} is in {output}")
 
 
 @main.command(arguments={"CONFIG": "Configuration: a Python or JSON file.", "OVERRIDES": _OVERRIDES})

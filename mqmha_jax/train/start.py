@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from jaxtyping import Array, Float, PyTree
 
 from mqmha_jax import parallel
@@ -17,6 +16,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.own_code.copies import remove_code
 from mqmha_jax.parallel import PROTOTYPES
 from mqmha_jax.processes import is_first_process, raise_together
+from mqmha_jax.runs.carry_over import carry_over
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.runs.workdir import CONFIG_NAME, read_runnable_config, read_speakers
@@ -36,7 +36,7 @@ def initialize_from_run(
 ) -> TrainState:
     """Replaces the parameters of the initial state by those of another run; optimizer, counters and step begin anew.
 
-    A part that the other network does not have, such as another pooling, keeps its random values.
+    A part that the other network does not have, such as another pooling, keeps its random values; see ``carry_over``.
 
     Prototypes are matched by the speakers' names. So copies at other speeds drop out if the new run trains without
     them, and a subset of the speakers or additional ones need no special case. Or they start from the mean embedding
@@ -66,8 +66,9 @@ def initialize_from_run(
         read_runnable_config(workdir)
     with raise_together():
         loaded = load_network(workdir, config.step, with_head=config.head == "match")
-    network, fresh_parts = _merge(loaded.variables, state.network(), workdir)
+    network, fresh_parts, widened = carry_over(loaded.variables, loaded.net.pooling, state.network(), workdir)
     rest = f"; new, from random values: {', '.join(fresh_parts)}" if fresh_parts else ""
+    rest += "; the layer behind its statistics now reads those of every query" if widened else ""
     say(f"Loaded the network of {workdir}, step {loaded.step}{rest}.")
     head = dict(state.params["head"])
     if config.head != "fresh" and PROTOTYPES not in head:
@@ -86,31 +87,6 @@ def initialize_from_run(
         batch_stats=network["batch_stats"],
         average=jax.tree.map(jnp.copy, network) if state.average else state.average,
     )
-
-
-def _merge(
-    theirs: Mapping[str, PyTree], ours: Mapping[str, PyTree], workdir: Path
-) -> tuple[dict[str, PyTree], list[str]]:
-    """Our network with all values of theirs that fit, on our devices; and the parts for which they have none.
-
-    Raises:
-      UserError: the encoders differ, or they share nothing.
-    """
-    flat_theirs, flat_ours = (traverse_util.flatten_dict(dict(tree)) for tree in (theirs, ours))
-    fits = {path for path, leaf in flat_ours.items() if np.shape(flat_theirs.get(path)) == leaf.shape}
-    different = [path for path in flat_ours if path not in fits]
-    of_encoder = [path for path in different if path[1] == "encoder"]
-    if of_encoder or not any(path[1] == "encoder" for path in fits):
-        path = of_encoder[0] if of_encoder else different[0]
-        there = np.shape(flat_theirs[path]) if path in flat_theirs else "nothing"
-        raise UserError(
-            f"The encoder of {workdir} has another architecture: {'/'.join(path[1:])} is {flat_ours[path].shape} here "
-            f"and {there} there. Give model.encoder the options of that run ('mqmha show {workdir}')."
-        )
-    merged = {
-        path: parallel.put_like(flat_theirs[path], leaf) if path in fits else leaf for path, leaf in flat_ours.items()
-    }
-    return traverse_util.unflatten_dict(merged), sorted({path[1] for path in different})
 
 
 def _match_run(

@@ -15,6 +15,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.models import unit_length
 from mqmha_jax.parallel import device_mesh
+from mqmha_jax.runs.average import Towards, average_checkpoints
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.train.build import build_training
 from mqmha_jax.train.loop import train
@@ -155,3 +156,45 @@ def test_what_does_not_go_together_is_refused(config: Config, base: Path, tmp_pa
     shapes = build_training(config, num_speakers=SPEAKERS, mesh=device_mesh(config.mesh)).state.params
     check_parts(shapes, OptimizerConfig(frozen=("net", "head"), unfreeze_after=0.2))
     assert jax.tree.leaves(shapes)
+
+
+@pytest.fixture(scope="module")
+def statistics(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose pooling is plain statistics."""
+    workdir = tmp_path_factory.mktemp("runs") / "statistics"
+    train(with_overrides(config, ["model.pooling=tstp", "model.pooling.unbiased=false"]), workdir, progress=False)
+    return workdir
+
+
+def test_attention_in_place_of_statistics_starts_from_the_same_embeddings(
+    config: Config, statistics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attention = ["model.pooling.heads=2", "model.pooling.queries=3", "model.pooling.scorer_scale=0"]
+    still = [f"start.run={statistics}", "start.head=means", "optimizer.learning_rate=1e-20", "train.steps=1"]
+    train(with_overrides(config, [*attention, *still, "start.batch_norm=keep"]), tmp_path / "tuned")
+    said = capsys.readouterr().out
+    assert "new, from random values: pooling; the layer behind its statistics now reads those of every query." in said
+    batch = jax.random.normal(jax.random.key(0), (3, 40, 8))
+    mask = jnp.arange(40)[None] < jnp.array([[40], [25], [7]])
+    before, after = (
+        run.net.apply(run.variables, batch, mask, train=False)
+        for run in (load_network(statistics), load_network(tmp_path / "tuned"))
+    )
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
+
+
+def test_an_average_moves_towards_the_run_before(config: Config, base: Path, statistics: Path, tmp_path: Path) -> None:
+    train(with_overrides(config, [f"start.run={base}", "train.steps=1"]), tmp_path / "tuned", progress=False)
+    average_checkpoints(tmp_path / "tuned", 1, tmp_path / "mean", Towards(base, 0.25))
+    one, tuned, mean = (load_network(path).variables for path in (base, tmp_path / "tuned", tmp_path / "mean"))
+    expected = jax.tree.map(lambda one, tuned: 0.25 * one + 0.75 * tuned, one, tuned)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), mean, expected)
+    # Statistics have no scorers, so those of the run stay; the layer behind moves.
+    average_checkpoints(base, 1, tmp_path / "mixed", Towards(statistics, 0.5))
+    mixed = load_network(tmp_path / "mixed").variables["params"]
+    np.testing.assert_array_equal(mixed["pooling"]["score"]["kernel"], one["params"]["pooling"]["score"]["kernel"])
+    assert not np.allclose(mixed["embedding"]["kernel"], one["params"]["embedding"]["kernel"])
+    other = with_overrides(config, ["model.encoder.channels=5"])
+    train(other, tmp_path / "other", progress=False)
+    with pytest.raises(UserError, match=r"The encoder of .*base has another architecture"):
+        average_checkpoints(tmp_path / "other", 1, tmp_path / "never", Towards(base, 0.5))

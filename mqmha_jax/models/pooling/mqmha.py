@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 from jaxtyping import Bool, Float
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.masked import MaskedBatchNorm
 
-_INIT = nn.initializers.lecun_normal(batch_axis=(0, 1))
+_PER_SCORER = (0, 1)  # the axes of queries and heads, which do not count as inputs
+_INIT = nn.initializers.lecun_normal(batch_axis=_PER_SCORER)
 
 
 class MQMHA(nn.Module):
@@ -38,6 +39,8 @@ class MQMHA(nn.Module):
       context: the scorer also sees the mean and standard deviation of all frames of the utterance.
       unbiased_context: the standard deviation that the scorer sees divides by ``n - 1``, as in WeSpeaker's ECAPA.
       deviation: standard deviations beside the means; without them ``S = D Q``.
+      scorer_scale: factor of the initial values of the layer that gives the scores. At 1 the scores of normalised
+        frames vary by about 1 from the start; at 0 attention starts uniform, so the pooling starts as plain statistics.
       variance_floor: smallest variance under the square root, which also bounds its gradient.
     """
 
@@ -51,6 +54,7 @@ class MQMHA(nn.Module):
     context: bool = False
     unbiased_context: bool = False
     deviation: bool = True
+    scorer_scale: NonNegativeFloat = 1.0
     variance_floor: PositiveFloat = 1e-7
 
     @nn.compact
@@ -117,17 +121,20 @@ class MQMHA(nn.Module):
         groups = (self.queries, self.heads)
         width = frames.shape[-1]
         num_scores = head_dim if self.channel_wise else 1
+        init = nn.initializers.variance_scaling(
+            self.scorer_scale**2, "fan_in", "truncated_normal", batch_axis=_PER_SCORER
+        )
         if self.layers == 2:
             shape = (*groups, width, self.bottleneck)
             hidden = nn.Einsum(shape, "bhtd,qhdo->btqho", self.use_bias, kernel_init=_INIT, name="hidden")(frames)
             shape = (*groups, self.bottleneck, num_scores)
-            score = nn.Einsum(shape, "btqhi,qhio->bhtqo", False, kernel_init=_INIT, name="score")
+            score = nn.Einsum(shape, "btqhi,qhio->bhtqo", False, kernel_init=init, name="score")
             scores = score(self._activate(hidden, mask, train))
         elif self.channel_wise:
             shape = (*groups, width, num_scores)
-            scores = nn.Einsum(shape, "bhtd,qhdo->bhtqo", False, kernel_init=_INIT, name="score")(frames)
+            scores = nn.Einsum(shape, "bhtd,qhdo->bhtqo", False, kernel_init=init, name="score")(frames)
         else:
-            scores = _Scores(self.queries, name="score")(frames)
+            scores = _Scores(self.queries, init, name="score")(frames)
         lowest = jnp.finfo(scores.dtype).min  # finite, so that an utterance without valid frames makes no NaN
         if not self.channel_wise:
             scores = scores[..., 0]
@@ -159,11 +166,12 @@ class _Scores(nn.Module):
     """One score per frame from each (query, head) pair: an affine map without bias."""
 
     queries: int
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, frames: Float[Array, "B H t d"]) -> Float[Array, "B H t Q 1"]:
         batch_size, heads, _, width = frames.shape
-        kernel = self.param("kernel", _INIT, (self.queries, heads, width, 1), jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, (self.queries, heads, width, 1), jnp.float32)
         # A copy of the kernel per utterance makes a batched product; otherwise XLA:CPU transposes all frames first.
         kernels = jnp.broadcast_to(kernel[..., 0].transpose(1, 2, 0)[None], (batch_size, heads, width, self.queries))
         return (frames @ kernels)[..., None]
