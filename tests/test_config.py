@@ -94,7 +94,8 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, name: str, t
 
 
 def test_a_missing_file_is_named_with_the_names_that_are_known() -> None:
-    with pytest.raises(UserError, match=r"No configuration file nowhere\.py\. .* come with mqmha_jax: demo, laptop, "):
+    known = r"No configuration file nowhere\.py\. .* come with mqmha_jax: demo, finetune, laptop, "
+    with pytest.raises(UserError, match=known):
         load_config("nowhere.py")
     with pytest.raises(UserError, match=r"No configuration file elsewhere/laptop\.py"):
         load_config("elsewhere/laptop.py")
