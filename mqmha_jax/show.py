@@ -1,13 +1,12 @@
 """Describes an experiment without training it: options, parameters, shapes, FLOPs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
-from tabulate import tabulate
 
 from mqmha_jax.config import Config, Part
 from mqmha_jax.config_io import options
@@ -17,6 +16,7 @@ from mqmha_jax.flops import count_flops
 from mqmha_jax.losses import build_loss
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.parallel import PROTOTYPES
+from mqmha_jax.text_table import align_table
 
 
 def describe(config: Config, num_speakers: int | None = None) -> str:
@@ -77,7 +77,7 @@ def _options_table(config: Config) -> str:
             default = "" if value == Part(name=item.default) else str(item.default)
             value = f"{value.name}({given})"
         rows.append((item.name, str(value), default, f"{item.help} ({item.type})"))
-    return _table(rows)
+    return align_table(rows)
 
 
 def _parameter_table(params: PyTree, num_speakers: int | None) -> str:
@@ -90,7 +90,7 @@ def _parameter_table(params: PyTree, num_speakers: int | None) -> str:
     rows.append(("total", str(sum(map(len, groups.values()))), f"{total:,}"))
     if num_speakers is None:
         rows.append(("(without the head; give --speakers N)", "", ""))
-    return _table(rows)
+    return align_table(rows)
 
 
 def _shape_table(net: Any, variables: PyTree, fbank: Any, mask: Any) -> str:
@@ -104,7 +104,7 @@ def _shape_table(net: Any, variables: PyTree, fbank: Any, mask: Any) -> str:
     shapes = {"fbank [B, T, F]": fbank, **jax.eval_shape(stages, variables, fbank, mask)}
     embedding = jax.eval_shape(lambda v, x, m: net.apply(v, x, m, train=False), variables, fbank, mask)
     shapes["embedding [B, E]"] = embedding
-    return _table([("output", "shape"), *((name, str(list(value.shape))) for name, value in shapes.items())])
+    return align_table([("output", "shape"), *((name, str(list(value.shape))) for name, value in shapes.items())])
 
 
 def _gigaflops(net: Any, variables: PyTree, config: Config, frames: int) -> float:
@@ -114,7 +114,3 @@ def _gigaflops(net: Any, variables: PyTree, config: Config, frames: int) -> floa
 def _sizes(tree: PyTree) -> Iterator[tuple[str, int]]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         yield "/".join(str(key.key) for key in path), leaf.size
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    return tabulate(rows[1:], rows[0], disable_numparse=True)

@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 FLOORS = (
     ("field_names",),
     ("types", "errors", "config", "compilation_cache", "tpu_library", "flops"),
-    ("atomic", "python_file", "ready_configs", "parallel"),
+    ("atomic", "python_file", "ready_configs", "parallel", "text_table"),
     ("json_file", "npz_file"),
     ("own_code",),
     ("config_io", "processes"),

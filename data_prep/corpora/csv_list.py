@@ -1,9 +1,12 @@
 """A CSV list of recordings: columns ``path`` and ``speaker``, and any others."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from data_prep.corpora.confined import confine
+from data_prep.corpora.list_checks import collect_recordings, find_root
 from data_prep.corpora.list_part import PART, parse_number, take_part
 from data_prep.corpora.sources import FilePart
 from data_prep.manifest import Recording
@@ -31,43 +34,32 @@ def csv_recordings(list_path: str | Path, root: str | Path | None = None) -> lis
         repeats an id or names a path outside the root.
     """
     list_path = Path(list_path)
-    if not list_path.is_file():
-        raise UserError(f"No such list: {list_path}. Give a CSV file with the columns path and speaker.")
-    root = list_path.parent if root is None else Path(root)
-    if not root.is_dir():
-        raise UserError(f"No such folder: {root}. --root is what the paths in {list_path} are relative to.")
-    recordings: list[Recording] = []
-    line_of: dict[str, int] = {}
+    root = find_root(list_path, root, form="a CSV file with the columns path and speaker")
     try:
         with list_path.open(encoding="utf-8-sig", newline="") as file:
-            reader = open_table(file, restval="")
-            header = reader.fieldnames or ()
-            if missing := [name for name in REQUIRED if name not in header]:
-                raise UserError(
-                    f"{list_path}:1: no column {' and '.join(missing)}; the header is {','.join(header) or 'empty'}. "
-                    "The first line must name the columns path and speaker, separated by commas."
-                )
-            for row in reader:
-                line = reader.line_num
-                if None in row:
-                    raise UserError(f"{list_path}:{line}: more values than the header has columns ({len(header)}).")
-                recording = _recording(row, root, f"{list_path}:{line}")
-                earlier = line_of.setdefault(recording.utterance, line)
-                if earlier != line:
-                    raise UserError(
-                        f"{list_path}:{line}: utterance {recording.utterance!r} was listed before, in line {earlier}, "
-                        "and ids are unique. Remove one of the two lines; or, to list several parts of a file, name "
-                        "each one in a column utterance."
-                    )
-                recordings.append(recording)
+            return collect_recordings(
+                _read_rows(file, list_path, root), list_path, parts="name each one in a column utterance"
+            )
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{list_path}: not a CSV file in UTF-8 ({error}).") from None
-    if not recordings:
-        raise UserError(f"{list_path} lists no recordings.")
-    return recordings
 
 
-def _recording(row: dict[str, str], root: Path, where: str) -> Recording:
+def _read_rows(file: TextIO, list_path: Path, root: Path) -> Iterator[tuple[int, Recording]]:
+    reader = open_table(file, restval="")
+    header = reader.fieldnames or ()
+    if missing := [name for name in REQUIRED if name not in header]:
+        raise UserError(
+            f"{list_path}:1: no column {' and '.join(missing)}; the header is {','.join(header) or 'empty'}. "
+            "The first line must name the columns path and speaker, separated by commas."
+        )
+    for row in reader:
+        line = reader.line_num
+        if None in row:
+            raise UserError(f"{list_path}:{line}: more values than the header has columns ({len(header)}).")
+        yield line, _read_recording(row, root, f"{list_path}:{line}")
+
+
+def _read_recording(row: dict[str, str], root: Path, where: str) -> Recording:
     path, speaker = row.pop("path"), row.pop("speaker")
     if not path or not speaker:
         raise UserError(f"{where}: no {'speaker' if path else 'path'}; every line needs both.")

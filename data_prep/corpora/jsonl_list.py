@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.corpora.confined import confine
+from data_prep.corpora.list_checks import collect_recordings, find_root
 from data_prep.corpora.list_part import PART, take_part
 from data_prep.corpora.sources import FilePart
 from data_prep.manifest import Recording
@@ -37,31 +38,17 @@ def jsonl_recordings(list_path: str | Path, root: str | Path | None = None) -> l
         leads out of the root.
     """
     list_path = Path(list_path)
-    if not list_path.is_file():
-        raise UserError(f"No such list: {list_path}. Give a file with one JSON object per line.")
-    root = list_path.parent if root is None else Path(root)
-    if not root.is_dir():
-        raise UserError(f"No such folder: {root}. --root is what the paths in {list_path} are relative to.")
-    line_of: dict[str, int] = {}
-    recordings = []
+    root = find_root(list_path, root, form="a file with one JSON object per line")
     try:
         with list_path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                recording = _recording(line, root, f"{list_path}:{number}")
-                earlier = line_of.setdefault(recording.utterance, number)
-                if earlier != number:
-                    raise UserError(
-                        f"{list_path}:{number}: utterance {recording.utterance!r} was listed in line {earlier}, "
-                        "and ids are unique. Remove one of the two lines."
-                    )
-                recordings.append(recording)
+            numbered = (
+                (number, _read_recording(line, root, f"{list_path}:{number}"))
+                for number, line in enumerate(file, start=1)
+                if line.strip()
+            )
+            return collect_recordings(numbered, list_path, parts="give each one an utterance of its own")
     except UnicodeDecodeError as error:
         raise UserError(f"{list_path}: not UTF-8 text ({error}).") from None
-    if not recordings:
-        raise UserError(f"{list_path} lists no recordings.")
-    return recordings
 
 
 def write_jsonl(recordings: Sequence[Recording], list_path: str | Path) -> Path:
@@ -89,7 +76,7 @@ def write_jsonl(recordings: Sequence[Recording], list_path: str | Path) -> Path:
     return root
 
 
-def _recording(line: str, root: Path, where: str) -> Recording:
+def _read_recording(line: str, root: Path, where: str) -> Recording:
     fields = parse_json(line, dict, where=where, advice=f"A line needs one JSON object; {_FIELDS}.")
     for name in REQUIRED:
         if not isinstance(fields.get(name), str) or not fields[name]:

@@ -1,16 +1,16 @@
 """Writes a plan as text and as plain data."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import jax
-from tabulate import tabulate
 
 from mqmha_jax.plan.chips import GIB
 from mqmha_jax.plan.memory import Memory
 from mqmha_jax.plan.plan import Plan
 from mqmha_jax.plan.step_time import StepTime
+from mqmha_jax.text_table import align_table
 
 FORMULA = """\
 least time = max(compute, memory, overlapped) + exposed: compute = matrix FLOPs / bfloat16 peak; memory = main-memory
@@ -78,7 +78,8 @@ def _memory(plan: Plan) -> str:
     ]
     cells = [(name, _mib(value), _share(value, memory)) for name, value in rows if value is not None]
     limit = "the chip has" if plan.fits else "the compiler may use"
-    return _table([("memory of a chip", "MiB", f"of {memory.capacity / GIB:.2f} GiB"), *cells]) + (
+    header = ("memory of a chip", "MiB", f"of {memory.capacity / GIB:.2f} GiB")
+    return align_table([header, *cells], numbers=True) + (
         "" if plan.fits else f"\nneeds {memory.needed / GIB:.2f} GiB, {limit} {memory.capacity / GIB:.2f} GiB"
     )
 
@@ -110,7 +111,7 @@ def _work(plan: Plan, time: StepTime) -> str:
     notes = f"\nXLA's cost analysis counts {step.xla_flops / 1e9:,.1f} GFLOP, the body of a loop once."
     if step.unknown_loops:
         notes += f"\nThe length of {step.unknown_loops} loops is unknown; each counts as one pass."
-    return _table(rows) + notes
+    return align_table(rows, numbers=True) + notes
 
 
 def _collectives(plan: Plan) -> str:
@@ -119,7 +120,7 @@ def _collectives(plan: Plan) -> str:
         overlap = "overlapped" if item.overlaps else "exposed"
         size, sent = f"{item.operand_bytes / 1e6:,.3f}", f"{item.sent_bytes / 1e6:,.3f}"
         rows.append((item.kind, str(item.group_size), str(item.count), size, sent, _ms(item.seconds), overlap))
-    return _table(rows) if plan.traffic else "no collectives"
+    return align_table(rows, numbers=True) if plan.traffic else "no collectives"
 
 
 def _speed(plan: Plan, time: StepTime) -> str:
@@ -143,7 +144,7 @@ def _speed(plan: Plan, time: StepTime) -> str:
                 f"{plan.one_chip.estimate / time.estimate:.1%}",
             )
         )
-    return _table(rows)
+    return align_table(rows, numbers=True)
 
 
 def _verdict(plan: Plan) -> str:
@@ -172,9 +173,3 @@ def _mib(value: int) -> str:
 
 def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:.3f}"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lines up columns, the first to the left and the others to the right."""
-    alignment = ("left", *["right"] * (len(rows[0]) - 1))
-    return tabulate(rows[1:], rows[0], colalign=alignment, disable_numparse=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from mqmha_jax.atomic import check_writable_directory, replacing, write_text
 from mqmha_jax.data.score_files import write_scores
@@ -17,6 +16,7 @@ from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
 from mqmha_jax.evaluation.report.plots import draw_results
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.json_file import read_sealed_json, write_sealed_json
+from mqmha_jax.text_table import align_table
 
 METRICS_FILE, SPEAKERS_FILE = "metrics.json", "utt2spk.txt"
 TABLES_FILE, REPORT_FILE = "results.txt", "report.html"
@@ -33,9 +33,9 @@ def format_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
     Returns:
       Lines without a final newline: EER in per cent, costs normalised, Cllr in bits, 95 % intervals in brackets.
     """
-    tables = [f"{_heading(part)}\n{_table(_rows(part))}" for part in lists]
+    tables = [f"{_heading(part)}\n{align_table(_rows(part))}" for part in lists]
     if mean and len(lists) > 1:
-        tables.append(f"mean over {len(lists)} lists\n{_table(_mean_rows(lists))}")
+        tables.append(f"mean over {len(lists)} lists\n{align_table(_mean_rows(lists))}")
     return "\n\n".join(tables)
 
 
@@ -181,10 +181,6 @@ def _format_metric(name: str, measured: Measured) -> str:
     factor, digits = (100, 2) if name == "EER" else (1, 3)
     value, low, high = (None if number is None else f"{factor * number:.{digits}f}" for number in measured)
     return f"{value}" if low is None else f"{value} [{low}, {high}]"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    return tabulate(rows[1:], rows[0], disable_numparse=True)
 
 
 def _numbers(part: ListEvaluation, files: Mapping[tuple[str, str], str]) -> dict[str, Any]:
