@@ -23,7 +23,7 @@ from data_prep.build_shard import Part, load_part
 from data_prep.manifest import Recording
 from data_prep.pieces import estimate_bytes, fingerprint, num_pieces
 from data_prep.shard_options import ShardOptions
-from mqmha_jax.atomic import sync, write_json
+from mqmha_jax.atomic import TEMPORARY, sync, write_json
 from mqmha_jax.data.shard_format import INFO_NAME, SEGMENT_FRAMES, shard_path
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio_folder import audio_files
@@ -173,7 +173,9 @@ class Partial:
                 shutil.rmtree(self.directory, ignore_errors=True)
 
     def publish(self) -> None:
-        """Renames the completed directory to the output."""
+        """Renames the completed directory to the output, without what a killed worker's last file left there."""
+        for leftover in self.shards.glob(f"{TEMPORARY}*"):
+            leftover.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self.target.rmdir()  # an empty directory may exist
         os.rename(self.shards, self.target)

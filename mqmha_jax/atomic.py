@@ -17,6 +17,9 @@ from mqmha_jax.errors import UserError
 # Some file systems, such as some network mounts, cannot sync a directory and say so with these.
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 
+TEMPORARY = ".partial-"
+"""Begins the name of a file or directory that is not complete."""
+
 # What `check_writable` writes and removes again: a disk that takes it is not quite full.
 _TRIAL_BYTES = 2**20
 
@@ -205,7 +208,7 @@ def _open_new_directory(path: Path) -> int:
 
 def _create_locked(path: Path, open_new: Callable[[Path], int]) -> tuple[Path, int]:
     while True:
-        temporary = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name}")
+        temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
         descriptor = open_new(temporary)
         # Between these two lines another writer may take the file for abandoned and remove it; then try again.
         if _lock(descriptor) and temporary.exists():
@@ -216,7 +219,7 @@ def _create_locked(path: Path, open_new: Callable[[Path], int]) -> tuple[Path, i
 
 def _remove_leftovers(path: Path) -> None:
     """A temporary file or directory that nobody locks belongs to a process that was killed."""
-    for leftover in path.parent.glob(f".partial-*-{glob.escape(path.name)}"):
+    for leftover in path.parent.glob(f"{TEMPORARY}*-{glob.escape(path.name)}"):
         with suppress(OSError):
             descriptor = os.open(leftover, os.O_RDONLY)
             try:

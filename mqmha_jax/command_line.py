@@ -1,6 +1,7 @@
 """What both command lines share: help in sections, mistakes as sentences, and hints for misplaced options."""
 
 import textwrap
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import click
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.own_code.mistakes import describe_mistake
 from mqmha_jax.own_code.trust import code_allowed
 
 PATH = click.Path(path_type=Path)
@@ -28,6 +30,7 @@ class _Step(click.ParamType):
 
 
 STEP = _Step()
+_DEBUG = f"{__name__}.debug"
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 
 
@@ -108,14 +111,33 @@ class SectionedGroup(click.Group):
 
 
 class SentenceGroup(SectionedGroup):
-    """Prints a user's mistake as one sentence, without a traceback."""
+    """Prints a user's mistake as one sentence; with the option --debug, after the traceback."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        text = "Also show the traceback of an error."
+        self.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, callback=_keep_debug, help=text))
 
     def invoke(self, ctx: click.Context) -> object:
         """Runs the command that was named."""
         try:
             return super().invoke(ctx)
         except UserError as error:
-            raise click.ClickException(str(error)) from error
+            raise _end(ctx, error, str(error)) from error
+        except Exception as error:
+            if (mistake := describe_mistake(error)) is None:
+                raise
+            raise _end(ctx, error, mistake) from error
+
+
+def _keep_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta[_DEBUG] = value
+
+
+def _end(ctx: click.Context, error: Exception, sentence: str) -> click.ClickException:
+    if ctx.meta.get(_DEBUG):
+        traceback.print_exception(error)
+    return click.ClickException(sentence)
 
 
 def _write_rows(formatter: click.HelpFormatter, title: str, rows: Sequence[tuple[str, str]]) -> None:

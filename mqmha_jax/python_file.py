@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from mqmha_jax.errors import UserError
 
 # Names of the modules that the latest file imported from its own folder.
 _siblings: set[str] = set()
+
+# Paths of all files that were run, and of their neighbours.
+_own_files: set[str] = set()
 
 
 def run_python_file(path: Path, what: str) -> ModuleType:
@@ -37,14 +41,23 @@ def run_python_file(path: Path, what: str) -> ModuleType:
         raise UserError(f"{path} is not a Python (.py) file, as a {what} must be.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    _own_files.add(str(path))
     try:
         with _imports_from(path.resolve().parent):
             spec.loader.exec_module(module)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # it is the user's program
-        raise UserError(f"{path} cannot be read as a {what}: {type(error).__name__}: {error}.") from error
+        place = locate_error(error)
+        where = f" It arose in {place}." if place else ""
+        raise UserError(f"{path} cannot be read as a {what}: {type(error).__name__}: {error}.{where}") from error
     return module
+
+
+def locate_error(error: BaseException) -> str | None:
+    """Where in a file that ``run_python_file`` ran an exception arose: "FILE, line 3, in target"; None: elsewhere."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in _own_files]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}, in {frames[-1].name}" if frames else None
 
 
 @contextmanager
@@ -68,6 +81,8 @@ def _imports_from(folder: Path) -> Iterator[None]:
         roots = {name.partition(".")[0] for name in sys.modules.keys() - before} - before
         own = {root for root in roots if _lies_in(folder, sys.modules.get(root))}
         _siblings.update(name for name in sys.modules if name.partition(".")[0] in own)
+        files = (getattr(sys.modules[name], "__file__", None) for name in _siblings)
+        _own_files.update(file for file in files if file)
 
 
 def _lies_in(folder: Path, module: ModuleType | None) -> bool:

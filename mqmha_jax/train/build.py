@@ -43,6 +43,14 @@ class Training(NamedTuple):
     batch: dict[str, jax.ShapeDtypeStruct]
     seed: jax.ShapeDtypeStruct
 
+    def check(self) -> None:
+        """Traces the step and the network as evaluation uses it, without data: a mistake in them raises here."""
+        jax.eval_shape(self.step, self.state, self.batch, self.seed)
+        fbank, num_frames = self.batch["fbank"], self.batch["num_frames"]
+        frames = jax.ShapeDtypeStruct(fbank.shape, np.float32)
+        mask = jax.ShapeDtypeStruct((*num_frames.shape, fbank.shape[1]), bool)
+        jax.eval_shape(functools.partial(self.net.apply, train=False), self.state.network(), frames, mask)
+
     def lower(self) -> jax.stages.Lowered:
         """Lowers the step for the mesh, whose devices may be absent."""
         return self.step.lower(self.state, self.batch, self.seed)

@@ -17,6 +17,8 @@ from mqmha_jax.data.noise_and_rooms import identify, open_noise_and_rooms
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.own_code.contents import hash_code
+from mqmha_jax.own_code.mistakes import name_own_code
+from mqmha_jax.own_code.names import code_names
 from mqmha_jax.processes import any_process, is_first_process, raise_together, require_agreement
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import MetricsLog
@@ -98,7 +100,10 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
 
     # ---- model
     mesh = parallel.device_mesh(config.mesh)
-    training = build_training(config, num_speakers=len(shards.speakers), mesh=mesh)
+    with name_own_code(to_dict(config)):  # before the work directory is claimed
+        training = build_training(config, num_speakers=len(shards.speakers), mesh=mesh)
+        if code_names(to_dict(config)):
+            training.check()
     seed = parallel.place_seed(config.train.seed, mesh)
     first = is_first_process()
     with raise_together():

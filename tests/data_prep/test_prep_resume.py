@@ -1,5 +1,6 @@
 """A preparation loses and mixes nothing if it is killed, started twice, shared, or finds a changed corpus."""
 
+import fcntl
 import random
 import signal
 import time
@@ -100,6 +101,16 @@ def test_a_kill_between_publishing_and_tidying_up_is_harmless(undisturbed: dict[
         build(corpus("noise", COUNT - 1), output)
 
 
+def test_what_a_dying_worker_left_is_not_published(tmp_path: Path) -> None:
+    """It may still hold its file when the next call makes the same part."""
+    build(corpus("noise", COUNT), tmp_path / "out", shard_range="0:3")
+    left = tmp_path / "out.partial" / "shards" / ".partial-0badf00d-fbank-train.array_record-00000-of-00006"
+    with left.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        build(corpus("noise", COUNT), tmp_path / "out")
+    assert not list((tmp_path / "out").glob(".partial*"))
+
+
 @pytest.mark.parametrize("damage", ["cut frames", "no frames", "cut table"])
 def test_a_damaged_part_is_made_again(damage: str, undisturbed: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "out"
@@ -198,7 +209,7 @@ def test_a_job_that_fails_at_once_leaves_nothing(tmp_path: Path) -> None:
 def test_a_dead_worker_is_named_with_its_recording(tmp_path: Path) -> None:
     recordings = corpus("slow", 4, 0.1)
     recordings[2] = Recording("huge", "s", killed)
-    with pytest.raises(UserError, match=r"(?s)A worker process died.*--num-workers 1 .*were at.*\d s: huge"):
+    with pytest.raises(UserError, match=r"(?s)A worker process died.*--num-workers 1.*were reading.*\d s: huge"):
         build(recordings, tmp_path / "out", num_workers=2)
     recordings[2] = corpus("noise", 3)[2]
     with pytest.raises(UserError, match="holds finished parts of another job"):
