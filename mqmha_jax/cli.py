@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax import __version__, cli_audio, cli_evaluation, cli_import, cli_study
+from mqmha_jax import __version__, cli_audio, cli_evaluation, cli_import, cli_serve, cli_study
 from mqmha_jax.atomic import check_writable, write_json
 from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup, allow_code_option
 from mqmha_jax.tpu_library import hide_unneeded_tpu_library
@@ -43,7 +43,7 @@ class _LazyPreparation(click.Group):
         "Data": ("prep", "make-trials", "import-trials"),
         "Training": ("show", "plan", "train", "average", "study"),
         "Evaluation": ("evaluate", "compare"),
-        "Use": ("embed", "verify"),
+        "Use": ("embed", "verify", "serve"),
         "Other toolkits": ("import", "export"),
     },
 )
@@ -241,6 +241,7 @@ for command in (
     cli_evaluation.import_trials,
     cli_import.import_,
     cli_import.export,
+    cli_serve.serve,
     cli_study.study,
 ):
     main.add_command(command)

@@ -30,11 +30,11 @@ FLOORS = (
     ("evaluation",),
     ("train",),
     ("inference",),
-    ("embed_files", "study", "plan", "show"),
+    ("embed_files", "study", "plan", "show", "serve"),
     ("data_prep",),
     ("configs",),
     ("demo",),
-    ("cli_audio", "cli_evaluation", "cli_import", "cli_study"),
+    ("cli_audio", "cli_evaluation", "cli_import", "cli_serve", "cli_study"),
     ("cli",),
     ("__main__",),
 )

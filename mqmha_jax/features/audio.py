@@ -16,7 +16,7 @@ from mqmha_jax.features.audio_kinds import WAV, Kind, kind_of, recording_starts
 from mqmha_jax.features.container_audio import decode_container
 from mqmha_jax.features.decoded import Decoded, undecodable
 from mqmha_jax.features.file_window import FileWindow, ReadableFile, size_of
-from mqmha_jax.features.mixdown import Mixdown
+from mqmha_jax.features.mixdown import LONGEST_S, Mixdown
 from mqmha_jax.features.part import WHOLE, Part
 from mqmha_jax.features.sndfile_audio import UnreadableCodingError, decode_sndfile
 from mqmha_jax.features.wav_header import wav_extent
@@ -49,30 +49,36 @@ def read_audio(path: str | Path, sample_rate_hz: int = 16_000, part: Part = WHOL
         raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
 
 
-def read_audio_bytes(content: bytes, name: str, sample_rate_hz: int = 16_000) -> Float32[np.ndarray, " n"]:
+def read_audio_bytes(
+    content: bytes, name: str, sample_rate_hz: int = 16_000, *, longest_s: float = LONGEST_S
+) -> Float32[np.ndarray, " n"]:
     """``read_audio`` of a file in memory.
 
     Args:
       content: of the file.
       name: what messages call it.
       sample_rate_hz: rate of the result.
+      longest_s: a longer recording is refused, and no more of it is decoded.
 
     Returns:
       As ``read_audio``.
 
     Raises:
+      TooLongError: the recording is longer than ``longest_s``.
       UserError: as ``read_audio``; the message starts with the name.
     """
     if not content:
         raise UserError(f"{name}: there is no audio (0 bytes).")
-    return _read(io.BytesIO(content), name, "", sample_rate_hz, WHOLE)
+    return _read(io.BytesIO(content), name, "", sample_rate_hz, WHOLE, longest_s)
 
 
-def _read(file: ReadableFile, name: str, suffix: str, sample_rate_hz: int, part: Part) -> Float32[np.ndarray, " n"]:
+def _read(
+    file: ReadableFile, name: str, suffix: str, sample_rate_hz: int, part: Part, longest_s: float = LONGEST_S
+) -> Float32[np.ndarray, " n"]:
     if not size_of(file):
         raise UserError(f"{name}: the file is empty (0 bytes); copy or download it again.")
     kind = kind_of(file, suffix)
-    mixdown = Mixdown(name, sample_rate_hz, part)
+    mixdown = Mixdown(name, sample_rate_hz, part, longest_s)
     recordings = _recordings(file, kind, name)
     for window in recordings:
         start_s = part.start_s if len(recordings) == 1 else 0.0

@@ -20,18 +20,23 @@ CANCEL_DB = 20.0
 """If the mean of the channels is this far below that of unrelated ones, they cancel each other."""
 
 
+class TooLongError(UserError):
+    """A recording is longer than the caller accepts."""
+
+
 class Mixdown:
     """Takes blocks of samples of all channels, in order."""
 
-    def __init__(self, name: str, sample_rate_hz: int, part: Part) -> None:
+    def __init__(self, name: str, sample_rate_hz: int, part: Part, longest_s: float = LONGEST_S) -> None:
         """Begins without samples.
 
         Args:
           name: what messages call the recording.
           sample_rate_hz: rate of the result.
           part: what is wanted.
+          longest_s: seconds that are read at most.
         """
-        self._name, self._target_hz, self._part = name, sample_rate_hz, part
+        self._name, self._target_hz, self._part, self._longest_s = name, sample_rate_hz, part, longest_s
         self._rate_hz = self._num_channels = 0
         self._position = 0  # samples that have passed
         self._kept: list[np.ndarray] = []
@@ -81,7 +86,7 @@ class Mixdown:
         """Takes the samples that are wanted.
 
         Raises:
-          UserError: more is wanted than is ever read.
+          TooLongError: more is wanted than is read.
         """
         start, stop = self._bounds()
         first, last = max(0, start - self._position), len(block) if stop is None else max(0, stop - self._position)
@@ -89,10 +94,10 @@ class Mixdown:
         self._position += len(block)
         if not len(wanted):
             return
-        if (self._num_kept + len(wanted)) / self._rate_hz > LONGEST_S:
-            raise UserError(
-                f"{self._name}: holds more than {LONGEST_S / 3600:g} hours; cut it into shorter files, or name a part "
-                "of it (start_s, end_s in a list)."
+        if (self._num_kept + len(wanted)) / self._rate_hz > self._longest_s:
+            raise TooLongError(
+                f"{self._name}: holds more than {self._longest_s / 3600:g} hours; cut it into shorter files, or name a "
+                "part of it (start_s, end_s in a list)."
             )
         mono = self._mix(wanted)
         finite = np.isfinite(mono)

@@ -1,0 +1,71 @@
+"""The command that serves a network on a web page: serve."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option
+from mqmha_jax.errors import UserError
+
+
+@click.command(
+    cls=SectionedCommand,
+    arguments={"WORKDIR": "Work directory of the run, evaluated before."},
+    sections={"Limits": ("max_mib", "max_minutes", "max_requests")},
+)
+@click.argument("workdir", type=PATH)
+@click.option(
+    "--host", default="127.0.0.1", help="Address to listen on; another one opens the server to other machines."
+)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, help="Port to listen on; 0: a free one.")
+@click.option(
+    "--allow-host",
+    "host_names",
+    metavar="NAME",
+    multiple=True,
+    help="Name of this server in the address bar, e.g. behind a proxy; repeat for more. Localhost and IP addresses "
+    "are always allowed.",
+)
+@click.option("--max-mib", type=click.FloatRange(0, min_open=True), default=64.0, help="Size of a request.")
+@click.option("--max-minutes", type=click.FloatRange(0, min_open=True), default=10.0, help="Length of a recording.")
+@click.option(
+    "--max-requests", type=click.IntRange(1), default=16, help="Requests at a time; the next one is told to come again."
+)
+@click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
+@allow_code_option
+def serve(
+    workdir: Path,
+    host: str,
+    port: int,
+    host_names: tuple[str, ...],
+    max_mib: float,
+    max_minutes: float,
+    max_requests: int,
+    step: int | Literal["best"] | None,
+) -> None:
+    """Serve a network on a web page, with a JSON API.
+
+    Records or uploads, embeds and compares. Only this machine reaches it, unless --host says otherwise. Needs the
+    extra 'serve'.
+    """
+    from mqmha_jax.compilation_cache import use_compilation_cache
+
+    use_compilation_cache()
+    from mqmha_jax.inference import SpeakerEncoder
+
+    try:
+        from mqmha_jax.serve.limits import Limits
+        from mqmha_jax.serve.server import serve as run
+    except ModuleNotFoundError as error:
+        raise UserError(f"'mqmha serve' needs {error.name}: pip install 'mqmha-jax[serve]'.") from None
+
+    limits = Limits(max_bytes=int(max_mib * (1 << 20)), max_seconds=60 * max_minutes, max_requests=max_requests)
+    run(
+        SpeakerEncoder.load(workdir, step=step),
+        host=host,
+        port=port,
+        limits=limits,
+        host_names=host_names,
+        say=lambda line: click.echo(line, err=line.startswith("Warning")),
+    )

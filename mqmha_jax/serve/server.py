@@ -1,0 +1,64 @@
+"""Runs the server until it is told to stop."""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+
+import uvicorn
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.inference import SpeakerEncoder
+from mqmha_jax.serve.app import make_app
+from mqmha_jax.serve.limits import Limits
+
+LAST_REQUESTS_S = 120
+"""After SIGTERM, requests that have arrived may take this long."""
+
+
+def serve(
+    encoder: SpeakerEncoder,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    host_names: Sequence[str] = (),
+    say: Callable[[str], object] = print,
+) -> None:
+    """Answers requests until SIGTERM or SIGINT; then accepts no more, and ends when those that run are answered.
+
+    Args:
+      encoder: the network.
+      host: address to listen on.
+      port: to listen on; 0: a free one.
+      limits: of requests.
+      host_names: names that clients may call the server, besides localhost and IP addresses.
+      say: called with each line for the user.
+
+    Raises:
+      UserError: the address cannot be used.
+    """
+    listening = _listen(host, port)
+    if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+        say(
+            f"Warning: other machines reach this server at {host}, and it asks nobody for a password. Whoever reaches "
+            "it can use it, and browsers give it a microphone over https alone; see docs/serve.md for a proxy."
+        )
+    app = make_app(encoder, limits=limits, host_names=host_names)
+    config = uvicorn.Config(
+        app, lifespan="on", ws="none", log_level="warning", access_log=False, server_header=False,
+        proxy_headers=False, timeout_graceful_shutdown=LAST_REQUESTS_S,
+    )  # fmt: skip
+    address = f"[{host}]" if ":" in host else host
+    say(f"Serving at http://{address}:{listening.getsockname()[1]} (Ctrl+C stops it)")
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that accepts connections, so that no request is lost between the printed address and the start."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as error:
+        raise UserError(
+            f"Cannot listen on {host}, port {port} ({error.strerror}). Choose another --port (0: a free one) or --host."
+        ) from error
