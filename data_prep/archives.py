@@ -20,7 +20,7 @@ BYTES_PER_MEMBER = 512
 
 
 def extract(archive: Path, directory: Path) -> None:
-    """Unpacks an archive into a folder, beside the files that are there already.
+    """Unpacks an archive into a folder, next to the files that are there already.
 
     It is unpacked in a temporary folder and moved into place; files that exist are kept.
 

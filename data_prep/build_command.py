@@ -108,7 +108,7 @@ def _check_output(output: Path) -> None:
 
     if not (output / INFO_NAME).is_file():  # finished shards may be those of this very command
         refuse_taken(output)
-    check_writable_directory(Path(os.path.abspath(output)).parent)  # the shards grow beside it
+    check_writable_directory(Path(os.path.abspath(output)).parent)  # the shards grow next to it
 
 
 def _report_leaks(recordings: Sequence["Recording"], others: Sequence[Path], strict: bool) -> None:

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 class _Preparation(SectionedGroup):
-    """A group whose commands stop cleanly: on Ctrl-C, and on the SIGTERM of a scheduler."""
+    """A group of commands that stop cleanly on Ctrl-C and on the SIGTERM of a scheduler."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:

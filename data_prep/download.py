@@ -18,7 +18,7 @@ def download(url: str, path: Path, *, md5: str) -> None:
 
     Args:
       url: http or https.
-      path: where the file appears when it is complete; until then, a partial file grows beside it.
+      path: where the file appears when it is complete; until then, a partial file grows next to it.
       md5: the MD5 that its owners publish.
 
     Raises:

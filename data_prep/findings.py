@@ -1,4 +1,4 @@
-"""Recordings with a reason, as JSON lines beside the shards: those that were rejected and those that are doubtful."""
+"""Recordings with a reason, as JSON lines next to the shards: those that were rejected and those that are doubtful."""
 
 import json
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
-"""Measures of a waveform, stored beside its frames: for sampling, for quality measures and to find bad audio."""
+"""Measures of a waveform, stored with its frames: for sampling, for quality measures and to find bad audio."""
 
 import numpy as np
 from jaxtyping import Float
 
 WINDOW_MS = 20
-"""Length of the windows whose powers give the level over time."""
+"""Length of the windows that give the level over time."""
 
 NOISE_PERCENTILE, SPEECH_PERCENTILE = 10, 95
 SILENCE_DB = 40.0

@@ -109,7 +109,7 @@ def _begin(notes: Any, num_begun: Any) -> None:
 
 
 def _watch() -> None:
-    """Ends a worker whose parent was killed, or that hangs where no signal reaches it."""
+    """Ends a worker if its parent was killed, or if it hangs where no signal reaches it."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     while not connection.wait([parent.sentinel], timeout=1):

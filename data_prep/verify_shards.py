@@ -35,7 +35,7 @@ def find_damage(directory: Path, *, num_workers: int, progress: bool = True) -> 
     """
     path = epath.Path(directory / INFO_NAME)
     if not path.is_file():
-        raise UserError(f"{directory} is no directory of shards: it has no {INFO_NAME}.")
+        raise UserError(f"{directory} is not a directory of shards: it has no {INFO_NAME}.")
     info = shard_format.parse_info(path)
     problems = [*_find_differing_files(directory, info, num_workers, progress)]
     try:

@@ -202,7 +202,7 @@ def evaluate(
     output = output or workdir / "evaluation"  # type: ignore[operator]  # one of the two was given
     check_output(output)
     if audio:
-        Recordings(audio)  # refuses what is no folder before the work
+        Recordings(audio)  # refuses what is not a folder, before the work
     if workdir:
         evaluation = evaluate_run(
             workdir,

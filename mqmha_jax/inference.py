@@ -103,7 +103,7 @@ class SpeakerEncoder:
         from mqmha_jax.runs.workdir import read_config
 
         workdir = Path(workdir)
-        read_config(workdir)  # what is no run gets that answer first
+        read_config(workdir)  # first, so that a path without a run gets that answer
         with code_allowed(allow_code), Checkpoints(workdir) as checkpoints:
             return checkpoints.read(step, partial(cls._load_step, workdir))
 

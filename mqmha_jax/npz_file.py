@@ -47,7 +47,7 @@ def open_npz(path: Path | epath.Path, *, advice: str) -> Iterator[NpzFile]:
         raise UserError(f"{path} cannot be read ({error.strerror or error}). {advice}") from error
     except UserError:
         raise
-    # Objects; bytes that are no archive; cut off; a compression that zipfile cannot read; a name that is no text.
+    # Objects; bytes that are not an archive; cut off; a compression that zipfile cannot read; a name that is not text.
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{path} is damaged, or is no .npz file of arrays ({error}). {advice}") from error
 

@@ -165,7 +165,7 @@ def telephone_band(
       waveform: samples.
       rng: draws the band edges.
       sample_rate_hz: rate of the waveform and of the result.
-      mu_law: whether to quantise to mu-law, whose noise follows the level of the speech.
+      mu_law: whether to quantise to mu-law; its noise follows the level of the speech.
 
     Returns:
       The speech at the far end, with the rate and the length of the input.

@@ -12,8 +12,8 @@ def open_table(file: TextIO, *, restval: str | None = None) -> "csv.DictReader[s
       restval: the value of columns that a row lacks.
 
     Returns:
-      A reader whose column names have no blanks around them. If the header has blanks after its commas, those of the
-      rows do not count either; otherwise a blank there belongs to the value.
+      A reader with column names that have no blanks around them. If the header has blanks after its commas, those of
+      the rows do not count either; otherwise a blank there belongs to the value.
 
     Raises:
       csv.Error: the header is not CSV.

@@ -1,6 +1,6 @@
 """Ids of utterances, speakers and models: which ones are accepted, and how lists and tables write them.
 
-One rule for every format. An id is any text without control characters. In lists whose fields are separated by white
+One rule for every format. An id is any text without control characters. In lists that separate fields by white
 space, an id with white space in it is written as a JSON string, ``"rec 0.wav"``. Of a path, only the plain form counts:
 ``./a//0.wav`` is ``a/0.wav``.
 """
@@ -67,7 +67,7 @@ class PlainIds(dict[str, str]):
 
 
 def quote_id(text: str) -> str:
-    """An id as a field of a list whose fields are separated by white space; ``split_fields`` reads it back."""
+    """An id as a field of a list that separates fields by white space; ``split_fields`` reads it back."""
     return json.dumps(text, ensure_ascii=False) if text[:1] == '"' or text.split() != [text] else text
 
 

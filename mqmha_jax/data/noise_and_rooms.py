@@ -64,7 +64,7 @@ class NoiseAndRooms:
           seed: seed of all draws.
 
         Raises:
-          UserError: the shards lack a kind of noise whose probability is above 0, the noises have no powers, or the
+          UserError: the shards lack a kind of noise that has a probability above 0, the noises have no powers, or the
             configuration contradicts itself.
         """
         _check(config)

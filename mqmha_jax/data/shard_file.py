@@ -29,7 +29,7 @@ class UtteranceFbank(NamedTuple):
       utterance: its id, unique in the directory.
       speaker: name of the speaker.
       fbank: un-normalised log-mel frames, float16 or float32.
-      attributes: string columns beside the id, e.g. ``{"session": "..."}``.
+      attributes: string columns other than the id, e.g. ``{"session": "..."}``.
       measures: numeric columns, e.g. ``{"snr_db": 12.5}``.
     """
 
@@ -93,7 +93,7 @@ class ShardFileWriter:
         self._table.add(name, speaker, len(stored), attributes, measures)
 
     def close(self) -> tuple[ShardFile, Table]:
-        """Completes the file, whose bytes may still be in the system's buffers.
+        """Completes the file; its bytes may still be in the system's buffers.
 
         Returns:
           What to note about the file, and its table.

@@ -101,7 +101,7 @@ class ShardInfo(pydantic.BaseModel, extra="forbid", frozen=True):
 
 
 def select_original_speed(speakers: Sequence[str]) -> tuple[str, ...]:
-    """The speakers that are no copies at another speed: the first classes."""
+    """The first classes: the speakers at their original speed."""
     return tuple(itertools.takewhile(lambda speaker: SPEED_MARK not in speaker, speakers))
 
 
@@ -111,7 +111,7 @@ def shard_path(directory: AnyPath, index: int, count: int) -> AnyPath:
 
 
 def record_features(num_features: int, coding: Coding) -> Any:
-    """The TensorFlow Datasets features of a record, whose fbank is ``[T, num_features]``."""
+    """The TensorFlow Datasets features of a record with fbank ``[T, num_features]``."""
     import tensorflow_datasets as tfds  # here: the reader needs only its record parser
 
     return tfds.features.FeaturesDict(

@@ -35,7 +35,7 @@ def open_shards(
     path = directory / INFO_NAME
     if not path.is_file():
         problem = f"has no {INFO_NAME}" if directory.is_dir() else "does not exist"
-        raise UserError(f"{directory} is no directory of shards: it {problem}. See mqmha prep --help.")
+        raise UserError(f"{directory} is not a directory of shards: it {problem}. See mqmha prep --help.")
     info = shard_format.parse_info(path)
     table = _read_table(directory, info)
     _check_table(directory, info, table)

@@ -1,4 +1,4 @@
-"""The table of utterances beside the records: as arrays, so that millions of ids need neither objects nor padding.
+"""The table of utterances next to the records, as arrays, so that millions of ids need neither objects nor padding.
 
     num_frames                          int32 [N]
     utterance/text, utterance/ends      the ids: one UTF-8 text, and where each ends in it

@@ -62,7 +62,7 @@ def shard_writer(
     coding: Coding = "float16",
     speaker_key: Callable[[str], Any] | None = None,
 ) -> Iterator["ShardWriter"]:
-    """A ``ShardWriter`` whose directory appears, complete, when the ``with`` block ends without an exception.
+    """A ``ShardWriter``; its complete directory appears when the ``with`` block ends without an exception.
 
     Args:
       directory, spec, provenance, records_per_shard, coding: as for ``write_shards``.

@@ -196,8 +196,8 @@ def _check(
         )
     if batch_size % utterances_per_speaker:
         raise UserError(
-            f"data.batch_size={batch_size} is no multiple of data.utterances_per_speaker={utterances_per_speaker}; a "
-            "batch holds that many utterances of each of its speakers. Change one of the two."
+            f"data.batch_size={batch_size} is not a multiple of data.utterances_per_speaker={utterances_per_speaker}; "
+            "a batch holds that many utterances of each of its speakers. Change one of the two."
         )
     if utterances_per_speaker > 1:
         if sampling != "speaker":

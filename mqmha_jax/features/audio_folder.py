@@ -13,7 +13,7 @@ _BESIDE_AUDIO = {
     "", ".csv", ".html", ".jpg", ".json", ".jsonl", ".lab", ".log", ".md", ".md5", ".npy", ".npz", ".pdf", ".png",
     ".scp", ".textgrid", ".toml", ".trn", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".zip",
 }  # fmt: skip
-"""Endings of what usually lies beside audio, which nobody expects to be read as such."""
+"""Endings of files that usually lie next to audio and that nobody expects to be read as audio."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def _describe_ignored(others: Counter[str]) -> str:
     if not others:
         return ""
     kinds: Iterable[str] = (f"{suffix} {count:,}" for suffix, count in sorted(others.items()))
-    return f"{others.total():,} files ignored, whose endings are not of audio that is read: {', '.join(kinds)}."
+    return f"{others.total():,} files ignored, because nothing reads audio with their endings: {', '.join(kinds)}."
 
 
 def _refuse(error: OSError) -> None:

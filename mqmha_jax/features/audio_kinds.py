@@ -85,7 +85,7 @@ def recording_starts(file: ReadableFile, kind: Kind | None) -> list[int]:
     """Where recordings start that were laid end to end; decoders read only the first one of most kinds.
 
     Args:
-      file: of this kind, but not WAV, whose header says it.
+      file: of this kind; not WAV, which has its length in the header.
       kind: from ``kind_of``.
 
     Returns:

@@ -9,7 +9,7 @@ def subtract_mean(fbank: Float[Array, "B T F"], mask: Bool[Array, "B T"]) -> Flo
 
     Args:
       fbank: log-mel frames of any float type; shards hold float16.
-      mask: True at frames of the utterance, False at padding, whose values do not matter.
+      mask: True at frames of the utterance, False at padding; values in padding do not matter.
 
     Returns:
       Frames with mean zero over the valid frames of each utterance, float32 (float64 from float64); padding is 0.

@@ -55,7 +55,7 @@ class Mixdown:
           first: samples of this recording that are left out before.
 
         Raises:
-          UserError: no sound has such a sample rate, there is no such channel, or the recording before was different.
+          UserError: the sample rate or the channel is impossible, or the file holds recordings of two formats.
         """
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
             raise UserError(
@@ -158,7 +158,7 @@ class Mixdown:
 
 
 def check_amplitude(name: str, largest: float) -> None:
-    """Refuses samples that are no audio of full scale 1.
+    """Refuses samples that are not audio with a full scale of 1.
 
     Raises:
       UserError: the largest sample is absurd.

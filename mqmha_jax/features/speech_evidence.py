@@ -46,7 +46,7 @@ AROUND_A_VOICE_S = 0.2
 """Consonants before and after a vowel are speech, too."""
 
 LAGS_PER_SAMPLE = 2
-"""Of the narrow signal, whose samples are 0.25 ms apart."""
+"""Of the narrow signal; its samples are 0.25 ms apart."""
 
 _FRAMES_AT_ONCE = 2_048
 _TINY = 1e-20

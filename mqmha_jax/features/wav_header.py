@@ -42,7 +42,7 @@ def wav_extent(file: ReadableFile, start: int, name: str) -> WavExtent:
       name: what messages call it.
 
     Raises:
-      UserError: the file ends before its samples do, or there is something behind them that is no part of a WAV file.
+      UserError: the file ends before its samples do, or something that is not part of a WAV file follows them.
     """
     end = size_of(file)
     file.seek(start)
@@ -80,7 +80,7 @@ def wav_extent(file: ReadableFile, start: int, name: str) -> WavExtent:
     if rest <= max(slack, 128) or _is_padding(file, first + size):
         return WavExtent(end, {})
     raise UserError(
-        f"{name}: {size:,} bytes of samples by its header, but {rest:,} more follow that are no part of a WAV file. "
+        f"{name}: {size:,} bytes of samples by its header, but {rest:,} more follow that are not part of a WAV file. "
         "If they are samples, mend the header, e.g. with 'sox --ignore-length'; else cut them off."
     )
 
@@ -92,7 +92,7 @@ def _whole(start: int, chunk: int, num_bytes: int, end: int, order: str) -> WavE
 
 
 def _end_of_chunks(file: ReadableFile, position: int, end: int, order: str) -> int | None:
-    """Where the chunks behind the samples end: at the end of the file or at another RIFF; None if it is no chunks."""
+    """Where the chunks after the samples end: at the end of the file or at another RIFF; None: they are not chunks."""
     while position < end:
         file.seek(position)
         head = file.read(9)

@@ -118,7 +118,7 @@ def inter_topk_softmax(
       that is not 0 to C - 1.
 
     Raises:
-      UserError: shapes that do not fit, speakers that are no integers, ``top_k`` out of range, an unknown form.
+      UserError: shapes that do not fit, speakers that are not integers, ``top_k`` out of range, an unknown form.
 
     Examples:
       >>> import jax.numpy as jnp

@@ -11,7 +11,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Int, Int32
 
 NEVER = -1e30
-"""Stands for the cosine or logit of a class that is no negative. Finite, because a slice may hold no negative at all,
+"""Stands for the cosine or logit of a class that does not count. Finite, because a slice may hold no negative at all,
 and the gradient of a log-sum-exp over minus infinities is not a number."""
 
 

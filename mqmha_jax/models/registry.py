@@ -27,7 +27,7 @@ def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: 
       registry: name -> module class, function, or ``functools.partial`` of one. Its arguments are the options.
       part: the name and the options that differ from the defaults, as JSON values (a list stands for a tuple).
         A name ``FILE.py:NAME`` is a class or function of the user's own file.
-      **fixed: arguments that the caller sets, so they are no options. A part without such an argument does not get it.
+      **fixed: arguments that the caller sets, so they are not options. A part without such an argument does not get it.
 
     Returns:
       The module, or the value that the function returns.

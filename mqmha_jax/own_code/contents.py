@@ -25,7 +25,7 @@ def hash_code(values: Any) -> dict[str, str]:
 
 def read_code(file: Path) -> dict[str, bytes]:
     """The file and the neighbours that it imports, by their paths below its folder."""
-    if file.resolve().parent in _LIBRARIES:  # whose files import each other, and are no neighbours to copy
+    if file.resolve().parent in _LIBRARIES:  # its files import each other, and a run cannot copy them
         return {file.name: read_file(file)}
     contents: dict[str, bytes] = {}
     waiting = [file]

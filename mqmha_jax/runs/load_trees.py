@@ -50,8 +50,8 @@ def read_shapes(checkpoints: CheckpointDirectory, step: int, name: str) -> PyTre
     """
     if not checkpoints.holds(step, name):
         raise UserError(
-            f"The checkpoint of step {step} in {checkpoints.path} holds no {name}: it is no checkpoint of a "
-            "training run. It can be evaluated, and a new run can start from it (start.run)."
+            f"The checkpoint of step {step} in {checkpoints.path} holds no {name}: it is not a checkpoint of "
+            "a training run. It can be evaluated, and a new run can start from it (start.run)."
         )
     try:
         return _read_metadata(arrays_of(checkpoints.place_of(step)), name).metadata

@@ -125,7 +125,7 @@ def read_log(workdir: Path) -> list[dict[str, Any]]:
     """The readable lines of a run's log, in order; what is damaged is left out and reported as a warning.
 
     Every line carries a checksum; a log in which none does is of an earlier version and is taken as it is. A last line
-    without its line break, which a crash cut short or a training is writing, is no damage.
+    without its line break, which a crash cut short or a training is writing, is not damage.
     """
     lines, damaged = _parse_log(workdir / LOG_NAME)
     if damaged:

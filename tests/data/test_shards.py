@@ -377,7 +377,7 @@ def test_damage_is_noticed_on_opening(damage: Callable[[Path], None], message: s
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere is no directory of shards: it does not exist"):
+    with pytest.raises(UserError, match=r"nowhere is not a directory of shards: it does not exist"):
         open_shards(tmp_path / "nowhere")
 
 

@@ -221,7 +221,7 @@ def test_an_example_identifies_its_utterance(shards: FbankShards) -> None:
         ({"num_hosts": 3}, r"data.batch_size=8 cannot be shared by 3 hosts; give a multiple of 3"),
         ({"num_hosts": 2, "host": 2}, r"Host 2 of 2 does not exist"),
         ({"seed": -1}, r"train.seed is -1; it must lie between 0 and"),
-        ({"utterances_per_speaker": 3, "sampling": "speaker"}, r"batch_size=8 is no multiple of .*per_speaker=3"),
+        ({"utterances_per_speaker": 3, "sampling": "speaker"}, r"batch_size=8 is not a multiple of .*per_speaker=3"),
         ({"utterances_per_speaker": 2}, r"utterances_per_speaker=2 needs data.sampling=speaker, not utterance"),
     ],
 )

@@ -192,7 +192,7 @@ def test_all_kinds_of_audio_are_read_and_other_files_are_counted(audio: Path, ca
         (audio / name).write_bytes(b"x")
     names = [recording.utterance for recording in CORPORA["folder"](audio)]
     assert names == ["a/1.wav", "a/2.sph", "a/3.aiff", "a/zwei Wörter.flac", "b/3.wav", "b/4.au", "b/5.AMR"]
-    assert "3 files ignored, whose endings are not of audio that is read: .ape 2, .wv 1." in caplog.text
+    assert "3 files ignored, because nothing reads audio with their endings: .ape 2, .wv 1." in caplog.text
     (audio.parent / "other").mkdir()
     (audio.parent / "other" / "1.ape").touch()
     with pytest.raises(UserError, match=r"No audio below .*\.wav.* 1 files ignored, .*: \.ape 1\."):

@@ -114,7 +114,7 @@ def test_workers_find_the_same(shards: Path) -> None:
 
 
 def test_another_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is no directory of shards: it has no shards.json"):
+    with pytest.raises(UserError, match=r"is not a directory of shards: it has no shards.json"):
         find_damage(tmp_path, num_workers=0)
 
 

@@ -53,7 +53,7 @@ def test_two_versions_are_stored() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ("  %convolution.12 = ", "  convolution.12: ", "is no instruction: 'convolution.12: "),
+        ("  %convolution.12 = ", "  convolution.12: ", "is not an instruction: 'convolution.12: "),
         ("dim_labels=", "labels=", "has no dim_labels"),
         ("replica_groups=mesh[", "replica_groups=rings[", "unreadable groups of a collective"),
         (
@@ -63,7 +63,7 @@ def test_two_versions_are_stored() -> None:
         ),
         ("ENTRY ", "MAIN ", "the text has no entry; it begins with 'HloModule"),
         ("condition=%", "condition=%no_", "has no condition"),
-        (" f32[4,5,7,16]{", " number[4,5,7,16]{", "is no instruction"),
+        (" f32[4,5,7,16]{", " number[4,5,7,16]{", "is not an instruction"),
         ("%fusion.30,", "%fusion.999,", "fusion.999"),
     ],
 )
@@ -79,12 +79,12 @@ def test_an_error_quotes_the_line() -> None:
     lines = SAMPLES[0].read_text().splitlines()
     number = next(i for i, line in enumerate(lines) if "= f32[4,5,7,16]" in line)
     lines[number] = "  a new kind of line"
-    with pytest.raises(HloNotUnderstoodError, match=f"line {number + 1} is no instruction: 'a new kind of line'"):
+    with pytest.raises(HloNotUnderstoodError, match=f"line {number + 1} is not an instruction: 'a new kind of line'"):
         parse_hlo("\n".join(lines))
 
 
 def test_a_plan_without_times_still_tells_the_memory(virtual_slice: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    unread: dict[str, Any] = {"not_understood": "line 7 is no instruction: '...'", "xla_flops": 2e9}
+    unread: dict[str, Any] = {"not_understood": "line 7 is not an instruction: '...'", "xla_flops": 2e9}
     step = CompiledStep(fits=True, needed_bytes=2**30, argument_bytes=2**29, temporary_bytes=2**29, **unread)
     monkeypatch.setattr(plan_module, "compile_step", lambda *_, **__: step)
     config = with_overrides(tiny_config({}), ["data.batch_size=16"])
@@ -92,7 +92,7 @@ def test_a_plan_without_times_still_tells_the_memory(virtual_slice: None, monkey
     text = format_plan(plan)
     assert "activations and temporaries" in text
     assert "Fits: 94% of the memory stays free." in text
-    assert "does not understand:\n  line 7 is no instruction: '...'" in text
+    assert "does not understand:\n  line 7 is not an instruction: '...'" in text
     assert "counts 2.0 GFLOP" in text
     assert "utterances/s" not in text
     data = plan_to_dict(plan)

@@ -362,7 +362,7 @@ def test_a_probability_is_a_fraction(value: str) -> None:
 
 
 def test_missing_files_are_named(directory: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere is no directory of shards: it does not exist"):
+    with pytest.raises(UserError, match=r"nowhere is not a directory of shards: it does not exist"):
         opened(config(directory, noise="nowhere"))
     with pytest.raises(UserError, match=r"No file of rooms .*nowhere\.npz"):
         opened(config(directory, rooms="nowhere.npz"))

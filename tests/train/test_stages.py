@@ -222,7 +222,7 @@ def test_an_average_can_be_started_from_but_not_resumed(
     average_checkpoints(base, 2, tmp_path / "mean")
     state = start(folded, fresh, run=str(tmp_path / "mean"))
     assert np.abs(prototypes(state)[:SPEAKERS]).max() > 0
-    with pytest.raises(UserError, match=r"holds no training: it is no checkpoint of a training run"):
+    with pytest.raises(UserError, match=r"holds no training: it is not a checkpoint of a training run"):
         train(config, tmp_path / "mean", progress=False)
 
 

@@ -163,7 +163,7 @@ def plda_scores(
 def _em_step(
     model: Plda, means: Float64[np.ndarray, "C E"], counts: Int[np.ndarray, " C"], scatter: Float64[np.ndarray, "E E"]
 ) -> tuple[float, Plda]:
-    """Mean log-likelihood of an embedding under the model, and a model under which it is no less.
+    """Mean log-likelihood of an embedding under the model, and a model under which it is at least as high.
 
     Args:
       model: before the step.

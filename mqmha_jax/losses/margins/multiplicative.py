@@ -11,7 +11,7 @@ from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
 def a_softmax(keep_length: bool = True) -> MarginPair:
     """``|x| psi(theta)``, where psi continues ``cos((1 + m) theta)`` monotonically (eq. 7 of the paper).
 
-    The factor of the angle, m in the paper, is ``1 + loss.margin`` here: margin 0 is no margin, and the factor grows
+    The factor of the angle, m in the paper, is ``1 + loss.margin`` here: margin 0 means no margin, and the factor grows
     with the schedule, where the paper mixes two losses. The paper's factor 4 is ``loss.margin=3``.
 
     Args:

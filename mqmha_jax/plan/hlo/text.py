@@ -151,7 +151,7 @@ def read_computations(text: str) -> tuple[dict[str, Computation], str]:
             try:
                 instruction = _read_instruction(line)
             except (ValueError, KeyError, IndexError) as error:
-                raise HloNotUnderstoodError(f"line {number} is no instruction: {line.strip()[:120]!r}") from error
+                raise HloNotUnderstoodError(f"line {number} is not an instruction: {line.strip()[:120]!r}") from error
             inside[instruction.name] = instruction
     if not entry:
         raise HloNotUnderstoodError(f"the text has no entry; it begins with {text[:120]!r}")
