@@ -47,6 +47,7 @@ def device_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None)
             f"mesh.data={config.data} times mesh.model={config.model} is not the number of devices, {len(devices)}. "
             "Give -1 for the axis that takes the rest, and a divisor of the devices for the other."
         )
+    # Auto: XLA chooses the sharding of everything between a step's inputs and outputs; only the head says its own.
     return jax.make_mesh((data, model), (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
 
 
@@ -113,6 +114,7 @@ def state_sharding(mesh: Mesh, shapes: PyTree) -> PyTree:
     """
 
     def shard(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        # By name, because an optimizer keeps trees of the same names: momentum is then split like what it belongs to.
         by_class = any(getattr(key, "key", None) == PROTOTYPES for key in path) and leaf.ndim > 1
         return NamedSharding(mesh, jax.P(MODEL)) if by_class else replicated_sharding(mesh)
 
@@ -161,6 +163,7 @@ def put_like(values: PyTree, like: PyTree) -> PyTree:
 
 def gather(arrays: PyTree, mesh: Mesh) -> PyTree:
     """Returns the same arrays, whole on every device."""
+    # A compiled identity becomes one all-gather, and works for arrays that span several hosts.
     return _gather(mesh)(arrays)
 
 

@@ -82,6 +82,7 @@ def require_agreement(mine: Any, what: str) -> None:
     """
     if jax.process_count() == 1:
         return
+    # A hash, because a collective needs equal sizes in all processes and the settings may differ in length.
     digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).digest()
     digests = _gather_processes(np.frombuffer(digest, np.uint8))
     if different := [i for i in range(len(digests)) if not np.array_equal(digests[i], digests[0])]:

@@ -82,6 +82,7 @@ def plan_batches(
         return []
     if num_frames.min() < 1:
         raise UserError(f"Utterance {int(num_frames.argmin())} of the source has no frames; leave it out.")
+    # Stable, so that hosts with the same lengths plan the same batches.
     order = np.argsort(num_frames, kind="stable").astype(np.int32)
     batches = []
     for group in _groups(np.minimum(num_frames[order], max_frames), frames_per_batch, max_frames, batch_multiple):

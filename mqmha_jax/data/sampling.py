@@ -84,6 +84,7 @@ class _SpeakerSlots:
         else:  # every visit starts a shuffle of its own, so that it takes all of the speaker's few utterances
             cycle, place = divmod(slot, count)
             cycle += epoch * -(-self._group // count)
+        # Made anew for every sample instead of kept: random access without state is what lets a run resume anywhere.
         order = np.random.default_rng([self._seed, speaker, cycle]).permutation(count)
         return int(self._utterances[self._first[speaker] + order[place]])
 

@@ -156,6 +156,7 @@ class _Crop:
             "fbank": np.pad(fbank, ((silent, 0), (0, 0)), constant_values=SILENCE) if silent else fbank,
             "num_frames": np.int32(self._crop_frames),
             "speaker": self._shards.speaker[utterance],
+            # uint32, because JAX folds 32 bits into a key; 2**32 examples are 3,900 epochs of VoxCeleb2-dev.
             "example": np.uint32(position % 2**32),
         }
         if self._noise_and_rooms is not None:

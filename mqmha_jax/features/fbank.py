@@ -122,6 +122,7 @@ def _fbank_of_windows(
     if key is not None:
         noise = jax.vmap(lambda frame: jax.random.normal(jax.random.fold_in(key, frame), (window,)))(frames)
         windows = windows + spec.dither * noise
+    # After the dither and before the energy: Kaldi's order, on which the last digits depend.
     windows = windows - jnp.mean(windows, axis=1, keepdims=True)
     energy = jnp.sum(windows**2, axis=1, keepdims=True)
 
@@ -129,6 +130,8 @@ def _fbank_of_windows(
     shaped = (windows - spec.preemphasis * previous) * _window_function(spec)[None]
     spectrum = jnp.fft.rfft(shaped, n=_fft_size(spec), axis=1)
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    # The default precision of TPUs and GPUs would round powers to 8 or 10 bits, which the logarithm shows in weak
+    # bands.
     mel = jnp.matmul(power, _mel_filters(spec), precision=jax.lax.Precision.HIGHEST)
 
     features = jnp.concatenate([energy, mel], axis=1) if spec.use_energy else mel

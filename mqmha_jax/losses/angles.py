@@ -26,6 +26,7 @@ def widen(cosine: Float[Array, "*shape"], margin: Radians) -> Float[Array, "*sha
     Where ``theta + m`` passes pi the cosine would rise again and pull the example away from its speaker. There the line
     ``cos(theta) - (1 + cos(pi - m))`` continues it without a jump.
     """
+    # theta + m > pi, said of cosines: comparing angles would need the arccos again.
     past_the_end = cosine < -jnp.cos(margin)
     line = cosine - 1 + jnp.cos(margin)
     return jnp.where(past_the_end, line, turn(cosine, margin))

@@ -104,6 +104,7 @@ def build_loss(
 
     def init(key: Array) -> dict[str, Any]:
         prototypes = init_prototypes(key, layout.num_rows, config.sub_centres, embedding_dim)
+        # Padding rows start at zero and stay there: they get no gradient, and weight decay of zero is zero.
         is_speaker = jnp.arange(layout.num_rows) < num_speakers
         learned = {config.name: pair.init_params} | {name: loss.init_params for name, (_, loss) in terms.items()}
         scalars = {name: _arrays(values) for name, values in learned.items() if values}
@@ -137,9 +138,12 @@ def build_loss(
         prototypes, batch = params[PROTOTYPES], _batch(inputs)
         loss, metrics, nearest = layout.reduce(example_loss, prototypes, batch.embedding, batch.speaker, shared)
         if _THRESHOLD in state:
+            # The mean of this batch serves the next one: within a step, devices and chunks would each need it before
+            # they could compute it.
             state = state | {_THRESHOLD: metrics["top_negative_cosine"].mean().astype(state[_THRESHOLD].dtype)}
         if pair.init_state:
             norm = jnp.linalg.norm(batch.embedding, axis=-1)
+            # Running statistics are not a path of the gradient, as in batch normalisation's running mean.
             state = state | lax.stop_gradient(pair.update(remembered, norm, metrics["target_cosine"]))
         if config.diagnostics:
             measured, memory = diagnose(state["memory"], prototypes, *batch, nearest)

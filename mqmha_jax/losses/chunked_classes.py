@@ -65,6 +65,7 @@ class ChunkedClasses(NamedTuple):
         def add(total: Float[Array, " B"], chunk: DenseClasses) -> Float[Array, " B"]:
             return jnp.logaddexp(total, chunk.log_sum_exp(logits))
 
+        # Finite, because logaddexp of two minus infinities has a NaN gradient in chunks without a negative.
         nothing = jnp.full(len(self.part.speaker), NEVER, self.part.embedding.dtype)
         return self._fold(self.part, add, nothing)
 

@@ -45,6 +45,7 @@ class ClassLayout:
 
         So the state of a run fits every mesh. Rows from C on stay zero: they are never candidates and get no gradient.
         """
+        # Of C alone, never of the mesh: a checkpoint then has the same arrays on every number of devices.
         largest_power = 1 << (self.num_classes // _PADDING_SHARE).bit_length() >> 1
         multiple = max(_SMALLEST_MULTIPLE, largest_power)
         return -(-self.num_classes // multiple) * multiple

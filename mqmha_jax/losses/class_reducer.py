@@ -95,6 +95,7 @@ class DenseClasses(NamedTuple):
 
     def log_sum_exp(self, logits: LogitFunction) -> Float[Array, " B"]:
         """See :class:`ClassReducer`."""
+        # Not minus infinity for the classes left out: a slice may hold no negative, and its gradient would be NaN.
         return jax.nn.logsumexp(self._negatives(logits(self.cosine, self._classes()), NEVER), axis=1)
 
     def sum(self, values: LogitFunction) -> Float[Array, " B"]:

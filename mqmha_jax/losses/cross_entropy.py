@@ -33,6 +33,7 @@ def cross_entropy(
     """
     # -log(e^z / (e^z + e^n)) = softplus(n - z), which keeps its digits when the loss is small.
     loss = jax.nn.softplus(classes.log_sum_exp(logits) - target)
+    # The mean over all classes needs the sum of the logits alone, so smoothing fits the same contract as the softmax.
     if smoothing:
         loss += smoothing * (target - (target + classes.sum(logits)) / classes.num_classes)
     return loss

@@ -139,6 +139,7 @@ def inter_topk_softmax(
     check_top_k(top_k, cosines.shape[1], name="top_k")
     move = FORMS[form]
     classes = DenseClasses(cosines, speaker, cosines.shape[1])
+    # At least one, because the shape of the search must be valid where no penalty uses its result.
     nearest = classes.top_negatives(max(top_k, 1))
     target = move.target(classes.target_cosine(), margin)
     penalise = penalise_nearest(move.penalise, penalty)

@@ -95,6 +95,7 @@ def blend_cosines(
     Returns:
       ``sum_k w_k cos_k`` with ``w = softmax_k(cos_k / gamma)``.
     """
+    # All K cosines are kept for the gradient here: every sub-centre gets a share of it, so nothing can be left out.
     embedding = unit_length(embedding)
     prototypes = unit_length(prototypes)
     cosines = jnp.stack([_products(embedding, prototypes[:, k]) for k in range(prototypes.shape[1])])

@@ -85,6 +85,7 @@ class Maps(NamedTuple):
 
     def _moments(self, values: Float[Array, "B T groups fold_c"], mask: Bool[Array, "B T"]) -> Moments:
         x = Maps(values, mask, self.bands).masked().values
+        # Real positions only: filling and padded frames are zero in both sums, so the count alone must leave them out.
         count = jnp.maximum(mask.sum() * self.bands.size, 1).astype(x.dtype)
         # A channel occurs ``fold`` times along the last axis.
         mean, mean_square = (y.sum((0, 1, 2)).reshape(self.bands.fold, -1).sum(axis=0) / count for y in (x, x * x))
@@ -106,6 +107,7 @@ class Maps(NamedTuple):
 
     def split_channels(self, num_parts: int) -> "list[Maps]":
         """Cuts the channels into equal runs."""
+        # Channels of one frequency are adjacent in a folded vector, so a run of channels is cut within each frequency.
         values = self.values.reshape(*self.values.shape[:-1], self.bands.fold, -1)
         parts = jnp.split(values, num_parts, axis=-1)
         return [self._replace(values=part.reshape(*self.values.shape[:-1], -1)) for part in parts]

@@ -121,11 +121,15 @@ class MaskedBatchNorm(nn.Module):
         if train:
             mean, var, count = jax.vmap(moments)(grouped, mask.reshape(*grouped.shape[:2], *mask.shape[1:]))
             if not self.is_initializing():
+                # PyTorch normalises with the biased variance and collects the unbiased one; imported statistics assume
+                # both.
                 unbiased = var * (count / jnp.maximum(count - 1, 1))[:, None]
                 running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean.mean(axis=0)
                 running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * unbiased.mean(axis=0)
         else:
             mean, var = running_mean.value[None], running_var.value[None]
+        # One multiplication and one addition per activation, in float32, before the result is rounded to the compute
+        # type.
         gain = lax.rsqrt(var + self.epsilon)
         shift = -mean * gain
         if self.affine:

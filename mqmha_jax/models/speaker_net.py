@@ -55,6 +55,7 @@ class SpeakerNet(nn.Module):
         Returns:
           Embeddings in float32, not of unit length.
         """
+        # An utterance without frames, which only pads a batch, must not enter the statistics of the normalisations.
         has_frames = mask.any(axis=1)
         frames, mask = self.encoder(fbank, mask, train=train)
         pooled = self.pooling(frames, mask, train=train)

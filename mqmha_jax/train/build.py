@@ -87,6 +87,7 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
         optimizer=optimizer,
         learning_rate=schedules.learning_rate(config.optimizer, config.train.steps),
         margin_progress=schedules.margin_progress(config.loss, config.train.steps),
+        # XLA:CPU convolves far slower inside a loop; elsewhere a loop compiles one part for all of them.
         unroll=mesh.devices.flat[0].platform == "cpu",
     )
     init = functools.partial(initial_state, config, net, loss, optimizer)
@@ -112,6 +113,7 @@ def _jit(step: TrainStep, mesh: Mesh, shardings: TrainState) -> Any:
         step,
         in_shardings=(shardings, parallel.batch_sharding(mesh), everywhere),
         out_shardings=(shardings, everywhere),
+        # The state is most of a step's memory; without donation, the old and the new one would be held at once.
         donate_argnums=(0,),
     )
 

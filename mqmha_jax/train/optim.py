@@ -33,4 +33,5 @@ def build_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     decay = optax.add_decayed_weights(config.weight_decay, mask=select_decayed)
     if config.name == "adamw":
         return optax.chain(clip, optax.scale_by_adam(b1=config.momentum), decay)
+    # Clipping comes first: the limit is on the gradient of the loss, and decay must not use up a part of it.
     return optax.chain(clip, decay, optax.trace(decay=config.momentum, nesterov=config.momentum > 0))

@@ -92,6 +92,8 @@ def after_evaluation(config: OptimizerConfig, counters: dict[str, Any], eer: Flo
     better = eer < counters["best_eer"]
     without_gain = jnp.where(better, 0, counters["evaluations_without_gain"] + 1)
     lowered = (config.schedule == "plateau") & (without_gain > config.plateau_patience)
+    # The factor is part of the state and not of the schedule: it depends on evaluations, which a resumed run cannot
+    # repeat.
     floor = config.final_learning_rate / config.learning_rate
     lower_factor = jnp.maximum(counters["rate_factor"] * config.plateau_factor, floor)
     return counters | {

@@ -60,6 +60,7 @@ def build_train_step(
         mask = jnp.arange(fbank.shape[1])[None, :] < batch["num_frames"][:, None]
         fbank = subtract_mean(fbank, mask)
         fbank = spec_augment(fbank, mask, example_keys, config.spec_augment)
+        # Before the network and not after the gradient, so that XLA leaves out the backward pass of frozen parts.
         params = stop_frozen_gradients(params, config.optimizer)
         variables = {"params": params["net"], "batch_stats": batch_stats}
         if config.start.batch_norm == "keep":
@@ -91,6 +92,8 @@ def build_train_step(
             )
             return (batch_stats, loss_state, jax.tree.map(jnp.add, total, gradients)), metrics
 
+        # Batch statistics and the loss's memory pass from part to part, as they would from step to step with smaller
+        # batches.
         start = (state.batch_stats, state.loss_state, optax.tree.zeros_like(state.params))
         parts = jax.tree.map(lambda x: _interleave(x, num_parts), batch)
         over_parts = _unroll if unroll or num_parts == 1 else lax.scan
@@ -111,6 +114,8 @@ def build_train_step(
             loss_state=loss_state,
         )
         updated = updated.replace(average=_move_average(updated, config.optimizer.ema))
+        # Decided on the devices, so that no step waits for the host. Both are global values, so all devices decide
+        # alike.
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(gradient_norm)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
         skipped = jnp.where(finite, 0, 1)
@@ -120,6 +125,8 @@ def build_train_step(
         }
         metrics |= {"gradient_norm": gradient_norm, "learning_rate": rate}
         metrics |= {name: counters[name].astype(jnp.float32) for name in ("skipped", "skipped_in_row")}
+        # A skipped step counts: batches, schedules and random keys follow the step number, and a resumed run must meet
+        # the same.
         return kept.replace(step=state.step + 1, counters=counters), metrics
 
     return step
@@ -136,6 +143,7 @@ def _unroll(body: Callable, carry: Any, parts: dict[str, Array]) -> tuple[Any, A
 
 def _interleave(x: Array, parts: int) -> Array:
     """Makes ``[parts, B / parts, ...]`` of ``[B, ...]``. Part i holds the rows i, i + parts, ... of all devices."""
+    # Interleaved and not cut into blocks: the rows of each part then lie evenly on all devices, and no row moves.
     return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
 
 

@@ -98,6 +98,7 @@ def speaker_bootstrap(
     for system, trials in enumerate(sorted_lists):
         speaker, one, other = enrol[trials.targets], enrol[trials.nontargets], test[trials.nontargets]
         for replicate, count in enumerate(counts):
+            # Weights on the sorted trials and no resampled list: the sort, the expensive part, is done once.
             curve = trials.weighted_curve(count[speaker], count[one] * count[other])
             measured[replicate, system] = [metric(curve) for metric in metrics.values()]
     estimates = np.array([[metric(trials.curve()) for metric in metrics.values()] for trials in sorted_lists])
@@ -195,6 +196,7 @@ def _draw_speakers(
     A resample without targets or without nontargets has no error rates. That is rare with 20 speakers. Every list has
     usable resamples: the two or three speakers of one target and one nontarget trial form one.
     """
+    # Pairs of speakers and not trials: a long list has few distinct ones, and each resample checks all of them.
     one, other = np.divmod(np.unique(enrol[~target].astype(np.int64) * num_speakers + test[~target]), num_speakers)
     with_targets = np.unique(enrol[target])
     usable: list[np.ndarray] = []
@@ -227,6 +229,7 @@ def check_labels(target: np.ndarray, enrol: Int32[np.ndarray, " M"], test: Int32
 def _normal_rank(replicates: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The rank of a value among the replicates, as a standard normal deviate; replicates equal to it count half."""
     below = np.mean(replicates < values[None], axis=0) + np.mean(replicates == values[None], axis=0) / 2
+    # R replicates cannot tell a rank beyond 1 / 2R from the extreme, whose normal deviate is infinite.
     half = 0.5 / len(replicates)
     return scipy.stats.norm.ppf(np.clip(below, half, 1 - half))
 

@@ -126,6 +126,7 @@ def _products(units: Float32[Array, "r E"], cohort: Float32[Array, "n E"]) -> Fl
 
 @jax.jit(static_argnames="top_n")
 def _device_statistics(cosines: Float32[Array, "r n"], top_n: int) -> CohortStatistics:
+    # Without a selection where all count: top_k would sort them for nothing.
     nearest = cosines if top_n == cosines.shape[1] else jax.lax.top_k(cosines, top_n)[0]
     return CohortStatistics(jnp.mean(nearest, axis=1), jnp.std(nearest, axis=1))
 

@@ -38,6 +38,8 @@ class Plda:
 
     def basis(self) -> tuple[Float64[np.ndarray, " E"], Float64[np.ndarray, "E E"]]:
         """Variances of speakers in the basis where both covariances are diagonal, and the matrix ``[E, E]`` into it."""
+        # In this basis speaker and utterance are independent in every direction, so all that follows costs E instead of
+        # E^2.
         variances, axes = scipy.linalg.eigh(self.between, self.within)
         return np.maximum(variances, 0), axes
 
@@ -119,6 +121,7 @@ def fit_plda(
         )
     means = sum_per_speaker(vectors, index) / counts[:, None]
     residual = vectors - means[index]
+    # All that EM needs of the embeddings themselves: a step then costs the speakers' means and not the utterances.
     scatter = residual.T @ residual
     if np.linalg.eigvalsh(scatter)[0] <= 1e-10 * np.trace(scatter) / size:
         raise UserError("The embeddings of each speaker do not vary in all directions; lower their size, e.g. by LDA.")

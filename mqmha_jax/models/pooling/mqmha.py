@@ -100,6 +100,7 @@ class MQMHA(nn.Module):
         mean = offset + centre.reshape(batch_size, 1, self.heads, head_dim)
         if not self.deviation:
             return mean.reshape(batch_size, -1)
+        # May come out slightly negative by rounding; the floor below also bounds the derivative of the root.
         variance = square - offset * offset
         std = jnp.sqrt(jnp.maximum(variance, self.variance_floor))
         return jnp.stack([mean, std], axis=-2).reshape(batch_size, -1)
