@@ -1,5 +1,6 @@
 """The commands about trials: evaluate, compare, make-trials, import-trials."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -50,12 +51,13 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     cls=SectionedCommand,
     arguments={"WORKDIR": "Work directory of the run; leave it out with --embeddings or --scores."},
     sections={
-        "Data": ("data", "lists", "embeddings", "scores", "llr", "metadata", "step", "strict", "allow_code"),
+        "Data": ("data", "audio", "lists", "embeddings", "scores", "llr", "metadata", "step", "strict", "allow_code"),
+        "Recordings": ("channel", "max_rejected"),
         "Scoring": ("cohort", "top_n", "no_mean", "enrol_map", "average"),
         "Calibration": ("calibrate", "calibrate_data", "quality"),
         "Back-end": ("fitted_on", "whiten", "lda", "plda", "per_speaker", "shrinkage"),
         "Measures": ("p_target", "costs", "replicates", "seed"),
-        "Output": ("output", "save_threshold", "audio"),
+        "Output": ("output", "save_threshold"),
     },
 )
 @click.argument("workdir", type=_PATH, required=False)
@@ -67,12 +69,27 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Shards with the utterances of the lists; may be repeated.",
 )
 @click.option(
+    "--audio",
+    type=_PATH,
+    help="Folder of the recordings in the lists. With --trials and without --data these are embedded; in any case the "
+    "report plays the hardest trials.",
+)
+@click.option(
     "--trials",
     "lists",
     type=_PATH,
     multiple=True,
     show_default="the run's dev list",
     help="Trial list; may be repeated.",
+)
+@click.option(
+    "--channel", type=click.IntRange(0), show_default="the mean of all", help="Channel of the recordings, from 0."
+)
+@click.option(
+    "--max-rejected",
+    type=click.IntRange(0),
+    default=0,
+    help="Leave out at most this many recordings that are missing or cannot be used, with their trials.",
 )
 @click.option(
     "--embeddings",
@@ -90,9 +107,11 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--metadata", type=_PATH, help="CSV with the columns utterance, speaker and others, or utt2spk.")
 @click.option(
     "--as-norm",
+    "--cohort",
     "cohort",
     type=_PATH,
-    help="Cohort for AS-norm: shards, such as the training shards; with --embeddings, a file.",
+    help="Cohort for AS-norm: shards, such as the training shards; with --audio also a folder with a folder per "
+    "speaker, or a CSV with path and speaker; with --embeddings, a file.",
 )
 @click.option(
     "--top-n", type=click.IntRange(2), default=300, help="Number of nearest cohort members that normalise a score."
@@ -125,7 +144,6 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
 @click.option("--strict", is_flag=True, help="Refuse lists with training speakers or repeated trials.")
 @click.option("--output", type=_PATH, show_default="WORKDIR/evaluation", help="Directory for the results.")
-@click.option("--audio", type=_PATH, help="Folder of the recordings in the lists: the report plays the hardest trials.")
 @click.option(
     "--save-threshold",
     is_flag=True,
@@ -156,6 +174,8 @@ def evaluate(
     strict: bool,
     output: Path | None,
     audio: Path | None,
+    channel: int | None,
+    max_rejected: int,
     save_threshold: bool,
     **backend: Any,
 ) -> None:
@@ -164,11 +184,14 @@ def evaluate(
     Evaluates the run in WORKDIR, --embeddings, or --scores alone. Writes error rates with intervals and a report. The
     run's own dev list, or --save-threshold, also sets the threshold and calibration that 'mqmha verify' uses.
     """
+    from tqdm import tqdm
+
     from mqmha_jax.compilation_cache import use_compilation_cache
 
     use_compilation_cache()
     from mqmha_jax.data.metadata import NOTHING_KNOWN, read_metadata
     from mqmha_jax.errors import UserError, printable
+    from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder
     from mqmha_jax.evaluation.embeddings.file_source import FileSource
     from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists, evaluate_run
     from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint
@@ -178,6 +201,9 @@ def evaluate(
     from mqmha_jax.evaluation.scoring.method import Method
     from mqmha_jax.runs.workdir import read_config
 
+    def say(sentence: str) -> None:
+        tqdm.write(printable(sentence), file=sys.stderr)  # above the progress bar
+
     if workdir and embeddings:
         raise UserError("WORKDIR and --embeddings were both given; evaluate one after the other, with two --output.")
     if not (workdir or embeddings or scores):
@@ -186,6 +212,11 @@ def evaluate(
         raise UserError("Without WORKDIR, --output says where the results go; give --output DIR.")
     if not workdir and (data or step is not None or save_threshold):
         raise UserError("--data, --step and --save-threshold belong to the run in a WORKDIR, and none was given.")
+    embedded = AudioFolder(audio, channel, max_rejected) if workdir and audio and lists and not data else None
+    if embedded and calibrate_data:
+        raise UserError("--calibrate-data does not go with --audio, which also holds the recordings to calibrate on.")
+    if not embedded and (max_rejected or channel is not None):
+        raise UserError("--channel and --max-rejected belong to the recordings that --audio and --trials embed.")
     known = read_metadata(metadata) if metadata else NOTHING_KNOWN
     further = (calibrate_data,) if calibrate_data else ()
     method = Method(cohort, top_n, not no_mean, calibrate, quality, enrol_map, average, BackendPlan(**backend))
@@ -194,19 +225,19 @@ def evaluate(
         "score_files": ScoreFiles(scores, llr),
         "measuring": Measuring([OperatingPoint(p, *costs) for p in p_target], replicates, seed),
         "strict": strict,
-        "say": lambda sentence: click.echo(printable(sentence), err=True),
+        "say": say,
     }
     method.check()
     if workdir:
         read_config(workdir)  # before the output makes a directory there
     output = output or workdir / "evaluation"  # type: ignore[operator]  # one of the two was given
     check_output(output)
-    if audio:
-        Recordings(audio)  # refuses what is not a folder, before the work
+    recordings = Recordings(audio) if audio else None  # refuses what is not a folder, before the work
     if workdir:
         evaluation = evaluate_run(
             workdir,
             data=data,
+            audio=embedded,
             calibrate_data=further,
             lists=lists,
             method=method,
@@ -217,6 +248,8 @@ def evaluate(
     else:
         source = FileSource((*embeddings, *further), known) if embeddings else None
         evaluation = evaluate_lists(source, lists, method, **rest)
+    if recordings and (silence := recordings.explain_silence(evaluation.lists)):
+        say(f"Warning: {silence}")
     write_evaluation(output, evaluation, title=_compose_title(workdir, step, embeddings, scores), audio=audio)
     click.echo(printable(format_tables(evaluation.lists)))
     click.echo(f"\nReport, tables and scores are in {output}. Open {output / 'report.html'} in a browser.")

@@ -223,6 +223,27 @@ def test_cohort_calibration_and_the_best_step_in_one_go(workdir: Path) -> None:
     assert code == 0, text
 
 
+def test_evaluate_straight_from_audio(workdir: Path, evaluated: Path, tmp_path: Path) -> None:
+    audio, options = workdir.parent / "audio", ["--replicates", 20, "--output", tmp_path / "out"]
+    listed = ["--trials", workdir.parent / "eval.trials"]
+    code, text = invoke("evaluate", workdir, "--audio", audio, *listed, "--cohort", audio, "--top-n", 4, *options)
+    assert code == 0, text
+    assert "4 speakers; below 20 speakers" in text  # the list tells them
+    assert "\nas-norm" in text
+    assert "<audio" in (tmp_path / "out" / "report.html").read_text()
+    metrics, of_shards = (json.loads((path / "metrics.json").read_text()) for path in (tmp_path / "out", evaluated))
+    ours, theirs = (m["lists"]["eval"]["systems"]["cosine"]["metrics"]["EER"]["value"] for m in (metrics, of_shards))
+    assert ours == pytest.approx(theirs, abs=0.05)
+    code, text = invoke("evaluate", workdir, "--audio", tmp_path, *options)  # the run's own list, of its shards
+    assert code == 0, text
+    assert f"none of the 16 recordings in the lists is below {tmp_path}, so the report plays none; there is no" in text
+    code, text = invoke("evaluate", workdir, "--audio", tmp_path, *listed, *options)
+    assert code == 1
+    assert f"None of the 16 recordings in the lists is below {tmp_path}" in text
+    code, text = invoke("evaluate", workdir, "--max-rejected", 3, *options)
+    assert "--channel and --max-rejected belong to the recordings that --audio and --trials embed" in text
+
+
 def test_evaluate_and_compare_stand_alone(workdir: Path, tmp_path: Path) -> None:
     audio = sorted(path for path in (workdir.parent / "audio").glob("*/*.wav") if path.parent.name in TESTED)
     code, text = invoke("embed", workdir, *audio, "--output", tmp_path / "e.npz")

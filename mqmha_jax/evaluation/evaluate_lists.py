@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mqmha_jax.data.infer_speakers import infer_speakers
 from mqmha_jax.data.lists import read_models, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, join_metadata, model_metadata
 from mqmha_jax.data.score_files import read_scores
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder, AudioSource
 from mqmha_jax.evaluation.embeddings.run_source import RunSource
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
 from mqmha_jax.evaluation.keep_decisions import keep_decisions, require_verify_method
@@ -17,6 +19,8 @@ from mqmha_jax.evaluation.list_checks import (
     check_lists,
     check_score_lists,
     fit_top_n,
+    leave_out,
+    note_left_out,
     say_nothing,
     utterances_of,
 )
@@ -50,6 +54,7 @@ def evaluate_run(
     workdir: Path,
     *,
     data: Sequence[Path] = (),
+    audio: AudioFolder | None = None,
     calibrate_data: Sequence[Path] = (),
     lists: Sequence[Path] = (),
     method: Method = COSINE_ONLY,
@@ -67,6 +72,7 @@ def evaluate_run(
     Args:
       workdir: of the run.
       data: shards with the utterances of the lists; none: the run's dev shards.
+      audio: embed the recordings in this folder instead, which the lists name.
       calibrate_data: shards with those of the calibration list, if they are not among these.
       lists: trial lists; none: the run's dev list.
       method: how embeddings become scores.
@@ -86,7 +92,12 @@ def evaluate_run(
     method.check()  # before the network is loaded
     if keep:
         require_verify_method(method)
-    source = RunSource(workdir, data, calibrate_data, step=step, progress=progress, say=say)
+    loading: dict[str, Any] = {"step": step, "progress": progress, "say": say}
+    source: RunSource | AudioSource
+    if audio is None:
+        source = RunSource(workdir, data, calibrate_data, **loading)
+    else:
+        source = _open_audio(workdir, audio, lists, method, known, **loading)
     own = Path(source.config.data.dev_trials) if source.config.data.dev_trials else None
     if not lists and own is None:
         raise UserError(f"The run in {workdir} has no dev list; give a list with --data DIR --trials FILE.")
@@ -133,7 +144,8 @@ def evaluate_lists(
       UserError: something cannot be read or does not fit together; with ``strict``, the first note.
     """
     method.check()
-    read = _read(source, lists, method, known)
+    everything = _read(source, lists, method, known)
+    read = everything if source is None else leave_out(everything, source.left_out)
     if source is None:
         notes = check_score_lists(read, method, any_scores=bool(score_files.paths))
     else:
@@ -142,10 +154,23 @@ def evaluate_lists(
         raise UserError(f"{notes[0]} Correct the list, or evaluate without --strict, which only notes it.")
     for note in notes:
         say(f"Warning: {note}")
-    if source is not None:
-        method = fit_top_n(method, source, say)
-    scored = _NOTHING_SCORED if source is None else _score(source, read, method)
-    return _measure(read, scored, score_files, measuring, notes)
+    if source is None:
+        return _measure(read, _NOTHING_SCORED, score_files, measuring, notes)
+    read, scored = _score(source, read, fit_top_n(method, source, say))
+    for note in (left_out := note_left_out(everything, read)):
+        say(f"Warning: {note}")
+    return _measure(read, scored, score_files, measuring, [*notes, *left_out])
+
+
+def _open_audio(
+    workdir: Path, audio: AudioFolder, lists: Sequence[Path], method: Method, known: Metadata, **loading: Any
+) -> AudioSource:
+    """The recordings that the lists name; where no metadata tell their speakers, the lists do."""
+    trials = [read_trials(path) for path in (*lists, *([method.calibrate] if method.calibrate else []))]
+    models = read_models(method.enrol_map) if method.enrol_map else None
+    utterances = dict.fromkeys(name for part in trials for name in utterances_of(part, models))
+    speakers = {} if known.utt2spk or models else infer_speakers(trials)
+    return AudioSource(workdir, audio, [*utterances], speakers, **loading)
 
 
 class _Scored(NamedTuple):
@@ -172,8 +197,8 @@ def _read(source: EmbeddingSource | None, lists: Sequence[Path], method: Method,
     )
 
 
-def _score(source: EmbeddingSource, read: Lists, method: Method) -> _Scored:
-    """Scores every list by every system that the method and the source allow."""
+def _score(source: EmbeddingSource, read: Lists, method: Method) -> tuple[Lists, _Scored]:
+    """Scores every list by every system that the method and the source allow; returns the lists that were scored."""
     background = source.background(method.cohort, use_mean=method.use_mean)
     plan = method.backend
     labelled = None if plan.fitted_on is None else source.load_labelled(plan.fitted_on, per_speaker=plan.per_speaker)
@@ -182,9 +207,10 @@ def _score(source: EmbeddingSource, read: Lists, method: Method) -> _Scored:
     everything = [*read.trials.values(), *read.calibration.values()]
     embeddings = source.embeddings({name for part in everything for name in utterances_of(part, read.models)})
     require_direction(embeddings.vectors, embeddings.ids)  # before a mean hides an embedding of length zero
+    read = leave_out(read._replace(known=join_metadata([source.known, read.known])), source.left_out)
     dev = next(iter(read.calibration.values()), None)
     calibrations = systems.fit_calibrations(embeddings, dev, read.known) if dev else {}
-    return _Scored(
+    scored = _Scored(
         systems={
             name: systems.score_and_calibrate(embeddings, part, read.known, calibrations)
             for name, part in read.trials.items()
@@ -193,6 +219,7 @@ def _score(source: EmbeddingSource, read: Lists, method: Method) -> _Scored:
         embeddings=embeddings,
         settings={"embeddings": source.name} | _settings(systems, dev, calibrations),
     )
+    return read, scored
 
 
 def _settings(systems: Systems, dev: Trials | None, calibrations: Mapping[str, Calibration]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Checks of trial lists before anything is scored: what cannot be evaluated, and what flatters the numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from mqmha_jax.data.lists import check_trials
@@ -80,6 +80,41 @@ def check_lists(source: EmbeddingSource, lists: Lists, method: Method) -> list[s
         notes += shared_utterances(name, utterances_of(part, lists.models), trained, "were trained on")
     notes += _note_training_speakers(speakers, source.training_speakers, [*lists.calibration])
     return notes + _note_fitted_speakers(speakers, source, method)
+
+
+def leave_out(lists: Lists, utterances: Collection[str]) -> Lists:
+    """The lists without the trials of some utterances, and without the models that need them."""
+    if not utterances:
+        return lists
+    lost = {*utterances}
+    models = lists.models and {name: own for name, own in lists.models.items() if not lost.intersection(own)}
+    enrolled = lost if lists.models is None else {*lists.models} - {*(models or {})}
+
+    def keep(trials: Trials) -> Trials:
+        rows = [
+            row
+            for row, (enrol, test) in enumerate(zip(trials.enrol, trials.test, strict=True))
+            if enrol not in enrolled and test not in lost
+        ]
+        enrol, test = (tuple(side[row] for row in rows) for side in trials[:2])
+        return Trials(enrol, test, trials.target[rows])
+
+    return lists._replace(
+        trials={name: keep(part) for name, part in lists.trials.items()},
+        calibration={name: keep(part) for name, part in lists.calibration.items()},
+        models=models,
+    )
+
+
+def note_left_out(before: Lists, after: Lists) -> list[str]:
+    """Says for each list how many of its trials are not measured because their recordings are not usable."""
+    kept = {**after.trials, **after.calibration}
+    notes = []
+    for name, part in {**before.trials, **before.calibration}.items():
+        total = len(part.target)
+        if lost := total - len(kept[name].target):
+            notes.append(f"{name}: {lost:,} of {total:,} trials lack a usable recording and are left out.")
+    return notes
 
 
 def fit_top_n(method: Method, source: EmbeddingSource, say: Say) -> Method:

@@ -1,4 +1,4 @@
-"""The audio files below a folder, and which other files were left out."""
+"""The audio files below a folder: all of them, or those that a list names."""
 
 import logging
 import os
@@ -54,6 +54,49 @@ def audio_files(directory: Path) -> list[Path]:
             "Rename them, with convmv for instance."
         )
     return sorted(files, key=lambda path: path.as_posix())
+
+
+def find_recordings(root: Path, utterances: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
+    """Finds the recordings that a list names.
+
+    An id is a path below the folder. Where no file has this name, one with the ending of another kind of audio counts
+    if it is the only one: lists of VoxCeleb say ``.wav`` for what is kept as ``.m4a`` or ``.flac``, and others give no
+    ending.
+
+    Args:
+      root: the folder.
+      utterances: ids.
+
+    Returns:
+      The files by id, and the ids of those that are not there (or not below the folder).
+
+    Raises:
+      UserError: the folder does not exist.
+    """
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}; --audio names the folder that holds the recordings of the lists.")
+    found: dict[str, Path] = {}
+    missing = []
+    for utterance in dict.fromkeys(utterances):
+        path = _find_recording(root, utterance)
+        if path is None:
+            missing.append(utterance)
+        else:
+            found[utterance] = path
+    return found, missing
+
+
+def _find_recording(root: Path, utterance: str) -> Path | None:
+    path = root / utterance
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
+        return None
+    if os.path.isfile(path):
+        return path
+    for stem in (str(path), os.path.splitext(path)[0]):
+        others = [Path(stem + suffix) for suffix in AUDIO_SUFFIXES if os.path.isfile(stem + suffix)]
+        if len(others) == 1:
+            return others[0]
+    return None
 
 
 def _describe_ignored(others: Counter[str]) -> str:

@@ -18,6 +18,7 @@ class FileSource:
     """Embeddings from files."""
 
     training_speakers: Sequence[str] = ()
+    left_out: Collection[str] = ()
 
     def __init__(self, paths: Sequence[Path], known: Metadata) -> None:
         """Read them.

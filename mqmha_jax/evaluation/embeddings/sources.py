@@ -1,4 +1,4 @@
-"""What an evaluation needs from a source of embeddings: ``run_source.py`` and ``file_source.py`` provide it."""
+"""What an evaluation needs from a source of embeddings: ``run_source.py``, ``audio_source.py``, ``file_source.py``."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -52,6 +52,10 @@ class EmbeddingSource(Protocol):
         """Ids of the available utterances."""
 
     @property
+    def left_out(self) -> Collection[str]:
+        """Ids that lists name and that have no embedding, because the user allows some to be missing or unusable."""
+
+    @property
     def training_speakers(self) -> Sequence[str]:
         """Speakers that the network was trained on, where known."""
 
@@ -68,4 +72,4 @@ class EmbeddingSource(Protocol):
         """Embeddings of the utterances at a path, at most ``per_speaker`` of each speaker."""
 
     def embeddings(self, utterances: Collection[str]) -> Embeddings:
-        """Embeddings of these utterances."""
+        """Embeddings of these utterances; without those that now are in ``left_out``."""

@@ -1,9 +1,11 @@
 """Embeds the recordings of a trial list as players in the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.metrics.results import ListEvaluation
 from mqmha_jax.evaluation.report.html.elements import player, two_lines
+from mqmha_jax.features.audio_folder import find_recordings
 
 # The kinds that browsers play. A page with forty recordings of this size is still small enough to mail.
 _MEDIA_TYPES = {
@@ -26,20 +28,28 @@ class Recordings:
         Raises:
           UserError: the folder does not exist.
         """
-        if not root.is_dir():
-            raise UserError(
-                f"There is no folder {root}; --audio names the folder of the recordings in the trial lists."
-            )
+        find_recordings(root, ())
         self._root = root.resolve()
+
+    def explain_silence(self, lists: Sequence[ListEvaluation]) -> str | None:
+        """Says so if none of the recordings in the lists is in the folder; None otherwise."""
+        utterances = dict.fromkeys(name for part in lists for name in (*part.trials.enrol, *part.trials.test))
+        found, missing = find_recordings(self._root, utterances)
+        if found:
+            return None
+        return (
+            f"none of the {len(missing):,} recordings in the lists is below {self._root}, so the report plays none; "
+            f"there is no {self._root / missing[0]} for instance."
+        )
 
     def play(self, one: str, other: str) -> str:
         """Makes a table cell with a player for each side of a trial, or the reason why there is none."""
         return two_lines(self._play(one), self._play(other))
 
     def _play(self, utterance: str) -> str:
-        path = (self._root / utterance).resolve()
-        # Somebody may have sent the list: its ids must not reach a file outside the folder.
-        if not path.is_relative_to(self._root) or not path.is_file():
+        found, _ = find_recordings(self._root, [utterance])
+        # Somebody may have sent the list: its ids must not reach a file outside the folder, not even by a link.
+        if not found or not (path := found[utterance].resolve()).is_relative_to(self._root):
             return "not found"
         if path.suffix.lower() not in _MEDIA_TYPES:
             return "no browser plays this kind"

@@ -1,0 +1,140 @@
+"""Embeddings by the network of a run, of the recordings that trial lists name; no shards are needed."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from mqmha_jax.data.metadata import SECONDS, Metadata
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings.recordings import Utterance, embed_utterances, make_utterance, map_ahead
+from mqmha_jax.evaluation.embeddings.run_network import RunNetwork
+from mqmha_jax.features.audio import read_audio
+from mqmha_jax.features.audio_folder import find_recordings
+from mqmha_jax.features.part import Part
+from mqmha_jax.runs.checkpoint_directory import Step
+from mqmha_jax.types import Embeddings
+
+_NAMED = 3
+
+
+class AudioFolder(NamedTuple):
+    """Where the recordings of lists are, and how they are read.
+
+    Attributes:
+      root: folder that the ids start from.
+      channel: the channel to take, from 0; None: the mean of all.
+      max_rejected: leave out at most this many recordings that are missing or cannot be used, with their trials.
+    """
+
+    root: Path
+    channel: int | None = None
+    max_rejected: int = 0
+
+
+class AudioSource(RunNetwork):
+    """The network of a run, and a folder with the recordings.
+
+    Attributes:
+      utterances: ids of the recordings that are there.
+      left_out: ids of those that are missing or, once ``embeddings`` has read them, cannot be used.
+      known: speakers, and the seconds of those that are embedded.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        folder: AudioFolder,
+        utterances: Sequence[str],
+        speakers: Mapping[str, str],
+        *,
+        step: Step = None,
+        progress: bool = True,
+        say: Callable[[str], object] = lambda sentence: None,
+    ) -> None:
+        """Finds the recordings and loads the network.
+
+        Args:
+          workdir: of the run.
+          folder: with the recordings.
+          utterances: ids that the lists name: paths below the folder.
+          speakers: of the utterances, as far as they are known.
+          step, progress, say: as for ``RunNetwork``; ``say`` also receives what is doubtful about the recordings.
+
+        Raises:
+          UserError: more recordings are missing than may be left out, or there is no such folder or checkpoint.
+        """
+        self._paths, missing = find_recordings(folder.root, utterances)
+        self._folder = folder
+        self.left_out = set(missing)
+        if not self._paths:
+            raise UserError(
+                f"None of the {len(missing):,} recordings in the lists is below {folder.root}; there is no "
+                f"{folder.root / missing[0]} for instance. --audio is the folder that the ids in the lists start from."
+            )
+        if len(missing) > folder.max_rejected:
+            named = ", ".join(sorted(missing)[:_NAMED]) + (" and more" if len(missing) > _NAMED else "")
+            raise UserError(
+                f"{len(missing):,} of the {len(missing) + len(self._paths):,} recordings in the lists are not below "
+                f"{folder.root}: {named}. Bring them, or give --max-rejected {len(missing)} to leave out their trials."
+            )
+        super().__init__(workdir, audio=folder.root, step=step, progress=progress, say=say)
+        self.utterances = self._paths.keys()
+        self.known = Metadata(speakers, {})
+
+    @property
+    def name(self) -> str:
+        """The run, its step and the folder."""
+        return f"{super().name}, from the audio below {self._folder.root}"
+
+    def embeddings(self, utterances: Collection[str]) -> Embeddings:
+        """Embeds these recordings, without those that cannot be used.
+
+        Raises:
+          UserError: more of them cannot be used than may be left out, or none can.
+        """
+        wanted = [name for name in self._paths if name in {*utterances}]
+        seconds: dict[str, str | float] = {}
+        groups = list(embed_utterances(self._embedder, self._read(wanted, seconds)))
+        if not groups:
+            raise UserError(f"None of the {len(wanted):,} recordings can be used.")
+        self.known = self.known._replace(columns={SECONDS: seconds})
+        return Embeddings(
+            tuple(name for group in groups for name in group.ids), np.concatenate([group.vectors for group in groups])
+        )
+
+    def _read(self, wanted: Collection[str], seconds: dict[str, str | float]) -> Iterator[Utterance]:
+        """Yields the usable ones, counts the others, and notes how long each is."""
+        doubtful: list[str] = []
+        with tqdm(total=len(wanted), unit="file", desc="embed", disable=not self._progress, leave=False) as bar:
+            for name, found in zip(wanted, map_ahead(self._read_one, wanted), strict=True):
+                bar.update()
+                if isinstance(found, UserError):
+                    self._leave_out(name, found)
+                    continue
+                doubtful += found.warnings()
+                seconds[name] = found.num_frames * (self.config.fbank.frame_shift_ms / 1000)
+                yield found
+        if doubtful:
+            more = f" ({len(doubtful):,} such warnings; this is the first)" if len(doubtful) > 1 else ""
+            self._say(f"Warning: {doubtful[0]}{more}")
+
+    def _read_one(self, name: str) -> Utterance | UserError:
+        path, spec = self._paths[name], self.config.fbank
+        try:
+            waveform = read_audio(path, spec.sample_rate_hz, Part(channel=self._folder.channel))
+            return make_utterance(name, waveform, spec)
+        except UserError as error:
+            return error
+
+    def _leave_out(self, name: str, error: UserError) -> None:
+        self.left_out.add(name)
+        if len(self.left_out) > self._folder.max_rejected:
+            number = len(self.left_out)
+            raise UserError(
+                f"{error} It is number {number} of the recordings that are missing or cannot be used; --max-rejected "
+                f"{number} leaves out that many, with their trials."
+            ) from error
+        self._say(f"Left out: {error}")

@@ -1,0 +1,89 @@
+"""Recordings of known speakers, as a cohort or for a back-end: a folder, or a list with paths and speakers."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from mqmha_jax.config import FbankSpec
+from mqmha_jax.data.ids import plain_id
+from mqmha_jax.data.metadata import read_metadata
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings.embed import Embedder
+from mqmha_jax.evaluation.embeddings.recordings import Utterance, embed_utterances, make_utterance, map_ahead
+from mqmha_jax.features.audio import read_audio
+from mqmha_jax.features.audio_folder import audio_files, find_recordings
+from mqmha_jax.types import Embeddings
+
+
+class SpeakerRecordings:
+    """Recordings with their speakers; ``FbankShards`` has the same two attributes.
+
+    Attributes:
+      speakers: names, ascending.
+      speaker: ``[N]`` positions of the speakers of N recordings among the names.
+    """
+
+    def __init__(self, files: dict[str, Path], speakers: dict[str, str]) -> None:
+        """Numbers the speakers.
+
+        Args:
+          files: N recordings by id.
+          speakers: the speaker of each.
+        """
+        self._ids, self._paths = tuple(files), tuple(files.values())
+        names, numbers = np.unique([speakers[name] for name in self._ids], return_inverse=True)
+        self.speakers: tuple[str, ...] = tuple(names.tolist())
+        self.speaker: Int[np.ndarray, " N"] = numbers
+
+    def embed(
+        self, embedder: Embedder, spec: FbankSpec, rows: Int[np.ndarray, " n"], *, max_frames: int, progress: bool
+    ) -> Embeddings:
+        """Embeds the beginning of some recordings.
+
+        Args:
+          embedder: the network.
+          spec: its filterbank.
+          rows: of the recordings.
+          max_frames: of each.
+          progress: show progress bars.
+
+        Raises:
+          UserError: a recording cannot be used.
+        """
+        longest = round(spec.sample_rate_hz * (max_frames * spec.frame_shift_ms + spec.frame_length_ms) / 1000)
+
+        def read(row: int) -> Utterance:
+            path = self._paths[row]
+            utterance = make_utterance(str(path), read_audio(path, spec.sample_rate_hz)[:longest], spec)
+            return utterance._replace(fbank=utterance.fbank[:max_frames])
+
+        groups = [*embed_utterances(embedder, map_ahead(read, rows.tolist()), progress=progress)]
+        return Embeddings(tuple(self._ids[row] for row in rows), np.concatenate([group.vectors for group in groups]))
+
+
+def open_speaker_recordings(path: Path, root: Path | None) -> SpeakerRecordings:
+    """Finds recordings and their speakers; decodes nothing.
+
+    Args:
+      path: a folder with one folder per speaker (a recording beside these has a speaker of its own); or a list: a CSV
+        with the columns ``path`` and ``speaker``, or Kaldi's ``utt2spk``.
+      root: folder that the paths in a list start from; None: the folder of the list.
+
+    Raises:
+      UserError: the list cannot be read or names no speakers, or there are no recordings.
+    """
+    if path.is_dir():
+        names = {file.relative_to(path).as_posix(): file for file in audio_files(path)}
+        return SpeakerRecordings(names, {name: name.partition("/")[0] for name in names})
+    speakers = dict(read_metadata(path).utt2spk)
+    if not speakers:
+        raise UserError(f"{path}: has no column 'speaker'; a cohort needs the speaker of each recording.")
+    root = path.parent if root is None else root
+    found, missing = find_recordings(root, speakers)
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing):,} of {len(speakers):,} recordings are not below {root}, first {missing[0]!r}; "
+            "give the folder that its paths start from with --audio, or correct the list."
+        )
+    return SpeakerRecordings(found, {plain_id(name): speaker for name, speaker in speakers.items()})
