@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test holds 
     from mqmha_jax.models.pooling.statistics import TAP as TAP
     from mqmha_jax.models.pooling.statistics import TSTP as TSTP
     from mqmha_jax.models.speaker_net import SpeakerNet as SpeakerNet
+    from mqmha_jax.store.speaker_store import SpeakerStore as SpeakerStore
     from mqmha_jax.types import Embeddings as Embeddings
     from mqmha_jax.types import Trials as Trials
 
@@ -59,6 +60,7 @@ _MODULES = {
     "FbankSpec": "config",
     # a trained network
     "SpeakerEncoder": "inference",
+    "SpeakerStore": "store.speaker_store",
     # scores and error rates
     "Embeddings": "types",
     "Trials": "types",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax import __version__, cli_audio, cli_evaluation, cli_import, cli_serve, cli_study
+from mqmha_jax import __version__, cli_audio, cli_evaluation, cli_import, cli_serve, cli_store, cli_study
 from mqmha_jax.atomic import check_writable, write_json
 from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup, allow_code_option
 from mqmha_jax.tpu_library import hide_unneeded_tpu_library
@@ -43,7 +43,7 @@ class _LazyPreparation(click.Group):
         "Data": ("prep", "make-trials", "import-trials"),
         "Training": ("show", "plan", "train", "average", "study"),
         "Evaluation": ("evaluate", "compare"),
-        "Use": ("embed", "verify", "serve"),
+        "Use": ("embed", "verify", "enrol", "identify", "store", "serve"),
         "Other toolkits": ("import", "export"),
     },
 )
@@ -235,6 +235,9 @@ for command in (
     prep,
     cli_audio.embed,
     cli_audio.verify,
+    cli_store.enrol,
+    cli_store.identify,
+    cli_store.store,
     cli_evaluation.evaluate,
     cli_evaluation.compare,
     cli_evaluation.make_trials,

@@ -1,10 +1,11 @@
 """Uses a trained network: embeds audio, and decides whether two recordings have the same speaker."""
 
+import functools
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -30,7 +31,7 @@ from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.mixdown import check_amplitude
 from mqmha_jax.features.part import Part
-from mqmha_jax.features.speech_evidence import MIN_SPEECH_S
+from mqmha_jax.features.speech_evidence import MIN_SPEECH_S, SpeechEvidence
 from mqmha_jax.models.speaker_net import build_speaker_net, fold_for_inference
 from mqmha_jax.own_code.trust import code_allowed
 from mqmha_jax.parallel import vector_lanes
@@ -40,6 +41,22 @@ from mqmha_jax.verification import Verification
 Audio = str | Path | np.ndarray
 
 _log = logging.getLogger(__name__)
+
+
+class Observation(NamedTuple):
+    """What a recording says about its speaker.
+
+    Attributes:
+      name: path, ``waveform 0``, or the name that was given.
+      vector: embedding ``[E]``, not normalised, without the mean subtracted.
+      seconds: length of the recording in frames of the filterbank.
+      evidence: the speech in the recording.
+    """
+
+    name: str
+    vector: Float[np.ndarray, " E"]
+    seconds: float
+    evidence: SpeechEvidence
 
 
 class SpeakerEncoder:
@@ -79,6 +96,9 @@ class SpeakerEncoder:
         self.threshold = threshold
         self.calibration = calibration
         self.name = name
+        self.workdir: Path | None = None
+        self.step: int | None = None
+        self._variables = variables
         net = build_speaker_net(config.model, lanes=vector_lanes())
         self._embedder = Embedder(*fold_for_inference(net, variables))
 
@@ -105,7 +125,7 @@ class SpeakerEncoder:
         workdir = Path(workdir)
         read_config(workdir)  # first, so that a path without a run gets that answer
         with code_allowed(allow_code), Checkpoints(workdir) as checkpoints:
-            return checkpoints.read(step, partial(cls._load_step, workdir))
+            return checkpoints.read(step, functools.partial(cls._load_step, workdir))
 
     @classmethod
     def _load_step(cls, workdir: Path, step: int) -> "SpeakerEncoder":
@@ -114,7 +134,7 @@ class SpeakerEncoder:
         network = load_network(workdir, step)
         threshold = load_decision(workdir, Threshold, network.step)
         kept = load_decision(workdir, KeptCalibration, network.step)
-        return cls(
+        encoder = cls(
             network.config,
             network.variables,
             mean=load_mean(workdir, network.step, network.config.model.embedding_dim),
@@ -122,6 +142,8 @@ class SpeakerEncoder:
             calibration=kept and kept.calibration,
             name=f"{workdir}, step {network.step}",
         )
+        encoder.workdir, encoder.step = workdir, network.step
+        return encoder
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> "SpeakerEncoder":
@@ -212,9 +234,35 @@ class SpeakerEncoder:
         utterances = self._utterances(recordings, channel, on_error, on_warning)
         yield from embed_utterances(self._embedder, utterances, progress=progress)
 
+    def observe(self, recording: Audio, *, name: str | None = None, channel: int | None = None) -> Observation:
+        """Embeds one recording and measures the speech in it.
+
+        Args:
+          recording: file or waveform, as in ``embed``.
+          name: of the recording in messages; None: its path.
+          channel: the channel of the file to use, from 0; None: the mean of all.
+
+        Raises:
+          UserError: the recording cannot be used.
+        """
+        one = self._utterance(0, recording, channel)
+        group = UtteranceGroup((name or one.name,), (one.fbank,))
+        vector = embed(self._embedder, group, frames_per_batch=1).vectors[0]
+        seconds = one.num_frames * (self.config.fbank.frame_shift_ms / 1000)
+        return Observation(name or one.name, vector, seconds, one.evidence)
+
     def arrays(self) -> Iterator[np.ndarray]:
         """Yields the parameters and statistics of the network, always in the same order."""
-        yield from map(np.asarray, jax.tree.leaves(dict(self._embedder.variables)))
+        yield from map(np.asarray, jax.tree.leaves(dict(self._variables)))
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """A fingerprint of the network: SHA-256 of its parameters and statistics, in hexadecimal."""
+        digest = hashlib.sha256()
+        for array in self.arrays():
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def verify(
         self,

@@ -9,7 +9,6 @@ import pytest
 import soundfile
 
 from mqmha_jax.atomic import write_json
-from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
 from mqmha_jax.config_io import to_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings import recordings
@@ -22,24 +21,7 @@ from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs import load_network
 from mqmha_jax.types import Trials
-
-RATE_HZ = 16_000
-CONFIG = Config(
-    fbank=FbankSpec(num_mel_bins=20),
-    model=ModelConfig(
-        encoder=part("tdnn", channels=8, final_channels=8, kernel_sizes=[3, 1], dilations=[1, 1]),
-        pooling=part("tstp"),
-        embedding_dim=6,
-    ),
-)
-
-
-def voice(seconds, pitch_hz, seed=0):
-    """A pulse train that swells and fades with a little noise: enough to tell pitches apart, and speech by measure."""
-    num_samples = int(seconds * RATE_HZ)
-    pulses = (np.arange(num_samples) % (RATE_HZ // pitch_hz) == 0) * 0.5
-    pulses *= 0.55 + 0.45 * np.cos(2 * np.pi * 4 * np.arange(num_samples) / RATE_HZ)
-    return (pulses + 0.01 * np.random.default_rng(seed).normal(size=num_samples)).astype(np.float32)
+from tests.support.voices import CONFIG, RATE_HZ, voice
 
 
 @pytest.fixture(scope="module")

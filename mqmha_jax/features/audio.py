@@ -39,12 +39,29 @@ def read_audio(path: str | Path, sample_rate_hz: int = 16_000, part: Part = WHOL
         samples that are NaN, infinite or of an absurd size, with channels that cancel each other, or it has no such
         part; the message starts with the path.
     """
+    return _join(stream_audio(path, sample_rate_hz, part))
+
+
+def stream_audio(
+    path: str | Path, sample_rate_hz: int = 16_000, part: Part = WHOLE
+) -> Iterator[Float32[np.ndarray, " _"]]:
+    """``read_audio`` in blocks, for recordings that are too long for the memory.
+
+    Args:
+      path, sample_rate_hz, part: as for ``read_audio``.
+
+    Yields:
+      The samples of ``read_audio``, some at a time; a block may be empty.
+
+    Raises:
+      UserError: as ``read_audio``; what only the whole recording shows is raised after the last block.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: {'is not a file' if path.exists() else 'no such file'}.")
     try:
         with path.open("rb") as file:
-            return _read(file, str(path), path.suffix.lower(), sample_rate_hz, part)
+            yield from _stream(file, str(path), path.suffix.lower(), sample_rate_hz, part)
     except OSError as error:
         raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
 
@@ -69,12 +86,17 @@ def read_audio_bytes(
     """
     if not content:
         raise UserError(f"{name}: there is no audio (0 bytes).")
-    return _read(io.BytesIO(content), name, "", sample_rate_hz, WHOLE, longest_s)
+    return _join(_stream(io.BytesIO(content), name, "", sample_rate_hz, WHOLE, longest_s))
 
 
-def _read(
+def _join(blocks: Iterator[np.ndarray]) -> Float32[np.ndarray, " n"]:
+    kept = [block for block in blocks if len(block)] or [np.zeros(0, np.float32)]
+    return kept[0] if len(kept) == 1 else np.concatenate(kept)
+
+
+def _stream(
     file: ReadableFile, name: str, suffix: str, sample_rate_hz: int, part: Part, longest_s: float = LONGEST_S
-) -> Float32[np.ndarray, " n"]:
+) -> Iterator[Float32[np.ndarray, " _"]]:
     if not size_of(file):
         raise UserError(f"{name}: the file is empty (0 bytes); copy or download it again.")
     kind = kind_of(file, suffix)
@@ -85,8 +107,10 @@ def _read(
         with _decode(window, name, kind, start_s) as decoded:
             mixdown.begin(decoded.rate_hz, decoded.num_channels, decoded.first)
             while not mixdown.is_complete and (block := next(decoded.blocks, None)) is not None:
-                mixdown.add(block)
-    return mixdown.finish()
+                samples = mixdown.add(block)
+                if not mixdown.is_broken:  # NaN spreads; the rest is only counted, for the message
+                    yield samples
+    yield mixdown.finish()
 
 
 def _recordings(file: ReadableFile, kind: Kind | None, name: str) -> list[FileWindow]:

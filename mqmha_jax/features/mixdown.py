@@ -1,4 +1,4 @@
-"""The wanted part of decoded audio as one channel at the wanted rate, in memory that its length alone decides."""
+"""The wanted part of decoded audio as one channel at the wanted rate, block by block."""
 
 import numpy as np
 import soxr
@@ -39,7 +39,6 @@ class Mixdown:
         self._name, self._target_hz, self._part, self._longest_s = name, sample_rate_hz, part, longest_s
         self._rate_hz = self._num_channels = 0
         self._position = 0  # samples that have passed
-        self._kept: list[np.ndarray] = []
         self._resampler: soxr.ResampleStream | None = None
         self._num_kept = self._num_broken = 0
         self._first_broken: int | None = None
@@ -82,8 +81,13 @@ class Mixdown:
         start, stop = self._bounds()
         return stop is not None and 0 <= start <= stop <= self._position
 
-    def add(self, block: Float32[np.ndarray, "n channels"]) -> None:
-        """Takes the samples that are wanted.
+    @property
+    def is_broken(self) -> bool:
+        """Whether samples were not finite; ``finish`` says which."""
+        return self._first_broken is not None
+
+    def add(self, block: Float32[np.ndarray, "n channels"]) -> Float32[np.ndarray, " kept"]:
+        """Takes the samples that are wanted and returns those of the result that are complete, maybe none.
 
         Raises:
           TooLongError: more is wanted than is read.
@@ -93,7 +97,7 @@ class Mixdown:
         wanted = block[first:last]
         self._position += len(block)
         if not len(wanted):
-            return
+            return np.zeros(0, np.float32)
         if (self._num_kept + len(wanted)) / self._rate_hz > self._longest_s:
             raise TooLongError(
                 f"{self._name}: holds more than {self._longest_s / 3600:g} hours; cut it into shorter files, or name a "
@@ -108,10 +112,10 @@ class Mixdown:
         else:
             self._largest = max(self._largest, float(mono.max()), -float(mono.min()))
         self._num_kept += len(mono)
-        self._kept.append(mono if self._resampler is None else self._resampler.resample_chunk(mono))
+        return mono if self._resampler is None else np.asarray(self._resampler.resample_chunk(mono))
 
-    def finish(self) -> Float32[np.ndarray, " n"]:
-        """The samples.
+    def finish(self) -> Float32[np.ndarray, " rest"]:
+        """Checks all of the recording and returns the last samples of the result, which the resampler held back.
 
         Raises:
           UserError: there are none, the recording has no such part, samples are NaN, infinite or of an absurd size, or
@@ -130,9 +134,8 @@ class Mixdown:
             )
         check_amplitude(self._name, self._largest)
         self._check_cancelling()
-        if self._resampler is not None:
-            self._kept.append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        return self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept)
+        rest = np.zeros(0, np.float32)
+        return rest if self._resampler is None else np.asarray(self._resampler.resample_chunk(rest, last=True))
 
     def _bounds(self) -> tuple[int, int | None]:
         """First sample of the part and the one after its last, None: the end."""

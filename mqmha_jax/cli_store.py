@@ -1,0 +1,255 @@
+"""The commands for enrolled speakers: enrol, identify, store."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mqmha_jax.command_line import PATH, SectionedCommand, SectionedGroup, allow_code_option
+
+if TYPE_CHECKING:
+    from mqmha_jax.store.speaker_store import SpeakerStore
+
+_STORE = "Directory of the store."
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_RUN = click.option(
+    "--run", type=PATH, show_default="the run that the store names", help="Run whose network made the store."
+)
+_CHANNEL = click.option(
+    "--channel", type=click.IntRange(0), show_default="the mean of all", help="Channel of the files, from 0."
+)
+_MIN_SPEECH = click.option(
+    "--min-speech", type=click.FloatRange(0), default=0.5, help="Minimum seconds of speech in a recording."
+)
+_PRIOR = click.option(
+    "--prior",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.5,
+    help="Probability before listening that it is an enrolled speaker.",
+)
+_CONFIDENCE = click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=0.9,
+    help="Answer 'unsure' below this probability of the answer.",
+)
+_THRESHOLD = click.option(
+    "--threshold",
+    type=click.FloatRange(-1, 1),
+    show_default="calibration or threshold of the run",
+    help="Lowest score of a match.",
+)
+
+
+@click.command(
+    cls=SectionedCommand,
+    arguments={
+        "STORE": f"{_STORE} It is made if it does not exist.",
+        "NAME": "Name of the speaker.",
+        "AUDIO": "Audio files of this speaker alone, or folders of them.",
+    },
+)
+@click.argument("store", type=PATH)
+@click.argument("name")
+@click.argument("audio", type=PATH, nargs=-1, required=True)
+@click.option("--run", type=PATH, help="Work directory of the run with the network; needed for a new store.")
+@_MIN_SPEECH
+@_CHANNEL
+@_JSON
+@allow_code_option
+def enrol(
+    store: Path,
+    name: str,
+    audio: tuple[Path, ...],
+    run: Path | None,
+    min_speech: float,
+    channel: int | None,
+    as_json: bool,
+) -> None:
+    """Enrol a speaker in a store, or add recordings to one.
+
+    Recordings that cannot be used, or that hold too little speech, are named and left out; the command then exits with
+    status 1. A recording of the same path is replaced.
+    """
+    from mqmha_jax.embed_files import list_audio
+
+    files = list_audio(audio, say=_warn)
+    opened = _open_or_create(store, run)
+    left_out: list[object] = []
+
+    def leave_out(error: object) -> None:
+        left_out.append(error)
+        click.echo(f"Left out: {error}", err=True)
+
+    speaker = opened.enrol(name, files, channel=channel, min_speech_s=min_speech, on_error=leave_out, on_warning=_warn)
+    if as_json:
+        click.echo(json.dumps(speaker.to_dict()))
+    else:
+        click.echo(f"{speaker.sentence()} in {store}")
+    if left_out:
+        sys.exit(1)
+
+
+@click.command(cls=SectionedCommand, arguments={"STORE": _STORE, "AUDIO": "Audio files, or folders of them."})
+@click.argument("store", type=PATH)
+@click.argument("audio", type=PATH, nargs=-1, required=True)
+@click.option("--top-n", type=click.IntRange(1), default=5, help="Number of speakers to list for each recording.")
+@_PRIOR
+@_CONFIDENCE
+@_THRESHOLD
+@_MIN_SPEECH
+@_CHANNEL
+@_RUN
+@_JSON
+@allow_code_option
+def identify(
+    store: Path,
+    audio: tuple[Path, ...],
+    top_n: int,
+    prior: float,
+    confidence: float,
+    threshold: float | None,
+    min_speech: float,
+    channel: int | None,
+    run: Path | None,
+    as_json: bool,
+) -> None:
+    """Find who of the enrolled speakers a recording is of.
+
+    The answer may be that nobody enrolled speaks. Recordings that cannot be used are named; the command then exits with
+    status 1. With --json, one line for each recording.
+    """
+    from mqmha_jax.embed_files import list_audio
+    from mqmha_jax.errors import UserError, printable
+
+    files = list_audio(audio, say=_warn)
+    opened = _open(store, run)
+    failed = False
+    for name, path in files.items():
+        try:
+            found = opened.identify(
+                path,
+                top_n=top_n,
+                prior=prior,
+                confidence=confidence,
+                threshold=threshold,
+                min_speech_s=min_speech,
+                channel=channel,
+                name=name,
+            )
+        except UserError as error:
+            failed = True
+            click.echo(f"Left out: {error}", err=True)
+            continue
+        click.echo(json.dumps(found.to_dict()) if as_json else printable(found.text()))
+    if failed:
+        sys.exit(1)
+
+
+@click.group(cls=SectionedGroup)
+def store() -> None:
+    """List, remove, merge and verify enrolled speakers."""
+
+
+@store.command("list", arguments={"STORE": _STORE})
+@click.argument("store", type=PATH)
+@_JSON
+def list_(store: Path, as_json: bool) -> None:
+    """List who is enrolled: recordings, seconds of speech, date."""
+    from mqmha_jax.errors import printable
+    from mqmha_jax.store.changes import count_speakers, list_speakers
+    from mqmha_jax.store.files import read_state
+
+    stored = read_state(store)
+    speakers = list_speakers(stored.roster)
+    if as_json:
+        click.echo(json.dumps([speaker.to_dict() for speaker in speakers]))
+        return
+    for speaker in speakers:
+        click.echo(printable(speaker.sentence()))
+    click.echo(f"{count_speakers(stored.roster)}; network {stored.network.name}")
+
+
+@store.command(
+    arguments={"STORE": _STORE, "NAME": "Name of the speaker.", "RECORDING": "Names of recordings; none: all."}
+)
+@click.argument("store", type=PATH)
+@click.argument("name")
+@click.argument("recording", nargs=-1)
+def remove(store: Path, name: str, recording: tuple[str, ...]) -> None:
+    """Remove a speaker, or some recordings of one."""
+    from mqmha_jax.store.changes import count_speakers, remove_speaker
+
+    left = remove_speaker(store, name, recording)
+    click.echo(f"Removed. {count_speakers(left)} left in {store}")
+
+
+@store.command(arguments={"STORE": f"{_STORE} It takes over the others' speakers.", "OTHER": "Other stores."})
+@click.argument("store", type=PATH)
+@click.argument("other", type=PATH, nargs=-1, required=True)
+def merge(store: Path, other: tuple[Path, ...]) -> None:
+    """Take over the speakers of other stores of the same network.
+
+    Speakers of the same name become one. The other stores stay as they are.
+    """
+    from mqmha_jax.store.changes import count_speakers, merge_stores
+
+    for one in other:
+        merged = merge_stores(store, one)
+    click.echo(f"{count_speakers(merged)} in {store}")
+
+
+@store.command(arguments={"STORE": _STORE, "NAME": "Name of the speaker.", "AUDIO": "Audio file."})
+@click.argument("store", type=PATH)
+@click.argument("name")
+@click.argument("audio", type=PATH)
+@click.option(
+    "--prior", type=click.FloatRange(0, 1), default=0.5, help="Probability before listening that it is this speaker."
+)
+@_CONFIDENCE
+@_THRESHOLD
+@_MIN_SPEECH
+@_CHANNEL
+@_RUN
+@allow_code_option
+def verify(store: Path, name: str, audio: Path, run: Path | None, min_speech: float, **options: Any) -> None:
+    """Decide whether a recording is of one enrolled speaker."""
+    opened = _open(store, run)
+    found = opened.verify(name, audio, min_speech_s=min_speech, **options)
+    click.echo(found.sentence(opened.encoder.workdir))
+
+
+def _open(store: Path, run: Path | None) -> "SpeakerStore":
+    _prepare()
+    from mqmha_jax.inference import SpeakerEncoder
+    from mqmha_jax.store.speaker_store import SpeakerStore
+
+    return SpeakerStore.open(store, None if run is None else SpeakerEncoder.load(run))
+
+
+def _open_or_create(store: Path, run: Path | None) -> "SpeakerStore":
+    from mqmha_jax.store.files import is_store
+
+    if is_store(store):
+        return _open(store, run)
+    if run is None:
+        raise click.UsageError(f"{store} is no store yet. Name the run whose network makes the embeddings: --run RUN.")
+    _prepare()
+    from mqmha_jax.inference import SpeakerEncoder
+    from mqmha_jax.store.speaker_store import SpeakerStore
+
+    return SpeakerStore.create(store, SpeakerEncoder.load(run))
+
+
+def _prepare() -> None:
+    from mqmha_jax.compilation_cache import use_compilation_cache
+
+    use_compilation_cache()
+
+
+def _warn(text: str) -> None:
+    from mqmha_jax.errors import printable
+
+    click.echo(f"Warning: {printable(text)}", err=True)

@@ -1,0 +1,1 @@
+"""Enrolled speakers: who they are, and who of them a recording sounds like."""

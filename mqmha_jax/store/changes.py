@@ -1,0 +1,117 @@
+"""Changes of a store, and its list of speakers. They need no network."""
+
+import datetime
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.store.files import Network, VectorBlocks, lock_store, read_blocks, read_state, write_state
+from mqmha_jax.store.roster import Roster
+
+
+class Speaker(NamedTuple):
+    """An enrolled speaker.
+
+    Attributes:
+      name: of the speaker.
+      recordings: names of the recordings.
+      speech_s: seconds of speech in them.
+      enrolled: when the last of them was enrolled.
+    """
+
+    name: str
+    recordings: tuple[str, ...]
+    speech_s: float
+    enrolled: datetime.datetime
+
+    def sentence(self) -> str:
+        """The speaker on one line."""
+        count = f"{len(self.recordings)} recording{'' if len(self.recordings) == 1 else 's'}"
+        return f"{self.name}: {count}, {self.speech_s:.1f} s of speech, enrolled {self.enrolled:%Y-%m-%d}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The speaker as JSON values."""
+        return self._asdict() | {"speech_s": round(self.speech_s, 3), "enrolled": self.enrolled.isoformat()}
+
+
+def list_speakers(roster: Roster) -> tuple[Speaker, ...]:
+    """The speakers of a roster with their recordings."""
+    count = len(roster.speakers)
+    recordings: list[list[str]] = [[] for _ in range(count)]
+    for speaker, recording in zip(roster.speaker.tolist(), roster.recordings, strict=True):
+        recordings[speaker].append(recording)
+    speech_s = np.bincount(roster.speaker, roster.speech_s, count)
+    enrolled = np.zeros(count, np.int64)
+    np.maximum.at(enrolled, roster.speaker, roster.enrolled)
+    times = [datetime.datetime.fromtimestamp(when, datetime.UTC) for when in enrolled.tolist()]
+    return tuple(
+        Speaker(
+            name, tuple(recordings[i]), float(speech_s[i]), datetime.datetime.fromtimestamp(enrolled[i], datetime.UTC)
+        )
+        for i, (name, when) in enumerate(zip(roster.speakers, times, strict=True))
+    )
+
+
+def add_recordings(path: Path, added: Roster, vectors: VectorBlocks, network: Network | None = None) -> Roster:
+    """Adds recordings to a store; those that it has already, by speaker and name, are replaced.
+
+    Args:
+      path: of the store.
+      added: the recordings.
+      vectors: their embeddings, in blocks.
+      network: made them; None: that of the store.
+
+    Returns:
+      The roster of the store after the change.
+
+    Raises:
+      UserError: they are of another network, or the store cannot be written.
+    """
+    with lock_store(path):
+        stored = read_state(path)
+        if network and (difference := stored.network.difference(network)):
+            raise UserError(f"{path} and the other store are of different networks: {difference}.")
+        kept = ~stored.roster.same_as(added)
+        roster = stored.roster.keep(kept).join(added)
+        blocks = itertools.chain(read_blocks(stored.vectors, kept), vectors)
+        write_state(path, stored.generation + 1, stored.network, roster, blocks)
+    return roster
+
+
+def remove_speaker(path: Path, name: str, recordings: Sequence[str] = ()) -> Roster:
+    """Removes a speaker, or some recordings of one, from a store.
+
+    Raises:
+      UserError: as ``SpeakerStore.remove``.
+    """
+    with lock_store(path):
+        stored = read_state(path)
+        kept = ~stored.roster.rows_of(name, recordings)
+        roster, blocks = stored.roster.keep(kept), read_blocks(stored.vectors, kept)
+        write_state(path, stored.generation + 1, stored.network, roster, blocks)
+    return roster
+
+
+def merge_stores(path: Path, other: Path) -> Roster:
+    """Takes over all speakers of another store.
+
+    Raises:
+      UserError: as ``SpeakerStore.merge``.
+    """
+    if path.resolve() == other.resolve():
+        raise UserError(f"{path} cannot be merged with itself; give two stores.")
+    theirs = read_state(other)
+    return add_recordings(path, theirs.roster, read_blocks(theirs.vectors), theirs.network)
+
+
+def count_speakers(roster: Roster) -> str:
+    """How many speakers and recordings there are, in words."""
+
+    def plural(number: int, what: str) -> str:
+        return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+    return f"{plural(len(roster.speakers), 'speaker')}, {plural(len(roster.recordings), 'recording')}"

@@ -1,0 +1,126 @@
+"""From scores with all enrolled speakers to probabilities and an answer."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.scoring.calibration import Calibration
+from mqmha_jax.evaluation.scoring.quality import Features
+from mqmha_jax.evaluation.scoring.systems import select_features
+from mqmha_jax.store.identification import Verdict
+from mqmha_jax.store.search import Centres, find_highest
+
+
+class Measures(NamedTuple):
+    """Quality measures of a recording, as the calibration knows them: natural logarithms."""
+
+    log_norm: float
+    log_duration: float
+
+
+class Decision(NamedTuple):
+    """An answer, with the nearest speakers.
+
+    Attributes:
+      verdict: as in ``Identification``.
+      nearest: positions of the nearest speakers, the nearest first.
+      probabilities: of these; None without a calibration.
+      nobody: probability that nobody enrolled speaks; None without a calibration.
+      threshold: that decided; None if a calibration did, or if there is none.
+    """
+
+    verdict: Verdict | None
+    nearest: Int64[np.ndarray, " n"]
+    probabilities: Float64[np.ndarray, " n"] | None
+    nobody: float | None
+    threshold: float | None
+
+
+class Rule(NamedTuple):
+    """How scores become an answer.
+
+    Attributes:
+      calibration: decides if there is one.
+      threshold: else the lowest score of a match; None: there is no answer.
+      prior: probability that an enrolled speaker speaks, before listening; all are equally likely.
+      confidence: with a calibration, the answer is "unsure" if the likeliest one is less probable.
+    """
+
+    calibration: Calibration | None
+    threshold: float | None
+    prior: float = 0.5
+    confidence: float = 0.9
+
+    def decide(self, scores: Float32[np.ndarray, " P"], centres: Centres, measures: "Measures", top_n: int) -> Decision:
+        """Decides who of P speakers a recording is of.
+
+        Args:
+          scores: of the recording with each speaker.
+          centres: of the speakers.
+          measures: of the recording.
+          top_n: maximum number of nearest speakers.
+
+        Raises:
+          UserError: prior or confidence is out of range, or the calibration needs a measure that is not known here.
+        """
+        if not 0.5 <= self.confidence < 1:
+            raise UserError(f"confidence is {self.confidence}; valid: 0.5 (always decide) to less than 1.")
+        if not 0 < self.prior < 1:
+            raise UserError(f"prior is {self.prior}; valid: a probability between 0 and 1, both excluded.")
+        if self.calibration is not None:
+            llr = likelihood_ratios(self.calibration, scores, centres, measures)
+            every, nobody = posterior(llr, self.prior)
+            nearest = find_highest(every, top_n)
+            likeliest = max(nobody, *every[nearest[:1]].tolist(), 0.0)
+            verdict: Verdict = "unsure" if likeliest < self.confidence else "nobody" if likeliest == nobody else "match"
+            return Decision(verdict, nearest, every[nearest], nobody, None)
+        nearest = find_highest(scores, top_n)
+        if not len(scores):
+            return Decision("nobody", nearest, None, None, self.threshold)
+        if self.threshold is None:
+            return Decision(None, nearest, None, None, None)
+        matches = scores[nearest[0]] >= self.threshold
+        return Decision("match" if matches else "nobody", nearest, None, None, self.threshold)
+
+
+def likelihood_ratios(
+    calibration: Calibration, scores: Float32[np.ndarray, " P"], centres: Centres, measures: Measures
+) -> Float64[np.ndarray, " P"]:
+    """Log-likelihood ratios of P speakers: of the recording being of the speaker to it being of another person.
+
+    Args:
+      calibration: of the scores.
+      scores: of the recording with each speaker.
+      centres: of the speakers.
+      measures: of the recording.
+
+    Raises:
+      UserError: the calibration needs a measure that is not known here.
+    """
+    names, columns = ["score"], [scores]
+    for name, value in measures._asdict().items():
+        of_speakers = getattr(centres, name)
+        names += [f"{name}_min", f"{name}_max"]
+        columns += [np.minimum(of_speakers, value), np.maximum(of_speakers, value)]
+    wanted = [names.index(name) for name in calibration.features if name in names]
+    values = np.stack([columns[i].astype(np.float64) for i in wanted], axis=1)
+    known = Features(tuple(names[i] for i in wanted), values)
+    return calibration.llr(select_features(known, calibration.features))
+
+
+def posterior(llr: Float64[np.ndarray, " P"], prior: float) -> tuple[Float64[np.ndarray, " P"], float]:
+    """Probability of each enrolled speaker, and that nobody enrolled speaks; they sum to 1.
+
+    Bayes' rule for an open set: ``p_i = prior / P exp(llr_i)``, and ``1 - prior`` for nobody, divided by their sum.
+
+    Args:
+      llr: log-likelihood ratio of each speaker.
+      prior: probability that an enrolled speaker speaks, before listening; all are equally likely.
+    """
+    log_odds = llr + np.log(prior / max(1, len(llr))) - np.log1p(-prior)  # of each speaker against nobody
+    highest = max(0.0, float(log_odds.max(initial=0.0)))
+    weights, nobody = np.exp(log_odds - highest), np.exp(-highest)
+    total = weights.sum() + nobody
+    return weights / total, float(nobody / total)

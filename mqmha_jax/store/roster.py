@@ -1,0 +1,130 @@
+"""Who is enrolled, by which recordings."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Int64
+
+from mqmha_jax.data.ids import check_id, check_spellings, other_spelling
+from mqmha_jax.errors import UserError
+
+
+class Roster(NamedTuple):
+    """The speakers of a store and their recordings, without the embeddings.
+
+    Attributes:
+      speakers: P names, in the order in which they were first enrolled.
+      recordings: R names, in the order of the embeddings.
+      speaker: speaker of each recording, a position in ``speakers``.
+      seconds: length of each recording, as far as the network embedded it.
+      speech_s: speech in it.
+      enrolled: when it was enrolled, in seconds since 1970 (UTC).
+    """
+
+    speakers: tuple[str, ...]
+    recordings: tuple[str, ...]
+    speaker: Int32[np.ndarray, " R"]
+    seconds: Float32[np.ndarray, " R"]
+    speech_s: Float32[np.ndarray, " R"]
+    enrolled: Int64[np.ndarray, " R"]
+
+    def position(self, name: str) -> int:
+        """Position of a speaker.
+
+        Raises:
+          UserError: nobody of this name is enrolled.
+        """
+        if name in self.speakers:
+            return self.speakers.index(name)
+        other = other_spelling(name, self.speakers)
+        hint = f" {other!r} looks the same and is written with other characters." if other else ""
+        raise UserError(f"Nobody called {name!r} is enrolled.{hint} 'mqmha store list' shows who is.")
+
+    def rows_of(self, name: str, recordings: Sequence[str] = ()) -> Bool[np.ndarray, " R"]:
+        """Which recordings are those of a speaker, or the named ones of these.
+
+        Raises:
+          UserError: nobody of this name is enrolled, or not with such a recording.
+        """
+        own = self.speaker == self.position(name)
+        if not recordings:
+            return own
+        names = [self.recordings[row] for row in np.flatnonzero(own)]
+        for recording in recordings:
+            if recording not in names:
+                raise UserError(f"{name!r} is not enrolled with {recording!r}, but with {', '.join(names)}.")
+        own[own] = [one in recordings for one in names]
+        return own
+
+    def keep(self, rows: Bool[np.ndarray, " R"]) -> "Roster":
+        """The roster with some of the recordings; speakers without any are gone."""
+        left, speaker = np.unique(self.speaker[rows], return_inverse=True)
+        return Roster(
+            tuple(self.speakers[position] for position in left),
+            tuple(self.recordings[row] for row in np.flatnonzero(rows)),
+            speaker.astype(np.int32),
+            *(column[rows] for column in self[3:]),
+        )
+
+    def join(self, other: "Roster") -> "Roster":
+        """The recordings of both, those of ``other`` last; speakers of the same name are one.
+
+        Raises:
+          UserError: two names look the same and differ in their characters.
+        """
+        positions = {name: position for position, name in enumerate(self.speakers)}
+        for name in other.speakers:
+            positions.setdefault(name, len(positions))
+        if len(positions) > len(self.speakers):
+            check_spellings(positions, "speakers")
+        moved = np.array([positions[name] for name in other.speakers], np.int32)[other.speaker]
+        columns = zip(self[3:], other[3:], strict=True)
+        return Roster(
+            tuple(positions),
+            self.recordings + other.recordings,
+            np.concatenate([self.speaker, moved]),
+            *(np.concatenate(pair) for pair in columns),
+        )
+
+    def same_as(self, other: "Roster") -> Bool[np.ndarray, " R"]:
+        """Which recordings ``other`` has, too: of the same name, of a speaker of the same name."""
+        theirs = {(other.speakers[s], name) for s, name in zip(other.speaker.tolist(), other.recordings, strict=True)}
+        named = {speaker for speaker, _ in theirs}
+        candidates = np.isin(self.speaker, [i for i, name in enumerate(self.speakers) if name in named])
+        rows = np.zeros(len(self.recordings), np.bool_)
+        for row in np.flatnonzero(candidates):
+            rows[row] = (self.speakers[self.speaker[row]], self.recordings[row]) in theirs
+        return rows
+
+
+EMPTY = Roster((), (), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+
+def make_roster(
+    name: str, recordings: Sequence[str], seconds: Sequence[float], speech_s: Sequence[float], *, now: float
+) -> Roster:
+    """The roster of one speaker.
+
+    Args:
+      name: of the speaker.
+      recordings: names of R recordings, each once.
+      seconds: length of each.
+      speech_s: speech in each.
+      now: seconds since 1970.
+
+    Raises:
+      UserError: a name is empty or has control characters.
+    """
+    check_id(name, "The speaker's name")
+    for recording in recordings:
+        check_id(recording, f"{name}: the recording's name")
+    count = len(recordings)
+    return Roster(
+        (name,),
+        tuple(recordings),
+        np.zeros(count, np.int32),
+        np.array(seconds, np.float32),
+        np.array(speech_s, np.float32),
+        np.full(count, int(now), np.int64),
+    )

@@ -1,0 +1,343 @@
+"""Enrols speakers, and tells who of them a recording is of."""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from mqmha_jax.atomic import making_directory
+from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.scoring.calibration import decision
+from mqmha_jax.features.speech_evidence import MIN_SPEECH_S
+from mqmha_jax.inference import Audio, Observation, SpeakerEncoder
+from mqmha_jax.store.changes import (
+    Speaker,
+    add_recordings,
+    count_speakers,
+    list_speakers,
+    merge_stores,
+    remove_speaker,
+)
+from mqmha_jax.store.decide import Measures, Rule, likelihood_ratios
+from mqmha_jax.store.files import Network, Stored, read_blocks, read_generation, read_network, read_state, write_state
+from mqmha_jax.store.identification import Identification, Match
+from mqmha_jax.store.roster import EMPTY, make_roster
+from mqmha_jax.store.search import Centres, compute_centres, scale_to_unit
+from mqmha_jax.verification import Verification
+
+Recordings = Audio | Sequence[Audio] | Mapping[str, Audio]
+
+_log = logging.getLogger(__name__)
+
+
+class _State(NamedTuple):
+    """A state of the files, and what a search needs of it."""
+
+    mark: tuple[int, int]
+    stored: Stored
+    centres: Centres
+
+
+class SpeakerStore:
+    """Speakers that are enrolled with recordings, in a directory.
+
+    Any number of processes and threads may use a store at once. Whoever changes it waits for others that do; whoever
+    reads it sees the last complete state.
+    """
+
+    def __init__(self, path: Path, encoder: SpeakerEncoder, network: Network) -> None:
+        """Call ``SpeakerStore.open`` or ``SpeakerStore.create`` instead."""
+        self.path, self.encoder, self._network = path, encoder, network
+        self._state: _State | None = None
+        self._loading = threading.Lock()
+
+    @classmethod
+    def create(cls, path: str | Path, encoder: SpeakerEncoder) -> "SpeakerStore":
+        """Makes an empty store.
+
+        Args:
+          path: a directory that does not exist, or is empty.
+          encoder: the network; the store works with no other.
+
+        Raises:
+          UserError: something is there already, or the directory cannot be made.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} exists already. Give a new directory, or open the store in it.")
+        network = _describe_network(encoder)
+        with making_directory(path) as unfinished:
+            write_state(unfinished, 0, network, EMPTY, [])
+        return cls(path, encoder, network)
+
+    @classmethod
+    def open(cls, path: str | Path, encoder: SpeakerEncoder | None = None) -> "SpeakerStore":
+        """Opens a store.
+
+        Args:
+          path: its directory.
+          encoder: the network that it was made with; None: loads it from the run that the store names.
+
+        Raises:
+          UserError: there is no store, it is damaged, or the network is another one.
+        """
+        path = Path(path)
+        network = read_network(path)
+        if encoder is None:
+            encoder = _load_encoder(path, network)
+        if difference := network.difference(_describe_network(encoder)):
+            raise UserError(
+                f"The speakers in {path} were enrolled with the network {network.name}; {encoder.name or encoder!r} is "
+                f"another one: {difference}. Their embeddings cannot be compared. Use that network, or make a new "
+                "store with this one and enrol the speakers again."
+            )
+        opened = cls(path, encoder, network)
+        opened._read()
+        return opened
+
+    def __len__(self) -> int:
+        """Number of speakers."""
+        return len(self._read().stored.roster.speakers)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a speaker of this name is enrolled."""
+        return name in self._read().stored.roster.speakers
+
+    def __repr__(self) -> str:
+        """One line: where, how many, by which network."""
+        roster = self._read().stored.roster
+        return f"<SpeakerStore {self.path}: {count_speakers(roster)}; {self._network.name}>"
+
+    def list_speakers(self) -> tuple[Speaker, ...]:
+        """Lists the enrolled speakers, in the order in which they were first enrolled."""
+        return list_speakers(self._read().stored.roster)
+
+    def enrol(
+        self,
+        name: str,
+        recordings: Recordings,
+        *,
+        channel: int | None = None,
+        min_speech_s: float = MIN_SPEECH_S,
+        on_error: Callable[[UserError], object] | None = None,
+        on_warning: Callable[[str], object] = _log.warning,
+    ) -> Speaker:
+        """Enrols a speaker, or adds recordings to one.
+
+        A recording that the speaker has already, by its name, is replaced.
+
+        Args:
+          name: of the speaker.
+          recordings: files or waveforms, as in ``SpeakerEncoder.embed``; a mapping gives them names of their own.
+          channel: the channel of each file to use, from 0; None: the mean of all.
+          min_speech_s: a recording with less speech is refused.
+          on_error: called for each recording that cannot be used; it is left out. None: raise instead.
+          on_warning: called with a sentence for each recording that is clipped.
+
+        Returns:
+          The speaker as enrolled now.
+
+        Raises:
+          UserError: a recording cannot be used (and ``on_error`` is None) or none can, or the store cannot be written.
+        """
+        named = _name_recordings(recordings)
+        observed: dict[str, Observation] = {}
+        for label, audio in named.items():
+            try:
+                one = self.encoder.observe(audio, channel=channel)
+                _require_speech(label, one, min_speech_s)
+            except UserError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
+            for concern in one.evidence.concerns(min_speech_s):
+                on_warning(f"{label}: {concern}; the speaker may not be recognised well by it.")
+            observed[label] = one
+        if not observed:
+            raise UserError(f"{name!r} is not enrolled: none of the {len(named)} recordings given can be used.")
+        found = list(observed.values())
+        added = make_roster(
+            name,
+            tuple(observed),
+            [one.seconds for one in found],
+            [one.evidence.speech_s for one in found],
+            now=time.time(),
+        )
+        add_recordings(self.path, added, [np.stack([one.vector for one in found]).astype(np.float32)])
+        return next(speaker for speaker in self.list_speakers() if speaker.name == name)
+
+    def identify(
+        self,
+        recording: Audio,
+        *,
+        top_n: int = 5,
+        prior: float = 0.5,
+        confidence: float = 0.9,
+        threshold: float | None = None,
+        min_speech_s: float = MIN_SPEECH_S,
+        channel: int | None = None,
+        name: str | None = None,
+    ) -> Identification:
+        """Finds the enrolled speakers whom a recording sounds like.
+
+        The calibration of the run decides if it has one, else its threshold.
+
+        Args:
+          recording: file or waveform, as in ``SpeakerEncoder.embed``.
+          top_n: maximum number of matches.
+          prior: probability that an enrolled speaker speaks, before listening; all of them are equally likely.
+          confidence: the verdict is "unsure" if the likeliest answer is less probable; 0.5 to 1.
+          threshold: lowest score of a match, in place of the run's calibration and threshold.
+          min_speech_s: the verdict is "unsure" if the recording holds less speech than this; 0: no minimum.
+          channel: the channel of the file to use, from 0; None: the mean of all.
+          name: of the recording in the answer; None: its path.
+
+        Raises:
+          UserError: the recording cannot be used, or an option is out of range.
+        """
+        if top_n < 1:
+            raise UserError(f"top_n is {top_n}; valid: 1 and more.")
+        one = self.encoder.observe(recording, name=name, channel=channel)
+        rule = self._rule(threshold, prior, confidence)
+        if shortfall := one.evidence.shortfall(min_speech_s):
+            return Identification(one.name, "unsure", (), None, rule.threshold, shortfall, one.evidence)
+        state = self._read()
+        scores, measures = self._score(state.centres, one)
+        decided = rule.decide(scores, state.centres, measures, top_n)
+        chances = [None] * len(decided.nearest) if decided.probabilities is None else decided.probabilities.tolist()
+        matches = tuple(
+            Match(state.stored.roster.speakers[row], float(scores[row]), chance)
+            for row, chance in zip(decided.nearest.tolist(), chances, strict=True)
+        )
+        return Identification(one.name, decided.verdict, matches, decided.nobody, decided.threshold, "", one.evidence)
+
+    def verify(
+        self,
+        name: str,
+        recording: Audio,
+        *,
+        prior: float = 0.5,
+        confidence: float = 0.9,
+        threshold: float | None = None,
+        min_speech_s: float = MIN_SPEECH_S,
+        channel: int | None = None,
+    ) -> Verification:
+        """Decides whether a recording is of one enrolled speaker.
+
+        Args:
+          name: of the speaker.
+          recording: file or waveform, as in ``SpeakerEncoder.embed``.
+          prior: probability that it is, before listening.
+          confidence, threshold, min_speech_s, channel: as in ``identify``.
+
+        Raises:
+          UserError: nobody of this name is enrolled, the recording cannot be used, or an option is out of range.
+        """
+        state = self._read()
+        row = state.stored.roster.position(name)
+        one = self.encoder.observe(recording, channel=channel)
+        centre = Centres(*(column[row : row + 1] for column in state.centres))
+        scores, measures = self._score(centre, one)
+        rule = self._rule(threshold, prior, confidence)
+        found = Verification(float(scores[0]), None, None, rule.threshold, evidence=(one.evidence,))
+        if shortfall := one.evidence.shortfall(min_speech_s):
+            return found._replace(verdict="unsure", reason=f"{shortfall} in {one.name}")
+        if rule.calibration is not None:
+            llr = likelihood_ratios(rule.calibration, scores, centre, measures)
+            verdict, probability = decision(float(llr[0]), prior, confidence=confidence)
+            return found._replace(verdict=verdict, probability=probability)
+        if rule.threshold is not None:
+            return found._replace(verdict="same" if found.score >= rule.threshold else "different")
+        return found
+
+    def remove(self, name: str, recordings: Sequence[str] = ()) -> None:
+        """Removes a speaker, or some recordings of one; a speaker without recordings is gone.
+
+        Raises:
+          UserError: nobody of this name is enrolled, or not with such a recording.
+        """
+        remove_speaker(self.path, name, recordings)
+
+    def merge(self, other: "SpeakerStore | str | Path") -> None:
+        """Takes over all speakers of another store of the same network; speakers of the same name are one.
+
+        Raises:
+          UserError: the other store was made with another network.
+        """
+        merge_stores(self.path, other.path if isinstance(other, SpeakerStore) else Path(other))
+
+    def _rule(self, threshold: float | None, prior: float, confidence: float) -> Rule:
+        if threshold is not None:
+            return Rule(None, threshold, prior, confidence)
+        return Rule(self.encoder.calibration, self.encoder.threshold, prior, confidence)
+
+    def _score(self, centres: Centres, one: Observation) -> tuple[Float32[np.ndarray, " P"], Measures]:
+        unit, norm = scale_to_unit(one.vector[None].astype(np.float32) - self._mean, [one.name])
+        measures = Measures(float(np.log(norm[0, 0])), float(np.log(one.seconds)))
+        return centres.vectors @ unit[0], measures
+
+    @property
+    def _mean(self) -> Float32[np.ndarray, " E"]:
+        mean = self.encoder.mean
+        return np.zeros(self._network.dimension, np.float32) if mean is None else mean.astype(np.float32)
+
+    def _read(self) -> _State:
+        """The last complete state, read again after a change by whatever process."""
+        with self._loading:
+            mark = read_generation(self.path)
+            if self._state is None or self._state.mark != mark:
+                self._state = None  # so that two states are never in memory
+                stored = read_state(self.path)
+                if difference := self._network.difference(stored.network):
+                    raise UserError(f"{self.path} was replaced by a store of another network: {difference}.")
+                centres = compute_centres(read_blocks(stored.vectors), stored.roster, self._mean)
+                self._state = _State(mark, stored, centres)
+            return self._state
+
+
+def _describe_network(encoder: SpeakerEncoder) -> Network:
+    model = encoder.config.model
+    return Network(
+        sha256=encoder.sha256,
+        dimension=model.embedding_dim,
+        fbank=encoder.config.fbank,
+        name=encoder.name or f"{model.encoder.name} + {model.pooling.name}, {model.embedding_dim} dimensions",
+        run="" if encoder.workdir is None else str(encoder.workdir.resolve()),
+        step=-1 if encoder.step is None else encoder.step,
+    )
+
+
+def _load_encoder(path: Path, network: Network) -> SpeakerEncoder:
+    if not network.run:
+        raise UserError(f"{path} names no run to load its network from ({network.name}); give it (--run RUN).")
+    if not Path(network.run).is_dir():
+        raise UserError(f"{path} was made with the run in {network.run}, which is not there; name it (--run RUN).")
+    return SpeakerEncoder.load(network.run, step=network.step)
+
+
+def _name_recordings(recordings: Recordings) -> dict[str, Audio]:
+    """Recordings by name: that of the mapping, the path, or the beginning of a hash of the samples."""
+    if isinstance(recordings, Mapping):
+        return dict(recordings)
+    given = [recordings] if isinstance(recordings, (str, Path, np.ndarray)) else list(recordings)
+    return {_name_of(audio): audio for audio in given}
+
+
+def _name_of(audio: Audio) -> str:
+    if isinstance(audio, np.ndarray):
+        return f"waveform {hashlib.sha256(np.ascontiguousarray(audio).tobytes()).hexdigest()[:12]}"
+    return str(audio)
+
+
+def _require_speech(label: str, one: Observation, min_speech_s: float) -> None:
+    if shortfall := one.evidence.shortfall(min_speech_s):
+        raise UserError(
+            f"{label}: {shortfall}; a recording to enrol needs {min_speech_s:g} s at least. Take a longer one."
+        )

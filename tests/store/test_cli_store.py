@@ -1,0 +1,109 @@
+"""The commands enrol, identify and store, on a run as an import leaves it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+
+from mqmha_jax.cli import main
+from mqmha_jax.evaluation.embeddings.training_mean import save_mean
+from mqmha_jax.evaluation.scoring.decisions import Threshold, save_decision
+from mqmha_jax.runs.network_run import write_network_run
+from tests.support.voices import CONFIG, RATE_HZ, make_encoder, make_variables, voice
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, and audio: two people at several rates, with one or two channels, and what is no speech."""
+    folder = tmp_path_factory.mktemp("identify")
+    write_network_run(folder / "run", CONFIG, {"imported": "x"}, make_variables(), head={})
+    save_decision(folder / "run", Threshold(0.1, "list", 0.1, 5), 0)
+    (folder / "anna").mkdir()
+    for seed in range(2):
+        soundfile.write(folder / "anna" / f"{seed}.wav", voice(1, 220, seed), RATE_HZ)
+    stereo = np.stack([voice(1, 220, 4), voice(1, 220, 4)], axis=1)
+    soundfile.write(folder / "stereo.wav", stereo, RATE_HZ)
+    soundfile.write(folder / "telephone.wav", voice(1, 100, 5)[::2], RATE_HZ // 2)
+    two = [folder / "stereo.wav", folder / "telephone.wav"]
+    save_mean(folder / "run", make_encoder().embed(two).vectors.mean(axis=0), 0)  # from here, the two are opposite
+    soundfile.write(folder / "short.wav", voice(0.05, 220), RATE_HZ)
+    soundfile.write(folder / "silence.wav", np.zeros(RATE_HZ), RATE_HZ)
+    soundfile.write(folder / "nan.wav", np.full(RATE_HZ, np.nan, np.float32), RATE_HZ, subtype="FLOAT")
+    return folder
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+
+    def call(line: str) -> Result:
+        return CliRunner().invoke(main, line.split())
+
+    return call
+
+
+def test_from_the_first_recording_to_an_answer(run, folder: Path) -> None:
+    missing = run("enrol people anna anna")
+    assert missing.exit_code == 2
+    assert "people is no store yet. Name the run whose network makes the embeddings: --run RUN" in missing.stderr
+    enrolled = run("enrol people anna anna --run run")
+    assert enrolled.exit_code == 0, enrolled.output
+    assert enrolled.stdout.startswith("anna: 2 recordings, ")
+    assert enrolled.stdout.endswith(" in people\n")
+    assert json.loads(run("enrol people ben telephone.wav --json").stdout)["recordings"] == ["telephone.wav"]
+
+    found = run("identify people stereo.wav silence.wav")
+    assert found.exit_code == 0, found.output
+    assert found.stdout.startswith("stereo.wav: anna (score ")
+    assert "silence.wav: unsure: no speech, 1.0 s of silence\n" in found.stdout
+
+    lines = run("identify people stereo.wav anna --json --top-n 1").stdout.splitlines()
+    assert [json.loads(line)["recording"] for line in lines] == ["stereo.wav", "anna/0.wav", "anna/1.wav"]
+    assert [json.loads(line)["speaker"] for line in lines] == ["anna"] * 3
+    assert "same speaker (score" in run("store verify people anna stereo.wav").stdout
+    assert "different speakers (score" in run("store verify people ben stereo.wav").stdout
+
+    listed = run("store list people").stdout
+    assert listed.splitlines()[-1] == "2 speakers, 3 recordings; network run, step 0"
+    assert len(json.loads(run("store list people --json").stdout)) == 2
+    assert run("enrol others carla stereo.wav --run run").exit_code == 0
+    assert run("store merge people others").stdout == "3 speakers, 4 recordings in people\n"
+    assert run("store remove people anna 0.wav").stdout == "Removed. 3 speakers, 3 recordings left in people\n"
+    assert run("store remove people ben").stdout == "Removed. 2 speakers, 2 recordings left in people\n"
+
+
+def test_what_cannot_be_used_is_named(run) -> None:
+    mixed = run("enrol mixed anna stereo.wav short.wav silence.wav nan.wav missing.wav --run run")
+    assert mixed.exit_code == 1
+    assert mixed.stdout.startswith("anna: 1 recording, ")
+    said = mixed.stderr.splitlines()
+    assert said[0].startswith("Left out: short.wav: no speech in 0.1 s of sound; a recording to enrol needs 0.5 s")
+    assert said[1].startswith("Left out: silence.wav: no speech, 1.0 s of silence")
+    assert said[2].startswith("Left out: nan.wav: 16000 of 16000 samples are NaN or infinite")
+    assert said[3] == "Left out: missing.wav: no such file."
+
+    found = run("identify mixed short.wav nan.wav silence.wav missing.wav")
+    assert found.exit_code == 1
+    assert found.stdout.splitlines() == [
+        "short.wav: unsure: no speech in 0.1 s of sound",
+        "silence.wav: unsure: no speech, 1.0 s of silence",
+    ]
+    assert len(found.stderr.splitlines()) == 2
+    nobody = run("enrol nothing anna silence.wav --run run")
+    assert nobody.exit_code == 1
+    assert "'anna' is not enrolled: none of the 1 recordings given can be used." in nobody.stderr
+
+
+def test_what_is_no_store_is_a_sentence(run) -> None:
+    for line in (
+        "identify run stereo.wav",
+        "store list run",
+        "store remove run anna",
+        "store verify run anna stereo.wav",
+    ):
+        failed = run(line)
+        assert failed.exit_code == 1
+        assert failed.stderr == "Error: run is no store of speakers. 'mqmha enrol' makes one.\n", line
