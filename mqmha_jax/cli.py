@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax import __version__, cli_audio, cli_evaluation, cli_import, cli_serve, cli_store, cli_study
+from mqmha_jax import __version__, cli_audio, cli_evaluation, cli_import, cli_serve, cli_store, cli_study, cli_trials
 from mqmha_jax.atomic import check_writable, write_json
 from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup, allow_code_option
 from mqmha_jax.tpu_library import hide_unneeded_tpu_library
@@ -240,8 +240,8 @@ for command in (
     cli_store.store,
     cli_evaluation.evaluate,
     cli_evaluation.compare,
-    cli_evaluation.make_trials,
-    cli_evaluation.import_trials,
+    cli_trials.make_trials,
+    cli_trials.import_trials,
     cli_import.import_,
     cli_import.export,
     cli_serve.serve,

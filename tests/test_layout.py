@@ -35,7 +35,7 @@ FLOORS = (
     ("data_prep",),
     ("configs",),
     ("demo",),
-    ("cli_audio", "cli_evaluation", "cli_import", "cli_serve", "cli_store", "cli_study"),
+    ("cli_audio", "cli_evaluation", "cli_import", "cli_serve", "cli_store", "cli_study", "cli_trials"),
     ("cli",),
     ("__main__",),
 )

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from data_prep import official_lists
 from data_prep.official_lists import VOXCELEB1, import_official
-from mqmha_jax.cli_evaluation import import_trials
+from mqmha_jax.cli_trials import import_trials
 from mqmha_jax.data.lists import check_trials, read_models, read_trials
 from mqmha_jax.errors import UserError
 
