@@ -10,9 +10,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from mqmha_jax.errors import UserError
+from mqmha_jax.field_checks import check_fields
+
 Positive = Annotated[int, Gt(0)]
 Count = Annotated[int, Ge(0)]
 NonNegative = Annotated[float, Ge(0)]
+AboveZero = Annotated[float, Gt(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]
 
@@ -22,8 +26,15 @@ def option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+class _Checked:
+    """A section whose values are checked wherever it is built, in Python as well as from a file."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FbankSpec:
+class FbankSpec(_Checked):
     """How a waveform becomes log-mel filterbank frames; Kaldi's names and meanings."""
 
     sample_rate_hz: Positive = option(16_000, "audio is resampled to this rate")
@@ -38,6 +49,22 @@ class FbankSpec:
     snip_edges: bool = option(True, "only whole windows; False reflects the signal at its ends")
     dither: NonNegative = option(0.0, "standard deviation of seeded noise, in 16-bit sample units; 0 switches it off")
 
+    def __post_init__(self) -> None:
+        """Refuses bands that do not rise from ``low_hz`` to ``high_hz``."""
+        super().__post_init__()
+        nyquist = self.sample_rate_hz / 2
+        if not self.low_hz < self.highest_hz <= nyquist:
+            raise UserError(
+                f"fbank.low_hz={self.low_hz:g} and fbank.high_hz={self.high_hz:g} give mel bands from {self.low_hz:g} "
+                f"to {self.highest_hz:g} Hz; they must rise and lie between 0 and {nyquist:g} Hz, half of "
+                "fbank.sample_rate_hz."
+            )
+
+    @property
+    def highest_hz(self) -> float:
+        """Upper edge of the last band."""
+        return self.high_hz if self.high_hz > 0 else self.sample_rate_hz / 2 + self.high_hz
+
     @property
     def num_features(self) -> int:
         """Values per frame, F."""
@@ -45,7 +72,7 @@ class FbankSpec:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(_Checked):
     """Where the shards are and how a training batch is drawn from them."""
 
     train: str = option("", "directory of training shards")
@@ -65,7 +92,7 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(_Checked):
     """Noise and reverberation that the training step adds to clean crops; each example draws its own."""
 
     noise: str = option("", "directory of shards of noises, with the speakers noise, music and speech; empty: no noise")
@@ -83,9 +110,17 @@ class AugmentConfig:
     babble_voices: tuple[Positive, Positive] = option((3, 7), "fewest and most voices of the babble")
     context_frames: Count = option(40, "frames before a crop whose echoes reach into it; longer decays end there")
 
+    def __post_init__(self) -> None:
+        """Refuses ranges that fall."""
+        super().__post_init__()
+        for name in ("noise_snr_db", "music_snr_db", "babble_snr_db", "babble_voices"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise UserError(f"augment.{name} must be a range from low to high, but it is [{low:g}, {high:g}].")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SpecAugmentConfig:
+class SpecAugmentConfig(_Checked):
     """Masks drawn per example inside the training step; a masked value becomes the utterance mean."""
 
     num_time_masks: Count = option(0, "masks along time per example")
@@ -95,7 +130,7 @@ class SpecAugmentConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(_Checked):
     """A part by its name; its options are the fields of the class with that name."""
 
     name: str
@@ -108,7 +143,7 @@ def part(name: str, **options: Any) -> Part:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(_Checked):
     """The network from filterbank to embedding."""
 
     encoder: Part = field(default_factory=lambda: part("resnet34"), metadata={"help": "frames to frames"})
@@ -133,7 +168,7 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PairTerm:
+class PairTerm(_Checked):
     """A loss over the pairs of a batch, with its weight in the sum."""
 
     name: str
@@ -142,7 +177,7 @@ class PairTerm:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(_Checked):
     """The margin softmax over speakers, the inter-topK penalty, and losses over pairs beside them."""
 
     name: str = option("am", "what the margin does to the target cosine; your own loss: FILE.py:FUNCTION")
@@ -151,7 +186,7 @@ class LossConfig:
     sub_centre_temperature: NonNegative = option(
         0.0, "blend the sub-centres by a softmax of their cosines over this temperature; 0: the nearest counts"
     )
-    scale: NonNegative = option(32.0, "s: multiplies all cosines")
+    scale: AboveZero = option(32.0, "s: multiplies all cosines")
     margin: NonNegative = option(0.2, "m: final margin")
     margin_start: Fraction = option(0.0, "fraction of the run at which the margin starts to grow from zero")
     margin_end: Fraction = option(0.0, "fraction of the run at which the margin reaches its final value")
@@ -175,9 +210,18 @@ class LossConfig:
     )
     pairs: tuple[PairTerm, ...] = option((), "losses over the pairs of a batch, each with a weight")
 
+    def __post_init__(self) -> None:
+        """Refuses a margin that stops growing before it starts."""
+        super().__post_init__()
+        if self.margin_start > self.margin_end:
+            raise UserError(
+                f"loss.margin_start={self.margin_start:g} comes after loss.margin_end={self.margin_end:g}; the margin "
+                "grows between these fractions of the run. Give a later margin_end."
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(_Checked):
     """The update rule and the learning rate."""
 
     name: Literal["sgd", "adamw"] = option("sgd", "update rule")
@@ -206,7 +250,7 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(_Checked):
     """Length of the run, and what it keeps and reports."""
 
     steps: Positive = option(10_000, "optimizer steps of the run")
@@ -223,7 +267,7 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeshConfig:
+class MeshConfig(_Checked):
     """How devices share the work. It changes results only by rounding."""
 
     data: int = option(-1, "devices that split the batch in the head; -1: those that mesh.model leaves")
@@ -232,7 +276,7 @@ class MeshConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StartConfig:
+class StartConfig(_Checked):
     """Where the parameters come from: random, or from an earlier run, as in fine-tuning."""
 
     run: str = option("", "work directory of the run to start from; empty: random parameters")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pydantic
 
 from mqmha_jax import config as schema
-from mqmha_jax.config import Config, FbankSpec, Part
+from mqmha_jax.config import Config, FbankSpec, PairTerm, Part
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.json_file import read_json
 from mqmha_jax.own_code.trust import require_trust
@@ -82,8 +82,45 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     try:
         return pydantic.TypeAdapter(Config).validate_python(values)
     except pydantic.ValidationError as error:
-        problems = [f"{_join_keys(item['loc'])}={item['input']!r}: {item['msg'].lower()}" for item in error.errors()]
+        for item in error.errors():
+            if isinstance(own := item.get("ctx", {}).get("error"), UserError):  # of options that do not go together
+                raise UserError(str(own)) from None
+        problems = dict.fromkeys(_describe_problem(values, item) for item in error.errors())
         raise UserError("Invalid value for " + "; ".join(problems) + ".") from None
+
+
+# Kinds of problems whose message needs no word of Python: bounds, and the choice between names.
+_PLAIN_PROBLEMS = ("greater_than", "less_than", "literal_error")
+
+
+def _describe_problem(values: Mapping[str, Any], problem: Mapping[str, Any]) -> str:
+    """``train.steps='many': give an integer``."""
+    name: list[str] = []
+    hint: Any = Config
+    value: Any = values
+    for key in problem["loc"]:
+        if not _is_section(hint):
+            break
+        name.append(str(key))
+        hint, value = typing.get_type_hints(hint)[str(key)], value[str(key)]
+    if problem["type"].startswith(_PLAIN_PROBLEMS) or hint not in _EXAMPLES:
+        return f"{_join_keys(problem['loc'])}={problem['input']!r}: {problem['msg'].lower()}"
+    return f"{'.'.join(name)}={value!r}: give {_EXAMPLES[hint].format(name='.'.join(name))}"
+
+
+_EXAMPLES = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple[str, ...]: """a list, such as '{name}=["net/encoder"]' with the quotes""",
+    tuple[float, float]: "a list of two numbers, such as '{name}=[0,15]'",
+    tuple[int, int]: "a list of two integers, such as '{name}=[3,7]'",
+    tuple[PairTerm, ...]: """a list of losses, such as '{name}=[{{"name":"ge2e","weight":0.1}}]' with the quotes""",
+    Mapping[str, float]: "parts with their factors, such as {name}.net/encoder=0.1",
+    int | None: "an integer, or null",
+}
+"""What to give for an option of a type."""
 
 
 def differences(ours: Config, theirs: Config) -> list[str]:

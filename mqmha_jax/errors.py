@@ -1,6 +1,7 @@
 """The one exception that means "the user can fix this"; the command line prints it without a traceback."""
 
 import difflib
+import itertools
 from collections.abc import Iterable
 
 from mqmha_jax.field_names import names_here, plain
@@ -24,6 +25,11 @@ def count_noun(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def _similarity(name: str, one: str) -> tuple[float, int]:
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(name, one, strict=False))
+    return difflib.SequenceMatcher(None, one, name).ratio(), len(list(same))
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """The error for a misspelt name, or for a name that another toolkit uses.
 
@@ -38,7 +44,9 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """
     names = sorted(valid)
     spelt_alike = [one for one in names if plain(one) == plain(name)]
-    nearest = spelt_alike or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    # Of names that are equally near, the one that begins alike: resnet34 and not resnet50 for resnet35.
+    close = difflib.get_close_matches(name, names, n=10, cutoff=0.5)
+    nearest = spelt_alike or sorted(close, key=lambda one: _similarity(name, one), reverse=True)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     if not spelt_alike and (here := names_here(name, names)):
         hint = f" It is called {' or '.join(map(repr, here))} here."

@@ -34,7 +34,7 @@ class Embeddings(NamedTuple):
 
     def __repr__(self) -> str:
         """Their number and size, and the first ids; the arrays themselves would fill the screen."""
-        number, size = self.vectors.shape
+        number, size = np.shape(self.vectors)
         return f"<Embeddings: {number:,} of size {size}: {_first_few(self.ids)}>"
 
 
@@ -47,8 +47,8 @@ class Trials(NamedTuple):
 
     def __repr__(self) -> str:
         """Their numbers and the first pairs."""
-        pairs = [f"{one} {other}" for one, other in zip(self.enrol[:4], self.test[:4], strict=True)]
-        num_targets = int(self.target.sum())
+        pairs = [f"{one} {other}" for one, other in zip(self.enrol[:4], self.test[:4], strict=False)]
+        num_targets = np.count_nonzero(self.target)
         return f"<Trials: {num_targets:,} target, {len(self.target) - num_targets:,} nontarget: {_first_few(pairs)}>"
 
 

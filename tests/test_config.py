@@ -1,11 +1,13 @@
 """Configurations: loading, overrides, the sentences for mistakes, and that every shipped experiment resolves."""
 
+import inspect
+import re
 from pathlib import Path
 
 import jax
 import pytest
 
-from mqmha_jax.config import Config, OptimizerConfig, PairTerm, TrainConfig, part
+from mqmha_jax.config import Config, LossConfig, OptimizerConfig, PairTerm, TrainConfig, part
 from mqmha_jax.config_io import differences, from_dict, load_config, options, to_dict, with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import build_loss
@@ -57,7 +59,20 @@ def test_overrides_reach_sections_parts_and_lists() -> None:
     [
         ("train.stepz=3", r"Unknown option of train 'stepz'\. Did you mean 'steps'\?"),
         ("trian.steps=3", r"Unknown section 'trian'\. Did you mean 'train'\?"),
-        ("train.steps=many", r"train\.steps='many': input should be a valid integer"),
+        ("train.steps=many", r"train\.steps='many': give an integer"),
+        ("train.steps=1.5", r"train\.steps=1\.5: give an integer\.$"),
+        (
+            "optimizer.frozen=net/encoder",
+            r"optimizer\.frozen='net/encoder': give a list, such as 'optimizer\.frozen=\[.net/enc",
+        ),
+        (
+            "optimizer.rates=3",
+            r"optimizer.rates=3: give parts with their factors, such as .*rates.net/encoder=",
+        ),
+        ("augment.noise_snr_db=[1]", r"augment.noise_snr_db=\[1\]: give a list of two numbers, such as .*=\[0,15\]'"),
+        ("data.original_speed_only=maybe", r"data.original_speed_only='maybe': give true or false\.$"),
+        ("loss.pairs=ge2e", r"loss.pairs='ge2e': give a list of losses, such as 'loss.pairs=\[{\"name\":\"ge2e\""),
+        ("start.step=best", r"start.step='best': give an integer, or null\.$"),
         ("train.steps=0", r"train\.steps=0: input should be greater than 0"),
         ("data.sampling=random", r"data\.sampling='random': input should be 'utterance', 'duration' or 'speaker'"),
         ("optimizer.warmup=1.5", r"optimizer\.warmup=1\.5: input should be less than or equal to 1"),
@@ -133,3 +148,34 @@ def test_options_of_the_optimizer_can_be_static_arguments_of_jitted_functions() 
     """A dictionary among them would end every evaluation during training."""
     assert hash(OptimizerConfig(rates={"net": 0.1})) == hash(OptimizerConfig(rates={"net": 0.2}))
     assert OptimizerConfig(rates={"net": 0.1}) != OptimizerConfig(rates={"net": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.scale=0", r"loss\.scale=0: input should be greater than 0"),
+        ("loss.margin_start=0.5", r"loss\.margin_start=0\.5 comes after loss\.margin_end=0; .*Give a later margin_end"),
+        ("fbank.low_hz=9000", r"^fbank\.low_hz=9000 and fbank\.high_hz=0 give mel bands from 9000 to 8000 Hz"),
+        (
+            "augment.noise_snr_db=[15, 0]",
+            r"augment\.noise_snr_db must be a range from low to high, .* is \[15, 0\]",
+        ),
+        ("augment.babble_voices=[7, 3]", r"augment\.babble_voices must be a range from low to high"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        with_overrides(Config(), [override])
+
+
+def test_a_section_is_checked_where_it_is_built_in_python() -> None:
+    """Built as users build it, without the checker of types that the tests install."""
+    for section, values, message in [
+        (LossConfig, {"scale": 0.0}, "LossConfig: scale must be a number above 0, but it is 0.0"),
+        (LossConfig, {"margin": "big"}, "LossConfig: margin must be a number of at least 0, but it is 'big'"),
+        (TrainConfig, {"steps": True}, "TrainConfig: steps must be an integer above 0, but it is True"),
+        (OptimizerConfig, {"name": "adam"}, "OptimizerConfig: name must be 'sgd' or 'adamw', but it is 'adam'"),
+        (OptimizerConfig, {"ema": 1.0}, "ema must be a number of at least 0 and below 1, but it is 1.0"),
+    ]:
+        with pytest.raises(UserError, match=re.escape(message)):
+            inspect.unwrap(section.__init__)(section.__new__(section), **values)

@@ -19,6 +19,8 @@ from mqmha_jax.models.pooling import POOLINGS
         ("loss", "arc_margin_intertopk_subcenter", MARGINS, "It is called 'aam' here."),
         ("encoder", "ecapa", ENCODERS, "It is called 'ecapa512' or 'ecapa1024' here."),
         ("encoder", "ECAPA_TDNN_GLOB_c1024", ENCODERS, "It is called 'ecapa1024' here."),
+        ("encoder", "resnet35", ENCODERS, "Did you mean 'resnet34'?"),
+        ("encoder", "resnet5", ENCODERS, "Did you mean 'resnet50'?"),
         ("encoder", "ResNet-34", ENCODERS, "Did you mean 'resnet34'?"),
         ("pooling", "MQMHASTP", POOLINGS, "It is called 'mqmha' here."),
         ("pooling", "mqhma", POOLINGS, "Did you mean 'mqmha'?"),

@@ -53,8 +53,13 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> None:
       embeddings: their ids are unique.
 
     Raises:
-      UserError: an id appears twice or is not valid, or the file cannot be written.
+      UserError: ids and vectors differ in number, an id appears twice or is not valid, or the file cannot be written.
     """
+    if np.ndim(embeddings.vectors) != 2 or len(embeddings.vectors) != len(embeddings.ids):
+        raise UserError(
+            f"{path}: {len(embeddings.ids)} ids and vectors of shape {np.shape(embeddings.vectors)}; valid: N ids and "
+            "shape [N, E]."
+        )
     for utterance, count in Counter(embeddings.ids).items():
         check_id(utterance, "The utterance")
         if count > 1:

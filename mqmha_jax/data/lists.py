@@ -182,8 +182,13 @@ def trial_positions(
       Indices into ``utterances`` of the enrolment and of the test side, ``[M]`` each.
 
     Raises:
-      UserError: a trial names an unknown utterance.
+      UserError: a trial names an unknown utterance, or the sides differ in number.
     """
+    if not len(trials.enrol) == len(trials.test) == len(trials.target):
+        raise UserError(
+            f"{name}: {len(trials.enrol)} enrolment sides, {len(trials.test)} test sides and {len(trials.target)} "
+            "labels; valid: one of each for every trial."
+        )
     position = {utterance: i for i, utterance in enumerate(utterances)}
     try:
         enrol = np.fromiter(map(position.__getitem__, trials.enrol), np.int32, len(trials.enrol))

@@ -5,10 +5,12 @@ dither, mean removal, log energy, pre-emphasis, window function, power spectrum,
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from mqmha_jax.config import FbankSpec
@@ -55,8 +57,10 @@ def log_mel_fbank(
       Natural logarithms of power in 16-bit units, float32: the log energy first if ``spec.use_energy``, then the bands.
 
     Raises:
-      UserError: the waveform is shorter than one window, dither has no key, or the mel bands do not fit the spectrum.
+      UserError: the waveform is no array ``[n]`` of finite floating point numbers (values are not known under jit), it
+        is shorter than one window, dither has no key, or there are too many mel bands for the spectrum.
     """
+    _check_waveform(waveform)
     num_samples = waveform.shape[0]
     _check_length(num_samples, spec)
     if spec.dither > 0 and key is None:
@@ -90,6 +94,7 @@ def extract_fbank(
     Raises:
       UserError: as ``log_mel_fbank``.
     """
+    _check_waveform(waveform)
     _check_length(len(waveform), spec)
     total = num_frames(len(waveform), spec)
     window, hop = _window_and_hop(spec)
@@ -141,6 +146,24 @@ def _fbank_of_windows(
 _jitted_fbank_of_windows = jax.jit(_fbank_of_windows, static_argnames="spec")
 
 
+def _check_waveform(waveform: Any) -> None:
+    """Refuses what would give frames without meaning. The values of a traced waveform are not known here."""
+    if not isinstance(waveform, (np.ndarray, Array)):
+        raise UserError(f"The waveform must be an array of samples, not a {type(waveform).__name__}: np.asarray(it).")
+    if waveform.ndim != 1:
+        raise UserError(
+            f"The waveform must have one dimension, its samples, but its shape is {waveform.shape}. Take one channel, "
+            "or jax.vmap over waveforms of one length."
+        )
+    if not jnp.issubdtype(waveform.dtype, jnp.floating):
+        raise UserError(
+            f"The waveform must hold floating point numbers in [-1, 1], but its type is {waveform.dtype}. Divide "
+            "16-bit samples by 32768."
+        )
+    if not isinstance(waveform, Tracer) and not (finite := np.isfinite(np.asarray(waveform))).all():
+        raise UserError(f"Sample {finite.argmin()} of the waveform is {waveform[finite.argmin()]}; all must be finite.")
+
+
 def _check_length(num_samples: int, spec: FbankSpec) -> None:
     window, _ = _window_and_hop(spec)
     if num_samples < window:
@@ -186,15 +209,8 @@ def _window_function(spec: FbankSpec) -> Float32[np.ndarray, " window"]:
 @functools.lru_cache(maxsize=16)
 def _mel_filters(spec: FbankSpec) -> Float32[np.ndarray, "bins F"]:
     """Triangles that are linear on the mel scale; the bin at Nyquist has weight zero, as in Kaldi."""
-    nyquist = spec.sample_rate_hz / 2
-    high_hz = spec.high_hz if spec.high_hz > 0 else nyquist + spec.high_hz
-    if not 0 <= spec.low_hz < high_hz <= nyquist:
-        raise UserError(
-            f"fbank.low_hz={spec.low_hz:g} and fbank.high_hz={spec.high_hz:g} give mel bands from {spec.low_hz:g} to "
-            f"{high_hz:g} Hz; they must rise and lie between 0 and {nyquist:g} Hz, half of fbank.sample_rate_hz."
-        )
     bin_mel = _mel(np.arange(_fft_size(spec) // 2) * spec.sample_rate_hz / _fft_size(spec))
-    low_mel, high_mel = _mel(np.array([spec.low_hz, high_hz]))
+    low_mel, high_mel = _mel(np.array([spec.low_hz, spec.highest_hz]))
     edges = np.linspace(low_mel, high_mel, spec.num_mel_bins + 2)
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising = (bin_mel[None] - left) / (centre - left)

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.interop.safetensors_file import read_safetensors
 from mqmha_jax.interop.torch_file import read_torch_file
+
+CHECKPOINT_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 # Training scripts store the network under such names, next to optimizer, epoch and the like.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "speaker_model", "embedding_model")
@@ -34,6 +36,10 @@ def read_checkpoint_file(path: Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: the file is missing, is damaged, or holds no network; a value is not finite.
     """
+    if path.is_dir():
+        inside = sorted(file.name for file in path.iterdir() if file.suffix in CHECKPOINT_ENDINGS)
+        hint = f" such as {path / inside[0]}" if inside else f" which ends in {', '.join(CHECKPOINT_ENDINGS)}"
+        raise UserError(f"{path} is a folder; give the checkpoint file in it,{hint}.")
     content = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_torch_file(path)
     return network_tensors(content, str(path))
 
@@ -53,9 +59,10 @@ def network_tensors(content: Any, where: str) -> dict[str, np.ndarray]:
     for name, value in tensors.items():
         # NumPy does not count bfloat16 as a floating type, but its isfinite accepts it.
         if not np.issubdtype(value.dtype, np.integer) and not np.isfinite(value).all():
+            number = int(np.count_nonzero(~np.isfinite(value)))
             raise UserError(
-                f"{where}: the tensor {name!r} holds {np.count_nonzero(~np.isfinite(value))} values that are not "
-                "finite; a network with them cannot embed. Use an earlier checkpoint of that training."
+                f"{where}: the tensor {name!r} holds {count_noun(number, 'value')}, NaN or infinite, so "
+                "the network cannot embed. Use an earlier checkpoint of that training."
             )
     return tensors
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.interop.checkpoint_file import CHECKPOINT_ENDINGS
 from mqmha_jax.interop.import_run import LoadedFile, load_file
 
 _HUB = "hf:"
-_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 _USUAL_NAMES = ("model.safetensors", "avg_model.pt")  # if there are several files, these hold the network
 
 
@@ -37,15 +37,15 @@ def load_pretrained(path: Path) -> LoadedFile:
 
 
 def _only_checkpoint(folder: Path) -> Path:
-    files = sorted(path for path in folder.iterdir() if path.suffix in _ENDINGS)
+    files = sorted(path for path in folder.iterdir() if path.suffix in CHECKPOINT_ENDINGS)
     for name in _USUAL_NAMES:
         if folder / name in files:
             return folder / name
     if len(files) != 1:
         found = ", ".join(path.name for path in files) or "none"
         raise UserError(
-            f"{folder} is not a work directory, so it must hold one checkpoint ({', '.join(_ENDINGS)}), or one called "
-            f"{' or '.join(_USUAL_NAMES)}; it holds {found}. Give the path of the file."
+            f"{folder} is not a work directory, so it must hold one checkpoint ({', '.join(CHECKPOINT_ENDINGS)}), or "
+            f"one called {' or '.join(_USUAL_NAMES)}; it holds {found}. Give the path of the file."
         )
     return files[0]
 

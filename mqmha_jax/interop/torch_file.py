@@ -7,6 +7,7 @@ description, the list of storages, then each storage with its size.
 
 import io
 import os
+import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from mqmha_jax.interop.torch_pickle import Storage, TensorView, load_pickle
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # first pickle of a stream (torch/serialization.py)
 _STREAM_VERSION = 1001
+_VALID = "It must be a file that torch.save(model.state_dict(), path) writes, and complete."
 
 _ReadStorage = Callable[[Storage], np.ndarray]
 
@@ -41,16 +43,18 @@ def read_torch_file(path: str | Path) -> Any:
                 with zipfile.ZipFile(file) as archive:
                     return _read_archive(archive, str(path), os.fstat(file.fileno()).st_size)
             file.seek(0)
+            if (start := file.read(4))[:1] != pickle.PROTO:
+                what = {b"": "it is empty", b"PK\x03\x04": "its end is missing"}.get(start, f"it begins with {start!r}")
+                raise UserError(f"{path} cannot be read as a PyTorch checkpoint: {what}. {_VALID}")
+            file.seek(0)
             return _read_stream(file, str(path), os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
     except UserError:
         raise
     except Exception as error:  # bad bytes can raise anything in the zip and pickle readers
-        raise UserError(
-            f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}: {error}). It must be a file that "
-            "torch.save(model.state_dict(), path) writes, and complete."
-        ) from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"{path} cannot be read as a PyTorch checkpoint ({reason}). {_VALID}") from error
 
 
 def _read_archive(archive: zipfile.ZipFile, where: str, num_bytes: int) -> Any:

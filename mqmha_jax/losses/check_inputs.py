@@ -1,7 +1,9 @@
 """Checks what users give to the losses; a mistake is a sentence."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from mqmha_jax.errors import UserError
@@ -44,6 +46,39 @@ def check_examples(name: str, rank: int, values: ArrayLike, speaker: ArrayLike) 
             f"speaker [B] has shape {speaker.shape}, but {name} has shape {values.shape}. Give one speaker per row."
         )
     return values, speaker.astype(jnp.int32)
+
+
+def check_speakers(speaker: ArrayLike, num_speakers: int) -> None:
+    """Refuses speakers that do not exist. The values of traced speakers are not known.
+
+    Raises:
+      UserError: names the first one.
+    """
+    if isinstance(speaker, Tracer):
+        return
+    numbers = np.asarray(speaker)
+    wrong = np.flatnonzero((numbers < 0) | (numbers >= num_speakers))
+    if wrong.size:
+        raise UserError(
+            f"speaker[{wrong[0]}] is {numbers[wrong[0]]}, but there are {num_speakers} speakers; valid: 0 to "
+            f"{num_speakers - 1}."
+        )
+
+
+def check_scalar(name: str, value: ArrayLike, *, above_zero: bool = False) -> None:
+    """Refuses a scale, margin or penalty that makes no loss. The value of a traced one is not known.
+
+    Raises:
+      UserError: it is no single finite number, or negative, or zero where it must be above.
+    """
+    if isinstance(value, Tracer):
+        return
+    number = np.asarray(value)
+    right = number.shape == () and number.dtype.kind in "fiu" and np.isfinite(number)
+    if not (right and (number > 0 if above_zero else number >= 0)):
+        raise UserError(
+            f"{name} must be a finite number {'above 0' if above_zero else 'of at least 0'}, but it is {value!r}."
+        )
 
 
 def as_float(name: str, rank: int, values: ArrayLike) -> Array:

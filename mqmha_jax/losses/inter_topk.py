@@ -31,7 +31,7 @@ from jaxtyping import Float, Int
 
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.losses.angles import turn, widen
-from mqmha_jax.losses.check_inputs import as_float, check_examples, check_top_k
+from mqmha_jax.losses.check_inputs import as_float, check_examples, check_scalar, check_speakers, check_top_k
 from mqmha_jax.losses.class_reducer import DenseClasses
 from mqmha_jax.losses.cross_entropy import cross_entropy
 from mqmha_jax.losses.negative_shifts import Negatives, NegativeShift, Penalise, Scalar
@@ -114,11 +114,13 @@ def inter_topk_softmax(
       form: ``"am"`` moves cosines (AM-softmax, CosFace), ``"aam"`` moves angles (AAM-softmax, ArcFace).
 
     Returns:
-      ``[B]``, the loss of each example, not averaged; float32 (float64 for float64 cosines). NaN for a ``speaker``
-      that is not 0 to C - 1.
+      ``[B]``, the loss of each example, not averaged; float32 (float64 for float64 cosines).
 
     Raises:
-      UserError: shapes that do not fit, speakers that are not integers, ``top_k`` out of range, an unknown form.
+      UserError: shapes that do not fit, speakers that are not integers 0 to C - 1, ``top_k`` out of range, an unknown
+        form, a scale that is not above 0, a negative margin or penalty. Under ``jax.jit`` the values of arguments are
+        not known: there a speaker that does not exist gives NaN for its example, and scale, margin and penalty are
+        taken as they are.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -137,6 +139,10 @@ def inter_topk_softmax(
         raise unknown_name("form of the inter-topK loss", form, get_args(FormName))
     cosines, speaker = check_examples("cosines [B,C]", 2, cosines, speaker)
     check_top_k(top_k, cosines.shape[1], name="top_k")
+    check_speakers(speaker, cosines.shape[1])
+    check_scalar("scale", scale, above_zero=True)
+    check_scalar("margin", margin)
+    check_scalar("penalty", penalty)
     move = FORMS[form]
     classes = DenseClasses(cosines, speaker, cosines.shape[1])
     # At least one, because the shape of the search must be valid where no penalty uses its result.

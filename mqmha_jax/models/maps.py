@@ -13,7 +13,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from mqmha_jax.models.folding import Folded, convolve, fold_of
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm, Moments, mask_positions
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm, Moments, check_mask, mask_positions
 
 
 class Maps(NamedTuple):
@@ -33,7 +33,8 @@ class Maps(NamedTuple):
     def from_fbank(
         cls, fbank: Float[Array, "B T F"], mask: Bool[Array, "B T"], *, channels: int, compute: Compute
     ) -> "Maps":
-        """Makes maps of one channel, folded for a first layer of ``channels``."""
+        """Makes maps of one channel, folded for a first layer of ``channels``; refuses a mask of other frames."""
+        check_mask(fbank, mask)
         bands = Folded(fbank.shape[-1], fold_of(channels, compute.lanes))
         return cls(bands.wrap(fbank[..., None].astype(compute.dtype)), mask, bands)
 

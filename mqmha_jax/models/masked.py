@@ -10,6 +10,8 @@ from flax import linen as nn
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
+from mqmha_jax.errors import UserError
+
 MOMENTUM = 0.9  # the share of the old running statistics that one step keeps (PyTorch calls this 0.1)
 EPSILON = 1e-5  # added to the variance, as everywhere in the field
 
@@ -42,6 +44,23 @@ class Moments(NamedTuple):
     mean: Float[Array, " D"]
     variance: Float[Array, " D"]
     num_positions: Float[Array, ""]
+
+
+def check_mask(frames: Any, mask: Any) -> None:
+    """Refuses a mask that does not belong to the frames; one that broadcasts would pool other frames, silently.
+
+    Args:
+      frames: ``[B,T,...]``.
+      mask: should be ``[B,T]``, True for frames that are real.
+
+    Raises:
+      UserError: another shape or type.
+    """
+    if frames.ndim < 3 or mask.shape != frames.shape[:2] or mask.dtype != bool:
+        raise UserError(
+            f"Frames of shape {frames.shape} come with a mask of shape {mask.shape} and type {mask.dtype}. Give frames "
+            "[B,T,F] and a mask [B,T] of type bool, True for each real frame."
+        )
 
 
 def mask_positions(x: Float[Array, "*shape"], mask: Bool[Array, "*leading"]) -> Float[Array, "*shape"]:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from mqmha_jax.config import ModelConfig
 from mqmha_jax.models.encoders import ENCODERS
 from mqmha_jax.models.encoders.repvgg import RepVgg, fold_repvgg
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm, check_mask
 from mqmha_jax.models.pooling import POOLINGS
 from mqmha_jax.models.registry import build_part
 
@@ -55,6 +55,7 @@ class SpeakerNet(nn.Module):
         Returns:
           Embeddings in float32, not of unit length.
         """
+        check_mask(fbank, mask)
         # An utterance without frames, which only pads a batch, must not enter the statistics of the normalisations.
         has_frames = mask.any(axis=1)
         frames, mask = self.encoder(fbank, mask, train=train)

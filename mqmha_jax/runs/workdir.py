@@ -13,11 +13,13 @@ from mqmha_jax.config_io import differences, from_dict, to_dict
 from mqmha_jax.data.ids import hash_names
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import SEAL, read_json, read_sealed_json, require_fields, write_sealed_json
-from mqmha_jax.own_code.copies import copy_code, copy_code_of_run, locate_code
+from mqmha_jax.own_code.copies import copy_code, copy_code_of_run, locate_code, remove_code
 from mqmha_jax.own_code.trust import trust_code
 from mqmha_jax.processes import is_first_process, raise_together
+from mqmha_jax.runs.checkpoint_directory import CheckpointDirectory
 
 CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.json", ".lock"
+LOG_NAME = "metrics.jsonl"
 
 # Versions before checksums wrote one name per line, which a line break within a name shifted.
 _OLD_SPEAKERS_NAME = "speakers.txt"
@@ -53,7 +55,8 @@ _FREE_BETWEEN_CHECKPOINTS = ("train.steps",)
 def claim_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> Iterator[None]:
     """``lock_workdir`` for the time inside, by the first process; if it is refused, all processes raise the error.
 
-    Every process trusts the run's code, because each may have a home of its own.
+    Every process trusts the run's code, because each may have a home of its own. If a UserError ends a run before it
+    has measured or saved anything, the directory is free for another configuration afterwards.
     """
     with contextlib.ExitStack() as lock:
         with raise_together():
@@ -61,7 +64,18 @@ def claim_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers:
                 lock.enter_context(lock_workdir(workdir, config, data, speakers))
             else:
                 trust_code(to_dict(config))
-        yield
+        try:
+            yield
+        except UserError:
+            if is_first_process() and not _has_results(workdir):
+                (workdir / CONFIG_NAME).unlink(missing_ok=True)
+                remove_code(workdir)  # so that the user may edit it and start again
+            raise
+
+
+def _has_results(workdir: Path) -> bool:
+    log = workdir / LOG_NAME
+    return bool(CheckpointDirectory(workdir).steps) or (log.exists() and log.stat().st_size > 0)
 
 
 def lock_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> TextIO:

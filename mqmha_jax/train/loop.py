@@ -34,7 +34,7 @@ from mqmha_jax.train.schedules import after_evaluation
 from mqmha_jax.train.signals import stop_on_signal
 from mqmha_jax.train.skipped import SkippedSteps
 from mqmha_jax.train.speaker_means import speaker_means
-from mqmha_jax.train.start import initialize_from_run, unclaim_on_error
+from mqmha_jax.train.start import initialize_from_run
 from mqmha_jax.train.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
@@ -122,8 +122,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         else:
             embed_speakers = partial(speaker_means, training.net, shards=shards, mesh=mesh)
             say = tqdm.write if progress and first else _log.info
-            with unclaim_on_error(workdir):
-                state = initialize_from_run(training.init(seed), config.start, shards.speakers, embed_speakers, say=say)
+            state = initialize_from_run(training.init(seed), config.start, shards.speakers, embed_speakers, say=say)
         step = first_step = int(state.step)
         warn_if_longer(earlier, config, first_step)
 

@@ -1,8 +1,7 @@
 """Initial parameters of a run: fine-tuning starts from the network and the prototypes of an earlier run."""
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -13,13 +12,12 @@ from jaxtyping import Array, Float, PyTree
 from mqmha_jax import parallel
 from mqmha_jax.config import StartConfig
 from mqmha_jax.errors import UserError
-from mqmha_jax.own_code.copies import remove_code
 from mqmha_jax.parallel import PROTOTYPES
-from mqmha_jax.processes import is_first_process, raise_together
+from mqmha_jax.processes import raise_together
 from mqmha_jax.runs.carry_over import carry_over
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.state import TrainState
-from mqmha_jax.runs.workdir import CONFIG_NAME, read_runnable_config, read_speakers
+from mqmha_jax.runs.workdir import read_runnable_config, read_speakers
 
 _SUB_CENTRE_SPREAD = 0.1  # distance of sub-centres from the mean of their speaker, which has length one
 
@@ -111,18 +109,6 @@ def _from_means(fresh: Float[Array, "rows K E"], means: Float[np.ndarray, "C E"]
     spread = _SUB_CENTRE_SPREAD if fresh.shape[1] > 1 else 0.0
     around = jax.jit(lambda means, fresh: means[:, None] + spread * fresh, out_shardings=fresh.sharding)
     return around(placed, fresh)
-
-
-@contextlib.contextmanager
-def unclaim_on_error(workdir: Path) -> Iterator[None]:
-    """If a run without a checkpoint is refused inside, its directory is free for another configuration afterwards."""
-    try:
-        yield
-    except UserError:
-        if is_first_process():
-            (workdir / CONFIG_NAME).unlink(missing_ok=True)
-            remove_code(workdir)  # so that the user may edit it and start again
-        raise
 
 
 def _match_prototypes(

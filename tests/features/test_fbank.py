@@ -1,7 +1,9 @@
 """The filterbank against Kaldi's numbers, against a slow reference, and in the ways a corpus calls it."""
 
+import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -162,8 +164,6 @@ def test_refuses_a_clip_shorter_than_one_window() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (FbankSpec(low_hz=5_000.0, high_hz=300.0), r"low_hz=5000 and fbank.high_hz=300 .* between 0 and 8000 Hz"),
-        (FbankSpec(high_hz=9_000.0), "from 20 to 9000 Hz"),
         (FbankSpec(frame_shift_ms=0.0), "frame_shift_ms=0 are 400 and 0 samples at 16000 Hz; at least 2 and 1"),
         (FbankSpec(num_mel_bins=200), r"num_mel_bins=200 is too many: band \d+ covers no bin of the 512-point"),
         (FbankSpec(dither=1.0), r"dither is 1.0 but log_mel_fbank got no key; pass key=jax.random.key"),
@@ -172,3 +172,38 @@ def test_refuses_a_clip_shorter_than_one_window() -> None:
 def test_refuses_an_impossible_filterbank(spec: FbankSpec, message: str) -> None:
     with pytest.raises(UserError, match=message):
         jitted(jnp.zeros(1_000), spec)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low_hz": 5_000.0, "high_hz": 300.0}, r"low_hz=5000 and fbank.high_hz=300 .* between 0 and 8000 Hz"),
+        ({"high_hz": 9_000.0}, "from 20 to 9000 Hz"),
+        ({"high_hz": -7_990.0}, "from 20 to 10 Hz"),
+        ({"window": "foo"}, "FbankSpec: window must be 'povey' or 'hamming', but it is 'foo'"),
+        ({"num_mel_bins": -5}, "num_mel_bins must be an integer above 0, but it is -5"),
+        ({"num_mel_bins": 80.0}, r"num_mel_bins must be an integer above 0, but it is 80\.0"),
+        ({"low_hz": float("nan")}, "low_hz must be a number of at least 0, but it is nan"),
+        ({"preemphasis": 1.5}, "preemphasis must be a number of at least 0 and of at most 1"),
+        ({"use_energy": "yes"}, "use_energy must be True or False, but it is 'yes'"),
+    ],
+)
+def test_a_filterbank_is_checked_where_it_is_built(options: dict[str, Any], message: str) -> None:
+    """Built as users build it, without the checker of types that the tests install."""
+    with pytest.raises(UserError, match=message):
+        inspect.unwrap(FbankSpec.__init__)(FbankSpec.__new__(FbankSpec), **options)
+
+
+@pytest.mark.parametrize("function", [log_mel_fbank, extract_fbank])
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        ([0.0] * 1_000, r"must be an array of samples, not a list: np\.asarray"),
+        (np.zeros((2, 1_000), np.float32), r"must have one dimension, its samples, but its shape is \(2, 1000\)"),
+        (np.zeros(1_000, np.int16), "floating point numbers.* but its type is int16. Divide 16-bit samples by 32768"),
+        (np.where(np.arange(1_000) == 7, np.nan, 0.0), "Sample 7 of the waveform is nan; all must be finite"),
+    ],
+)
+def test_what_is_no_waveform_is_refused(function: Any, waveform: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        inspect.unwrap(function)(waveform, FbankSpec())

@@ -85,20 +85,36 @@ def a_picture(folder: Path) -> None:
     (folder / "model.pt").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
 
 
+def empty(folder: Path) -> None:
+    (folder / "model.pt").touch()
+
+
+def a_folder(folder: Path) -> None:
+    (folder / "model.pt").mkdir()
+    (folder / "model.pt" / "avg_model.pt").touch()
+
+
+def an_empty_folder(folder: Path) -> None:
+    (folder / "model.pt").mkdir()
+
+
 CASES = {
-    truncated: "model.pt cannot be read as a PyTorch checkpoint .* complete",
+    truncated: "model.pt cannot be read as a PyTorch checkpoint: its end is missing. .* complete",
     of_no_family: r"belongs to no known family \(.*wespeaker_xvector.*\): its tensors are wav2vec.proj.weight",
     a_tensor_missing: "The checkpoint is not a known WeSpeaker XVEC, or .*: it lacks 'frame_3.conv_1d.bias'",
     a_tensor_too_many: "no place in a WeSpeaker XVEC like this one: frame_9.conv_1d.bias",
     transposed: "model.pt: The layer behind the pooling takes 6 values, 0.6 for each of the encoder's 10 channels",
-    not_finite: "model.pt: the tensor 'seg_2.bias' holds 1 values that are not finite",
+    not_finite: "model.pt: the tensor 'seg_2.bias' holds 1 value, NaN or infinite",
     a_payload: "model.pt asks for posix.mkdir, which does not belong in a plain state dictionary; nothing was executed",
     four_gigabytes: "model.safetensors cannot be read as a safetensors file .*; it is damaged or incomplete",
     a_config_that_constructs_objects: "config.yaml asks for an object.*os.mkdir.*nothing was executed",
     a_config_of_another_kind: "Features from .*config.yaml: .*fbank.num_mel_bins='many'",
     other_features: "WeSpeaker XVEC takes 24 features per frame, not 16; import it with --num-mel-bins 24",
     integers: r"'frame_1.conv_1d.weight' has the shape \(3,\); in a WeSpeaker XVEC it has 3 axes",
-    a_picture: "model.pt cannot be read as a PyTorch checkpoint",
+    a_picture: r"model.pt cannot be read as a PyTorch checkpoint: it begins with b'\\x89PNG'. It must be a file that",
+    empty: "model.pt cannot be read as a PyTorch checkpoint: it is empty. It must be",
+    a_folder: r"model.pt is a folder; give the checkpoint file in it, such as .*model.pt/avg_model.pt\.",
+    an_empty_folder: r"model.pt is a folder; give the checkpoint file in it, which ends in .safetensors, .pt, .pth,",
 }
 
 

@@ -168,6 +168,13 @@ EMBEDDINGS, PROTOTYPES = np.zeros((2, 4), np.float32), np.zeros((3, 1, 4), np.fl
         ({"speaker": SPEAKER[:, None]}, r"speaker \[B\] has shape \(2, 1\)"),
         ({"speaker": SPEAKER / 2}, r"speaker \[B\] must hold integers.* but its type is float32"),
         ({"cosines": COSINES[:, :1], "top_k": 0}, r"needs at least 2 of them; there are 1"),
+        ({"speaker": np.array([0, 3])}, r"speaker\[1\] is 3, but there are 3 speakers; valid: 0 to 2"),
+        ({"speaker": np.array([-1, 0])}, r"speaker\[0\] is -1"),
+        ({"scale": 0.0}, r"scale must be a finite number above 0, but it is 0\.0"),
+        ({"scale": np.nan}, r"scale must be a finite number above 0, but it is nan"),
+        ({"scale": np.ones(2)}, r"scale must be a finite number above 0"),
+        ({"margin": -0.1}, r"margin must be a finite number of at least 0, but it is -0\.1"),
+        ({"penalty": np.inf}, r"penalty must be a finite number of at least 0, but it is inf"),
     ],
 )
 def test_it_refuses_and_says_why(changed, message):

@@ -16,7 +16,6 @@ from mqmha_jax.runs.workdir import (
     read_runnable_config,
     read_speakers,
 )
-from mqmha_jax.train.start import unclaim_on_error
 from tests.support.tiny import tiny_config
 
 # Each of these shifted all later speakers by a row when the list was text.
@@ -103,12 +102,26 @@ def test_a_start_that_is_refused_leaves_no_copies_of_code(tmp_path: Path, monkey
     with (
         pytest.raises(UserError, match="refused"),
         claim_workdir(tmp_path / "run", config, data_of(NAMES), NAMES),
-        unclaim_on_error(tmp_path / "run"),
     ):
         raise UserError("refused")
     (tmp_path / "own.py").write_text("edited = True\n")
     with claim_workdir(tmp_path / "run", config, data_of(NAMES), NAMES):
         assert next((tmp_path / "run" / "code").glob("*/own.py")).read_text() == "edited = True\n"
+
+
+@pytest.mark.parametrize("result", ["metrics.jsonl", "checkpoints/4/manifest.json"])
+def test_a_run_that_has_measured_or_saved_keeps_its_directory_when_it_fails(result: str, tmp_path: Path) -> None:
+    path = tmp_path / "run" / result
+
+    def fail_late() -> None:
+        with claim_workdir(tmp_path / "run", tiny_config({}), data_of(NAMES), NAMES):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}\n")
+            raise UserError("full")
+
+    with pytest.raises(UserError, match="full"):
+        fail_late()
+    assert read_config(tmp_path / "run") == tiny_config({})
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.json", "speakers.json"])

@@ -1,6 +1,7 @@
 """Embeddings made ready for the cosine: checked, centred, scaled to unit length."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +31,7 @@ def check_embeddings(embeddings: Embeddings, *, what: str = "embeddings") -> Emb
         or a length whose square float32 cannot hold.
     """
     ids, vectors = tuple(embeddings.ids), as_numbers(embeddings.vectors, what)
-    if vectors.ndim != 2 or len(vectors) != len(ids):
-        raise UserError(f"There are {len(ids)} ids and {what} of shape {vectors.shape}; valid: N ids and shape [N, E].")
+    _check_number(ids, vectors, what)
     if len(set(ids)) != len(ids):
         twice = next(utterance for utterance, count in Counter(ids).items() if count > 1)
         raise UserError(f"Utterance {twice!r} has more than one embedding; valid: one embedding per utterance id.")
@@ -47,14 +47,20 @@ def centre(embeddings: Embeddings, mean: Float[np.ndarray, " E"] | None) -> Embe
       mean: ``[E]``; None returns the embeddings as they are.
 
     Raises:
-      UserError: the sizes differ.
+      UserError: the sizes differ, or ids and vectors differ in number.
     """
     if mean is None:
         return embeddings
     vectors = as_numbers(embeddings.vectors, "embeddings")
-    if vectors.ndim != 2 or mean.shape != vectors.shape[1:]:
+    _check_number(embeddings.ids, vectors, "embeddings")
+    if mean.shape != vectors.shape[1:]:
         raise UserError(f"The mean has shape {mean.shape}, the embeddings {vectors.shape}; valid: [E] and [N, E].")
     return Embeddings(embeddings.ids, vectors - mean[None])
+
+
+def _check_number(ids: Sequence[str], vectors: np.ndarray, what: str) -> None:
+    if vectors.ndim != 2 or len(vectors) != len(ids):
+        raise UserError(f"There are {len(ids)} ids and {what} of shape {vectors.shape}; valid: N ids and shape [N, E].")
 
 
 def scale_to_units(vectors: Float[np.ndarray, "N E"]) -> Float32[Array, "N E"]:

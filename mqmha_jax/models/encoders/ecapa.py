@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.encoders.time_delay import Edges, TimeDelayLayer
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm, masked_mean
+from mqmha_jax.models.masked import Compute, MaskedBatchNorm, check_mask, masked_mean
 
 
 class _Layers(NamedTuple):
@@ -120,6 +120,7 @@ class EcapaTdnn(nn.Module):
         Raises:
           UserError: if the scale does not divide the channels, or there is no block.
         """
+        check_mask(fbank, mask)
         if self.channels % self.scale or not self.dilations:
             raise UserError(
                 f"Encoder 'ecapa': scale={self.scale} must divide channels={self.channels}, and dilations="

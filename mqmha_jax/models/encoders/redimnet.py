@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.encoders.time_context import LAYER_NORM_EPSILON, NUM_HEADS, TimeContext
-from mqmha_jax.models.masked import Compute, mask_positions, masked_mean
+from mqmha_jax.models.masked import Compute, check_mask, mask_positions, masked_mean
 
 _EXPANSION_NORM_EPSILON = 1e-6  # the original's normalisation after an expanded stage
 _SE_CHANNELS = (32, 64)  # smallest and largest bottleneck of the frequency-wise squeeze and excitation
@@ -192,6 +192,7 @@ class ReDimNet(nn.Module):
         Raises:
           UserError: if the strides do not divide the number of features.
         """
+        check_mask(fbank, mask)
         self._check(fbank.shape[-1])
         stage_class = nn.remat(_StageBlocks, static_argnums=(3,)) if self.compute.rematerialize else _StageBlocks
         stem = _ContextConv(self.channels, self.channels, True, self.compute, name="stem")

@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.encoders.time_delay import Edges, TimeDelayLayer
-from mqmha_jax.models.masked import Compute
+from mqmha_jax.models.masked import Compute, check_mask
 
 
 class TDNN(nn.Module):
@@ -56,6 +56,7 @@ class TDNN(nn.Module):
         Raises:
           UserError: if kernel sizes, dilations and strides differ in number, or a kernel size is even.
         """
+        check_mask(fbank, mask)
         strides = self.strides or (1,) * len(self.kernel_sizes)
         self._check_layers(len(strides))
         x = fbank.astype(self.compute.dtype)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.models.masked import MaskedBatchNorm
+from mqmha_jax.models.masked import MaskedBatchNorm, check_mask
 
 _PER_SCORER = (0, 1)  # the axes of queries and heads, which do not count as inputs
 _INIT = nn.initializers.lecun_normal(batch_axis=_PER_SCORER)
@@ -73,8 +73,9 @@ class MQMHA(nn.Module):
           ``[B, D Q]``.
 
         Raises:
-          UserError: if the heads do not divide D.
+          UserError: the mask is not ``[B, t]``, or the heads do not divide D.
         """
+        check_mask(frames, mask)
         batch_size, num_frames, num_channels = frames.shape
         self._check_heads(num_channels)
         head_dim = num_channels // self.heads

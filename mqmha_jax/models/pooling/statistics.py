@@ -6,6 +6,8 @@ from jax import Array
 from jaxtyping import Bool, Float
 from pydantic import NonNegativeFloat
 
+from mqmha_jax.models.masked import check_mask
+
 _SMALLEST_VARIANCE = 1e-12  # bounds the gradient of the square root where all frames are equal
 
 
@@ -48,6 +50,7 @@ def _moments(
     frames: Float[Array, "B t D"], mask: Bool[Array, "B t"]
 ) -> tuple[Float[Array, "B D"], Float[Array, "B D"], Float[Array, "B 1"]]:
     """Returns the mean, the sum of squared deviations from it, and the number of valid frames (at least 1)."""
+    check_mask(frames, mask)
     count = jnp.maximum(mask.sum(axis=1), 1).astype(frames.dtype)[:, None]
     mean = jnp.where(mask[..., None], frames, 0).sum(axis=1) / count
     deviations = jnp.where(mask[..., None], frames - mean[:, None], 0)

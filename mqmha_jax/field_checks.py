@@ -1,0 +1,75 @@
+"""Checks values of dataclass fields against their types, where no file is read: ``FbankSpec(num_mel_bins=-5)``."""
+
+import functools
+import numbers
+import typing
+from typing import Any
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from mqmha_jax.errors import UserError
+
+_NUMBERS: dict[type, type] = {int: numbers.Integral, float: numbers.Real}
+_WORDS = {int: "an integer", float: "a number", str: "text", bool: "True or False"}
+
+
+def check_fields(section: Any) -> None:
+    """Refuses numbers, words and flags that the type of their field does not allow; other types pass.
+
+    Args:
+      section: an instance of a dataclass.
+
+    Raises:
+      UserError: names the class, the field and what is valid.
+    """
+    kind: Any = type(section)
+    for name, hint in _hints(kind).items():
+        value = getattr(section, name)
+        if valid := _valid_values(value, hint):
+            raise UserError(f"{kind.__name__}: {name} must be {valid}, but it is {value!r}.")
+
+
+@functools.cache
+def _hints(section: type) -> dict[str, Any]:
+    return typing.get_type_hints(section, include_extras=True)
+
+
+def _valid_values(value: Any, hint: Any) -> str | None:
+    """What is valid in place of a value; None if the value is."""
+    hint, *bounds = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+    if typing.get_origin(hint) is typing.Literal:
+        names = typing.get_args(hint)
+        return None if value in names else " or ".join(map(repr, names))
+    if hint not in _WORDS:
+        return None
+    limits = " and ".join(_describe(bound) for bound in bounds)
+    right = isinstance(value, _NUMBERS.get(hint, hint)) and (hint is bool) == isinstance(value, bool)
+    if right and value == value and all(_holds(value, bound) for bound in bounds):  # NaN does not equal itself
+        return None
+    return f"{_WORDS[hint]} {limits}".rstrip()
+
+
+def _holds(value: Any, bound: Any) -> bool:
+    match bound:
+        case Ge():
+            return value >= bound.ge
+        case Gt():
+            return value > bound.gt
+        case Le():
+            return value <= bound.le
+        case Lt():
+            return value < bound.lt
+    return True
+
+
+def _describe(bound: Any) -> str:
+    match bound:
+        case Ge():
+            return f"of at least {bound.ge}"
+        case Gt():
+            return f"above {bound.gt}"
+        case Le():
+            return f"of at most {bound.le}"
+        case Lt():
+            return f"below {bound.lt}"
+    return ""
