@@ -8,6 +8,7 @@ import click
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
+from mqmha_jax.field_checks import find_refusal
 
 
 def choose_features(arguments: dict[str, Any]) -> FbankSpec:
@@ -40,6 +41,8 @@ def _validate(given: dict[str, Any]) -> FbankSpec:
     try:
         spec = pydantic.TypeAdapter(FbankSpec).validate_python(given)
     except pydantic.ValidationError as error:
+        if refusal := find_refusal(error.errors()):
+            raise refusal from None
         wrong = [f"{_option(str(item['loc'][0]))} {item['input']}: {item['msg'].lower()}" for item in error.errors()]
         raise UserError(f"{'; '.join(wrong)}.") from None
     for name in ("frame_length_ms", "frame_shift_ms"):

@@ -20,6 +20,7 @@ import pydantic
 from mqmha_jax import config as schema
 from mqmha_jax.config import Config, FbankSpec, PairTerm, Part
 from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.field_checks import find_refusal
 from mqmha_jax.json_file import read_json
 from mqmha_jax.own_code.trust import require_trust
 from mqmha_jax.python_file import run_python_file
@@ -82,9 +83,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     try:
         return pydantic.TypeAdapter(Config).validate_python(values)
     except pydantic.ValidationError as error:
-        for item in error.errors():
-            if isinstance(own := item.get("ctx", {}).get("error"), UserError):  # of options that do not go together
-                raise UserError(str(own)) from None
+        if refusal := find_refusal(error.errors()):  # options that do not go together
+            raise refusal from None
         problems = dict.fromkeys(_describe_problem(values, item) for item in error.errors())
         raise UserError("Invalid value for " + "; ".join(problems) + ".") from None
 

@@ -3,6 +3,7 @@
 import functools
 import numbers
 import typing
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -27,6 +28,12 @@ def check_fields(section: Any) -> None:
         value = getattr(section, name)
         if valid := _valid_values(value, hint):
             raise UserError(f"{kind.__name__}: {name} must be {valid}, but it is {value!r}.")
+
+
+def find_refusal(problems: Iterable[Mapping[str, Any]]) -> UserError | None:
+    """The sentence of a dataclass that refused its values, among the problems that pydantic lists; None: no such."""
+    refusals = (problem.get("ctx", {}).get("error") for problem in problems)
+    return next((refusal for refusal in refusals if isinstance(refusal, UserError)), None)
 
 
 @functools.cache
