@@ -1,12 +1,16 @@
 """The command that serves a network on a web page: serve."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option
 from mqmha_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from mqmha_jax.inference import SpeakerEncoder
+    from mqmha_jax.store.speaker_store import SpeakerStore
 
 
 @click.command(
@@ -15,6 +19,13 @@ from mqmha_jax.errors import UserError
     sections={"Limits": ("max_mib", "max_minutes", "max_requests")},
 )
 @click.argument("workdir", type=PATH)
+@click.option(
+    "--store",
+    "store_path",
+    type=PATH,
+    show_default="none: embed and compare only",
+    help="Directory of enrolled speakers; it is made if it does not exist.",
+)
 @click.option(
     "--host", default="127.0.0.1", help="Address to listen on; another one opens the server to other machines."
 )
@@ -36,6 +47,7 @@ from mqmha_jax.errors import UserError
 @allow_code_option
 def serve(
     workdir: Path,
+    store_path: Path | None,
     host: str,
     port: int,
     host_names: tuple[str, ...],
@@ -46,8 +58,8 @@ def serve(
 ) -> None:
     """Serve a network on a web page, with a JSON API.
 
-    Records or uploads, embeds and compares. Only this machine reaches it, unless --host says otherwise. Needs the
-    extra 'serve'.
+    Records or uploads; embeds and compares; with --store enrols and identifies. Only this machine reaches it, unless
+    --host says otherwise. Needs the extra 'serve'.
     """
     from mqmha_jax.compilation_cache import use_compilation_cache
 
@@ -60,12 +72,22 @@ def serve(
     except ModuleNotFoundError as error:
         raise UserError(f"'mqmha serve' needs {error.name}: pip install 'mqmha-jax[serve]'.") from None
 
+    encoder = SpeakerEncoder.load(workdir, step=step)
+    store = None if store_path is None else _open_or_create(store_path, encoder)
     limits = Limits(max_bytes=int(max_mib * (1 << 20)), max_seconds=60 * max_minutes, max_requests=max_requests)
     run(
-        SpeakerEncoder.load(workdir, step=step),
+        encoder,
+        store,
         host=host,
         port=port,
         limits=limits,
         host_names=host_names,
         say=lambda line: click.echo(line, err=line.startswith("Warning")),
     )
+
+
+def _open_or_create(path: Path, encoder: "SpeakerEncoder") -> "SpeakerStore":
+    from mqmha_jax.store.speaker_store import SpeakerStore
+
+    is_there = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    return SpeakerStore.open(path, encoder) if is_there else SpeakerStore.create(path, encoder)

@@ -1,10 +1,13 @@
 """The answers of the API, as its documentation describes them."""
 
+import datetime
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from mqmha_jax.features.speech_evidence import SpeechEvidence
+from mqmha_jax.store.changes import Speaker
+from mqmha_jax.store.identification import Identification
 
 
 class Problem(BaseModel):
@@ -53,6 +56,65 @@ class Compared(BaseModel):
     recordings: list[Heard]
 
 
+class Enrolled(BaseModel):
+    """An enrolled speaker."""
+
+    name: str
+    num_recordings: int
+    speech_s: float = Field(description="Seconds of speech in all recordings.")
+    enrolled: datetime.datetime = Field(description="When the last recording was added, UTC.")
+    warnings: list[str] = Field([], description="What is doubtful about the added recordings; mostly nothing.")
+
+    @classmethod
+    def of(cls, speaker: Speaker, warnings: list[str] | None = None) -> "Enrolled":
+        """A speaker of a store."""
+        return cls(
+            name=speaker.name,
+            num_recordings=len(speaker.recordings),
+            speech_s=speaker.speech_s,
+            enrolled=speaker.enrolled,
+            warnings=warnings or [],
+        )
+
+
+class Candidate(BaseModel):
+    """An enrolled speaker whom a recording may be of."""
+
+    name: str
+    score: float = Field(description="Mean cosine with the speaker's recordings.")
+    probability: float | None = Field(description="That the recording is of this speaker; null without a calibration.")
+
+
+class Identified(BaseModel):
+    """Who of the enrolled speakers a recording is of."""
+
+    verdict: Literal["match", "nobody", "unsure"] | None = Field(
+        description="'match': the first candidate; null if the network has neither a calibration nor a threshold."
+    )
+    sentence: str = Field(description="The answer in words.")
+    candidates: list[Candidate] = Field(description="The nearest first; none if there is too little speech.")
+    nobody: float | None = Field(description="Probability that nobody enrolled speaks; null without a calibration.")
+    threshold: float | None = Field(description="Score from which a speaker matches; null where probabilities decide.")
+    reason: str = Field(description="Why the verdict is 'unsure', if the scores are not the reason; else empty.")
+    recording: Heard
+
+    @classmethod
+    def of(cls, found: Identification) -> "Identified":
+        """The answer of a store."""
+        return cls(
+            verdict=found.verdict,
+            sentence=found.sentence(),
+            candidates=[
+                Candidate(name=match.speaker, score=match.score, probability=match.probability)
+                for match in found.matches
+            ],
+            nobody=found.nobody,
+            threshold=found.threshold,
+            reason=found.reason,
+            recording=Heard.of(found.recording, found.evidence),
+        )
+
+
 class Status(BaseModel):
     """What runs here, and what it accepts."""
 
@@ -63,6 +125,7 @@ class Status(BaseModel):
     sample_rate_hz: int = Field(description="Recordings of other rates are resampled.")
     threshold: float | None
     calibrated: bool
+    num_speakers: int | None = Field(description="Enrolled; null where the server has no store.")
     warm: bool = Field(description="False while programs for the usual lengths are being compiled; answers are slower.")
     max_bytes: int = Field(description="Of a request.")
     max_seconds: float = Field(description="Of a recording.")

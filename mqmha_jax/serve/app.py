@@ -14,21 +14,28 @@ from mqmha_jax import __version__
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.mixdown import TooLongError
 from mqmha_jax.inference import SpeakerEncoder
-from mqmha_jax.serve.api import make_router
+from mqmha_jax.serve.api import Desk, make_router, make_store_router
 from mqmha_jax.serve.gate import Gate, refuse
 from mqmha_jax.serve.limits import Limits
 from mqmha_jax.serve.listener import Listener
 from mqmha_jax.serve.pages import make_pages
 from mqmha_jax.serve.warm_up import WarmUp
+from mqmha_jax.store.speaker_store import SpeakerStore
 
 
 def make_app(
-    encoder: SpeakerEncoder, *, limits: Limits | None = None, host_names: Sequence[str] = (), warm: bool = True
+    encoder: SpeakerEncoder,
+    store: SpeakerStore | None = None,
+    *,
+    limits: Limits | None = None,
+    host_names: Sequence[str] = (),
+    warm: bool = True,
 ) -> ASGIApp:
     """Makes the ASGI application.
 
     Args:
       encoder: the network.
+      store: of the enrolled speakers, made with this network; None: nobody can be enrolled or identified.
       limits: of requests.
       host_names: names that clients may call the server, besides localhost and IP addresses.
       warm: compile programs for the usual lengths at the start.
@@ -38,7 +45,7 @@ def make_app(
     """
     limits = limits or Limits()
     thread = ThreadPoolExecutor(1, "listener")
-    listener = Listener(encoder, limits.max_seconds)
+    desk = Desk(Listener(encoder, limits.max_seconds), thread)
     warm_up = WarmUp(encoder)
     # Recordings stay in memory: by default the parser writes what is larger than a megabyte to a temporary file.
     MultiPartParser.spool_max_size = limits.max_bytes + 1
@@ -56,8 +63,10 @@ def make_app(
         title="mqmha_jax", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         openapi_url="/api/openapi.json", summary="Speaker embeddings and decisions.",
     )  # fmt: skip
-    app.include_router(make_router(listener, thread, limits, warm_up))
-    app.include_router(make_pages(app, limits))
+    app.include_router(make_router(desk, limits, warm_up, store))
+    if store is not None:
+        app.include_router(make_store_router(desk, store))
+    app.include_router(make_pages(app, limits, has_store=store is not None))
     app.add_exception_handler(UserError, _answer_mistake)
     app.add_exception_handler(HTTPException, _answer_refusal)
     app.add_exception_handler(RequestValidationError, _answer_missing)

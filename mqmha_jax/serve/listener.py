@@ -1,9 +1,16 @@
 """Listens to recordings and answers; the only part of the server that touches the network."""
 
-from mqmha_jax.features.speech_evidence import measure_speech
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from jaxtyping import Float32
+
+from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
-from mqmha_jax.serve.answers import Compared, Embedded, Heard
+from mqmha_jax.serve.answers import Compared, Embedded, Enrolled, Heard, Identified
 from mqmha_jax.serve.recordings import Recording
+from mqmha_jax.store.speaker_store import SpeakerStore
 
 
 class Listener:
@@ -21,10 +28,9 @@ class Listener:
         Raises:
           UserError: the recording cannot be used.
         """
-        waveform = recording.decode(self.rate_hz, self.longest_s)
-        (vector,) = self.encoder.embed(waveform, on_warning=lambda _: None).vectors
-        heard = Heard.of(recording.name, measure_speech(waveform, self.rate_hz))
-        return Embedded(embedding=vector.tolist(), recording=heard)
+        with _rename({"waveform 0": recording.name}):
+            one = self.encoder.observe(self._decode(recording))
+        return Embedded(embedding=one.vector.tolist(), recording=Heard.of(recording.name, one.evidence))
 
     def compare(self, first: Recording, second: Recording) -> Compared:
         """Compares two recordings.
@@ -32,11 +38,10 @@ class Listener:
         Raises:
           UserError: a recording cannot be used.
         """
-        found = self.encoder.verify(*(one.decode(self.rate_hz, self.longest_s) for one in (first, second)))
-        heard = list(zip((first.name, second.name), found.evidence, strict=True))
-        if found.reason:  # names the recordings as the encoder does, "waveform 0"
-            shortfalls = [(evidence.shortfall(), name) for name, evidence in heard]
-            found = found._replace(reason=" and ".join(f"{why} in {name}" for why, name in shortfalls if why))
+        names = {"waveform 0": first.name, "waveform 1": second.name}
+        with _rename(names):
+            found = self.encoder.verify(self._decode(first), self._decode(second))
+        found = found._replace(reason=_replace_all(found.reason, names))
         return Compared(
             verdict=found.verdict,
             sentence=found.sentence(),
@@ -44,5 +49,45 @@ class Listener:
             threshold=found.threshold,
             probability=found.probability,
             reason=found.reason,
-            recordings=[Heard.of(name, evidence) for name, evidence in heard],
+            recordings=[Heard.of(*heard) for heard in zip(names.values(), found.evidence, strict=True)],
         )
+
+    def enrol(self, store: SpeakerStore, name: str, recordings: Sequence[Recording]) -> Enrolled:
+        """Enrols a speaker, or adds recordings to one: all of them or, after a mistake, none.
+
+        Raises:
+          UserError: a recording cannot be used, or the store cannot be written.
+        """
+        names = {one.unique_name: one.name for one in recordings}
+        warnings: list[str] = []
+        with _rename(names):
+            waveforms = {one.unique_name: self._decode(one) for one in recordings}
+            speaker = store.enrol(name, waveforms, on_warning=warnings.append)
+        return Enrolled.of(speaker, [_replace_all(warning, names) for warning in warnings])
+
+    def identify(self, store: SpeakerStore, recording: Recording, top_n: int) -> Identified:
+        """Finds the enrolled speakers whom a recording sounds like.
+
+        Raises:
+          UserError: the recording cannot be used.
+        """
+        with _rename({"waveform 0": recording.name}):
+            return Identified.of(store.identify(self._decode(recording), top_n=top_n, name=recording.name))
+
+    def _decode(self, recording: Recording) -> Float32[np.ndarray, " n"]:
+        return recording.decode(self.rate_hz, self.longest_s)
+
+
+@contextmanager
+def _rename(names: Mapping[str, str]) -> Iterator[None]:
+    """Lets mistakes call recordings as the client does."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(_replace_all(str(error), names)) from error
+
+
+def _replace_all(text: str, names: Mapping[str, str]) -> str:
+    for name, other in names.items():
+        text = text.replace(name, other)
+    return text

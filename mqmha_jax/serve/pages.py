@@ -18,18 +18,19 @@ ASSETS = {
 }
 
 
-def make_pages(app: FastAPI, limits: Limits) -> APIRouter:
+def make_pages(app: FastAPI, limits: Limits, *, has_store: bool) -> APIRouter:
     """Makes the routes of the pages and of what they load.
 
     Args:
       app: its API is described.
       limits: named on the page.
+      has_store: whether the page enrols and identifies.
     """
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
     def page() -> HTMLResponse:
-        return HTMLResponse(_render("page.html", limits=limits))
+        return HTMLResponse(_render("page.html", limits=limits, has_store=has_store))
 
     @router.get("/api/docs")
     def api_page(request: Request) -> HTMLResponse:

@@ -1,5 +1,6 @@
 """What clients send: audio in memory, under a name that only messages use."""
 
+import hashlib
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -23,6 +24,11 @@ class Recording(NamedTuple):
 
     name: str
     content: bytes
+
+    @property
+    def unique_name(self) -> str:
+        """The name and the beginning of a hash of the content: other files of the same name are other recordings."""
+        return f"{self.name} {hashlib.sha256(self.content).hexdigest()[:8]}"
 
     def decode(self, sample_rate_hz: int, longest_s: float) -> Float32[np.ndarray, " n"]:
         """The samples, of one channel.

@@ -10,6 +10,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.serve.app import make_app
 from mqmha_jax.serve.limits import Limits
+from mqmha_jax.store.speaker_store import SpeakerStore
 
 LAST_REQUESTS_S = 120
 """After SIGTERM, requests that have arrived may take this long."""
@@ -17,6 +18,7 @@ LAST_REQUESTS_S = 120
 
 def serve(
     encoder: SpeakerEncoder,
+    store: SpeakerStore | None = None,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -28,6 +30,7 @@ def serve(
 
     Args:
       encoder: the network.
+      store: of the enrolled speakers, made with this network; None: nobody can be enrolled or identified.
       host: address to listen on.
       port: to listen on; 0: a free one.
       limits: of requests.
@@ -43,7 +46,7 @@ def serve(
             f"Warning: other machines reach this server at {host}, and it asks nobody for a password. Whoever reaches "
             "it can use it, and browsers give it a microphone over https alone; see docs/serve.md for a proxy."
         )
-    app = make_app(encoder, limits=limits, host_names=host_names)
+    app = make_app(encoder, store, limits=limits, host_names=host_names)
     config = uvicorn.Config(
         app, lifespan="on", ws="none", log_level="warning", access_log=False, server_header=False,
         proxy_headers=False, timeout_graceful_shutdown=LAST_REQUESTS_S,

@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from mqmha_jax.evaluation.scoring.calibration import Calibration
 from mqmha_jax.serve.app import make_app
 from mqmha_jax.serve.limits import Limits
+from mqmha_jax.store.speaker_store import SpeakerStore
+from tests.support.serving import to_wav
 from tests.support.tiny_audio import encode
-from tests.support.tiny_encoder import RATE_HZ, make_encoder, make_voice, to_wav
+from tests.support.voices import RATE_HZ, make_encoder, voice
 
-LOW, HIGH = make_voice(1.5, 100), make_voice(1.5, 220)
+LOW, HIGH = voice(1.5, 100), voice(1.5, 220)
 LIMITS = Limits(max_bytes=3 << 20, max_seconds=30.0)
 
 
 @pytest.fixture(scope="module")
 def encoder():
-    return make_encoder()
+    calibration = Calibration(("score",), (200.0,), -195.0, 0.5)
+    return make_encoder(threshold=0.975, calibration=calibration, name="tiny")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,7 @@ def test_an_embedding_is_that_of_the_library(client, encoder):
 
 
 def test_a_comparison_is_that_of_the_library(client, encoder):
-    for other in (make_voice(1.2, 100, seed=1), HIGH):
+    for other in (voice(1.2, 100, seed=1), HIGH):
         answer = send(client, "verify", first=to_wav(LOW), second=to_wav(other)).json()
         expected = encoder.verify(LOW, other)
         assert answer["verdict"] == expected.verdict
@@ -94,7 +98,7 @@ def test_every_kind_of_audio_is_heard(client, tmp_path):
         (b"", 422, "recording.wav: there is no audio (0 bytes)."),
         (b"not a sound" * 99, 422, "recording.wav: cannot be decoded as audio"),
         (to_wav(LOW)[:5000], 422, "recording.wav: is truncated"),
-        (to_wav(LOW[:100]), 422, "The audio is 6.25 ms long"),
+        (to_wav(LOW[:100]), 422, "recording.wav: The audio is 6.25 ms long"),
         (
             to_wav(np.zeros(3 * 3600 * 8000, np.int16), 8000, format="FLAC", subtype="PCM_16"),
             413,
@@ -127,7 +131,7 @@ def test_an_unknown_address_is_an_answer_in_json(client):
 
 
 def test_a_fault_of_the_server_shows_no_traceback(client, monkeypatch, encoder):
-    monkeypatch.setattr(encoder, "embed", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(encoder, "observe", lambda *_, **__: 1 / 0)
     answer = send(client, "embed", recording=to_wav(LOW))
     assert answer.status_code == 500
     assert answer.json()["error"].startswith("The server failed on this request")
@@ -165,3 +169,62 @@ def test_the_pages_load_nothing_from_elsewhere_and_hold_no_scripts(client):
     for name in ("style.css", "page.js", "capture.js", "icon.svg"):
         assert client.get(f"/{name}").status_code == 200
     assert client.get("/page.html").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory) -> Iterator[TestClient]:
+    """A server whose network puts the two voices opposite each other."""
+    every = make_encoder().embed([LOW, HIGH]).vectors
+    encoder = make_encoder(mean=every.mean(axis=0), threshold=0.5)
+    store = SpeakerStore.create(tmp_path_factory.mktemp("people") / "store", encoder)
+    with TestClient(make_app(encoder, store, limits=LIMITS, warm=False), "http://localhost") as client:
+        yield client
+
+
+def enrol(client, name, *contents):
+    files = [("recordings", ("a.wav", content)) for content in contents]
+    return client.post("/api/speakers", data={"name": name}, files=files)
+
+
+def test_an_enrolled_speaker_is_identified_until_removed(people):
+    assert people.get("/api/speakers").json() == []
+    assert send(people, "identify", recording=to_wav(LOW)).json()["verdict"] == "nobody"
+    ada = enrol(people, "Ada / ../Ä?&", to_wav(LOW), to_wav(voice(1.2, 100, seed=1)))  # two files of one name
+    assert ada.status_code == 200
+    assert ada.json()["num_recordings"] == 2
+    assert people.get("/api/status").json()["num_speakers"] == 1
+
+    found = send(people, "identify", recording=to_wav(voice(1.3, 100, seed=2))).json()
+    assert found["verdict"] == "match"
+    assert found["candidates"][0]["name"] == "Ada / ../Ä?&"
+    assert found["recording"]["name"] == "recording.wav"
+    assert send(people, "identify", recording=to_wav(HIGH)).json()["verdict"] == "nobody"
+    assert send(people, "identify", recording=to_wav(0 * LOW)).json()["verdict"] == "unsure"
+
+    assert people.delete("/api/speakers", params={"name": "Ada / ../Ä?&"}).status_code == 204
+    assert people.get("/api/speakers").json() == []
+
+
+def test_one_recording_that_cannot_be_used_enrols_nobody(people):
+    answer = enrol(people, "Ben", to_wav(HIGH), to_wav(0 * HIGH))
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("a.wav: no speech, 1.5 s of silence; a recording to enrol needs")
+    assert people.get("/api/speakers").json() == []
+
+
+@pytest.mark.parametrize("name", ["", "\n", "a\x00b"])
+def test_a_name_that_cannot_be_one_is_refused(people, name):
+    assert enrol(people, name, to_wav(HIGH)).status_code == 422
+    assert people.get("/api/speakers").json() == []
+
+
+def test_a_stranger_cannot_be_removed(people):
+    answer = people.delete("/api/speakers", params={"name": "Nobody"})
+    assert answer.status_code == 422
+    assert "Nobody" in answer.json()["error"]
+
+
+def test_without_a_store_nobody_is_enrolled(client):
+    assert client.get("/api/speakers").status_code == 404
+    assert client.get("/api/status").json()["num_speakers"] is None
+    assert "Enrol" not in client.get("/").text

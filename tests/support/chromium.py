@@ -64,14 +64,13 @@ class Page:
             raise RuntimeError(f"{script}: {done['exceptionDetails']['exception'].get('description')}")
         return done["result"].get("value")
 
-    def wait_for(self, script: str, seconds: float = 60.0) -> Any:
-        """The first true value of an expression."""
+    def wait_for(self, script: str, seconds: float = 60.0) -> None:
+        """Waits until an expression is true."""
         end = time.monotonic() + seconds
-        while not (value := self.evaluate(script)):
+        while not self.evaluate(f"Boolean({script})"):
             if time.monotonic() > end:
                 raise TimeoutError(f"{script} is not true after {seconds:g} s; the page says: {self.text()}")
             time.sleep(0.1)
-        return value
 
     def text(self) -> str:
         """What the page shows."""
@@ -133,7 +132,8 @@ def open_browser(folder: Path, microphone: Path | None = None) -> Iterator[Page]
     flags += [f"--use-file-for-fake-audio-capture={microphone}"] if microphone else []
     flags += ["--no-sandbox"] if os.getuid() == 0 else []
     (to_read, commands), (answers, to_write) = os.pipe(), os.pipe()
-    shell = ["sh", "-c", f'exec "$@" {COMMANDS}<&{to_read} {ANSWERS}>&{to_write}', "sh"]
+    # Bash, because others know descriptors of one digit only.
+    shell = ["bash", "-c", f'exec "$@" {COMMANDS}<&{to_read} {ANSWERS}>&{to_write}', "bash"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([*shell, program, *flags], pass_fds=[to_read, to_write], stdout=log, stderr=log)
     os.close(to_read)

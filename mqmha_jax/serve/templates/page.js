@@ -29,6 +29,7 @@ async function ask(path, options = {}) {
   } catch {
     throw new Error("The server does not answer. Is it still running?");
   }
+  if (response.status === 204) return null;
   let answer = null;
   try {
     answer = await response.json();
@@ -287,6 +288,39 @@ function drawComparison(answer) {
   ];
 }
 
+function drawIdentification(answer) {
+  const [best] = answer.candidates;
+  const sure = (probability) => (probability === null ? "" : `Probability ${percent(probability, 1)}. `);
+  const nearest = best ? `The nearest is ${best.name} with a score of ${best.score.toFixed(3)}.` : "Nobody is enrolled yet.";
+  const [kind, title, text] = answer.reason
+    ? ["unsure", "Unsure", `Not enough to decide: ${answer.reason}.`]
+    : {
+        match: () => ["same", best.name, `${sure(best.probability)}Score ${best.score.toFixed(3)}.`],
+        nobody: () => ["different", "Nobody enrolled", `${sure(answer.nobody)}${nearest}`],
+        unsure: () => ["unsure", "Unsure", `${best.name}: ${percent(best.probability, 1)}; nobody enrolled: ${percent(answer.nobody, 1)}.`],
+        null: () => ["unsure", "No threshold is known", `${nearest} Evaluate the network on a list of trials first.`],
+      }[answer.verdict]();
+  const rows = answer.candidates.map((one) =>
+    element(
+      "li",
+      {},
+      element("span", { class: "name", text: one.name }),
+      element("span", { text: one.probability === null ? "" : percent(one.probability, 1) }),
+      scale(one.score, answer.threshold),
+    ),
+  );
+  const list = rows.length ? [element("ol", { class: "candidates", "aria-label": "The nearest speakers" }, ...rows)] : [];
+  return [verdict(kind, title, text), ...list, heard([answer.recording])];
+}
+
+function drawEnrolment(speaker, recorders) {
+  recorders.forEach((recorder) => recorder.clear());
+  document.getElementById("name").value = "";
+  showSpeakers();
+  const warnings = speaker.warnings.map((text) => element("p", { class: "concern", text }));
+  return [verdict("same", `${speaker.name} is enrolled`, describeSpeaker(speaker)), ...warnings];
+}
+
 function drawEmbedding({ embedding, recording }) {
   const text = JSON.stringify(embedding.map((value) => Number(value.toPrecision(6))));
   const link = element("a", { class: "button", download: `${recording.name}.json`, text: "Download as JSON" });
@@ -324,6 +358,57 @@ function connect(id, path, draw, fields = () => []) {
   });
 }
 
+function readName(root) {
+  const input = root.querySelector("#name");
+  const name = input.value.trim();
+  input.setAttribute("aria-invalid", String(!name));
+  root.querySelector("#name-trouble").textContent = name ? "" : "Write the name of the speaker.";
+  if (!name) input.focus();
+  return name ? [["name", name]] : null;
+}
+
+// ---- Enrolled speakers ----
+
+function describeSpeaker({ num_recordings, speech_s }) {
+  return `${num_recordings} recording${num_recordings === 1 ? "" : "s"}, ${speech_s.toFixed(1)} s of speech`;
+}
+
+async function removeSpeaker(name) {
+  const dialog = document.getElementById("remove");
+  document.getElementById("remove-title").textContent = `Remove ${name}?`;
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  if (dialog.returnValue !== "remove") return;
+  try {
+    await ask(`/api/speakers?${new URLSearchParams({ name })}`, { method: "DELETE" });
+    await showSpeakers();
+  } catch (error) {
+    document.getElementById("count").textContent = error.message;
+  }
+}
+
+async function showSpeakers() {
+  const list = document.getElementById("speakers");
+  if (!list) return;
+  const count = document.getElementById("count");
+  try {
+    const speakers = await ask("/api/speakers");
+    count.textContent = speakers.length ? `${speakers.length} enrolled` : "Nobody yet.";
+    list.replaceChildren(
+      ...speakers.map((speaker) => {
+        const remove = element("button", { type: "button", class: "quiet", text: "Remove", "aria-label": `Remove ${speaker.name}` });
+        remove.addEventListener("click", () => removeSpeaker(speaker.name));
+        const about = element("span", { class: "about", text: describeSpeaker(speaker) });
+        return element("li", {}, element("span", { class: "name", text: speaker.name }), about, remove);
+      }),
+    );
+    document.getElementById("names").replaceChildren(...speakers.map(({ name }) => element("option", { value: name })));
+  } catch (error) {
+    count.textContent = error.message;
+  }
+}
+
 // ---- Start ----
 
 async function showStatus() {
@@ -349,4 +434,7 @@ missing.textContent = whyNoMicrophone() ?? "";
 missing.hidden = !missing.textContent;
 connect("compare", "/api/verify", drawComparison);
 connect("embed", "/api/embed", drawEmbedding);
+connect("identify", "/api/identify", drawIdentification);
+connect("enrol", "/api/speakers", drawEnrolment, readName);
+showSpeakers();
 showStatus();
