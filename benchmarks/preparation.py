@@ -37,7 +37,7 @@ from data_prep.ordered_map import num_cores
 from data_prep.shard_options import ShardOptions
 from data_prep.versions import VersionPlan
 from mqmha_jax.augment.waveform import change_speed
-from mqmha_jax.config import FbankSpec
+from mqmha_jax.config import DataConfig, FbankSpec
 from mqmha_jax.data.shard_file import ShardFileWriter, UtteranceFbank
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.train_pipeline import train_batches
@@ -302,16 +302,8 @@ def reading(work: Path, batches: int, crop_frames: int, latency_ms: float) -> No
 
 
 def _crops_per_second(shards: FbankShards, batches: int, crop_frames: int, *, warm_up: int = 20, **options: int) -> int:
-    iterator = train_batches(
-        shards,
-        batch_size=READING_BATCH,
-        crop_frames=crop_frames,
-        sampling="utterance",
-        utterances_per_speaker=1,
-        seed=0,
-        first_step=0,
-        **options,
-    )
+    data = DataConfig(batch_size=READING_BATCH, crop_frames=crop_frames, **options)
+    iterator = train_batches(shards, data, seed=0, first_step=0)
     for _ in range(warm_up):
         next(iterator)
     seconds = _time_once(lambda: [next(iterator) for _ in range(batches)])

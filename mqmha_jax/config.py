@@ -18,6 +18,8 @@ Count = Annotated[int, Ge(0)]
 NonNegative = Annotated[float, Ge(0)]
 AboveZero = Annotated[float, Gt(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
+Weight = Annotated[float, Gt(0), Le(1e6)]
+Exponent = Annotated[float, Ge(0), Le(4)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]
 
 
@@ -75,13 +77,24 @@ class FbankSpec(_Checked):
 class DataConfig(_Checked):
     """Where the shards are and how a training batch is drawn from them."""
 
-    train: str = option("", "directory of training shards")
+    train: str | tuple[str, ...] = option("", "directory of training shards, or a list of several that are joined")
+    corpus_weights: tuple[Weight, ...] = option(
+        (), "a factor for each directory of data.train: 2 draws its speakers twice as often; none: 1 each"
+    )
+    shared_speakers: Literal["refuse", "join"] = option(
+        "refuse", "speakers with the same name in two directories of data.train: an error, or one class"
+    )
     dev: str = option("", "directory of shards with the utterances of the dev list; empty: no EER during training")
     dev_trials: str = option("", "trial list over the dev shards")
     crop_frames: Positive = option(200, "frames per training example; shorter utterances repeat")
     batch_size: Positive = option(128, "training examples per step, over all devices and hosts")
     sampling: Literal["utterance", "duration", "speaker"] = option(
         "utterance", "draw every utterance equally often, in proportion to its length, or every speaker equally often"
+    )
+    speaker_exponent: Exponent | None = option(
+        None,
+        "a: draw speakers in proportion to (number of utterances, or duration with sampling=duration)^a; 0: all "
+        "equally often, 1: as the data have them; null: 1, or 0 with sampling=speaker",
     )
     utterances_per_speaker: Positive = option(1, "U: a batch holds batch_size / U speakers with U utterances each")
     num_workers: Count = option(0, "worker processes that read crops; 0 reads in threads of the main process")

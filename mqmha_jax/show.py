@@ -1,7 +1,6 @@
 """Describes an experiment without training it: options, parameters, shapes, FLOPs."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ from jaxtyping import PyTree
 
 from mqmha_jax.config import Config, Part
 from mqmha_jax.config_io import options
-from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.data.joined_shards import find_training_shards
 from mqmha_jax.features.fbank import num_frames
 from mqmha_jax.flops import count_flops
 from mqmha_jax.losses import build_loss
@@ -30,8 +29,8 @@ def describe(config: Config, num_speakers: int | None = None) -> str:
     Returns:
       Tables of options, parameters and shapes, and the network's FLOPs for one training crop and for ten seconds.
     """
-    if num_speakers is None and config.data.train and Path(config.data.train).is_dir():
-        num_speakers = len(open_shards(config.data.train).speakers)
+    if num_speakers is None and (shards := find_training_shards(config.data)) is not None:
+        num_speakers = len(shards.speakers)
     net = build_speaker_net(config.model)
     frames = config.data.crop_frames
     fbank, mask = _inputs(config, frames)

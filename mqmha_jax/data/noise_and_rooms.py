@@ -13,6 +13,7 @@ from jaxtyping import Float16, Float32, Int
 
 from mqmha_jax.config import AugmentConfig, FbankSpec
 from mqmha_jax.config_io import require_same_fbank
+from mqmha_jax.data.joined_shards import TrainingShards
 from mqmha_jax.data.room_table import RoomTable, read_rooms
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
@@ -191,7 +192,7 @@ def identify(noise_and_rooms: NoiseAndRooms | None) -> dict[str, str | None]:
     return {"noise": None, "rooms": None} if noise_and_rooms is None else noise_and_rooms.identity()
 
 
-def read_powers(shards: FbankShards) -> Float32[np.ndarray, " N"]:
+def read_powers(shards: TrainingShards) -> Float32[np.ndarray, " N"]:
     """Reads the mean square of each utterance's waveform (samples in [-1, 1]).
 
     Raises:

@@ -1,94 +1,89 @@
 """Which utterance each sample of the endless training sequence is."""
 
-import sys
-
 import grain
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float64, Int64
+
+from mqmha_jax.config import DataConfig
+from mqmha_jax.data.joined_shards import JoinedShards, TrainingShards
+from mqmha_jax.data.speaker_visits import SpeakerVisits
+from mqmha_jax.errors import UserError
 
 
-def utterance_sequence(num_utterances: int, seed: int) -> grain.MapDataset:
-    """Draws every utterance once per epoch, in an order that changes with the epoch.
+def draw_utterances(shards: TrainingShards, data: DataConfig, seed: int) -> grain.MapDataset:
+    """Draws speakers in proportion to ``weight * size ** exponent``, and each speaker's utterances evenly.
+
+    The size of a speaker is its number of utterances, or of crops with ``data.sampling="duration"``. With an exponent
+    of 1 and equal weights, every utterance is drawn once per epoch (once for each crop that it holds).
 
     Args:
-      num_utterances: N.
+      shards: N utterances.
+      data: ``sampling``, ``speaker_exponent``, ``corpus_weights``, and the form of a batch.
       seed: seed of the order.
 
     Returns:
       An endless sequence of utterance indices with random access.
     """
-    return grain.MapDataset.range(num_utterances).shuffle(seed).repeat()
+    draws = np.ones(len(shards), np.int64)
+    if data.sampling == "duration":
+        draws = count_crops(shards.num_frames, data.crop_frames)
+    exponent = speaker_exponent(data)
+    if exponent == 1 and data.utterances_per_speaker == 1 and len(set(data.corpus_weights)) <= 1:
+        return epochs_of_utterances(draws, seed)
+    entries = np.repeat(np.arange(len(shards), dtype=np.int32), draws)
+    return grain.MapDataset.source(
+        SpeakerVisits(
+            entries,
+            shards.speaker[entries],
+            _speaker_weights(shards, draws, data.corpus_weights, exponent),
+            speakers_per_batch=data.batch_size // data.utterances_per_speaker,
+            utterances_per_speaker=data.utterances_per_speaker,
+            seed=seed,
+        )
+    )
 
 
-def duration_sequence(num_frames: Int32[np.ndarray, " N"], *, crop_frames: int, seed: int) -> grain.MapDataset:
-    """Draws every utterance once per epoch for each crop that it holds (rounded, at least once).
-
-    The order changes with the epoch. A corpus of long and short recordings is then heard evenly.
-
-    Args:
-      num_frames: length of each utterance.
-      crop_frames: length of a crop.
-      seed: seed of the order.
+def epochs_of_utterances(draws: Int64[np.ndarray, " N"], seed: int) -> grain.MapDataset:
+    """Draws every utterance ``draws`` times per epoch, in an order that changes with the epoch.
 
     Returns:
       An endless sequence of utterance indices with random access.
     """
-    crops = np.maximum(1, np.round(num_frames / crop_frames)).astype(np.int64)
-    utterances = np.repeat(np.arange(len(num_frames), dtype=np.int32), crops)
+    if (draws == 1).all():
+        return grain.MapDataset.range(len(draws)).shuffle(seed).repeat()
+    utterances = np.repeat(np.arange(len(draws), dtype=np.int32), draws)
     return grain.MapDataset.source(utterances).shuffle(seed).repeat().map(int)
 
 
-def speaker_sequence(
-    speaker: Int32[np.ndarray, " N"], *, speakers_per_batch: int, utterances_per_speaker: int, seed: int
-) -> grain.MapDataset:
-    """Draws every speaker equally often; a batch holds P different speakers with U consecutive samples each.
+def count_crops(num_frames: np.ndarray, crop_frames: int) -> Int64[np.ndarray, " N"]:
+    """Number of crops that each utterance holds, rounded, at least one."""
+    return np.maximum(1, np.round(num_frames / crop_frames)).astype(np.int64)
 
-    Args:
-      speaker: class of each utterance.
-      speakers_per_batch: P; if the corpus has fewer speakers, a batch repeats some.
-      utterances_per_speaker: U; the utterances differ if the speaker has that many.
-      seed: seed of the order of speakers and of each speaker's utterances.
 
-    Returns:
-      An endless sequence of utterance indices with random access.
+def speaker_exponent(data: DataConfig) -> float:
+    """The exponent of a configuration.
+
+    Raises:
+      UserError: ``data.sampling="speaker"``, which means an exponent of 0, meets another one.
     """
-    return grain.MapDataset.source(_SpeakerSlots(speaker, speakers_per_batch, utterances_per_speaker, seed))
+    if data.sampling != "speaker":
+        return 1.0 if data.speaker_exponent is None else data.speaker_exponent
+    if data.speaker_exponent:
+        raise UserError(
+            "data.sampling=speaker draws all speakers equally often, which is data.speaker_exponent=0. For "
+            f"data.speaker_exponent={data.speaker_exponent:g}, choose what counts: data.sampling=utterance or duration."
+        )
+    return 0.0
 
 
-class _SpeakerSlots:
-    """Epochs of shuffled speakers. Each visit takes a speaker's next U utterances, from one shuffle after another.
-
-    Speakers that do not fill a batch at the end of an epoch are left out of that epoch, and so are utterances that do
-    not fill U at the end of a shuffle. Each shuffle leaves out others.
-    """
-
-    def __init__(self, speaker: np.ndarray, speakers_per_batch: int, utterances_per_speaker: int, seed: int) -> None:
-        self._seed = seed
-        self._group = utterances_per_speaker
-        self._utterances = np.argsort(speaker, kind="stable")  # sorted by speaker
-        _, self._first, self._count = np.unique(speaker[self._utterances], return_index=True, return_counts=True)
-        self._num_speakers = len(self._first)
-        self._speakers = grain.MapDataset.range(self._num_speakers).shuffle(seed)
-        self._visits_per_epoch = _round_down(self._num_speakers, speakers_per_batch)
-
-    def __len__(self) -> int:
-        return sys.maxsize  # grain's convention for endless
-
-    def __getitem__(self, position: int) -> int:
-        visit, slot = divmod(position, self._group)
-        epoch, place = divmod(visit, self._visits_per_epoch)
-        speaker = int(self._speakers[epoch * self._num_speakers + place])
-        count = int(self._count[speaker])
-        if count >= self._group:
-            cycle, place = divmod(epoch * self._group + slot, count - count % self._group)
-        else:  # every visit starts a shuffle of its own, so that it takes all of the speaker's few utterances
-            cycle, place = divmod(slot, count)
-            cycle += epoch * -(-self._group // count)
-        # Made anew for every sample instead of kept: random access without state is what lets a run resume anywhere.
-        order = np.random.default_rng([self._seed, speaker, cycle]).permutation(count)
-        return int(self._utterances[self._first[speaker] + order[place]])
-
-
-def _round_down(total: int, part: int) -> int:
-    """Returns the largest multiple of ``part`` up to ``total``, or ``total`` if that is smaller than ``part``."""
-    return total - total % part if total >= part else total
+def _speaker_weights(
+    shards: TrainingShards, draws: Int64[np.ndarray, " N"], corpus_weights: tuple[float, ...], exponent: float
+) -> Float64[np.ndarray, " C"]:
+    """How often each class is drawn, relative to the others; a speaker of several corpora has their mean weight."""
+    num_speakers = len(shards.speakers)
+    size = np.bincount(shards.speaker, draws, minlength=num_speakers)
+    weights = np.power(size, exponent, where=size > 0, out=np.zeros(num_speakers))
+    if isinstance(shards, JoinedShards) and corpus_weights:
+        of_utterance = np.array(corpus_weights)[shards.corpus]
+        weights *= np.bincount(shards.speaker, draws * of_utterance, minlength=num_speakers) / np.maximum(size, 1)
+    return weights

@@ -9,8 +9,9 @@ from jax.sharding import Mesh
 
 from mqmha_jax.config import DataConfig
 from mqmha_jax.config_io import require_same_fbank
+from mqmha_jax.data.joined_shards import TrainingShards
 from mqmha_jax.data.lists import check_trials, read_trials
-from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import select_utterances
@@ -36,7 +37,7 @@ class DevResult(NamedTuple):
 class DevList:
     """Trials of speakers that are not in the training set, scored as ``mqmha evaluate`` scores them."""
 
-    def __init__(self, data: DataConfig, training: FbankShards) -> None:
+    def __init__(self, data: DataConfig, training: TrainingShards) -> None:
         """Opens and checks the list, so that mistakes show before the first step.
 
         Args:

@@ -2,10 +2,8 @@
 
 from typing import NamedTuple
 
-from etils import epath
-
 from mqmha_jax.config import DataConfig
-from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.data.joined_shards import find_training_shards
 from mqmha_jax.errors import UserError
 
 
@@ -34,8 +32,7 @@ def find_corpus_size(data: DataConfig, speakers: int | None, utterances: int | N
     """
     if speakers is not None and speakers < 2:
         raise UserError(f"--speakers={speakers}: a head needs at least two classes.")
-    if data.train and epath.Path(data.train).exists():
-        shards = open_shards(data.train, original_speed_only=data.original_speed_only)
+    if (shards := find_training_shards(data)) is not None:
         return CorpusSize(speakers or len(shards.speakers), utterances or len(shards))
     if speakers is None:
         where = f"data.train={data.train} does not exist here" if data.train else "data.train is empty"

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from mqmha_jax import parallel
 from mqmha_jax.config import Config, TrainConfig
 from mqmha_jax.config_io import to_dict
+from mqmha_jax.data.joined_shards import open_training_shards
 from mqmha_jax.data.noise_and_rooms import identify, open_noise_and_rooms
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
@@ -24,7 +25,7 @@ from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import MetricsLog
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.runs.workdir import CONFIG_NAME, claim_workdir, read_config
-from mqmha_jax.train.batches import open_batches, open_training_shards
+from mqmha_jax.train.batches import open_batches
 from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.clock import Clock
 from mqmha_jax.train.longer import warn_if_longer
@@ -90,7 +91,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         or the loss is no longer finite.
     """
     # ---- data
-    shards = open_training_shards(config)
+    shards = open_training_shards(config.data, config.fbank)
     dev = DevList(config.data, shards) if config.data.dev else None
     if dev is None and config.optimizer.schedule == "plateau":
         raise UserError("optimizer.schedule=plateau watches the dev EER: set data.dev and data.dev_trials.")

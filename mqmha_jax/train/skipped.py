@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from mqmha_jax.config import Config
-from mqmha_jax.data.shard_reader import FbankShards
-from mqmha_jax.data.train_pipeline import example_utterance
+from mqmha_jax.data.joined_shards import TrainingShards
+from mqmha_jax.data.train_pipeline import example_utterances
 from mqmha_jax.errors import UserError
 from mqmha_jax.runs.metrics_log import MetricsLog
 
@@ -14,7 +14,7 @@ from mqmha_jax.runs.metrics_log import MetricsLog
 class SkippedSteps:
     """Watches the measurements of all steps."""
 
-    def __init__(self, config: Config, shards: FbankShards, log: MetricsLog) -> None:
+    def __init__(self, config: Config, shards: TrainingShards, log: MetricsLog) -> None:
         """Starts watching.
 
         Args:
@@ -51,18 +51,6 @@ class SkippedSteps:
             )
 
     def _utterances(self, step: int) -> list[str]:
-        data, seed = self._config.data, self._config.train.seed
-        first = (step - 1) * data.batch_size
-        names = {
-            example_utterance(
-                self._shards,
-                example,
-                batch_size=data.batch_size,
-                crop_frames=data.crop_frames,
-                sampling=data.sampling,
-                utterances_per_speaker=data.utterances_per_speaker,
-                seed=seed,
-            )
-            for example in range(first, first + data.batch_size)
-        }
-        return sorted(names)
+        data = self._config.data
+        examples = range((step - 1) * data.batch_size, step * data.batch_size)
+        return sorted({*example_utterances(self._shards, data, examples, seed=self._config.train.seed)})

@@ -5,7 +5,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Float32, PyTree
 
-from mqmha_jax.data.shard_reader import FbankShards
+from mqmha_jax.data.joined_shards import TrainingShards
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import Selection
 
@@ -14,7 +14,7 @@ _FRAMES = 1000  # of each utterance: ten seconds
 
 
 def speaker_means(
-    net: nn.Module, variables: PyTree, shards: FbankShards, mesh: Mesh | None
+    net: nn.Module, variables: PyTree, shards: TrainingShards, mesh: Mesh | None
 ) -> Float32[np.ndarray, "C E"]:
     """Embeds some utterances of each speaker and averages their directions.
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mqmha_jax.config import FbankSpec
-from mqmha_jax.data.sampling import duration_sequence, speaker_sequence, utterance_sequence
+from mqmha_jax.config import DataConfig, FbankSpec
+from mqmha_jax.data.sampling import count_crops, epochs_of_utterances
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.data.shard_writer import UtteranceFbank, write_shards
-from mqmha_jax.data.train_pipeline import example_utterance, train_batches
+from mqmha_jax.data.speaker_visits import SpeakerVisits
+from mqmha_jax.data.train_pipeline import example_utterances, train_batches
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Batch
 
@@ -24,15 +25,7 @@ CROP = 50
 # Utterances per speaker; the last speaker has one. Lengths are below, at and above the crop.
 COUNTS = {"anna": 7, "ben": 4, "cem": 5, "dora": 6, "eve": 1}
 NUM_UTTERANCES = sum(COUNTS.values())
-OPTIONS: dict[str, Any] = {
-    "batch_size": 8,
-    "crop_frames": CROP,
-    "sampling": "utterance",
-    "utterances_per_speaker": 1,
-    "seed": 3,
-    "first_step": 0,
-}
-SEQUENCE_OPTIONS = ("batch_size", "crop_frames", "sampling", "utterances_per_speaker", "seed")
+OPTIONS: dict[str, Any] = {"batch_size": 8, "crop_frames": CROP}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +42,13 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> FbankShards:
     return open_shards(directory)
 
 
+def train(shards: FbankShards, *, seed: int = 3, first_step: int = 0, **changes: Any) -> Any:
+    hosts = {name: changes.pop(name) for name in ("num_hosts", "host") if name in changes}
+    return train_batches(shards, DataConfig(**(OPTIONS | changes)), seed=seed, first_step=first_step, **hosts)
+
+
 def take(shards: FbankShards, num_batches: int, **changes: Any) -> list[Batch]:
-    iterator = train_batches(shards, **(OPTIONS | changes))
+    iterator = train(shards, **changes)
     try:
         return [next(iterator) for _ in range(num_batches)]
     finally:
@@ -160,16 +158,27 @@ def test_the_seed_changes_order_and_crops(shards: FbankShards) -> None:
 
 
 def test_every_epoch_has_every_utterance_once_in_a_new_order() -> None:
-    sequence = utterance_sequence(NUM_UTTERANCES, seed=0)
+    sequence = epochs_of_utterances(np.ones(NUM_UTTERANCES, np.int64), seed=0)
     epochs = [[sequence[epoch * NUM_UTTERANCES + i] for i in range(NUM_UTTERANCES)] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(NUM_UTTERANCES)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
 def test_duration_sampling_draws_an_utterance_as_often_as_it_holds_crops() -> None:
-    sequence = duration_sequence(np.array([10, 100, 149, 250, 1000], np.int32), crop_frames=100, seed=0)
+    sequence = epochs_of_utterances(count_crops(np.array([10, 100, 149, 250, 1000]), 100), seed=0)
     epochs = [collections.Counter(sequence[15 * epoch + i] for i in range(15)) for epoch in range(2)]
     assert epochs[0] == epochs[1] == {0: 1, 1: 1, 2: 1, 3: 2, 4: 10}
+
+
+def equal_visits(speaker: np.ndarray, speakers_per_batch: int, utterances_per_speaker: int, seed: int) -> SpeakerVisits:
+    return SpeakerVisits(
+        np.arange(len(speaker), dtype=np.int32),
+        speaker,
+        np.ones(speaker.max() + 1),
+        speakers_per_batch=speakers_per_batch,
+        utterances_per_speaker=utterances_per_speaker,
+        seed=seed,
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -184,9 +193,7 @@ def test_a_batch_has_different_speakers_with_different_utterances(
     counts: list[int], speakers_per_batch: int, utterances_per_speaker: int, batch: int
 ) -> None:
     speaker = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int32)
-    sequence = speaker_sequence(
-        speaker, speakers_per_batch=speakers_per_batch, utterances_per_speaker=utterances_per_speaker, seed=1
-    )
+    sequence = equal_visits(speaker, speakers_per_batch, utterances_per_speaker, seed=1)
     size = speakers_per_batch * utterances_per_speaker
     drawn = np.array([sequence[batch * size + i] for i in range(size)]).reshape(speakers_per_batch, -1)
     assert (speaker[drawn] == speaker[drawn[:, :1]]).all()
@@ -199,17 +206,16 @@ def test_a_batch_has_different_speakers_with_different_utterances(
 def test_speaker_sampling_draws_speakers_and_their_utterances_equally_often() -> None:
     counts = [1, 2, 3, 6]
     speaker = np.repeat(np.arange(4), counts).astype(np.int32)
-    sequence = speaker_sequence(speaker, speakers_per_batch=2, utterances_per_speaker=1, seed=0)
+    sequence = equal_visits(speaker, 2, 1, seed=0)
     drawn = collections.Counter(sequence[i] for i in range(4 * 6 * 5))
     assert drawn == {utterance: 6 * 5 // counts[speaker[utterance]] for utterance in range(sum(counts))}
 
 
 def test_an_example_identifies_its_utterance(shards: FbankShards) -> None:
     for change in ({}, {"sampling": "duration"}, {"sampling": "speaker", "utterances_per_speaker": 2}):
-        options = OPTIONS | change
         batch = take(shards, 1, first_step=11, **change)[0]
-        sequence_options = {name: options[name] for name in SEQUENCE_OPTIONS}
-        names = [example_utterance(shards, int(index), **sequence_options) for index in batch["example"]]
+        data = DataConfig(**(OPTIONS | change))
+        names = example_utterances(shards, data, [int(index) for index in batch["example"]], seed=3)
         assert names == [shards.utterances[number] for number in utterance_of(batch)]
 
 
@@ -223,11 +229,15 @@ def test_an_example_identifies_its_utterance(shards: FbankShards) -> None:
         ({"seed": -1}, r"train.seed is -1; it must lie between 0 and"),
         ({"utterances_per_speaker": 3, "sampling": "speaker"}, r"batch_size=8 is not a multiple of .*per_speaker=3"),
         ({"utterances_per_speaker": 2}, r"utterances_per_speaker=2 needs data.sampling=speaker, not utterance"),
+        (
+            {"sampling": "speaker", "speaker_exponent": 0.5},
+            r"sampling=speaker draws all speakers equally often",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused(shards: FbankShards, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        train_batches(shards, **(OPTIONS | changes))
+        train(shards, **changes)
 
 
 def test_speakers_with_too_few_utterances_are_reported_and_used(

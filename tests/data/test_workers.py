@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mqmha_jax.config import DataConfig
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.data.train_pipeline import train_batches
 from mqmha_jax.data.workers import require_live_workers
@@ -19,23 +20,18 @@ from mqmha_jax.types import Batch
 from tests.support.processes import processes_with, wait_until
 from tests.support.tiny import write_tiny_shards
 
-OPTIONS = {
-    "batch_size": 4,
-    "crop_frames": 24,
-    "sampling": "utterance",
-    "utterances_per_speaker": 1,
-    "seed": 0,
-    "first_step": 0,
-}
+OPTIONS = {"batch_size": 4, "crop_frames": 24}
 
 READER = f"""
 import sys
 from absl import flags
 flags.FLAGS.mark_as_parsed()
+from mqmha_jax.config import DataConfig
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.data.train_pipeline import train_batches
 if __name__ == "__main__":
-    batches = train_batches(open_shards(sys.argv[1]), num_workers=2, **{OPTIONS!r})
+    data = DataConfig(num_workers=2, **{OPTIONS!r})
+    batches = train_batches(open_shards(sys.argv[1]), data, seed=0, first_step=0)
     while True:
         next(batches)
         print("batch", flush=True)
@@ -69,7 +65,7 @@ def test_workers_end_when_the_training_process_is_killed(directory: Path, tmp_pa
 
 
 def test_a_worker_ignores_terminal_signals_and_its_loss_is_reported(directory: Path) -> None:
-    batches = train_batches(open_shards(directory), num_workers=1, **OPTIONS)  # type: ignore[arg-type]
+    batches = train_batches(open_shards(directory), DataConfig(num_workers=1, **OPTIONS), seed=0, first_step=0)
     try:
         checked = require_live_workers(batches, 1)
         next(checked)

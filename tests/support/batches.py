@@ -15,8 +15,8 @@ def change_batches(patch: pytest.MonkeyPatch, change: Callable[[int, Batch], Bat
     make = training_data.train_batches
 
     class Changed:
-        def __init__(self, **options: Any) -> None:
-            self._batches, self._step = make(**options), options["first_step"]
+        def __init__(self, *data: Any, **options: Any) -> None:
+            self._batches, self._step = make(*data, **options), options["first_step"]
 
         def __iter__(self) -> Iterator[Batch]:
             return self
@@ -29,7 +29,7 @@ def change_batches(patch: pytest.MonkeyPatch, change: Callable[[int, Batch], Bat
         def close(self) -> None:
             self._batches.close()
 
-    patch.setattr(training_data, "train_batches", lambda shards, **options: Changed(shards=shards, **options))
+    patch.setattr(training_data, "train_batches", Changed)
 
 
 def stop_at(patch: pytest.MonkeyPatch, last_step: int, number: signal.Signals = signal.SIGTERM) -> None:

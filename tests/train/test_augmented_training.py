@@ -66,11 +66,8 @@ def opened(config: Config) -> NoiseAndRooms | None:
 
 def batches(config: Config, number: int, *, first_step: int = 0, **hosts: int) -> list[Any]:
     iterator = train_batches(
-        open_shards(config.data.train),
-        batch_size=config.data.batch_size,
-        crop_frames=config.data.crop_frames,
-        sampling=config.data.sampling,
-        utterances_per_speaker=1,
+        open_shards(config.data.train),  # type: ignore[arg-type]  # one directory
+        config.data,
         seed=config.train.seed,
         first_step=first_step,
         noise_and_rooms=opened(config),

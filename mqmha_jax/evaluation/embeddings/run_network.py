@@ -1,5 +1,6 @@
 """The network of a run with what is known of its training, and the data that scores are taken against."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from mqmha_jax.config_io import require_same_fbank
+from mqmha_jax.data.joined_shards import open_training_shards
 from mqmha_jax.data.shard_format import INFO_NAME
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
@@ -82,7 +84,8 @@ class RunNetwork:
     def training_utterances(self) -> Iterable[str]:
         """Of the training shards, if they are on this machine."""
         try:
-            return open_shards(self.config.data.train, original_speed_only=True).utterances
+            data = dataclasses.replace(self.config.data, original_speed_only=True)
+            return open_training_shards(data).utterances
         except UserError:
             return ()
 
@@ -138,7 +141,8 @@ class RunNetwork:
         mean = load_mean(self._workdir, self.step, self.config.model.embedding_dim)
         if mean is None and self.config.data.train:
             try:
-                shards = open_shards(self.config.data.train)
+                # The copies at other speeds count, also for a run that trained without them.
+                shards = open_training_shards(dataclasses.replace(self.config.data, original_speed_only=False))
             except UserError as error:
                 raise UserError(
                     f"{error} The mean training embedding comes from there; --no-mean scores without it."

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from jaxtyping import Float16
 
-from mqmha_jax.data.shard_reader import FbankShards
+from mqmha_jax.data.joined_shards import TrainingShards
 
 
 class Selection:
@@ -17,7 +17,7 @@ class Selection:
     """
 
     def __init__(
-        self, shards: FbankShards, indices: Sequence[int] | np.ndarray, *, max_frames: int | None = None
+        self, shards: TrainingShards, indices: Sequence[int] | np.ndarray, *, max_frames: int | None = None
     ) -> None:
         """Selects utterances.
 
@@ -37,7 +37,7 @@ class Selection:
         return self._shards.crop(self._indices[i], 0, int(self.num_frames[i]))
 
 
-def select_utterances(shards: FbankShards, utterances: Collection[str]) -> Selection:
+def select_utterances(shards: TrainingShards, utterances: Collection[str]) -> Selection:
     """The utterances with these ids, each once, in the order of the shards."""
     wanted = set(utterances)
     return Selection(shards, [i for i, name in enumerate(shards.utterances) if name in wanted])

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mqmha_jax.atomic import replacing
-from mqmha_jax.data.shard_reader import FbankShards
+from mqmha_jax.data.joined_shards import TrainingShards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import Selection
@@ -17,7 +17,7 @@ from mqmha_jax.runs.manifest import identify_checkpoint
 _UTTERANCES, _FRAMES = 1_000, 300
 
 
-def compute_training_mean(embedder: Embedder, shards: FbankShards) -> Float32[np.ndarray, " E"]:
+def compute_training_mean(embedder: Embedder, shards: TrainingShards) -> Float32[np.ndarray, " E"]:
     """Computes the mean embedding of at most 1,000 evenly spaced training utterances.
 
     Args:
