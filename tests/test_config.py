@@ -17,10 +17,34 @@ from tests.support.paths import ROOT
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.py") if not path.stem.startswith("_"))
 
 
+DEEP = ("resnet221", "resnet293")  # tracing them takes long
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_shipped_config_loads_builds_and_survives_json(path: Path) -> None:
+def test_every_shipped_config_loads_and_survives_json(path: Path) -> None:
     config = load_config(path)
     assert from_dict(to_dict(config)) == config
+    assert path.stem in (text := path.read_text()) or path.stem in ("demo", "laptop"), "the docstring has the command"
+    assert "Ours:" in text or path.stem == "demo"
+    if path.stem.endswith("_lm"):
+        base = load_config(path.with_stem(path.stem.removesuffix("_lm")))
+        assert (config.model, config.fbank) == (base.model, base.fbank)
+        assert config.loss.sub_centres == base.loss.sub_centres  # prototypes are kept
+        assert config.data.original_speed_only
+        assert config.start.run
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow) if any(name in path.stem for name in DEEP) else path
+        for path in CONFIGS
+        if not path.stem.endswith("_lm")  # the same networks
+    ],
+    ids=lambda path: path.stem,
+)
+def test_every_shipped_config_builds(path: Path) -> None:
+    config = load_config(path)
     net = build_speaker_net(config.model)
     fbank = jax.ShapeDtypeStruct((2, config.data.crop_frames, config.fbank.num_features), "float32")
     mask = jax.ShapeDtypeStruct(fbank.shape[:2], "bool")
