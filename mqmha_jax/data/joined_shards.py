@@ -11,7 +11,7 @@ from jaxtyping import Float16, Float32, Int32
 
 from mqmha_jax.config import DataConfig, FbankSpec
 from mqmha_jax.config_io import require_same_fbank
-from mqmha_jax.data.shard_format import at_original_speed
+from mqmha_jax.data.shard_format import select_original_speed
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
 
@@ -49,7 +49,7 @@ class JoinedShards:
         """
         self.parts, self.spec, self._join_speakers = tuple(parts), parts[0].spec, join_speakers
         _check_speakers(self.parts, join_speakers)
-        originals = [at_original_speed(part.speakers) for part in parts]
+        originals = [select_original_speed(part.speakers) for part in parts]
         copies = [part.speakers[len(names) :] for part, names in zip(parts, originals, strict=True)]
         self.speakers = tuple(dict.fromkeys(name for names in (*originals, *copies) for name in names))
         class_of = {name: number for number, name in enumerate(self.speakers)}

@@ -141,9 +141,6 @@ class _Crop:
 
 
 def _check(shards: TrainingShards, data: DataConfig, seed: int, num_hosts: int, host: int) -> None:
-    for name in ("batch_size", "crop_frames", "utterances_per_speaker"):
-        if getattr(data, name) < 1:
-            raise UserError(f"data.{name} is {getattr(data, name)}; it must be at least 1.")
     if not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"train.seed is {seed}; it must lie between 0 and {LARGEST_SEED}.")
     if not 0 <= host < num_hosts:

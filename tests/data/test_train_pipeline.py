@@ -222,8 +222,8 @@ def test_an_example_identifies_its_utterance(shards: FbankShards) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 0}, r"data.batch_size is 0; it must be at least 1"),
-        ({"crop_frames": 0}, r"data.crop_frames is 0; it must be at least 1"),
+        ({"batch_size": 0}, r"batch_size must be an integer above 0, but it is 0"),
+        ({"crop_frames": 0}, r"crop_frames must be an integer above 0, but it is 0"),
         ({"num_hosts": 3}, r"data.batch_size=8 cannot be shared by 3 hosts; give a multiple of 3"),
         ({"num_hosts": 2, "host": 2}, r"Host 2 of 2 does not exist"),
         ({"seed": -1}, r"train.seed is -1; it must lie between 0 and"),
