@@ -33,6 +33,7 @@ from mqmha_jax.features.mixdown import check_amplitude
 from mqmha_jax.features.part import Part
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S, SpeechEvidence
 from mqmha_jax.models.speaker_net import build_speaker_net, fold_for_inference
+from mqmha_jax.models.trusted_convolutions import trust_convolutions
 from mqmha_jax.own_code.trust import code_allowed
 from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.types import Embeddings, Trials
@@ -100,6 +101,7 @@ class SpeakerEncoder:
         self.step: int | None = None
         self._variables = variables
         net = build_speaker_net(config.model, lanes=vector_lanes())
+        net = trust_convolutions(net, config.fbank.num_features)
         self._embedder = Embedder(*fold_for_inference(net, variables))
 
     @classmethod

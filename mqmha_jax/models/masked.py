@@ -26,12 +26,14 @@ class Compute:
       rematerialize: compute the inside of each block again for the gradient instead of keeping it.
       lanes: channels that a vector of the hardware holds; narrower arrays are folded until they fill it
         (``models/folding.py``). The result is the same.
+      convolve_time: computes convolutions over time; None: ``lax.conv_general_dilated`` (``trusted_convolutions.py``).
     """
 
     dtype: Any = jnp.float32
     batch_norm_groups: int = 1
     rematerialize: bool = False
     lanes: int = 1
+    convolve_time: Callable[..., Array] | None = None
 
     def batch_norm(self, name: str, *, affine: bool = True, epsilon: float = EPSILON) -> "MaskedBatchNorm":
         """Makes a batch normalisation that computes this way; the fields are those of ``MaskedBatchNorm``."""

@@ -12,7 +12,9 @@ from mqmha_jax import parallel
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import ClassLayout, build_loss
-from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
+from mqmha_jax.models.trusted_convolutions import convolve_by_products, trust_convolutions
+from mqmha_jax.processes import any_process
 from mqmha_jax.runs.state import TrainState, initial_state
 from mqmha_jax.train import schedules
 from mqmha_jax.train.optim import build_optimizer
@@ -72,6 +74,8 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
     _check_rows(config)
     _check_pairs(config)
     net = build_speaker_net(config.model, lanes=parallel.vector_lanes(mesh))
+    if mesh.devices.flat[0].platform == "gpu":
+        net = _trust_convolutions(net, config, mesh)
     loss = build_loss(
         config.loss,
         num_speakers=num_speakers,
@@ -104,6 +108,13 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
         batch=_abstract_batch(config, mesh),
         seed=seed,
     )
+
+
+def _trust_convolutions(net: SpeakerNet, config: Config, mesh: Mesh) -> SpeakerNet:
+    """All processes compute convolutions in the same way, the safe one if a single GPU needs it."""
+    rows = config.data.batch_size // config.optimizer.accumulate // mesh.size
+    trusted = trust_convolutions(net, config.fbank.num_features, rows=rows, frames=config.data.crop_frames)
+    return convolve_by_products(net) if any_process(trusted is not net, mesh) else net
 
 
 def _jit(step: TrainStep, mesh: Mesh, shardings: TrainState) -> Any:

@@ -21,6 +21,7 @@ from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker, sum_per
 from mqmha_jax.evaluation.embeddings.training_mean import compute_training_mean, load_mean, save_mean
 from mqmha_jax.models.head import unit_length
 from mqmha_jax.models.speaker_net import fold_for_inference
+from mqmha_jax.models.trusted_convolutions import trust_convolutions
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.workdir import has_speakers, read_speakers
@@ -67,7 +68,8 @@ class RunNetwork:
           UserError: there is no such checkpoint.
         """
         self._network = load_network(workdir, step)
-        self._embedder = Embedder(*fold_for_inference(self._network.net, self._network.variables))
+        net = trust_convolutions(self._network.net, self._network.config.fbank.num_features)
+        self._embedder = Embedder(*fold_for_inference(net, self._network.variables))
         self._workdir, self._audio, self._progress, self._say = workdir, audio, progress, say
         self.config, self.step = self._network.config, self._network.step
 

@@ -92,6 +92,7 @@ class _DenseLayer(nn.Module):
             padding=((self.dilation, self.dilation),),
             use_bias=False,
             kernel_init=nn.initializers.kaiming_normal(),
+            conv_general_dilated=self.compute.convolve_time,
             dtype=self.compute.dtype,
             name="local",
         )(mask_positions(x, mask))
@@ -149,9 +150,16 @@ class CamPlusPlus(nn.Module):
         dtype = self.compute.dtype
         maps = Maps.from_fbank(fbank, mask, channels=self.width, compute=self.compute)
         maps = _FrontEnd(self.width, self.compute, name="front")(maps, train)
-        x = nn.Conv(self.first_channels, (5,), 2, ((2, 2),), use_bias=False, dtype=dtype, name="first")(
-            mask_positions(maps.frames(), mask)
-        )
+        x = nn.Conv(
+            self.first_channels,
+            (5,),
+            strides=2,
+            padding=((2, 2),),
+            use_bias=False,
+            dtype=dtype,
+            conv_general_dilated=self.compute.convolve_time,
+            name="first",
+        )(mask_positions(maps.frames(), mask))
         mask = mask[:, ::2]
         x = _NormRelu(self.compute, name="first_norm")(x, mask, train)
         layer_class = nn.remat(_DenseLayer, static_argnums=(3,)) if self.compute.rematerialize else _DenseLayer

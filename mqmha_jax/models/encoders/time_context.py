@@ -48,6 +48,7 @@ class _DepthwiseBlock(nn.Module):
             (self.kernel_size,),
             padding=((reach, reach),),
             feature_group_count=channels,
+            conv_general_dilated=self.compute.convolve_time,
             dtype=self.compute.dtype,
             name="context",
         )(mask_positions(x, mask))

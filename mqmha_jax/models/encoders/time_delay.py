@@ -50,6 +50,7 @@ class TimeDelayLayer(nn.Module):
             kernel_dilation=self.dilation,
             padding="VALID" if reflect else ((reach, reach),),
             kernel_init=nn.initializers.kaiming_normal(),
+            conv_general_dilated=self.compute.convolve_time,
             dtype=self.compute.dtype,
             name="affine",
         )(x)
