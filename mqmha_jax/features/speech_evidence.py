@@ -1,21 +1,20 @@
 """How much speech a recording holds, how loud it is and how much of it is clipped: one measure for every command.
 
 A frame is speech if it is loud (within 30 dB of the loudest frames and above -80 dBFS) and a voice sounds within 0.2 s
-of it. A voice is periodic: the autocorrelation of the frame, at most 2 kHz wide and with the spectrum tilted up by 6 dB
-an octave as for linear prediction, has a peak at the period of a pitch between 70 and 400 Hz (Boersma, "Accurate
-short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a sampled sound", 1993).
-A steady sound, such as mains hum, is not speech: its level moves by less than 3 dB.
+of it: a few frames in a row that are periodic at the pitch of a voice (``voicing.py``). A steady sound, such as mains
+hum, is not speech: its level moves by less than 3 dB.
 
-This tells speech from silence, hum, white, pink and brown noise, rain, surf and engines. It does not tell a voice from
-a rooster, and whispers count as noise. White noise as loud as the speech hides about half of it.
+This tells speech from silence, hum, white, pink and brown noise, rain, surf and helicopters, and mostly from birds and
+dogs. It does not tell a voice from a saw with an engine or a crying baby, and whispers count as noise. White noise as
+loud as the speech hides about half of it.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-import soxr
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float
+
+from mqmha_jax.features.voicing import HOP_MS, frame_size, measure_level_db, measure_periodicity
 
 MIN_SPEECH_S = 0.5
 """With less speech than this on one side, a comparison of two recordings says nothing."""
@@ -26,16 +25,10 @@ FULL_SCALE = 32_766 / 32_768
 MAX_CLIPPED_SHARE = 0.01
 """A larger share of clipped samples is worth a warning."""
 
-WINDOW_MS, HOP_MS = 40, 16
-"""Three periods of a low voice; and less than a short syllable."""
-
 BELOW_LOUDEST_DB = 30.0
 QUIETEST_DBFS = -80.0
 STEADY_DB = 3.0
 
-LOWEST_PITCH_HZ, HIGHEST_PITCH_HZ = 70, 400
-LOWEST_HZ, HIGHEST_HZ = 60, 2_000
-PRE_EMPHASIS_AT_16_KHZ = 0.97
 MIN_PERIODICITY = 0.6
 """Of white noise, 1 frame of 1,000 reaches it."""
 
@@ -45,11 +38,7 @@ FRAMES_OF_A_VOICE = 3
 AROUND_A_VOICE_S = 0.2
 """Consonants before and after a vowel are speech, too."""
 
-LAGS_PER_SAMPLE = 2
-"""Of the narrow signal; its samples are 0.25 ms apart."""
-
 _FRAMES_AT_ONCE = 2_048
-_TINY = 1e-20
 
 
 class SpeechEvidence(NamedTuple):
@@ -95,75 +84,84 @@ def measure_speech(waveform: Float[np.ndarray, " n"], sample_rate_hz: int) -> Sp
     Returns:
       The evidence; memory beyond the waveform is bounded.
     """
-    window, hop = (max(1, sample_rate_hz * ms // 1000) for ms in (WINDOW_MS, HOP_MS))
-    samples = waveform if len(waveform) >= window else np.pad(waveform, (0, window - len(waveform)))
-    starts = range(0, (len(samples) - window) // hop + 1, _FRAMES_AT_ONCE)
-    chunks = [samples[start * hop : (start + _FRAMES_AT_ONCE - 1) * hop + window] for start in starts]
-    level = np.concatenate([_level_db(chunk, window, hop) for chunk in chunks])
-    quiet, loud = np.percentile(level, (10, 95))
-    is_loud = (level > loud - BELOW_LOUDEST_DB) & (level > QUIETEST_DBFS)
-    speech = np.zeros(len(level), np.bool_)
-    if loud - quiet >= STEADY_DB:
-        periodicity = np.zeros(len(level), np.float32)
-        for start, chunk in zip(starts, chunks, strict=True):
-            chosen = is_loud[start : start + _FRAMES_AT_ONCE]
-            periodicity[start : start + len(chosen)][chosen] = _periodicity(chunk, sample_rate_hz, chosen)
-        voice = _in_runs(periodicity > MIN_PERIODICITY, FRAMES_OF_A_VOICE)
-        speech = is_loud & _widen(voice, round(AROUND_A_VOICE_S * 1000 / HOP_MS))
-    counted = level[speech] if speech.any() else level
-    duration_s = len(waveform) / sample_rate_hz
-    return SpeechEvidence(
-        duration_s=duration_s,
-        speech_s=duration_s * float(speech.mean()),
-        level_dbfs=float(10 * np.log10(np.mean(10 ** (counted / 10)))),
-        clipped_share=float(np.mean(np.abs(waveform) >= FULL_SCALE)),
-    )
+    meter = SpeechMeter(sample_rate_hz)
+    meter.add(waveform)
+    return meter.evidence()
 
 
-def _level_db(samples: Float[np.ndarray, " n"], window: int, hop: int) -> Float64[np.ndarray, " T"]:
-    """Power of each frame in dB below full scale, without the constant part, which no ear hears."""
-    block = math.gcd(window, hop)  # frames overlap, so sums over what they share are computed once
-    blocks = samples[: len(samples) // block * block].reshape(-1, block).astype(np.float64)
+class SpeechMeter:
+    """``measure_speech`` of a recording that comes in blocks; keeps two numbers for each frame."""
 
-    def means(sums: Float64[np.ndarray, " blocks"]) -> Float64[np.ndarray, " T"]:
-        return np.lib.stride_tricks.sliding_window_view(sums, window // block)[:: hop // block].sum(axis=1) / window
+    def __init__(self, sample_rate_hz: int) -> None:
+        """Begins without samples.
 
-    power = means(np.square(blocks).sum(axis=1)) - np.square(means(blocks.sum(axis=1)))
-    return 10 * np.log10(np.maximum(power, 0.0) + _TINY)
+        Args:
+          sample_rate_hz: of the samples that follow.
+        """
+        self._rate_hz = sample_rate_hz
+        self._window, self._hop = frame_size(sample_rate_hz)
+        self._waiting = np.zeros(0, np.float32)
+        self._levels: list[np.ndarray] = []
+        self._periodicities: list[np.ndarray] = []
+        self._num_samples = self._num_clipped = 0
 
+    def add(self, samples: Float[np.ndarray, " n"]) -> None:
+        """Takes the next samples, full scale is 1; finite."""
+        self._num_samples += len(samples)
+        self._num_clipped += int(np.count_nonzero(np.abs(samples) >= FULL_SCALE))
+        waiting = np.concatenate([self._waiting, samples])
+        start = 0
+        while len(waiting) - start >= (_FRAMES_AT_ONCE - 1) * self._hop + self._window:
+            self._measure(waiting[start:], _FRAMES_AT_ONCE)
+            start += _FRAMES_AT_ONCE * self._hop
+        self._waiting = waiting[start:].copy()
 
-def _periodicity(
-    samples: Float[np.ndarray, " n"], sample_rate_hz: int, chosen: Bool[np.ndarray, " T"]
-) -> Float32[np.ndarray, " loud"]:
-    """Largest normalised autocorrelation at the period of a pitch; 1 for a periodic signal, near 0 for noise.
+    def find_speech(self) -> Bool[np.ndarray, " T"]:
+        """Which frames of ``HOP_MS`` are speech; call it when all samples are there."""
+        self._finish()
+        return self._find_speech(np.concatenate(self._levels))
 
-    Args:
-      samples: of T frames, one hop apart.
-      sample_rate_hz: of the samples.
-      chosen: the frames to measure.
-    """
-    # Nothing above 2 kHz counts, so a rate of about 4 kHz holds all of it, at a quarter of the work.
-    step = max(1, sample_rate_hz // (2 * HIGHEST_HZ))
-    narrow = samples.astype(np.float32) if step == 1 else soxr.resample(samples.astype(np.float32), step, 1)
-    rate_hz, hop = sample_rate_hz / step, max(1, sample_rate_hz * HOP_MS // 1000) / step
-    window = int(sample_rate_hz * WINDOW_MS // 1000 / step)
-    narrow = np.pad(narrow, (0, window))  # rounding may ask for a sample more than there is
-    first = np.round(np.flatnonzero(chosen) * hop).astype(np.int64)
-    frames = np.lib.stride_tricks.sliding_window_view(narrow, window)[first]
-    taper = np.hanning(window).astype(np.float32)
-    fft_size = 1 << (window + int(rate_hz / LOWEST_PITCH_HZ) - 1).bit_length()
-    hz = np.arange(fft_size // 2 + 1) * (rate_hz / fft_size)
-    tilt = 1 - 2 * PRE_EMPHASIS_AT_16_KHZ * np.cos(2 * np.pi * hz / 16_000) + PRE_EMPHASIS_AT_16_KHZ**2
-    weight = (tilt * ((hz >= LOWEST_HZ) & (hz <= HIGHEST_HZ))).astype(np.float32)
-    spectrum = np.fft.rfft((frames - frames.mean(axis=1, keepdims=True)) * taper, fft_size)
-    power = (np.square(spectrum.real) + np.square(spectrum.imag)) * weight
-    # A longer inverse transform gives the autocorrelation between the samples, where the peak of a period lies.
-    finer = LAGS_PER_SAMPLE * fft_size
-    lags = slice(*(int(LAGS_PER_SAMPLE * rate_hz / pitch_hz) for pitch_hz in (HIGHEST_PITCH_HZ, LOWEST_PITCH_HZ)))
-    correlation = np.fft.irfft(power.astype(np.complex64), finer)  # NumPy is twice as slow from real values
-    of_taper = np.fft.irfft(np.square(np.abs(np.fft.rfft(taper, fft_size))), finer)
-    normalised = correlation[:, lags] / (correlation[:, :1] + _TINY) * (of_taper[0] / of_taper[lags])
-    return normalised.max(axis=1, initial=0.0).astype(np.float32)
+    def evidence(self) -> SpeechEvidence:
+        """The evidence of all samples; call it when all samples are there."""
+        self._finish()
+        level = np.concatenate(self._levels)
+        speech = self._find_speech(level)
+        counted = level[speech] if speech.any() else level
+        duration_s = self._num_samples / self._rate_hz
+        return SpeechEvidence(
+            duration_s=duration_s,
+            speech_s=duration_s * float(speech.mean()),
+            level_dbfs=float(10 * np.log10(np.mean(10 ** (counted / 10)))),
+            clipped_share=self._num_clipped / max(1, self._num_samples),
+        )
+
+    def _finish(self) -> None:
+        """Measures the frames that wait for further samples; a recording shorter than a frame is filled with zeros."""
+        if not self._levels and len(self._waiting) < self._window:
+            self._waiting = np.pad(self._waiting, (0, self._window - len(self._waiting)))
+        count = (len(self._waiting) - self._window) // self._hop + 1
+        if count > 0:
+            self._measure(self._waiting, count)
+        self._waiting = self._waiting[:0]
+
+    def _measure(self, samples: Float[np.ndarray, " n"], count: int) -> None:
+        samples = samples[: (count - 1) * self._hop + self._window]
+        level = measure_level_db(samples, self._window, self._hop)
+        heard = level > QUIETEST_DBFS
+        periodicity = np.zeros(count, np.float32)
+        if heard.any():
+            periodicity[heard] = measure_periodicity(samples, self._rate_hz, heard)
+        self._levels.append(level)
+        self._periodicities.append(periodicity)
+
+    def _find_speech(self, level: Float[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
+        quiet, loud = np.percentile(level, (10, 95))
+        if loud - quiet < STEADY_DB:
+            return np.zeros(len(level), np.bool_)
+        is_loud = (level > loud - BELOW_LOUDEST_DB) & (level > QUIETEST_DBFS)
+        voiced = is_loud & (np.concatenate(self._periodicities) > MIN_PERIODICITY)
+        voice = _in_runs(voiced, FRAMES_OF_A_VOICE)
+        return np.asarray(is_loud & _widen(voice, round(AROUND_A_VOICE_S * 1000 / HOP_MS)))
 
 
 def _in_runs(flags: Bool[np.ndarray, " T"], length: int) -> Bool[np.ndarray, " T"]:
