@@ -20,6 +20,7 @@ from mqmha_jax.evaluation.embeddings.recordings import (
     embed_utterances,
     make_utterance,
     map_ahead,
+    read_utterance,
 )
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean
 from mqmha_jax.evaluation.scoring.calibration import Calibration, decision
@@ -28,9 +29,7 @@ from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, Threshold, l
 from mqmha_jax.evaluation.scoring.quality import Features, trial_features, utterance_measures
 from mqmha_jax.evaluation.scoring.systems import select_features
 from mqmha_jax.evaluation.scoring.units import centre
-from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.mixdown import check_amplitude
-from mqmha_jax.features.part import Part
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S, SpeechEvidence
 from mqmha_jax.models.speaker_net import build_speaker_net, fold_for_inference
 from mqmha_jax.models.trusted_convolutions import trust_convolutions
@@ -52,12 +51,14 @@ class Observation(NamedTuple):
       vector: embedding ``[E]``, not normalised, without the mean subtracted.
       seconds: length of the recording in frames of the filterbank.
       evidence: the speech in the recording.
+      warnings: sentences on what makes the embedding doubtful; mostly none.
     """
 
     name: str
     vector: Float[np.ndarray, " E"]
     seconds: float
     evidence: SpeechEvidence
+    warnings: tuple[str, ...]
 
 
 class SpeakerEncoder:
@@ -248,10 +249,11 @@ class SpeakerEncoder:
           UserError: the recording cannot be used.
         """
         one = self._utterance(0, recording, channel)
-        group = UtteranceGroup((name or one.name,), (one.fbank,))
+        one = one._replace(name=name or one.name)
+        group = UtteranceGroup((one.name,), (one.fbank,))
         vector = embed(self._embedder, group, frames_per_batch=1).vectors[0]
         seconds = one.num_frames * (self.config.fbank.frame_shift_ms / 1000)
-        return Observation(name or one.name, vector, seconds, one.evidence)
+        return Observation(one.name, vector, seconds, one.evidence, tuple(one.warnings()))
 
     def arrays(self) -> Iterator[np.ndarray]:
         """Yields the parameters and statistics of the network, always in the same order."""
@@ -355,10 +357,8 @@ class SpeakerEncoder:
         spec = self.config.fbank
         name = f"waveform {index}" if isinstance(recording, np.ndarray) else str(recording)
         if isinstance(recording, np.ndarray):
-            waveform = _check_waveform(name, recording)
-        else:
-            waveform = read_audio(recording, spec.sample_rate_hz, Part(channel=channel))
-        return make_utterance(name, waveform, spec)
+            return make_utterance(name, _check_waveform(name, recording), spec)
+        return read_utterance(recording, spec, channel=channel)
 
 
 def _check_waveform(utterance: str, waveform: np.ndarray) -> Float[np.ndarray, " n"]:

@@ -138,7 +138,7 @@ class SpeakerStore:
           channel: the channel of each file to use, from 0; None: the mean of all.
           min_speech_s: a recording with less speech is refused.
           on_error: called for each recording that cannot be used; it is left out. None: raise instead.
-          on_warning: called with a sentence for each recording that is clipped.
+          on_warning: called with a sentence for each recording that is clipped or very long.
 
         Returns:
           The speaker as enrolled now.
@@ -150,15 +150,15 @@ class SpeakerStore:
         observed: dict[str, Observation] = {}
         for label, audio in named.items():
             try:
-                one = self.encoder.observe(audio, channel=channel)
+                one = self.encoder.observe(audio, name=label, channel=channel)
                 _require_speech(label, one, min_speech_s)
             except UserError as error:
                 if on_error is None:
                     raise
                 on_error(error)
                 continue
-            for concern in one.evidence.concerns(min_speech_s):
-                on_warning(f"{label}: {concern}; the speaker may not be recognised well by it.")
+            for warning in one.warnings:
+                on_warning(warning)
             observed[label] = one
         if not observed:
             raise UserError(f"{name!r} is not enrolled: none of the {len(named)} recordings given can be used.")

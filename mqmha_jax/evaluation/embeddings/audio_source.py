@@ -9,11 +9,9 @@ from tqdm import tqdm
 
 from mqmha_jax.data.metadata import SECONDS, Metadata
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embeddings.recordings import Utterance, embed_utterances, make_utterance, map_ahead
+from mqmha_jax.evaluation.embeddings.recordings import Utterance, embed_utterances, map_ahead, read_utterance
 from mqmha_jax.evaluation.embeddings.run_network import RunNetwork
-from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.audio_folder import find_recordings
-from mqmha_jax.features.part import Part
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.types import Embeddings
 
@@ -122,10 +120,9 @@ class AudioSource(RunNetwork):
             self._say(f"Warning: {doubtful[0]}{more}")
 
     def _read_one(self, name: str) -> Utterance | UserError:
-        path, spec = self._paths[name], self.config.fbank
         try:
-            waveform = read_audio(path, spec.sample_rate_hz, Part(channel=self._folder.channel))
-            return make_utterance(name, waveform, spec)
+            found = read_utterance(self._paths[name], self.config.fbank, channel=self._folder.channel)
+            return found._replace(name=name)
         except UserError as error:
             return error
 

@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -13,8 +14,10 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.batch_plan import MAX_FRAMES
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
+from mqmha_jax.features.audio import read_audio, stream_audio
 from mqmha_jax.features.fbank import extract_fbank, num_frames
-from mqmha_jax.features.speech_evidence import SpeechEvidence, measure_speech
+from mqmha_jax.features.part import Part
+from mqmha_jax.features.speech_evidence import SpeechEvidence, SpeechMeter, measure_speech
 from mqmha_jax.types import Embeddings
 
 FRAMES_AT_ONCE = 1 << 18
@@ -25,7 +28,7 @@ ONE_BY_ONE = 16
 own."""
 
 READERS = 2
-"""Threads that decode audio. Each holds one recording, which may be hours long."""
+"""Threads that decode audio."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -77,6 +80,37 @@ def make_utterance(name: str, waveform: Float[np.ndarray, " n"], spec: FbankSpec
         raise UserError(f"{name}: {error}") from error
     evidence = measure_speech(waveform, spec.sample_rate_hz)
     return Utterance(name, fbank, num_frames(len(waveform), spec), evidence)
+
+
+def read_utterance(path: str | Path, spec: FbankSpec, *, channel: int | None = None) -> Utterance:
+    """``make_utterance`` of a file, in memory that does not grow with its length.
+
+    A long file is decoded twice, because only decoding tells where its middle is.
+
+    Args:
+      path: of the file.
+      spec: the filterbank.
+      channel: as in ``Part``.
+
+    Raises:
+      UserError: as ``read_audio`` and ``make_utterance``.
+    """
+    rate_hz = spec.sample_rate_hz
+    longest = round(rate_hz * (MAX_FRAMES * spec.frame_shift_ms + spec.frame_length_ms) / 1000)
+    meter = SpeechMeter(rate_hz)
+    kept: list[np.ndarray] = []
+    length = 0
+    for block in stream_audio(path, rate_hz, Part(channel=channel)):
+        meter.add(block)
+        length += len(block)
+        kept = [*kept, block] if length <= longest else []
+    if length <= longest:
+        waveform = np.concatenate(kept)
+    else:
+        start_s = (num_frames(length, spec) - MAX_FRAMES) // 2 * spec.frame_shift_ms / 1000
+        waveform = read_audio(path, rate_hz, Part(start_s, start_s + longest / rate_hz, channel))
+    middle = make_utterance(str(path), waveform, spec)
+    return middle._replace(num_frames=num_frames(length, spec), evidence=meter.evidence())
 
 
 def embed_utterances(

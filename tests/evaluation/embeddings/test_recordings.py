@@ -1,16 +1,20 @@
 """Audio is read ahead in threads, in order; of a long recording only the middle is embedded, and that is said."""
 
+import dataclasses
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.batch_plan import MAX_FRAMES
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings import recordings
-from mqmha_jax.evaluation.embeddings.recordings import make_utterance, map_ahead
+from mqmha_jax.evaluation.embeddings.recordings import make_utterance, map_ahead, read_utterance
 from mqmha_jax.features.fbank import extract_fbank
+from tests.support.voices import RATE_HZ, voice
 
 SPEC = FbankSpec(num_mel_bins=8)
 
@@ -63,3 +67,17 @@ def test_a_recording_longer_than_the_limit_is_named_with_what_is_embedded(monkey
     assert "no speech, 180.0 s of silence" in silent
     assert long == "long.wav: lasts 3 min; only its middle 1 min are embedded."
     assert MAX_FRAMES == 12_000
+
+
+def test_only_the_middle_of_a_long_file_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read in blocks, with the frames and the evidence of the whole waveform in memory."""
+    monkeypatch.setattr(recordings, "MAX_FRAMES", 50)
+    monkeypatch.setattr("mqmha_jax.features.sndfile_audio.BLOCK_SAMPLES", 3_000)
+    waveform = np.concatenate([np.zeros(9_000, np.float32), voice(1.3, 120)])
+    soundfile.write(tmp_path / "long.wav", waveform, RATE_HZ, subtype="FLOAT")
+    expected, found = make_utterance("x", waveform, SPEC), read_utterance(tmp_path / "long.wav", SPEC)
+    assert found.num_frames == expected.num_frames > 50 == len(found.fbank)
+    np.testing.assert_allclose(found.fbank, expected.fbank, atol=1e-4)
+    assert found.evidence == pytest.approx(expected.evidence)
+    short = read_utterance(tmp_path / "long.wav", dataclasses.replace(SPEC, frame_shift_ms=100.0))
+    assert len(short.fbank) == short.num_frames
