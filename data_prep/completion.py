@@ -86,6 +86,7 @@ def complete(
             missing = count - len(present)
             found = tuple(rejected), tuple(doubtful)
             return BuildReport(len(recordings), num_utterances, 0, num_frames, *found, num_missing=missing)
+        partial.remove_leftovers()
         write_findings(partial.shards / REJECTED_NAME, rejected)
         write_findings(partial.shards / DOUBTFUL_NAME, doubtful)
         speeds = [f"{speed:g}" for speed in options.plan.speeds]

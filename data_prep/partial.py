@@ -172,10 +172,13 @@ class Partial:
             if locked and not any(self._parts.glob("*.npz")):
                 shutil.rmtree(self.directory, ignore_errors=True)
 
-    def publish(self) -> None:
-        """Renames the completed directory to the output, without what a killed worker's last file left there."""
+    def remove_leftovers(self) -> None:
+        """Removes what killed workers left among the finished parts."""
         for leftover in self.shards.glob(f"{TEMPORARY}*"):
             leftover.unlink(missing_ok=True)
+
+    def publish(self) -> None:
+        """Renames the completed directory to the output."""
         with contextlib.suppress(FileNotFoundError):
             self.target.rmdir()  # an empty directory may exist
         os.rename(self.shards, self.target)

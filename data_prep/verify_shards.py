@@ -62,9 +62,10 @@ def _find_differing_files(directory: Path, info: ShardInfo, num_workers: int, pr
         for problem in tqdm(results, total=count, unit="file", disable=not progress):
             if problem:
                 yield problem
-    table = directory / TABLE_NAME
-    if not table.is_file() or shard_format.sha256(table) != info.table_sha256:
-        yield f"{table}: missing or damaged."
+    for name, written in {TABLE_NAME: info.table_sha256, **info.other_files}.items():
+        path = directory / name
+        if not path.is_file() or shard_format.sha256(path) != written:
+            yield f"{path}: missing or damaged."
 
 
 def _describe_difference(task: tuple[Path, ShardFile]) -> str | None:

@@ -40,25 +40,32 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
 
     use_compilation_cache()
     from mqmha_jax.embed_files import embed_files, list_audio
-    from mqmha_jax.errors import printable
+    from mqmha_jax.errors import UserError, count_noun, printable
     from mqmha_jax.inference import SpeakerEncoder
 
     def warn(text: str) -> None:
         tqdm.write(f"Warning: {printable(text)}", file=sys.stderr)  # above the progress bar
 
-    files = list_audio(audio, say=warn)
+    unusable: list[UserError] = []
+
+    def leave_out(error: UserError) -> None:
+        unusable.append(error)
+        tqdm.write(f"Left out: {error}", file=sys.stderr)
+
+    files = list_audio(audio, say=warn, on_error=leave_out)
     outcome = embed_files(
         SpeakerEncoder.load(workdir, step=step),
         files,
         output,
         channel=channel,
-        on_error=lambda error: tqdm.write(f"Left out: {error}", file=sys.stderr),
+        on_error=leave_out,
         on_warning=warn,
         progress=True,
     )
     resumed = f" ({outcome.num_resumed} of them by an earlier call)" if outcome.num_resumed else ""
-    click.echo(f"{outcome.num_embedded} embeddings of size {outcome.dimension} in {output}{resumed}")
-    if outcome.num_embedded < len(files):
+    number = count_noun(outcome.num_embedded, "embedding")
+    click.echo(f"{number} of size {outcome.dimension} in {output}{resumed}")
+    if unusable:
         sys.exit(1)
 
 

@@ -34,30 +34,44 @@ class Outcome(NamedTuple):
     dimension: int
 
 
-def list_audio(arguments: Sequence[Path], *, say: Callable[[str], object]) -> dict[str, Path]:
+def list_audio(
+    arguments: Sequence[Path],
+    *,
+    say: Callable[[str], object],
+    on_error: Callable[[UserError], object] | None = None,
+) -> dict[str, Path]:
     """Names audio files, and those below folders.
 
     Args:
       arguments: files and folders.
       say: called with a sentence for each file that is given twice, and counts once.
+      on_error: called for each file whose name cannot be an id, which is left out. None: raise instead.
 
     Returns:
       Files by id: the path as it is given, without ``./``; below a folder that is the only argument, the path from
       there, which is what trial lists name.
 
     Raises:
-      UserError: a folder holds no audio, or a name cannot be an id.
+      UserError: a folder holds no audio, or a name cannot be an id (and ``on_error`` is None, or no file is left).
     """
     files: dict[str, Path] = {}
     for argument in arguments:
-        found = audio_files(argument) if argument.is_dir() else [argument]
+        found = audio_files(argument, refuse_names=on_error is None) if argument.is_dir() else [argument]
         base = argument if argument.is_dir() and len(arguments) == 1 else Path()
         for path in found:
             name = path.relative_to(base) if base != Path() else path
-            utterance = check_id(plain_id(name.as_posix()), "The file name")
+            try:
+                utterance = check_id(plain_id(name.as_posix()), "The file name")
+            except UserError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
             if utterance in files:
                 say(f"{utterance} is given twice and embedded once.")
             files[utterance] = path
+    if not files:
+        raise UserError("Nothing to embed: no file has a name that can be an id. Rename them.")
     check_spellings(files, "files")
     return files
 

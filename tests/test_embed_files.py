@@ -1,5 +1,7 @@
 """Files and folders to one file of embeddings, with ids that lists name; an interrupted call is resumed."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +69,19 @@ def test_names_are_what_lists_name(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert said == ["a/0.wav is given twice and embedded once."] * 2
     with pytest.raises(UserError, match=r"The file name 'a\\nb\.wav' has the character"):
         list_audio([Path("a\nb.wav")], say=refuse)
+
+
+def test_a_name_that_cannot_be_an_id_does_not_stop_the_folder(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    for name in (b"line\nbreak.wav", b"latin-\xe9.wav"):
+        (tmp_path / "copy" / os.fsdecode(name)).touch()
+    left_out: list[UserError] = []
+    assert tuple(list_audio([tmp_path / "copy"], say=refuse, on_error=left_out.append)) == NAMES
+    assert [str(error).split("'")[1] for error in left_out] == [r"latin-\udce9.wav", r"line\nbreak.wav"]
+    with pytest.raises(UserError, match=r"not UTF-8"):
+        list_audio([tmp_path / "copy"], say=refuse)
+    with pytest.raises(UserError, match="Nothing to embed: no file has a name that can be an id"):
+        list_audio([tmp_path / "copy" / "line\nbreak.wav"], say=refuse, on_error=left_out.append)
 
 
 @pytest.mark.parametrize("name", ["out", "out.npz", "new folder/out.v2"])
@@ -143,6 +158,8 @@ def test_nothing_to_embed(encoder: SpeakerEncoder, tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
+import os
+import shutil
 import signal
 import subprocess
 import sys

@@ -59,10 +59,17 @@ def complete_directory(
         measures=merged.measures,
         coding=coding,
         job=job,
+        other_files=_hash_other_files(directory, len(files)),
     )
     shard_format.write_info(directory / shard_format.INFO_NAME, info)
     sync_tree(directory)
     return info
+
+
+def _hash_other_files(directory: Path, num_files: int) -> dict[str, str]:
+    known = {shard_format.shard_path(directory, index, num_files) for index in range(num_files)}
+    known |= {directory / shard_format.TABLE_NAME}
+    return {path.name: shard_format.sha256(path) for path in sorted(directory.iterdir()) if path not in known}
 
 
 def _write_tfds_metadata(directory: Path, features: Any, files: Sequence[ShardFile]) -> None:

@@ -84,6 +84,7 @@ class ShardInfo(pydantic.BaseModel, extra="forbid", frozen=True):
       job: what tells the preparation that made the shards from others; empty where there was none.
       files: the ArrayRecord files in order.
       table_sha256: checksum of the table.
+      other_files: checksums of the further files by name: descriptions for TensorFlow Datasets, lists of recordings.
     """  # in the file, "content_sha256" is the checksum of all this
 
     format_version: int
@@ -98,6 +99,7 @@ class ShardInfo(pydantic.BaseModel, extra="forbid", frozen=True):
     measures: tuple[str, ...] = ()
     coding: Coding = "float16"
     job: str = ""
+    other_files: dict[str, str] = {}
 
 
 def select_original_speed(speakers: Sequence[str]) -> tuple[str, ...]:

@@ -18,15 +18,15 @@ _BESIDE_AUDIO = {
 _log = logging.getLogger(__name__)
 
 
-def audio_files(directory: Path) -> list[Path]:
+def audio_files(directory: Path, *, refuse_names: bool = True) -> list[Path]:
     """Every audio file below a folder, in sorted order; logs how many files of other kinds were left out.
 
     Args:
       directory: links in it are followed, but for those to a folder around them; what is hidden is not looked at.
+      refuse_names: refuse a name that is not UTF-8 and so cannot be an id.
 
     Raises:
-      UserError: the folder does not exist or holds no audio, a folder in it cannot be read, or a name is not UTF-8 and
-        so cannot be an id.
+      UserError: the folder does not exist or holds no audio, a folder in it cannot be read, or a name is refused.
     """
     if not directory.is_dir():
         raise UserError(f"No such folder: {directory}. Give the folder that holds the audio.")
@@ -48,7 +48,7 @@ def audio_files(directory: Path) -> list[Path]:
         raise UserError(f"No audio below {directory}; looked for files ending in {endings}. {ignored}".rstrip())
     if ignored:
         _log.warning("%s: %s", directory, ignored)
-    if unnamed := [path for path in files if not _is_utf8(str(path.relative_to(directory)))]:
+    if refuse_names and (unnamed := [path for path in files if not _is_utf8(str(path.relative_to(directory)))]):
         raise UserError(
             f"{os.fsencode(unnamed[0])!r}: the name is not UTF-8, so it cannot be an id ({len(unnamed)} such files). "
             "Rename them, with convmv for instance."

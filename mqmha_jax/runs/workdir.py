@@ -156,8 +156,8 @@ def read_speakers(workdir: Path) -> list[str]:
       UserError: the run has no list of them, or it is damaged or does not belong to the run's data.
     """
     if not has_speakers(workdir):
-        raise UserError(f"{workdir} does not tell its speakers: it has no {SPEAKERS_NAME}. Use start.head=fresh.")
-    path, advice = workdir / SPEAKERS_NAME, "Resume the run once, which writes it again, or use start.head=fresh."
+        raise UserError(f"{workdir} does not tell its speakers: it has no {SPEAKERS_NAME}.")
+    path, advice = workdir / SPEAKERS_NAME, "Restore it from a copy of this run; resuming its training writes it again."
     if path.is_file():
         content = read_sealed_json(path, advice=advice)
         require_fields(content, {"speakers": list[str]}, where=str(path), advice=advice)

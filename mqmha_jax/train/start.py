@@ -97,7 +97,12 @@ def _match_run(
                 f"start.head=match needs the prototypes of {workdir}, which has none; use start.head=means (each "
                 "speaker's mean embedding) or start.head=fresh."
             )
-        old_speakers = read_speakers(workdir)
+        try:
+            old_speakers = read_speakers(workdir)
+        except UserError as error:
+            raise UserError(
+                f"{error} Use start.head=fresh or start.head=means to start without their names."
+            ) from error
     return _match_prototypes(fresh, np.asarray(head[PROTOTYPES]), speakers, old_speakers, workdir)
 
 

@@ -364,7 +364,7 @@ def pickle_in_the_table(directory: Path) -> None:
         (edit_info(speakers=["only"]), "do not belong together"),
         (edit_info(segment_frames="long"), r"shards.json is damaged \(segment_frames: .*valid integer"),
         (lambda directory: (directory / "shards.json").write_text("{"), "shards.json is not valid JSON"),
-        (lambda directory: (directory / "shards.json").unlink(), "no directory of shards: it has no shards.json"),
+        (lambda directory: (directory / "shards.json").unlink(), "is not a directory of shards: it has no shards.json"),
         (lambda directory: flip_byte(directory / "utterances.npz", 60), "utterances.npz is missing or differs"),
         (pickle_in_the_table, r"utterances\.npz is damaged, or is no \.npz file of arrays \(it holds Python objects\)"),
     ],

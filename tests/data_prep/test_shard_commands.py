@@ -68,6 +68,8 @@ def test_whole_shards_verify(shards: Path) -> None:
         (lambda d: flip(file(d, 0), 100), ["00000-of-00003: damaged; its checksum", "'u0': Record 0 of"]),
         (lambda d: file(d, 1).unlink(), ["00001-of-00003: missing", "'u2': Record 0 of", "'u3': Record 1 of"]),
         (lambda d: file(d, 2).write_bytes(b"short"), ["has 5 bytes; ", "'u4': Record 0 of"]),
+        (lambda d: flip(d / "features.json", 5), ["features.json: missing or damaged"]),
+        (lambda d: (d / "dataset_info.json").unlink(), ["dataset_info.json: missing or damaged"]),
         (lambda d: flip(d / "utterances.npz", 60), ["utterances.npz: missing or damaged", "utterances.npz is missing"]),
     ],
 )
@@ -105,6 +107,16 @@ def test_an_edited_description_of_the_shards_is_refused(change: dict[str, object
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=r"shards\.json differs from what was written: its checksum does not match"):
         run("verify", shards, "--num-workers", 0, "--no-progress")
+
+
+def test_verify_covers_the_lists_of_recordings(tmp_path: Path) -> None:
+    options = {"spec": SPEC, "provenance": {}, "num_workers": 0, "max_rejected": 0, "progress": False}
+    build_shards(corpus("noise", 2), tmp_path / "out", plan=VersionPlan(), **options)
+    for name in ("doubtful.jsonl", "rejected.jsonl"):
+        (tmp_path / "out" / name).write_text('{"utterance": "u0", "path": "a", "reason": "b"}\n')
+    assert find_damage(tmp_path / "out", num_workers=0, progress=False) == [
+        f"{tmp_path / 'out' / name}: missing or damaged." for name in ("doubtful.jsonl", "rejected.jsonl")
+    ]
 
 
 @pytest.mark.slow

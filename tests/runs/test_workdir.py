@@ -47,16 +47,16 @@ def test_an_edited_list_and_one_of_another_run_are_refused(workdir: Path) -> Non
     path = workdir / "speakers.json"
     text = path.read_text()
     path.write_text(text.replace("plain", "plane"))
-    with pytest.raises(UserError, match=r"speakers\.json differs from what was written: its checksum.*Resume the run"):
+    with pytest.raises(UserError, match=r"speakers\.json differs from what was written: its checksum.*Restore it"):
         read_speakers(workdir)
     write_sealed_json(path, {"speakers": NAMES[1:]})
-    with pytest.raises(UserError, match=r"speakers\.json holds 7 names for the 8 speakers of the run\. Resume the run"):
+    with pytest.raises(UserError, match=r"speakers\.json holds 7 names for the 8 speakers of the run\. Restore it"):
         read_speakers(workdir)
     write_sealed_json(path, {"speakers": NAMES[::-1]})
     with pytest.raises(UserError, match=r"speakers\.json holds other names than the run was trained with"):
         read_speakers(workdir)
     write_sealed_json(path, {})
-    with pytest.raises(UserError, match=r"speakers\.json is incomplete: it has no speakers\. Resume the run"):
+    with pytest.raises(UserError, match=r"speakers\.json is incomplete: it has no speakers\. Restore it from"):
         read_speakers(workdir)
     write_sealed_json(path, {"speakers": [1, 2]})
     with pytest.raises(UserError, match=r"speakers\.json is not valid: its speakers has another type"):

@@ -166,6 +166,10 @@ def test_a_start_that_does_not_fit_is_refused(
         with pytest.raises(UserError, match=message):
             initialize_from_run(state, other.start, tuple(f"s{i}" for i in range(SPEAKERS)), no_means)
     (base / "speakers.json").rename(tmp_path / "speakers.json")
+    (base / "speakers.json").write_text("{}")
+    with pytest.raises(UserError, match=r"Restore it from a copy.*Use start\.head=fresh or start\.head=means to st"):
+        start(folded, fresh)
+    (base / "speakers.json").unlink()
     try:
         with pytest.raises(UserError, match=r"does not tell its speakers.*Use start\.head=fresh"):
             start(folded, fresh)
