@@ -17,8 +17,10 @@ import numpy as np
 from data_prep.trials import make_trials, write_trials
 
 SHARE = 0.4  # of the speakers with several recordings
-_CUT_SET, _CUT_SPEAKERS, _PIECES, _LONG_S = "libri252", 40, 4, 13.0
+_CUT_SET, _CUT_SPEAKERS, _LONG_S = "libri252", 40, 13.0
+_PIECES = (4, 2)  # pieces of 3 to 4 s, and of 7 to 8 s: few trials, but long
 _PER_SPEAKER = 200  # target trials, and nontarget trials
+_UTTERANCES = 40  # of a speaker in the dev lists at most, evenly spaced: more make no trials harder, only slower
 
 Row = Mapping[str, str]
 
@@ -47,28 +49,36 @@ def split_training_speakers(speech: Path, directory: Path) -> Split:
     directory.mkdir(parents=True, exist_ok=True)
     rows = list(csv.DictReader((speech / "lists" / "train.csv").open()))
     rng = np.random.default_rng(0)
-    dev: list[dict[str, str]] = []
-    trials: dict[str, Path] = {}
+    dev: dict[str, list[dict[str, str]]] = {}
     for name, speakers in sorted(_by_set(rows).items()):
         several = sorted(speaker for speaker, own in speakers.items() if len(own) > 1)
         if several:
             chosen = rng.permutation(several)[: max(2, round(SHARE * len(several)))]
-            own = [{**row, "utterance": row["path"]} for speaker in chosen for row in speakers[speaker]]
+            dev[name] = [{**row, "utterance": row["path"]} for speaker in chosen for row in _thin(speakers[speaker])]
         elif name == _CUT_SET:
             long = sorted(s for s, (row,) in speakers.items() if float(row["seconds"]) >= _LONG_S)
-            own = [piece for speaker in rng.permutation(long)[:_CUT_SPEAKERS] for piece in _pieces(*speakers[speaker])]
-        else:
-            continue
-        sessions = {row["utterance"]: row["session"] or row["utterance"] for row in own}
-        trials[name] = directory / f"{name}.trials"
+            chosen = rng.permutation(long)[:_CUT_SPEAKERS]
+            for pieces in _PIECES:
+                dev[f"{name}_cut{pieces}"] = [x for speaker in chosen for x in _cut(*speakers[speaker], pieces)]
+    for name, own in dev.items():
         utt2spk = {row["utterance"]: row["speaker"] for row in own}
-        write_trials(trials[name], make_trials(utt2spk, sessions, per_speaker=_PER_SPEAKER))
-        dev += own
-    held_out = {row["speaker"] for row in dev}
+        sessions = {row["utterance"]: row["session"] or row["utterance"] for row in own}
+        write_trials(directory / f"{name}.trials", make_trials(utt2spk, sessions, per_speaker=_PER_SPEAKER))
+    everything = [row for own in dev.values() for row in own]
+    held_out = {row["speaker"] for row in everything}
+    trials = {name: directory / f"{name}.trials" for name in dev}
     split = Split(directory / "train.csv", directory / "dev.csv", trials)
     _write_csv(split.train, [row for row in rows if row["speaker"] not in held_out])
-    _write_csv(split.dev, dev)
+    _write_csv(split.dev, everything)
     return split
+
+
+def thin_training_list(speech: Path, output: Path) -> Path:
+    """Writes the training list with at most 40 recordings per speaker, the same ones as in the dev lists."""
+    rows = list(csv.DictReader((speech / "lists" / "train.csv").open()))
+    speakers = [own for speakers in _by_set(rows).values() for own in speakers.values()]
+    _write_csv(output, [row for own in speakers for row in _thin(own)])
+    return output
 
 
 def _by_set(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
@@ -79,12 +89,23 @@ def _by_set(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     return sets
 
 
-def _pieces(row: Row) -> list[dict[str, str]]:
+def _thin(rows: Sequence[Row]) -> list[Row]:
+    count = min(len(rows), _UTTERANCES)
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, count).round().astype(int)]
+
+
+def _cut(row: Row, pieces: int) -> list[dict[str, str]]:
     """Cuts a recording into pieces of equal length, which count as recordings of their own."""
-    edges = np.linspace(0, float(row["seconds"]), _PIECES + 1)
+    edges = np.linspace(0, float(row["seconds"]), pieces + 1)
     return [
-        {**row, "session": "", "utterance": f"{row['path']}#{i}", "start_s": f"{start:.2f}", "end_s": f"{end:.2f}"}
-        for i, (start, end) in enumerate(itertools.pairwise(edges))
+        {
+            **row,
+            "session": "",
+            "utterance": f"{row['path']}#{i}of{pieces}",
+            "start_s": f"{start:.2f}",
+            "end_s": f"{end:.2f}",
+        }
+        for i, (start, end) in enumerate(itertools.pairwise(edges), start=1)
     ]
 
 

@@ -1,10 +1,11 @@
 """A published network for your own speakers, on a laptop: 3D-Speaker's CAM++, fine-tuned for minutes on two cores.
 
 The network is the one that ``make pretrained`` brings; for another one, copy ``model`` and ``fbank`` from the
-``config.json`` of its import. The prototypes start from the mean embedding of each speaker, the front end and the first
-block stay as they are, and so does batch normalisation: few speakers say little about its statistics.
+``config.json`` of its import. The prototypes start from the mean embedding of each speaker. All below the last block
+stays as it is, which saves most of the backward pass. Batch normalisation stays too: few speakers say little about its
+statistics.
 
-Published: nothing. Ours: see docs/fine_tuning.md (benchmarks/fine_tuning.py).
+Published: nothing. Ours: benchmarks/fine_tuning.py measures it on real speech.
 
     make pretrained
     mqmha prep folder my_speech/train shards/train --like build/pretrained/campplus
@@ -24,7 +25,7 @@ from mqmha_jax.config import (
     part,
 )
 
-_FROZEN = ("front", "first", "first_norm", *(f"block1_layer{i}" for i in range(1, 13)), "transit1_norm", "transit1")
+_BELOW_THE_LAST_BLOCK = ("front", "first*", "block[12]_*", "transit[12]*")
 
 CONFIG = Config(
     fbank=FbankSpec(window="povey"),
@@ -45,7 +46,7 @@ CONFIG = Config(
         warmup=0.1,
         weight_decay=0.0,
         rates={"net": 0.1},
-        frozen=tuple(f"net/encoder/{name}" for name in _FROZEN),
+        frozen=tuple(f"net/encoder/{name}" for name in _BELOW_THE_LAST_BLOCK),
         max_gradient_norm=5.0,
     ),
     train=TrainConfig(steps=400, log_every=20, checkpoint_every=200),

@@ -253,7 +253,7 @@ class OptimizerConfig(_Checked):
         hash=False,  # a dictionary has none, and the options are a static argument of jitted functions
         metadata={"help": "factors of the learning rate by part, e.g. rates.net/encoder=0.1; the longest path counts"},
     )
-    frozen: tuple[str, ...] = option((), 'parts that do not learn, e.g. ["net/encoder"]')
+    frozen: tuple[str, ...] = option((), 'parts that do not learn, e.g. ["net/encoder/block[12]_*"]')
     unfreeze_after: Fraction = option(1.0, "share of the run after which frozen parts learn as well; 1: never")
     max_gradient_norm: NonNegative = option(0.0, "clip the global norm of the gradient; 0: no clipping")
     accumulate: Positive = option(1, "parts of a batch that the network computes one after another, to save memory")

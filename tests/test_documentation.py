@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 
 from mqmha_jax.cli import main
+from mqmha_jax.config import Config, ModelConfig, part
 from mqmha_jax.config_io import options
+from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.runs.network_run import write_network_run
+from mqmha_jax.runs.state import initial_network
 from tests.support.documents import DOCS, blocks, run_command, run_document, write_files
 from tests.support.paths import ROOT
 from tests.support.tiny_audio import write_audio
@@ -128,17 +132,33 @@ def test_tutorial_evaluate_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "B is better than A" in run_tutorial("evaluate_scores", monkeypatch)
 
 
-def test_tutorial_your_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    people = {"train": [f"speaker{number}" for number in range(8)], "eval": ["carla", "dora", "emil"]}
-    for part, names in people.items():
+def write_people(people: Mapping[str, Sequence[str]]) -> None:
+    """Two recordings of each person, in the folder of each part."""
+    for folder, names in people.items():
         for speaker, name in enumerate(names):
             for take in (1, 2):
-                rng = np.random.default_rng((speaker, take, len(part)))
-                write_audio(Path("my_speech", part, name, f"call{take}.wav"), 0.1 * rng.standard_normal(16_000))
+                rng = np.random.default_rng((speaker, take, len(folder)))
+                write_audio(Path("my_speech", folder, name, f"call{take}.wav"), 0.1 * rng.standard_normal(16_000))
+
+
+def test_tutorial_your_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_people({"train": [f"speaker{number}" for number in range(8)], "eval": ["carla", "dora", "emil"]})
     said = run_tutorial("your_speech", monkeypatch)
     assert "runs/mine/evaluation" in said
     assert "score" in said
+
+
+def test_tutorial_fine_tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_people({"train": [f"speaker{number}" for number in range(8)], "eval": ["carla", "dora", "emil"]})
+    encoder = part("tdnn", channels=8, final_channels=8, kernel_sizes=[3], dilations=[1])
+    config = Config(model=ModelConfig(encoder=encoder, pooling=part("tstp"), embedding_dim=6))
+    network = initial_network(config, build_speaker_net(config.model))
+    write_network_run(Path("runs/pretrained"), config, {}, network, head={})
+    said = run_tutorial("fine_tune", monkeypatch)
+    assert "moved 50% of the way to runs/pretrained" in said
+    assert "B: after" in said
 
 
 def test_tutorial_own_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Learning rates by part of the network: slower, faster, frozen, or frozen for a share of the run."""
 
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ def part_factors(params: PyTree, config: OptimizerConfig, step: Array, num_steps
     Args:
       params: ``{"net": ..., "head": ...}``.
       config: its ``rates`` and ``frozen`` name parts by the beginning of a parameter's path; the longest name counts.
+        Each part of the path may hold the wildcards of a shell, as in ``net/encoder/block[12]_*``.
       step: number of steps done.
       num_steps: steps of the run.
 
@@ -77,4 +79,5 @@ def _longest(prefixes: Iterable[str], name: str) -> str:
 
 
 def _begins(prefix: str, name: str) -> bool:
-    return name == prefix or name.startswith(prefix.rstrip("/") + "/")
+    parts, names = prefix.rstrip("/").split("/"), name.split("/")
+    return len(parts) <= len(names) and all(fnmatchcase(own, part) for own, part in zip(names, parts, strict=False))

@@ -128,6 +128,9 @@ def test_the_factor_follows_the_longest_path_and_the_step() -> None:
     assert (float(encoder["stem"]["kernel"]), encoder["stem2"]["kernel"]) == (0, 0.5)
     assert float(stem["kernel"]) == pytest.approx(0.1)
     assert before["net"]["pooling"]["kernel"] == 0.5
+    some = part_factors(params, OptimizerConfig(rates={"net/encoder/stem[1-9]": 0.3, "net/p*": 0.2}), jnp.asarray(0), 1)
+    assert some["net"]["encoder"]["stem2"]["kernel"] == 0.3
+    assert (some["net"]["encoder"]["stem"]["kernel"], some["net"]["pooling"]["kernel"]) == (1, 0.2)
 
 
 def test_a_part_that_the_other_run_lacks_starts_at_random(
