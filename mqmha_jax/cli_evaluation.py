@@ -52,7 +52,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     sections={
         "Data": ("data", "audio", "lists", "embeddings", "scores", "llr", "metadata", "step", "strict", "allow_code"),
         "Recordings": ("channel", "max_rejected"),
-        "Scoring": ("cohort", "top_n", "no_mean", "enrol_map", "average"),
+        "Scoring": ("cohort", "top_n", "mean_of", "no_mean", "enrol_map", "average"),
         "Calibration": ("calibrate", "calibrate_data", "quality"),
         "Back-end": ("fitted_on", "whiten", "lda", "plda", "per_speaker", "shrinkage"),
         "Measures": ("p_target", "costs", "replicates", "seed"),
@@ -128,6 +128,14 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     help="What to average over the utterances of a model.",
 )
 @_backend_options
+@click.option(
+    "--mean",
+    "mean_of",
+    type=_PATH,
+    show_default="of the cohort, or none",
+    help="With --embeddings: embeddings whose mean is subtracted, such as those of training speakers, or a run's "
+    "mean_embedding-STEP.npz.",
+)
 @click.option("--no-mean", is_flag=True, help="Do not subtract the training set's (or cohort's) mean embedding.")
 @click.option(
     "--p-target",
@@ -164,6 +172,7 @@ def evaluate(
     quality: bool,
     enrol_map: Path | None,
     average: Literal["embeddings", "scores"],
+    mean_of: Path | None,
     no_mean: bool,
     p_target: tuple[float, ...],
     costs: tuple[float, float],
@@ -211,6 +220,8 @@ def evaluate(
         raise UserError("Without WORKDIR, --output says where the results go; give --output DIR.")
     if not workdir and (data or step is not None or save_threshold):
         raise UserError("--data, --step and --save-threshold belong to the run in a WORKDIR, and none was given.")
+    if mean_of and (no_mean or not embeddings):
+        raise UserError("--mean goes with --embeddings and without --no-mean; a run has a mean of its own.")
     embedded = AudioFolder(audio, channel, max_rejected) if workdir and audio and lists and not data else None
     if embedded and calibrate_data:
         raise UserError("--calibrate-data does not go with --audio, which also holds the recordings to calibrate on.")
@@ -245,7 +256,7 @@ def evaluate(
             **rest,
         )
     else:
-        source = FileSource((*embeddings, *further), known) if embeddings else None
+        source = FileSource((*embeddings, *further), known, mean=mean_of, say=say) if embeddings else None
         evaluation = evaluate_lists(source, lists, method, **rest)
     if recordings and (silence := recordings.explain_silence(evaluation.lists)):
         say(f"Warning: {silence}")

@@ -285,6 +285,7 @@ def test_notes_cannot_change_what_a_terminal_shows(tmp_path: Path) -> None:
         (["--scores", "s", "--output", "o", "--data", "d"], "--data, --step and --save-threshold belong to"),
         (["--scores", "s", "--output", "o", "--trials", "none"], "none: the list cannot be read"),
         (["--output", "o", "--trials", "none"], "Nothing to evaluate: give the WORKDIR of a run, --embeddings or"),
+        (["x", "--mean", "m.npz"], "--mean goes with --embeddings and without --no-mean"),
         ([], "Nothing to evaluate: give the WORKDIR of a run, --embeddings or --scores"),
         (["x", "--step", "last"], "'last' is not a step; write its number, such as 3000, or best."),
         (["x", "--lda", "2"], "LDA to 2 must be fitted on utterances of known speakers; give them with --backend"),

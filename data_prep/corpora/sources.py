@@ -1,11 +1,15 @@
 """Sources of samples that are not a whole file. All are plain values, so that they can be sent to workers."""
 
+import contextlib
 import dataclasses
+import os
+import signal
 import struct
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -13,6 +17,10 @@ from jaxtyping import Float, Float32
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import Part, read_audio, read_audio_bytes
 from mqmha_jax.features.wav_header import UNKNOWN_LENGTH
+
+# Of a command: what it may write to standard output, and how much of its standard error is kept.
+_LARGEST_OUTPUT, _MESSAGE_BYTES = 1 << 30, 1 << 12
+_BLOCK_BYTES = 1 << 16
 
 Source: TypeAlias = Path | Callable[[int], Float[np.ndarray, " n"]]
 """The source of a ``Recording``: a file, or a function that makes its samples at a sample rate in Hz."""
@@ -120,10 +128,49 @@ class ShellCommand:
         """The samples.
 
         Raises:
-          UserError: the command fails, or as ``read_audio``.
+          UserError: the command fails, writes more than a GiB, or as ``read_audio``.
         """
-        run = subprocess.run(self.command, shell=True, stdin=subprocess.DEVNULL, capture_output=True)
-        if run.returncode:
-            said = run.stderr.decode(errors="replace").strip().splitlines() or ["nothing on standard error"]
-            raise UserError(f"{self.command}: failed with status {run.returncode} ({said[-1]}).")
-        return read_audio_bytes(run.stdout, self.command, sample_rate_hz)
+        content, message, status = self._run()
+        if status:
+            said = message.decode(errors="replace").strip().splitlines() or ["nothing on standard error"]
+            raise UserError(f"{self.command}: failed with status {status} ({said[-1]}).")
+        return read_audio_bytes(content, self.command, sample_rate_hz)
+
+    def _run(self) -> tuple[bytes, bytes, int]:
+        """What the command wrote, the end of its standard error, and its status; it does not outlive this call."""
+        message = bytearray()
+
+        def read_message(stream: IO[bytes]) -> None:
+            while block := stream.read(_BLOCK_BYTES):
+                message.extend(block)
+                del message[:-_MESSAGE_BYTES]
+
+        # A session of its own, so that the shell's children can be ended with it.
+        with subprocess.Popen(
+            self.command,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as run:
+            assert run.stdout
+            assert run.stderr
+            reader = threading.Thread(target=read_message, args=(run.stderr,), daemon=True)
+            reader.start()
+            try:
+                content = bytearray()
+                while block := run.stdout.read(_BLOCK_BYTES):
+                    content.extend(block)
+                    if len(content) > _LARGEST_OUTPUT:
+                        raise UserError(
+                            f"{self.command}: writes more than {_LARGEST_OUTPUT:,} bytes (a GiB is nine hours of "
+                            "16-bit samples at 16 kHz). Check that it ends, or let it write parts."
+                        )
+                run.wait()
+                reader.join()
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(run.pid, signal.SIGKILL)
+                raise
+        return bytes(content), bytes(message), run.returncode

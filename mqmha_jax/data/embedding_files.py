@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from mqmha_jax.atomic import replacing
 from mqmha_jax.data.ids import check_id, plain_id
@@ -43,6 +44,22 @@ def read_embeddings(path: str | Path) -> Embeddings:
         case ".scp":
             return _stack_vectors(path, read_script(path))
     raise UserError(f"{path}: embeddings cannot be read from a file that ends in {path.suffix!r}; valid: {_VALID}.")
+
+
+def read_mean(path: Path) -> Float[np.ndarray, " E"]:
+    """The mean embedding that a run keeps (``mean_embedding-STEP.npz``), or the mean of a file of embeddings.
+
+    Raises:
+      UserError: the file cannot be read, or its mean is not finite.
+    """
+    if path.suffix == ".npz":
+        with open_npz(path, advice=f"No mean can be read; valid: {_VALID}, or a run's mean embedding.") as archive:
+            if "mean" in archive.files:
+                mean = archive["mean"]
+                if mean.ndim != 1 or mean.dtype.kind != "f" or not np.isfinite(mean).all():
+                    raise UserError(f"{path} holds no mean [E] of finite numbers, but {mean.dtype} {mean.shape}.")
+                return mean
+    return read_embeddings(path).vectors.mean(axis=0)
 
 
 def write_embeddings(path: Path, embeddings: Embeddings) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.corpora import CORPORA
+from data_prep.corpora import CORPORA, sources
+from data_prep.corpora.sources import ShellCommand
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import read_audio
 from tests.support.tiny_audio import RATE, write_audio
@@ -159,3 +160,13 @@ def test_the_right_folder_is_named(tmp_path: Path) -> None:
             CORPORA["kaldi"](wrong)
     with pytest.raises(UserError, match=r"No such folder: nowhere\. --root is the folder of the audio"):
         CORPORA["kaldi"](directory, root="nowhere")
+
+
+def test_what_a_command_writes_is_bounded_and_nothing_of_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_LARGEST_OUTPUT", 1_000_000)
+    with pytest.raises(UserError, match=r"yes a-mark-of-this-test: writes more than 1,000,000 bytes .*Check that"):
+        ShellCommand("yes a-mark-of-this-test")(RATE)
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not [command for command in commands if b"yes\0a-mark-of-this-test" in command]
+    with pytest.raises(UserError, match=r"failed with status 3 \(the end\)"):
+        ShellCommand("yes noise | head -c 1000000 >&2; echo >&2; echo the end >&2; exit 3")(RATE)

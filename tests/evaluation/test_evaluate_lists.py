@@ -212,3 +212,34 @@ def test_embeddings_of_another_network_are_refused(files: Path, source: FileSour
     save(files / "again.npz", Embeddings(SPOKEN.ids[:1], SPOKEN.vectors[:1]))
     with pytest.raises(UserError, match=r"again.npz: 's0/u0' also has an embedding in another file"):
         FileSource([files / "spoken.npz", files / "again.npz"], KNOWN)
+
+
+def test_embeddings_of_files_say_which_mean_is_subtracted(files: Path) -> None:
+    """Without one, the error rate of one system was 32 % in place of 21 %, and nothing told."""
+
+    def score(method: Method, mean: Path | None = None) -> tuple[np.ndarray, list[str]]:
+        said: list[str] = []
+        source = FileSource([files / "spoken.npz"], KNOWN, mean=mean, say=said.append)
+        evaluation = evaluate_lists(source, [files / "own.trials"], method, measuring=FEW)
+        return evaluation.lists[0].systems[0].scores, said
+
+    plain, said = score(Method())
+    np.testing.assert_array_equal(plain, cosine_scores(SPOKEN, TRIALS))
+    assert "No mean is subtracted, because that of the training set is not known" in said[0]
+    assert "Give it with --mean FILE" in said[0]
+    assert score(Method(use_mean=False))[1] == []
+    assert score(Method(files / "cohort.npz", top_n=20))[1] == [
+        f"The mean of the cohort {files / 'cohort.npz'} is subtracted from all embeddings."
+    ]
+    mean = COHORT.vectors.mean(axis=0)
+    np.savez(files / "mean_embedding-40.npz", mean=mean, step=40, checkpoint="")
+    for path in (files / "cohort.npz", files / "mean_embedding-40.npz"):
+        centred, said = score(Method(), path)
+        np.testing.assert_allclose(centred, cosine_scores(centre(SPOKEN, mean), TRIALS), rtol=1e-6)
+        assert said == [f"The mean of {path} is subtracted from all embeddings."]
+    np.savez(files / "wrong.npz", mean=mean[:3])
+    with pytest.raises(UserError, match=r"wrong\.npz: embeddings of size 3, the others have 8"):
+        score(Method(), files / "wrong.npz")
+    np.savez(files / "wrong.npz", mean=mean * np.nan)
+    with pytest.raises(UserError, match=r"wrong\.npz holds no mean \[E\] of finite numbers"):
+        score(Method(), files / "wrong.npz")

@@ -1,11 +1,12 @@
 """Embeddings that any system wrote to files."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
-from mqmha_jax.data.embedding_files import read_embeddings
+from mqmha_jax.data.embedding_files import read_embeddings, read_mean
 from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.sources import Background, Labelled
@@ -20,16 +21,26 @@ class FileSource:
     training_speakers: Sequence[str] = ()
     left_out: Collection[str] = ()
 
-    def __init__(self, paths: Sequence[Path], known: Metadata) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        known: Metadata,
+        *,
+        mean: Path | None = None,
+        say: Callable[[str], object] = lambda sentence: None,
+    ) -> None:
         """Read them.
 
         Args:
           paths: one or more files or folders, see ``read_embeddings``.
           known: about their utterances.
+          mean: embeddings whose mean is subtracted, or a mean that a run keeps; see ``read_mean``.
+          say: receives a sentence on which mean is subtracted.
 
         Raises:
           UserError: they cannot be read, differ in size, or two hold one utterance.
         """
+        self._mean_of, self._say = mean, say
         parts = [read_embeddings(path) for path in dict.fromkeys(paths)]
         self.name = ", ".join(path.name for path in dict.fromkeys(paths))
         self.known = known
@@ -48,18 +59,31 @@ class FileSource:
         return ()
 
     def background(self, cohort: Path | None, *, use_mean: bool) -> Background:
-        """Every embedding of a file is a member of the cohort; their mean replaces that of the training set.
+        """Every embedding of a file is a member of the cohort; their mean replaces an unknown one.
 
         Raises:
-          UserError: the file cannot be read, or its embeddings have another size.
+          UserError: a file cannot be read, or its embeddings have another size.
         """
-        if cohort is None:
-            return Background(None, None)
-        vectors = self._read(cohort).vectors
-        if not use_mean:
-            return Background(None, vectors)
-        mean = vectors.mean(axis=0)
-        return Background(mean, vectors - mean[None])
+        vectors = None if cohort is None else self._read(cohort).vectors
+        mean = self._mean(cohort, vectors) if use_mean else None
+        return Background(mean, vectors if vectors is None or mean is None else vectors - mean[None])
+
+    def _mean(self, cohort: Path | None, vectors: Float[np.ndarray, "n E"] | None) -> Float[np.ndarray, " E"] | None:
+        """The mean that was given, else that of the cohort, else none; says which."""
+        if self._mean_of is not None:
+            mean = read_mean(self._mean_of)
+            _require_size(self._mean_of, mean[None], len(next(iter(self._vectors.values()))))
+            self._say(f"The mean of {self._mean_of} is subtracted from all embeddings.")
+            return mean
+        if vectors is not None:
+            self._say(f"The mean of the cohort {cohort} is subtracted from all embeddings.")
+            return vectors.mean(axis=0)
+        self._say(
+            "No mean is subtracted, because that of the training set is not known; it usually lowers the error rate. "
+            "Give it with --mean FILE: embeddings of training speakers, or mean_embedding-STEP.npz of the run. Without "
+            "it, --no-mean accepts the embeddings as they are."
+        )
+        return None
 
     def speakers_at(self, path: Path) -> tuple[str, ...]:
         """The speaker of each embedding of a file; where it is unknown, the utterance's id.
