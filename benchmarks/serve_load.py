@@ -172,6 +172,7 @@ def main() -> None:
         client = Client(url)
         client.get("/api/status")
         figures: dict[str, Any] = {
+            "network": client.get("/api/status")["encoder"],
             "clients": options.clients,
             "seconds_to_serve": round(time.perf_counter() - start, 1),
         }

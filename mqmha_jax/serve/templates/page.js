@@ -16,6 +16,12 @@ function element(tag, { text, ...attributes } = {}, ...children) {
 
 const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
 
+// No computed probability is certainty.
+function likely(probability) {
+  if (probability > 0.999) return "over 99.9 %";
+  return probability < 0.001 ? "below 0.1 %" : percent(probability, 1);
+}
+
 function clock(seconds) {
   return `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 }
@@ -134,6 +140,7 @@ class Recorder {
     this.find("legend").textContent = place.dataset.legend;
     this.find("input").setAttribute("aria-label", `${place.dataset.legend}: choose a file`);
     this.find("input").multiple = this.isMany;
+    if (this.isMany) this.find(".choose span").textContent = "Choose files";
     this.find(".record").addEventListener("click", () => (this.microphone ? this.finish() : this.record()));
     this.find(".record").disabled = whyNoMicrophone() !== null;
     this.find("input").addEventListener("change", ({ target }) => {
@@ -234,7 +241,7 @@ function scale(score, threshold) {
   const place = (value) => `${100 * share(value)}%`;
   const side = (value) => (share(value) > 0.8 ? "end" : share(value) < 0.2 ? "start" : "middle"); // where a label has room
   const words = threshold === null ? "" : `, the threshold is ${threshold.toFixed(2)}`;
-  const bar = element("div", { class: "scale", role: "img", "aria-label": `The score is ${score.toFixed(2)} of at most 1${words}` });
+  const bar = element("div", { class: threshold === null ? "scale" : "scale decided", role: "img", "aria-label": `The score is ${score.toFixed(2)} of at most 1${words}` });
   if (threshold !== null) {
     const same = element("span", { class: "above" });
     same.style.left = place(threshold);
@@ -273,7 +280,7 @@ function verdict(kind, title, text) {
 }
 
 function sayProbability(probability, score) {
-  const words = probability === null ? "" : `Probability of the same speaker: ${percent(probability, 1)}. `;
+  const words = probability === null ? "" : `Probability of the same speaker: ${likely(probability)}. `;
   return `${words}Score ${score.toFixed(3)}.`;
 }
 
@@ -290,14 +297,14 @@ function drawComparison(answer) {
 
 function drawIdentification(answer) {
   const [best] = answer.candidates;
-  const sure = (probability) => (probability === null ? "" : `Probability ${percent(probability, 1)}. `);
+  const sure = (probability) => (probability === null ? "" : `Probability ${likely(probability)}. `);
   const nearest = best ? `The nearest is ${best.name} with a score of ${best.score.toFixed(3)}.` : "Nobody is enrolled yet.";
   const [kind, title, text] = answer.reason
     ? ["unsure", "Unsure", `Not enough to decide: ${answer.reason}.`]
     : {
         match: () => ["same", best.name, `${sure(best.probability)}Score ${best.score.toFixed(3)}.`],
         nobody: () => ["different", "Nobody enrolled", `${sure(answer.nobody)}${nearest}`],
-        unsure: () => ["unsure", "Unsure", `${best.name}: ${percent(best.probability, 1)}; nobody enrolled: ${percent(answer.nobody, 1)}.`],
+        unsure: () => ["unsure", "Unsure", `${best.name}: ${likely(best.probability)}; nobody enrolled: ${likely(answer.nobody)}.`],
         null: () => ["unsure", "No threshold is known", `${nearest} Evaluate the network on a list of trials first.`],
       }[answer.verdict]();
   const rows = answer.candidates.map((one) =>
@@ -305,8 +312,8 @@ function drawIdentification(answer) {
       "li",
       {},
       element("span", { class: "name", text: one.name }),
-      element("span", { text: one.probability === null ? "" : percent(one.probability, 1) }),
-      scale(one.score, answer.threshold),
+      element("span", { text: one.probability === null ? "" : likely(one.probability) }),
+      scale(one.score, answer.threshold ?? status?.threshold ?? null),
     ),
   );
   const list = rows.length ? [element("ol", { class: "candidates", "aria-label": "The nearest speakers" }, ...rows)] : [];
