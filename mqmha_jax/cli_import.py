@@ -1,6 +1,7 @@
 """Commands for models of other toolkits."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -57,30 +58,78 @@ def import_(
     )
 
 
-@click.command(
-    cls=SectionedCommand,
-    arguments={"WORKDIR": "Work directory of the run.", "OUTPUT": "Directory (wespeaker) or file (safetensors)."},
-)
+_ENDINGS = {".onnx": "onnx", ".stablehlo": "stablehlo", ".safetensors": "safetensors"}
+
+
+class _NumberOrAny(click.ParamType):
+    """A number, or "any"."""
+
+    def __init__(self, number: type[int] | type[float]) -> None:
+        self.number = number
+        self.name = f"{number.__name__}|any"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "any" or isinstance(value, self.number):
+            return value
+        try:
+            return self.number(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor 'any'.", param, ctx)
+
+
+@click.command(cls=SectionedCommand, arguments={"WORKDIR": "Work directory of the run."})
 @click.argument("workdir", type=PATH)
-@click.argument("output", type=PATH)
+@click.option("--output", type=PATH, required=True, help="File to write; for wespeaker, a directory.")
 @click.option(
     "--format",
-    "names",
-    type=click.Choice(["wespeaker", "safetensors"]),
-    default="wespeaker",
-    help="WeSpeaker's names in a directory with avg_model.pt and config.yaml, or our names in one safetensors file.",
+    "file_format",
+    type=click.Choice(["onnx", "stablehlo", "wespeaker", "safetensors"]),
+    show_default="by the ending of the output, else wespeaker",
+    help="A program without Python (onnx), a program for JAX alone (stablehlo), WeSpeaker's avg_model.pt and "
+    "config.yaml, or the variables under our names.",
+)
+@click.option(
+    "--input",
+    "source",
+    type=click.Choice(["waveform", "fbank"]),
+    default="waveform",
+    help="onnx, stablehlo: compute the filterbank inside, or take its frames.",
+)
+@click.option("--batch", type=_NumberOrAny(int), default="any", help="onnx, stablehlo: recordings at a time.")
+@click.option("--seconds", type=_NumberOrAny(float), default="any", help="onnx, stablehlo: duration of a recording.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    help="onnx, stablehlo: type of the weights and of the encoder.",
 )
 @click.option("--step", type=int, show_default="the newest", help="Step of the checkpoint.")
 @allow_code_option
-def export(workdir: Path, output: Path, names: str, step: int | None) -> None:
-    """Export the network of a run for other toolkits."""
-    from mqmha_jax.interop.export_run import export_safetensors, export_wespeaker
+def export(
+    workdir: Path,
+    output: Path,
+    file_format: str | None,
+    source: str,
+    batch: int | str,
+    seconds: float | str,
+    dtype: str,
+    step: int | None,
+) -> None:
+    """Export the network of a run for other programs."""
+    from mqmha_jax.interop.export_run import export_program, export_safetensors, export_wespeaker
 
-    if names == "safetensors":
+    file_format = file_format or _ENDINGS.get(output.suffix, "wespeaker")
+    if file_format == "safetensors":
         export_safetensors(workdir, output, step=step)
         click.echo(f"The network is in {output}; its metadata hold the configuration.")
         return
-    exported = export_wespeaker(workdir, output, step=step)
-    click.echo(f"{exported.title} is in {output}.")
-    for remark in exported.remarks:
+    if file_format == "wespeaker":
+        exported = export_wespeaker(workdir, output, step=step)
+        click.echo(f"{exported.title} is in {output}.")
+        remarks = exported.remarks
+    else:
+        options = {"source": source, "dtype": dtype, "batch": batch, "seconds": seconds}
+        remarks = export_program(workdir, output, file_format=file_format, step=step, **options)
+        click.echo(f"The network is in {output} ({output.stat().st_size / 1e6:.1f} MB). docs/export.md shows its use.")
+    for remark in remarks:
         click.echo(f"Note: {remark}")

@@ -5,6 +5,7 @@ dither, mean removal, log energy, pre-emphasis, window function, power spectrum,
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +16,9 @@ from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
+
+Size = Any
+"""An int, or a symbolic size of ``jax.export``."""
 
 WAVEFORM_SCALE = 32768.0
 """Kaldi reads 16-bit integers; a waveform in [-1, 1] times this has the same level."""
@@ -27,7 +31,7 @@ LARGEST_BUCKET_FRAMES = 512
 """Shapes compiled by ``extract_fbank``: powers of two from the smallest to the largest; longer audio is split."""
 
 
-def num_frames(num_samples: int, spec: FbankSpec) -> int:
+def num_frames(num_samples: Size, spec: FbankSpec) -> Size:
     """Number of frames T that a waveform gives.
 
     Args:
@@ -37,7 +41,7 @@ def num_frames(num_samples: int, spec: FbankSpec) -> int:
     Returns:
       T, at least 0. (The extraction refuses less than one window, whatever ``snip_edges`` says.)
     """
-    window, hop = _window_and_hop(spec)
+    window, hop = window_and_hop(spec)
     if spec.snip_edges:
         return max(0, 1 + (num_samples - window) // hop)
     return (num_samples + hop // 2) // hop
@@ -97,7 +101,7 @@ def extract_fbank(
     _check_waveform(waveform)
     _check_length(len(waveform), spec)
     total = num_frames(len(waveform), spec)
-    window, hop = _window_and_hop(spec)
+    window, hop = window_and_hop(spec)
     signal = np.asarray(waveform, np.float32)
     if not spec.snip_edges:
         signal = np.pad(signal, _reflection(len(waveform), spec), mode="symmetric")
@@ -120,27 +124,50 @@ def _fbank_of_windows(
     signal: Float[Array, " n"], frames: Int[Array, " T"], key: PRNGKeyArray | None, spec: FbankSpec
 ) -> Float[Array, "T F"]:
     """Features of windows that start at sample 0; ``frames`` are their numbers in the utterance, for the dither."""
-    window, hop = _window_and_hop(spec)
+    window, hop = window_and_hop(spec)
     starts = jnp.arange(frames.shape[0]) * hop
     scaled = signal * WAVEFORM_SCALE
     windows = jax.vmap(lambda start: jax.lax.dynamic_slice(scaled, (start,), (window,)))(starts)
     if key is not None:
         noise = jax.vmap(lambda frame: jax.random.normal(jax.random.fold_in(key, frame), (window,)))(frames)
         windows = windows + spec.dither * noise
+    return fbank_of_windows(windows, spec, _power_spectrum)
+
+
+def fbank_of_windows(
+    windows: Float[Array, "T window"],
+    spec: FbankSpec,
+    power_spectrum: Callable[[Float[Array, "T window"], int], Float[Array, "T bins"]],
+) -> Float[Array, "T F"]:
+    """Features of windows of samples in 16-bit units, with or without dither.
+
+    Args:
+      windows: samples of each frame.
+      spec: the filterbank.
+      power_spectrum: gives the squared magnitudes of a discrete Fourier transform of the second argument's size.
+
+    Returns:
+      As ``log_mel_fbank``.
+    """
     # After the dither and before the energy: Kaldi's order, on which the last digits depend.
     windows = windows - jnp.mean(windows, axis=1, keepdims=True)
     energy = jnp.sum(windows**2, axis=1, keepdims=True)
 
-    previous = jnp.concatenate([windows[:, :1], windows[:, :-1]], axis=1)
+    first, others = (jax.lax.slice_in_dim(windows, 0, end, axis=1) for end in (1, -1))
+    previous = jnp.concatenate([first, others], axis=1)
     shaped = (windows - spec.preemphasis * previous) * _window_function(spec)[None]
-    spectrum = jnp.fft.rfft(shaped, n=_fft_size(spec), axis=1)
-    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    power = power_spectrum(shaped, _fft_size(spec))
     # The default precision of TPUs and GPUs would round powers to 8 or 10 bits, which the logarithm shows in weak
     # bands.
     mel = jnp.matmul(power, _mel_filters(spec), precision=jax.lax.Precision.HIGHEST)
 
     features = jnp.concatenate([energy, mel], axis=1) if spec.use_energy else mel
     return jnp.log(jnp.maximum(features, FLOOR))
+
+
+def _power_spectrum(frames: Float[Array, "T window"], fft_size: int) -> Float[Array, "T bins"]:
+    spectrum = jnp.fft.rfft(frames, n=fft_size, axis=1)
+    return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
 
 
 _jitted_fbank_of_windows = jax.jit(_fbank_of_windows, static_argnames="spec")
@@ -165,7 +192,7 @@ def _check_waveform(waveform: Any) -> None:
 
 
 def _check_length(num_samples: int, spec: FbankSpec) -> None:
-    window, _ = _window_and_hop(spec)
+    window, _ = window_and_hop(spec)
     if num_samples < window:
         raise UserError(
             f"The audio is {1000 * num_samples / spec.sample_rate_hz:g} ms long ({num_samples} samples at "
@@ -174,8 +201,12 @@ def _check_length(num_samples: int, spec: FbankSpec) -> None:
         )
 
 
-def _window_and_hop(spec: FbankSpec) -> tuple[int, int]:
-    """Window length and hop in samples, cut to whole samples as in Kaldi."""
+def window_and_hop(spec: FbankSpec) -> tuple[int, int]:
+    """Window length and hop in samples, cut to whole samples as in Kaldi.
+
+    Raises:
+      UserError: the window has less than two samples, or the hop none.
+    """
     window = int(spec.sample_rate_hz * spec.frame_length_ms / 1000)
     hop = int(spec.sample_rate_hz * spec.frame_shift_ms / 1000)
     if window < 2 or hop < 1:
@@ -187,19 +218,19 @@ def _window_and_hop(spec: FbankSpec) -> tuple[int, int]:
 
 
 def _fft_size(spec: FbankSpec) -> int:
-    return 1 << (_window_and_hop(spec)[0] - 1).bit_length()
+    return 1 << (window_and_hop(spec)[0] - 1).bit_length()
 
 
 def _reflection(num_samples: int, spec: FbankSpec) -> tuple[int, int]:
     """Samples to reflect before and after the signal when frames are centred on multiples of the hop (plus half)."""
-    window, hop = _window_and_hop(spec)
+    window, hop = window_and_hop(spec)
     before = window // 2 - hop // 2
     end_of_last = (num_frames(num_samples, spec) - 1) * hop - before + window
     return before, max(0, end_of_last - num_samples)
 
 
 def _window_function(spec: FbankSpec) -> Float32[np.ndarray, " window"]:
-    length = _window_and_hop(spec)[0]
+    length = window_and_hop(spec)[0]
     phase = 2 * np.pi * np.arange(length) / (length - 1)
     if spec.window == "povey":
         return ((0.5 - 0.5 * np.cos(phase)) ** 0.85).astype(np.float32)

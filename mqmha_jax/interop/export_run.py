@@ -1,12 +1,15 @@
 """Writes the network of a run for other toolkits."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
 from mqmha_jax.atomic import check_writable, check_writable_directory, write_text
+from mqmha_jax.interop.embedding_program import embedding_program
 from mqmha_jax.interop.export_model import export_model
+from mqmha_jax.interop.export_onnx import describe_network, sherpa_differences, write_onnx
+from mqmha_jax.interop.export_stablehlo import write_stablehlo
 from mqmha_jax.interop.families import FAMILIES
 from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.torch_writer import write_torch_file
@@ -75,3 +78,37 @@ def export_safetensors(workdir: Path, output: Path, *, step: int | None = None) 
     check_writable(output)
     network = load_network(workdir, step)
     write_network_file(output, network.config, network.variables)
+
+
+def export_program(
+    workdir: Path, output: Path, *, file_format: str, step: int | None = None, **options: Any
+) -> list[str]:
+    """Writes the network as a program that runs without this package, from waveform or filterbank to embedding.
+
+    Args:
+      workdir: of the run.
+      output: the file.
+      file_format: ``"onnx"`` or ``"stablehlo"``.
+      step: of the checkpoint; None: the newest.
+      **options: of ``embedding_program``.
+
+    Returns:
+      Sentences on what the file leaves out or other programs do differently.
+
+    Raises:
+      UserError: there is no such run or checkpoint, the format cannot hold the network, or the file cannot be written.
+    """
+    check_writable(output)
+    network = load_network(workdir, step)
+    config = network.config
+    program = embedding_program(config, network.variables, **options)
+    if file_format == "stablehlo":
+        write_stablehlo(output, program)
+    else:
+        write_onnx(output, program, describe_network(config, program, step=network.step))
+    remarks = []
+    if config.fbank.dither > 0:
+        remarks.append("The file adds no dither.")
+    if file_format == "onnx" and program.names[0] == "fbank" and (found := sherpa_differences(config)):
+        remarks.append(f"sherpa-onnx computes another filterbank ({'; '.join(found)}), so its embeddings differ.")
+    return remarks

@@ -76,12 +76,13 @@ class SpeakerNet(nn.Module):
         return embedding
 
 
-def build_speaker_net(config: ModelConfig, *, lanes: int = 1) -> SpeakerNet:
+def build_speaker_net(config: ModelConfig, *, lanes: int = 1, dtype: str | None = None) -> SpeakerNet:
     """Builds the network of a configuration.
 
     Args:
       config: names and options of encoder and pooling, and the embedding layer.
       lanes: channels in a vector of the hardware, ``parallel.vector_lanes``; they change the speed, not the result.
+      dtype: type of the encoder's activations; None: ``config.compute_dtype``.
 
     Returns:
       The module; its parameters are ``encoder/...``, ``pooling/...`` and ``embedding/{kernel,bias}``.
@@ -90,7 +91,7 @@ def build_speaker_net(config: ModelConfig, *, lanes: int = 1) -> SpeakerNet:
       UserError: an unknown encoder, pooling or option, or an option of the wrong type.
     """
     compute = Compute(
-        dtype=jnp.dtype(config.compute_dtype),
+        dtype=jnp.dtype(dtype or config.compute_dtype),
         batch_norm_groups=config.batch_norm_groups,
         rematerialize=config.rematerialize,
         lanes=lanes,

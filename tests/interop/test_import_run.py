@@ -75,14 +75,14 @@ def test_the_run_embeds_and_has_no_head(folder, tmp_path):
 
 def test_exports_equal_the_import(folder, tmp_path):
     folder, state, _ = folder
-    said = invoke("export", folder / "run", tmp_path / "out")
+    said = invoke("export", folder / "run", "--output", tmp_path / "out")
     assert "WeSpeaker XVEC is in" in said
     written = read_checkpoint_file(tmp_path / "out" / "avg_model.pt")
     assert written.keys() == state.keys()
     jax.tree.map(np.testing.assert_array_equal, written, state)
     invoke("import", tmp_path / "out" / "avg_model.pt", "--workdir", tmp_path / "again")  # config.yaml tells 16 bins
     assert load_network(tmp_path / "again").config.fbank.num_mel_bins == 16
-    invoke("export", folder / "run", tmp_path / "model.safetensors", "--format", "safetensors")
+    invoke("export", folder / "run", "--output", tmp_path / "model.safetensors")
     network = load_network(folder / "run")
     with safe_open(tmp_path / "model.safetensors", framework="np") as file:
         assert from_dict(json.loads(file.metadata()["mqmha_config"])) == network.config
@@ -186,7 +186,7 @@ def test_outputs_are_checked_before_the_network_is_read(folder, tmp_path, monkey
 def test_from_pretrained_takes_runs_files_folders_and_the_hub(folder, tmp_path, monkeypatch):
     folder, _, _ = folder
     waveform = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
-    invoke("export", folder / "run", tmp_path / "out")
+    invoke("export", folder / "run", "--output", tmp_path / "out")
     # The layout of the Hub's cache: names lead to files by their content, and refs/main to a revision.
     cache = tmp_path / "hub" / "models--owner--speakers"
     (cache / "refs").mkdir(parents=True)

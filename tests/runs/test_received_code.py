@@ -51,7 +51,7 @@ def test_the_run_loads_from_any_folder_for_who_trained_it(
         ["verify", "RUN", "a.wav", "b.wav"],
         ["evaluate", "RUN", "--data", "shards", "--trials", "trials"],
         ["average", "RUN", "--output", "mean", "--last", "1"],
-        ["export", "RUN", "out.safetensors"],
+        ["export", "RUN", "--output", "out.safetensors"],
         ["train", "RUN/config.json", "--workdir", "new"],
         ["show", "RUN/config.json"],
     ],

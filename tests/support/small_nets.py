@@ -47,20 +47,28 @@ def padded_batch(num_frames: int, lengths: tuple[int, ...]) -> tuple[jax.Array, 
     return jnp.asarray(fbank), jnp.asarray(mask)
 
 
-@functools.cache
-def small_net(encoder: str, pooling: str) -> tuple[SpeakerNet, dict]:
-    """A network and random variables from NumPy, because compiling ``init`` takes seconds."""
-    net = build_speaker_net(
-        ModelConfig(
-            encoder=part(encoder, **SMALL_ENCODERS[encoder]),
-            pooling=part(pooling, **SMALL_POOLINGS[pooling]),
-            embedding_dim=6,
-            normalize_pooled=True,
-            normalize_embedding=True,
-        )
+def small_model(encoder: str, pooling: str, **options: object) -> ModelConfig:
+    """The configuration of a small network; ``options`` are the pooling's, in place of those of ``SMALL_POOLINGS``."""
+    return ModelConfig(
+        encoder=part(encoder, **SMALL_ENCODERS[encoder]),
+        pooling=part(pooling, **(options or SMALL_POOLINGS.get(pooling, {}))),
+        embedding_dim=6,
+        normalize_pooled=True,
+        normalize_embedding=True,
     )
+
+
+def draw_variables(net: SpeakerNet) -> dict:
+    """Random variables from NumPy, because compiling ``init`` takes seconds."""
     shapes = jax.eval_shape(functools.partial(net.init, jax.random.key(0), train=False), *padded_batch(16, (16, 9)))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(-0.5, 0.5, leaf.shape), leaf.dtype), shapes)
     variables["batch_stats"] = jax.tree.map(lambda x: x + 1, variables["batch_stats"])  # variances are positive
-    return net, variables
+    return variables
+
+
+@functools.cache
+def small_net(encoder: str, pooling: str) -> tuple[SpeakerNet, dict]:
+    """A network and random variables."""
+    net = build_speaker_net(small_model(encoder, pooling))
+    return net, draw_variables(net)

@@ -4,7 +4,7 @@ their context (Wang et al., arXiv 2303.00332).
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Bool, Float
 from pydantic import PositiveInt
 
@@ -60,14 +60,15 @@ class _ContextGate(nn.Module):
         context = sums / jnp.maximum(counts, 1) + utterance[:, None]
         hidden = nn.relu(nn.Dense(x.shape[-1] // 2, dtype=self.compute.dtype, name="squeeze")(context))
         factor = nn.sigmoid(nn.Dense(self.channels, dtype=self.compute.dtype, name="excite")(hidden))
-        return jnp.repeat(factor, self.segment_frames, axis=1)[:, :num_frames]
+        return lax.slice_in_dim(jnp.repeat(factor, self.segment_frames, axis=1), 0, num_frames, axis=1)
 
 
 def _segments(x: Array, length: int) -> Array:
     """``[B,T,...]`` -> ``[B,segments,length,...]``; the last segment is filled with zeros."""
-    filling = -x.shape[1] % length
+    num_segments = (x.shape[1] + length - 1) // length
+    filling = num_segments * length - x.shape[1]
     x = jnp.pad(x, [(0, 0), (0, filling), *[(0, 0)] * (x.ndim - 2)])
-    return x.reshape(len(x), -1, length, *x.shape[2:])
+    return x.reshape(x.shape[0], num_segments, length, *x.shape[2:])
 
 
 class _DenseLayer(nn.Module):

@@ -4,7 +4,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Bool, Float
 
 from mqmha_jax.models.masked import Compute, mask_positions
@@ -54,7 +54,7 @@ class TimeDelayLayer(nn.Module):
             dtype=self.compute.dtype,
             name="affine",
         )(x)
-        if self.edges == "dropped":
+        if self.edges == "dropped" and reach > 0:
             mask = _without_edges(mask, reach)
         mask = mask[:, :: self.stride]
         norm = self.compute.batch_norm("norm", affine=self.affine_norm)
@@ -63,8 +63,9 @@ class TimeDelayLayer(nn.Module):
 
 def _without_edges(mask: Bool[Array, "B T"], reach: int) -> Bool[Array, "B T"]:
     """Keeps frames with ``reach`` real frames on both sides, or all frames of an utterance without such frames."""
-    first_and_last = jnp.pad(mask, ((0, 0), (reach, reach)))
-    inner = mask & first_and_last[:, : mask.shape[1]] & first_and_last[:, 2 * reach :]
+    around = jnp.pad(mask, ((0, 0), (reach, reach)))
+    before, behind = (lax.slice_in_dim(around, first, first + mask.shape[1], axis=1) for first in (0, 2 * reach))
+    inner = mask & before & behind
     return jnp.where(inner.any(axis=1, keepdims=True), inner, mask)
 
 

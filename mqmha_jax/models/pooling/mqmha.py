@@ -140,7 +140,7 @@ class MQMHA(nn.Module):
         lowest = jnp.finfo(scores.dtype).min  # finite, so that an utterance without valid frames makes no NaN
         if not self.channel_wise:
             scores = scores[..., 0]
-        valid = mask.reshape(len(mask), 1, -1, *[1] * (scores.ndim - 3))
+        valid = jnp.expand_dims(mask, (1, *range(3, scores.ndim)))
         return jax.nn.softmax(jnp.where(valid, scores, lowest), axis=2)
 
     def _activate(self, hidden: Float[Array, "B t Q H o"], mask: Bool[Array, "B t"], train: bool) -> Array:
