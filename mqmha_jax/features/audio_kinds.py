@@ -110,7 +110,7 @@ def recording_starts(file: ReadableFile, kind: Kind | None) -> list[int]:
         later = _mp3_headers(file)
     elif kind == MP4:
         later = _mp4_files(file)
-    begin = _id3_size(file) if kind == FLAC else 0
+    begin = _id3_size(file) if kind in (FLAC, MP3) else 0
     return [begin, *(start for start in later if start > begin)]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.features.audio_kinds import AAC, Kind
+from mqmha_jax.features.audio_kinds import AAC, AMR, Kind
 from mqmha_jax.features.decoded import SLACK_S, Decoded, describe_truncation, undecodable
 from mqmha_jax.features.file_window import FileWindow
 
@@ -86,6 +86,6 @@ def _blocks(name: str, kind: Kind, file: Any, to_float: Any) -> Iterator[tuple[i
     if stream.frames:  # MP4 lists its packets
         is_cut = num_packets < stream.frames
     else:  # of a raw stream FFmpeg only guesses the length
-        is_cut = kind != AAC and file.duration is not None and seconds < file.duration / 1e6 - SLACK_S
+        is_cut = kind not in (AAC, AMR) and file.duration is not None and seconds < file.duration / 1e6 - SLACK_S
     if is_cut:
         raise UserError(describe_truncation(name, seconds))

@@ -241,3 +241,29 @@ def test_a_file_in_memory_is_of_any_kind(tmp_path: Path, noise: np.ndarray) -> N
     for suffix in (".m4a", ".webm"):
         path = write(tmp_path / f"a{suffix}", noise)
         np.testing.assert_array_equal(read_audio_bytes(path.read_bytes(), "the tape"), read_audio(path))
+
+
+def test_mp3_with_a_tag_and_a_header_as_ffmpeg_writes_it(tmp_path: Path) -> None:
+    """The tag in front of the first frame is no recording of its own."""
+    path = tmp_path / "tagged.mp3"
+    encode(path, "libmp3lame", RATE)
+    assert path.read_bytes()[:3] == b"ID3"
+    assert len(read_audio(path)) == 3 * RATE
+
+
+def test_amr_of_some_seconds_is_whole(tmp_path: Path) -> None:
+    """FFmpeg guesses the length of a stream without a header from its bit rate, a few per cent too long."""
+    path = tmp_path / "call.amr"
+    encode(path, "libopencore_amrnb", 8_000)
+    assert len(read_audio(path)) == pytest.approx(3 * RATE, abs=0.1 * RATE)
+
+
+def encode(path: Path, codec: str, rate: int) -> None:
+    """Writes three seconds of a tone."""
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(3 * rate) / rate)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = rate, 0
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
