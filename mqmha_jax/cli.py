@@ -7,7 +7,17 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax import __version__, cli_audio, cli_evaluation, cli_import, cli_serve, cli_store, cli_study, cli_trials
+from mqmha_jax import (
+    __version__,
+    cli_audio,
+    cli_evaluation,
+    cli_import,
+    cli_serve,
+    cli_store,
+    cli_stress,
+    cli_study,
+    cli_trials,
+)
 from mqmha_jax.atomic import check_writable, write_json
 from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup, allow_code_option
 from mqmha_jax.tpu_library import hide_unneeded_tpu_library
@@ -42,7 +52,7 @@ class _LazyPreparation(click.Group):
         "Start here": ("demo",),
         "Data": ("prep", "make-trials", "import-trials"),
         "Training": ("show", "plan", "train", "average", "study"),
-        "Evaluation": ("evaluate", "compare"),
+        "Evaluation": ("evaluate", "compare", "stress"),
         "Use": ("embed", "verify", "enrol", "identify", "store", "serve"),
         "Other toolkits": ("import", "export"),
     },
@@ -245,6 +255,7 @@ for command in (
     cli_import.import_,
     cli_import.export,
     cli_serve.serve,
+    cli_stress.stress,
     cli_study.study,
 ):
     main.add_command(command)

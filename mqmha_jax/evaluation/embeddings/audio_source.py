@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float32
 from tqdm import tqdm
 
 from mqmha_jax.data.metadata import SECONDS, Metadata
@@ -36,7 +37,8 @@ class AudioSource(RunNetwork):
     """The network of a run, and a folder with the recordings.
 
     Attributes:
-      utterances: ids of the recordings that are there.
+      paths: files of the recordings that are there, by id.
+      utterances: their ids.
       left_out: ids of those that are missing or, once ``embeddings`` has read them, cannot be used.
       known: speakers, and the seconds of those that are embedded.
     """
@@ -64,10 +66,10 @@ class AudioSource(RunNetwork):
         Raises:
           UserError: more recordings are missing than may be left out, or there is no such folder or checkpoint.
         """
-        self._paths, missing = find_recordings(folder.root, utterances)
+        self.paths, missing = find_recordings(folder.root, utterances)
         self._folder = folder
         self.left_out = set(missing)
-        if not self._paths:
+        if not self.paths:
             raise UserError(
                 f"None of the {len(missing):,} recordings in the lists is below {folder.root}; there is no "
                 f"{folder.root / missing[0]} for instance. --audio is the folder that the ids in the lists start from."
@@ -75,11 +77,11 @@ class AudioSource(RunNetwork):
         if len(missing) > folder.max_rejected:
             named = ", ".join(sorted(missing)[:_NAMED]) + (" and more" if len(missing) > _NAMED else "")
             raise UserError(
-                f"{len(missing):,} of the {len(missing) + len(self._paths):,} recordings in the lists are not below "
+                f"{len(missing):,} of the {len(missing) + len(self.paths):,} recordings in the lists are not below "
                 f"{folder.root}: {named}. Bring them, or give --max-rejected {len(missing)} to leave out their trials."
             )
         super().__init__(workdir, audio=folder.root, step=step, progress=progress, say=say)
-        self.utterances = self._paths.keys()
+        self.utterances = self.paths.keys()
         self.known = Metadata(speakers, {})
 
     @property
@@ -93,38 +95,79 @@ class AudioSource(RunNetwork):
         Raises:
           UserError: more of them cannot be used than may be left out, or none can.
         """
-        wanted = [name for name in self._paths if name in {*utterances}]
         seconds: dict[str, str | float] = {}
-        groups = list(embed_utterances(self._embedder, self._read(wanted, seconds)))
+        doubts: list[str] = []
+
+        def note(utterance: Utterance) -> None:
+            seconds[utterance.name] = utterance.num_frames * (self.config.fbank.frame_shift_ms / 1000)
+            doubts.extend(utterance.warnings())
+
+        def read(name: str) -> Utterance:
+            found = read_utterance(self.paths[name], self.config.fbank, channel=self._folder.channel)
+            return found._replace(name=name)
+
+        found = self.embed_heard(utterances, read, on_error=self._leave_out, note=note)
+        if doubts:
+            more = f" ({len(doubts):,} such warnings; this is the first)" if len(doubts) > 1 else ""
+            self._say(f"Warning: {doubts[0]}{more}")
+        self.known = self.known._replace(columns={SECONDS: seconds})
+        return found
+
+    def embed_heard(
+        self,
+        utterances: Collection[str],
+        hear: Callable[[str], Utterance],
+        *,
+        on_error: Callable[[str, UserError], object],
+        note: Callable[[Utterance], object] = lambda utterance: None,
+        title: str = "embed",
+    ) -> Embeddings:
+        """Embeds what is heard of these recordings, such as what a codec leaves of them.
+
+        Args:
+          utterances: ids.
+          hear: makes the utterance of an id; called in threads.
+          on_error: called with the id and the reason of each recording that cannot be used; it is left out.
+          note: called with every other one.
+          title: of the progress bar.
+
+        Raises:
+          UserError: none can be used.
+        """
+        asked = {*utterances}
+        wanted = [name for name in self.paths if name in asked]
+
+        def read(name: str) -> Utterance | UserError:
+            try:
+                return hear(name)
+            except UserError as error:
+                return error
+
+        def usable() -> Iterator[Utterance]:
+            with tqdm(total=len(wanted), unit="file", desc=title, disable=not self._progress, leave=False) as bar:
+                for name, found in zip(wanted, map_ahead(read, wanted), strict=True):
+                    bar.update()
+                    if isinstance(found, UserError):
+                        on_error(name, found)
+                        continue
+                    note(found)
+                    yield found
+
+        groups = list(embed_utterances(self._embedder, usable()))
         if not groups:
             raise UserError(f"None of the {len(wanted):,} recordings can be used.")
-        self.known = self.known._replace(columns={SECONDS: seconds})
         return Embeddings(
             tuple(name for group in groups for name in group.ids), np.concatenate([group.vectors for group in groups])
         )
 
-    def _read(self, wanted: Collection[str], seconds: dict[str, str | float]) -> Iterator[Utterance]:
-        """Yields the usable ones, counts the others, and notes how long each is."""
-        doubtful: list[str] = []
-        with tqdm(total=len(wanted), unit="file", desc="embed", disable=not self._progress, leave=False) as bar:
-            for name, found in zip(wanted, map_ahead(self._read_one, wanted), strict=True):
-                bar.update()
-                if isinstance(found, UserError):
-                    self._leave_out(name, found)
-                    continue
-                doubtful += found.warnings()
-                seconds[name] = found.num_frames * (self.config.fbank.frame_shift_ms / 1000)
-                yield found
-        if doubtful:
-            more = f" ({len(doubtful):,} such warnings; this is the first)" if len(doubtful) > 1 else ""
-            self._say(f"Warning: {doubtful[0]}{more}")
+    def load(self, name: str) -> Float32[np.ndarray, " n"]:
+        """Decodes one recording at the sample rate of the network.
 
-    def _read_one(self, name: str) -> Utterance | UserError:
-        try:
-            found = read_utterance(self._paths[name], self.config.fbank, channel=self._folder.channel)
-            return found._replace(name=name)
-        except UserError as error:
-            return error
+        Raises:
+          UserError: it cannot be used.
+        """
+        part = Part(channel=self._folder.channel)
+        return read_audio(self.paths[name], self.config.fbank.sample_rate_hz, part)
 
     def _leave_out(self, name: str, error: UserError) -> None:
         self.left_out.add(name)
