@@ -101,8 +101,9 @@ def stress(
     from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder
     from mqmha_jax.runs.workdir import read_config
     from mqmha_jax.stress.plan import StressPlan
-    from mqmha_jax.stress.report import PAGE_FILE, check_output, format_stress, write_stress
+    from mqmha_jax.stress.report import PAGE_FILE, check_output, write_stress
     from mqmha_jax.stress.stress import run_stress
+    from mqmha_jax.stress.tables import format_stress
 
     read_config(workdir)  # before the output makes a directory there
     output = output or workdir / "stress"

@@ -13,8 +13,9 @@ from mqmha_jax.evaluation.report.drawing import (
 from mqmha_jax.stress.conditions import CLEAN, CONDITIONS
 from mqmha_jax.stress.results import ListUnderStress
 
-_MARKERS = "os^DvPX"
-_WIDTH, _ROW, _AROUND = 7.0, 0.21, 1.3  # inches
+_WIDTH, _ROW, _AROUND = 6.0, 0.21, 1.2  # inches
+_GROUPS = [group for group in dict.fromkeys(one.group for one in CONDITIONS.values()) if group != CLEAN]
+_STYLES = dict(zip(_GROUPS, zip(SYSTEM_COLOURS, "os^DvPX", strict=True), strict=True))
 
 
 def sort_conditions(part: ListUnderStress) -> list[str]:
@@ -23,18 +24,20 @@ def sort_conditions(part: ListUnderStress) -> list[str]:
 
 
 @plain_text()
-def draw_stress(part: ListUnderStress, title: str) -> bytes:
+def draw_stress(part: ListUnderStress, title: str, *, form: str = "png") -> bytes:
     """Draws a list, or the mean over lists.
 
     Args:
       part: the rates.
       title: line above the picture.
+      form: of the picture, "png" or "svg".
 
     Returns:
-      A PNG.
+      The file.
     """
+    import matplotlib
+
     names = [name for name in sort_conditions(part) if name != CLEAN]
-    groups = list(dict.fromkeys(c.group for c in CONDITIONS.values() if c.group != CLEAN))
     figure = new_figure(_WIDTH, _AROUND + _ROW * max(len(names), 4))
     axes = figure.subplots()
     clean = part.conditions[CLEAN].eer
@@ -44,10 +47,9 @@ def draw_stress(part: ListUnderStress, title: str) -> bytes:
     handles = {f"clean, {100 * clean.value:.1f} %": line}
     for row, name in enumerate(names):
         rate, group = part.conditions[name].eer, CONDITIONS[name].group
-        colour = SYSTEM_COLOURS[groups.index(group) % len(SYSTEM_COLOURS)]
+        colour, marker = _STYLES[group]
         if rate.low is not None and rate.high is not None:
             axes.plot([100 * rate.low, 100 * rate.high], [row, row], color=colour, linewidth=2, alpha=0.55)
-        marker = _MARKERS[groups.index(group) % len(_MARKERS)]
         (point,) = axes.plot(100 * rate.value, row, marker, color=colour, markersize=6, linestyle="none")
         handles.setdefault(group, point)
     axes.set_yticks(range(len(names)), names, fontsize="small")
@@ -56,8 +58,9 @@ def draw_stress(part: ListUnderStress, title: str) -> bytes:
     axes.grid(True, axis="x", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     style_axes(axes)
-    axes.legend(list(handles.values()), list(handles), loc="lower right", fontsize="small", frameon=True)
+    axes.legend(list(handles.values()), list(handles), loc="lower right", fontsize="small")
     axes.set_title(title, loc="left", fontsize="medium", fontweight="bold")
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return png.getvalue()
+    file = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "stress"}):  # equal numbers give equal files
+        figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
+    return file.getvalue()
