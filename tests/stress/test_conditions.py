@@ -103,7 +103,7 @@ def test_clipping_and_loss_of_level(around: Surroundings) -> None:
 def test_what_is_asked_is_chosen_in_the_order_of_the_table() -> None:
     assert [*choose_conditions(())] == [*CONDITIONS]
     assert [*choose_conditions(("first-1s", "level"))] == [CLEAN, "clipped", "quiet", "first-1s"]
-    with pytest.raises(UserError, match=r"no 'noise-10'. Did you mean noise-10db\? 'mqmha stress --list' shows names"):
+    with pytest.raises(UserError, match=r"no 'noise-10'. Did you mean noise-10db\? 'mqmha stress --list' shows all"):
         choose_conditions(("noise-10",))
 
 
