@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.audio_source import AudioSource
+from mqmha_jax.evaluation.embeddings.recordings import Utterance, make_utterance
 from mqmha_jax.evaluation.numbers import require_direction
 from mqmha_jax.stress.conditions import Condition, Sound
 from mqmha_jax.stress.plan import StressPlan
@@ -70,9 +71,10 @@ class Listener:
                 f"{name}: {error} Leave this condition out by --conditions, or take {utterance} off the lists."
             ) from error
 
-        found = self._source.embed_heard(
-            utterances, lambda utterance: self.hear(utterance, name, condition), on_error=refuse, title=title
-        )
+        def hear(utterance: str) -> Utterance:
+            return make_utterance(utterance, self.hear(utterance, name, condition), self._source.config.fbank)
+
+        found = self._source.embed_heard(utterances, hear, on_error=refuse, title=title)
         require_direction(found.vectors, found.ids, what=f"embeddings under {name}")
         return found
 

@@ -12,7 +12,9 @@ from mqmha_jax.data.metadata import SECONDS, Metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.recordings import Utterance, embed_utterances, map_ahead, read_utterance
 from mqmha_jax.evaluation.embeddings.run_network import RunNetwork
+from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.audio_folder import find_recordings
+from mqmha_jax.features.part import Part
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.types import Embeddings
 
