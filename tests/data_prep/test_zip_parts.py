@@ -1,0 +1,120 @@
+"""Zip archives in parts: unpacked whole, resumed, and refused when damaged."""
+
+import io
+import itertools
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep import zip_parts
+from data_prep.zip_parts import JoinedFiles, list_zip, unpack_zip
+from mqmha_jax.errors import UserError
+
+FILES = {
+    f"wav/id1000{speaker}/video/0000{number}.wav": speaker * 5_000 + number for speaker in range(3) for number in (1, 2)
+}
+
+
+def write_parts(folder: Path, number: int) -> list[Path]:
+    content = io.BytesIO()
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("wav/", "")
+        for name, size in FILES.items():
+            archive.writestr(name, rng.bytes(size))
+    size = -(-len(content.getvalue()) // number)
+    paths = [folder / f"archive_part{letter}" for letter in "abcdefgh"[:number]]
+    for place, path in enumerate(paths):
+        path.write_bytes(content.getvalue()[place * size : (place + 1) * size])
+    return paths
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("number", [1, 3, 7])
+def test_parts_are_one_archive(tmp_path: Path, number: int) -> None:
+    parts = write_parts(tmp_path, number)
+    assert {member.filename: member.file_size for member in list_zip(parts)} == FILES
+    assert unpack_zip(parts, tmp_path / "out") == len(FILES)
+    whole = io.BytesIO(b"".join(path.read_bytes() for path in parts))
+    assert contents(tmp_path / "out") == {name: zipfile.ZipFile(whole).read(name) for name in FILES}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+    reads=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20)), max_size=6),
+)
+def test_joined_files_read_as_their_concatenation(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], reads: list[tuple[int, int]]
+) -> None:
+    folder, letters = tmp_path_factory.mktemp("parts"), itertools.cycle(b"abcdefghijk")
+    paths = [folder / str(number) for number in range(len(sizes))]
+    for path, size in zip(paths, sizes, strict=True):
+        path.write_bytes(bytes(itertools.islice(letters, size)))
+    ours = io.BufferedReader(JoinedFiles(paths))
+    theirs = io.BytesIO(b"".join(path.read_bytes() for path in paths))
+    for place, count in reads:
+        assert ours.seek(place) == theirs.seek(place)
+        assert ours.read(count) == theirs.read(count)
+        assert ours.tell() == theirs.tell()
+    assert ours.seek(0, io.SEEK_END) == theirs.seek(0, io.SEEK_END)
+
+
+def test_an_interrupted_unpacking_resumes_and_replaces_what_a_power_failure_spoilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, out = write_parts(tmp_path, 3), tmp_path / "out"
+    unpack_zip(parts, tmp_path / "whole")
+    done: list[str] = []
+
+    def stop(member: zipfile.ZipInfo) -> None:
+        done.append(member.filename)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unpack_zip(parts, out, progress=stop)
+    assert sorted(contents(out)) == sorted(done)
+    spoilt = out / done[2]
+    spoilt.write_bytes(bytes(spoilt.stat().st_size))  # its size and none of its content
+    extracted: list[str] = []
+    extract = zip_parts._extract
+    monkeypatch.setattr(
+        zip_parts,
+        "_extract",
+        lambda parts, archive, member, path: (extracted.append(member.filename), extract(parts, archive, member, path)),
+    )
+    unpack_zip(parts, out)
+    assert sorted(extracted) == sorted({*FILES} - {*done} | {done[2]})
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_missing_or_damaged_part_is_named(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path, 3)
+    with pytest.raises(UserError, match=r"archive_parta and its other parts: not a whole zip archive .*missing"):
+        unpack_zip(parts[:2], tmp_path / "out")
+    content = bytearray(parts[1].read_bytes())
+    content[len(content) // 2] ^= 1
+    parts[1].write_bytes(content)
+    with pytest.raises(UserError, match=r"archive_parta: '.*wav' cannot be unpacked .*download it again"):
+        unpack_zip(parts, tmp_path / "out")
+
+
+def test_an_archive_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    for name, mode in (("../evil.wav", 0), ("/evil.wav", 0), ("link", stat.S_IFLNK)):
+        path = tmp_path / "bad.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            member = zipfile.ZipInfo(name)
+            member.external_attr = (mode | 0o644) << 16
+            archive.writestr(member, "x")
+        with pytest.raises(UserError, match="Do not trust this archive"):
+            unpack_zip([path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,122 @@
+"""VoxCeleb in one command, on a miniature in the owners' layout."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.voxceleb_miniature import write_miniature
+
+STAGES = (
+    *("unpack", "manifests", "lists", "noises", "train-shards", "eval-shards", "calibration"),
+    *("base", "base-average", "fine-tuning", "average", "base-scores", "scores", "table"),
+)
+SYSTEMS = {"cosine", "cosine calibrated", "as-norm", "as-norm calibrated"}
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_miniature(tmp_path_factory.mktemp("miniature"))
+
+
+def run(recipe: Path, work: Path, *options: str, kill: str | None = None, status: int = 0) -> str:
+    program = [ROOT / "tests" / "support" / "killed_voxceleb.py", kill] if kill else [ROOT / "launch" / "voxceleb.py"]
+    words = ["--archives", recipe.parent / "downloads", "--work", work, "--recipe", recipe, *options]
+    done = subprocess.run(
+        [sys.executable, *program, *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert done.returncode == status, done.stdout[-3000:]
+    return done.stdout
+
+
+def read_table(work: Path) -> dict[str, Any]:
+    (path,) = work.glob("table-*/table.json")
+    return json.loads(path.read_text())
+
+
+def test_the_plan_names_every_stage_its_cost_and_its_commands(miniature: Path, tmp_path: Path) -> None:
+    said = run(miniature, tmp_path / "work", "--dry-run", "--train-with", "sbatch --wait launch/slurm.sbatch")
+    numbered = [line for line in said.splitlines() if line[0].isdigit()]
+    assert [line.split(". ")[1].split(":")[0] for line in numbered] == list(STAGES)
+    assert all("to do, about" in line and " GB, " in line for line in numbered)
+    assert f"sbatch --wait launch/slurm.sbatch {miniature} --workdir {tmp_path}/work/base-" in said
+    assert "--speeds 1.0,0.9,1.1 --versions clean" in said
+    assert said.splitlines()[-1].startswith("To do: about ")
+    assert not list((tmp_path / "work").glob("*-*")), "nothing is done"
+    offline = run(miniature, tmp_path / "work", "--dry-run", "--augment", "offline", "--until", "base")
+    assert "--versions clean,reverb,noise,music,babble --noise" in offline
+    assert "augment.noise=" not in offline
+
+
+def test_mistakes_are_sentences(miniature: Path, tmp_path: Path) -> None:
+    downloads = tmp_path / "downloads"
+    shutil.copytree(miniature.parent / "downloads", downloads)
+    for path in downloads.glob("vox2_dev_aac_part*"):
+        path.unlink()
+    for name in ("mini.py", "mini_lm.py"):
+        shutil.copyfile(miniature.with_name(name), tmp_path / name)
+    recipe, work = tmp_path / "mini.py", tmp_path / "work"
+    said = run(recipe, work, "--dry-run", status=1)
+    assert "Error: " in said
+    assert "has neither vox2_dev_aac.zip nor its parts vox2_dev_aac_parta*, nor a folder vox2. Get them from" in said
+    said = run(miniature, work, "--dry-run", "--devices", "8xH1000", status=1)
+    assert "Error: Unknown --devices '8xH1000'. Did you mean '8xH100'?" in said
+
+
+@pytest.mark.slow
+def test_from_archives_to_the_table_and_the_same_when_killed_in_every_stage(miniature: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(miniature, whole)
+    table = read_table(whole)
+    assert {row["system"] for row in table["rows"]} == SYSTEMS
+    assert {row["network"] for row in table["rows"]} == {"base", "fine-tuned"}
+    assert all(set(row["metrics"]) == {"O", "E", "H"} for row in table["rows"])
+    assert table["facts"]["base"] | {"data": ""} == {"steps": 12, "speakers": 24, "data": ""}  # 8 at three speeds
+    assert table["facts"]["fine-tuning"]["speakers"] == 8
+    assert table["facts"]["unpack"]["files"] == {"vox1/dev": 12, "vox1/test": 12, "vox2/dev": 32, "rirs": 2}
+    text = next(whole.glob("table-*/table.md")).read_text()
+    assert "**Not ours, not measured by us**" in text
+    assert "| fine-tuned, as-norm calibrated |" in text
+
+    for stage in STAGES:
+        run(miniature, killed, kill=stage, status=-signal.SIGKILL)
+        assert not list(killed.glob(f"{stage}-*/stage.json")), stage
+    said = run(miniature, killed)
+    assert [line.split(":")[1].split(",")[0].strip() for line in said.splitlines() if line[0].isdigit()] == (
+        ["done"] * 13 + ["resumes"]
+    )
+    again = read_table(killed)
+    assert all(values["attempts"] == 2 for values in again["seconds"].values())
+    for one in (table, again):
+        one.pop("seconds")
+    assert again == table
+
+    said = run(miniature, killed)
+    assert said.count(": done, in ") == len(STAGES), "a finished job has nothing to do"
+
+
+@pytest.mark.slow
+def test_a_changed_list_redoes_it_and_what_follows(miniature: Path, tmp_path: Path) -> None:
+    for name in ("mini.py", "mini_lm.py"):
+        shutil.copyfile(miniature.with_name(name), tmp_path / name)
+    shutil.copytree(miniature.parent / "downloads", tmp_path / "downloads")
+    recipe, work = tmp_path / "mini.py", tmp_path / "work"
+    run(recipe, work, "--until", "eval-shards")
+    path = tmp_path / "downloads" / "list_test_hard2.txt"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    said = run(recipe, work, "--dry-run")
+    states = {line.split(". ")[1].split(":")[0]: line for line in said.splitlines() if line[0].isdigit()}
+    done = {name for name, line in states.items() if ": done" in line}
+    assert done == {"unpack", "manifests", "noises", "train-shards", "eval-shards"}
