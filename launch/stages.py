@@ -93,7 +93,7 @@ class Stage:
         return read_sealed_json(self.folder / RECORD, advice=f"Remove the folder {self.folder} to do the stage again.")
 
 
-def run_stages(stages: Sequence[Stage], *, until: str | None, dry_run: bool, say: Callable[[str], object]) -> bool:
+def run_stages(stages: Sequence[Stage], *, until: str | None, dry_run: bool, say: Callable[[str], object]) -> None:
     """Does the stages that are not done, in order.
 
     Args:
@@ -101,9 +101,6 @@ def run_stages(stages: Sequence[Stage], *, until: str | None, dry_run: bool, say
       until: name of the last stage to do; None: all.
       dry_run: only show the plan, with the cost of every stage.
       say: receives sentences.
-
-    Returns:
-      Whether all stages up to ``until`` are done.
 
     Raises:
       UserError: a stage fails, ``until`` names none, or another process works in the same folder.
@@ -119,13 +116,12 @@ def run_stages(stages: Sequence[Stage], *, until: str | None, dry_run: bool, say
                 say(f"     {command}")
         costs = [stage.cost() for stage in wanted if not stage.is_done]
         say(f"To do: {Cost(sum(cost.disk_bytes for cost in costs), sum(cost.seconds for cost in costs))}.")
-        return not costs
+        return
     with _lock(stages[0].root):
         for number, stage in enumerate(wanted, start=1):
             say(f"{number}. {stage.name}: {_state(stage)}")
             if not stage.is_done:
                 _do(stage)
-    return True
 
 
 def _state(stage: Stage) -> str:

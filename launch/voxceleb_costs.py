@@ -17,6 +17,12 @@ BYTES_PER_WAV_SECOND = 32_000
 SECONDS_PER_UTTERANCE = 7.8
 """Mean of VoxCeleb2 (arXiv 1806.05622); a compressed file does not tell its length before it is decoded."""
 
+SPEAKERS = 5_994
+"""Of VoxCeleb2's dev part."""
+
+MUSAN_SECONDS = 109 * 3600
+"""arXiv 1510.08484."""
+
 UNPACKED_PER_SECOND = 100e6
 """Bytes per second that one process unpacks from and to one disk; assumed."""
 

@@ -35,6 +35,21 @@ class Sources:
         found = {"vox1/dev": self.vox1[0], "vox1/test": self.vox1[1], "vox2/dev": self.vox2, "rirs": (self.rirs,)}
         return {name: parts for name, parts in found.items() if not parts[0].is_dir()}
 
+    def to_unpack(self) -> list[Path]:
+        """All files of all archives, MUSAN's too."""
+        parts = [part for parts in self.archives().values() for part in parts]
+        return [*parts, *([] if self.musan.is_dir() else [self.musan])]
+
+    def listed_in_place(self) -> list[Path]:
+        """Tables of speakers, and corpora that are folders already."""
+        folders = [self.vox1[0][0], self.vox2[0]]
+        return [path for path in self.metadata.values() if path.is_file()] + [path for path in folders if path.is_dir()]
+
+    def folder_of(self, name: str) -> Path | None:
+        """Where ``vox1``, ``vox2``, ``musan`` or ``rirs`` lies unpacked; None if it is an archive."""
+        path = {"vox1": self.vox1[0][0], "vox2": self.vox2[0], "musan": self.musan, "rirs": self.rirs}[name]
+        return path if path.is_dir() else None
+
     def _find(self, unpacked: str, archive: str) -> tuple[Path, ...]:
         if (self.folder / unpacked).is_dir():
             return (self.folder / unpacked,)

@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 from tests.support.voxceleb_miniature import write_miniature
 
 STAGES = (
-    *("unpack", "manifests", "lists", "noises", "train-shards", "eval-shards", "calibration"),
+    *("unpack", "manifests", "lists", "noises", "train-shards", "eval-shards", "cohort", "calibration"),
     *("base", "base-average", "fine-tuning", "average", "base-scores", "scores", "table"),
 )
 SYSTEMS = {"cosine", "cosine calibrated", "as-norm", "as-norm calibrated"}
@@ -95,7 +95,7 @@ def test_from_archives_to_the_table_and_the_same_when_killed_in_every_stage(mini
         assert not list(killed.glob(f"{stage}-*/stage.json")), stage
     said = run(miniature, killed)
     assert [line.split(":")[1].split(",")[0].strip() for line in said.splitlines() if line[0].isdigit()] == (
-        ["done"] * 13 + ["resumes"]
+        ["done"] * 14 + ["resumes"]
     )
     again = read_table(killed)
     assert all(values["attempts"] == 2 for values in again["seconds"].values())

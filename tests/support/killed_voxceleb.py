@@ -28,6 +28,7 @@ MADE = {
     "noises": "shards",
     "train-shards": "*.partial/**/*",
     "eval-shards": "*.partial/**/*",
+    "cohort": "*.partial/**/*",
     "calibration": "shards",
     "base": "run/checkpoints/4",
     "fine-tuning": "run/checkpoints/4",
