@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mqmha_jax.atomic import TEMPORARY
 from mqmha_jax.errors import UserError
@@ -47,7 +48,7 @@ class JoinedFiles(io.RawIOBase):
         """The present place."""
         return self._place
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]  # what io calls it with
+    def readinto(self, buffer: Any) -> int:
         """Reads up to the end of the file at the present place."""
         index = bisect.bisect_right(self._ends, self._place)
         if index == len(self._files):
