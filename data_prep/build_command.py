@@ -12,7 +12,7 @@ import click
 from data_prep.like import choose_features
 from mqmha_jax.atomic import check_writable_directory
 from mqmha_jax.data.shard_coding import Coding
-from mqmha_jax.errors import UserError, printable
+from mqmha_jax.errors import UserError, count_noun, printable
 
 if typing.TYPE_CHECKING:
     from data_prep.build_shards import Run
@@ -131,8 +131,10 @@ def _outlook(output: Path, recordings: Sequence["Recording"], options: "ShardOpt
     count = describe_job(recordings, options, shard_megabytes).num_pieces
     megabytes = estimate_bytes(recordings, options) / 1e6
     return (
-        f"{output}: {len(recordings):,} recordings of {len({r.speaker for r in recordings}):,} speakers would become "
-        f"{count} files, about {megabytes:,.0f} MB. On one machine: the same command without --dry-run. On several: "
+        f"{output}: {count_noun(len(recordings), 'recording')} of "
+        f"{count_noun(len({r.speaker for r in recordings}), 'speaker')} would become "
+        f"{count_noun(count, 'file')}, about {megabytes:,.0f} MB. On one machine: the same "
+        "command without --dry-run. On several: "
         f"--shard-range I/N in each, I from 0 to N - 1, N at most {count}; or ranges such as 0:{min(16, count)}."
     )
 
@@ -146,15 +148,15 @@ def _summary(report: "BuildReport", output: Path, hours: float) -> str:
             f"make: {report.num_missing}. The process that makes the last one completes the directory."
         )
     lines = [
-        f"{output}: {report.num_utterances} utterances of {report.num_speakers} speakers, {hours:.1f} hours, "
-        f"from {report.num_recordings} recordings; {len(report.rejected)} rejected."
+        f"{output}: {count_noun(report.num_utterances, 'utterance')} of {count_noun(report.num_speakers, 'speaker')}, "
+        f"{hours:.1f} hours, from {count_noun(report.num_recordings, 'recording')}; {len(report.rejected)} rejected."
     ]
     if report.rejected:
         lines.append(f"{output / REJECTED_NAME} lists them with the reason.")
     if report.doubtful:
         lines.append(
-            f"{len(report.doubtful)} recordings hold little speech or are clipped; --min-speech and --max-clipped "
-            f"would reject them. {output / DOUBTFUL_NAME} lists them."
+            f"Little speech or clipping: {count_noun(len(report.doubtful), 'recording')}; --min-speech and "
+            f"--max-clipped would reject them. {output / DOUBTFUL_NAME} lists them."
         )
     return "\n".join(lines)
 

@@ -25,6 +25,7 @@ from mqmha_jax.data.shard_file import ShardFileWriter, UtteranceFbank, name_full
 from mqmha_jax.data.shard_format import SPEED_MARK, ShardFile
 from mqmha_jax.data.shard_table import Table, load_table, save_table
 from mqmha_jax.errors import UserError
+from mqmha_jax.features.mixdown import check_amplitude
 from mqmha_jax.features.speech_evidence import SpeechEvidence, measure_speech
 from mqmha_jax.json_file import parse_json
 
@@ -160,6 +161,7 @@ def _versions_as_fbank(recording: Recording, options: ShardOptions) -> _Made:
     with _blame_recording():
         _check_names(recording)
         waveform = recording.waveform(spec.sample_rate_hz)
+        check_amplitude(recording.utterance, float(np.abs(waveform).max(initial=0)))  # of a source that is not a file
         speech = measure_speech(waveform, spec.sample_rate_hz) if recording.is_speech else None
         if speech is not None:
             _check_speech(speech, options)

@@ -16,7 +16,7 @@ from mqmha_jax.data.shard_directory import complete_directory
 from mqmha_jax.data.shard_file import name_full_disk
 from mqmha_jax.data.shard_format import SPEED_MARK
 from mqmha_jax.data.shard_reader import open_shards
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 
 
 class BuildReport(NamedTuple):
@@ -117,9 +117,9 @@ def describe_rejections(rejected: Sequence[Finding], max_rejected: int, num_acce
     shown = "\n".join(f"  {_prefix_path(finding)}" for finding in rejected[:5])
     more = f"\n  and {len(rejected) - 5} more" if len(rejected) > 5 else ""
     return (
-        f"{len(rejected)} recordings were rejected ({num_accepted} utterances made so far); --max-rejected allows "
-        f"{max_rejected}:\n{shown}{more}\nRepair the files and resume with --retry-rejected, or allow more with "
-        f"--max-rejected. Finished parts stay in {directory}."
+        f"Rejected: {count_noun(len(rejected), 'recording')} ({num_accepted} utterances made so far); "
+        f"--max-rejected allows {max_rejected}:\n{shown}{more}\nRepair the files and resume with "
+        f"--retry-rejected, or allow more with --max-rejected. Finished parts stay in {directory}."
     )
 
 

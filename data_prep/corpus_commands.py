@@ -18,6 +18,7 @@ from data_prep.manifest import Recording
 from data_prep.signature_options import argument_help, click_parameters, describe
 from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH, SectionedCommand, SectionedGroup
+from mqmha_jax.errors import count_noun
 
 ListRecordings = Callable[..., Sequence[Recording]]
 
@@ -47,7 +48,7 @@ def manifest_command(name: str, list_recordings: ListRecordings) -> click.Comman
         listed = list_recordings(**options)
         root = write_jsonl(listed, output)
         build = shlex.join(["mqmha", "prep", "jsonl", str(output), "SHARDS", "--root", str(root)])
-        click.echo(f"{output}: {len(listed):,} recordings. Build their shards with: {build}")
+        click.echo(f"{output}: {count_noun(len(listed), 'recording')}. Build their shards with: {build}")
 
     return _command(name, list_recordings, write, "the list, a file with one JSON object per line.", {})
 

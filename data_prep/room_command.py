@@ -7,6 +7,7 @@ import click
 from data_prep.like import read_features
 from mqmha_jax.command_line import PATH, SectionedCommand
 from mqmha_jax.config import FbankSpec
+from mqmha_jax.errors import count_noun
 
 MAX_ROOMS = 2_000
 """More would only fill the memory of the data workers: a decay is 16 kB."""
@@ -35,4 +36,4 @@ def room_table(directory: Path, output: Path, like: Path | None, max_rooms: int,
 
     spec = FbankSpec() if like is None else read_features(like)
     number = make_rooms(directory, output, spec=spec, max_rooms=max_rooms, seed=seed, progress=progress)
-    click.echo(f"{output}: {number} rooms.")
+    click.echo(f"{output}: {count_noun(number, 'room')}.")

@@ -8,7 +8,7 @@ from data_prep.build_options import COUNT
 from data_prep.ordered_map import num_cores
 from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH, SectionedCommand
-from mqmha_jax.errors import UserError, printable
+from mqmha_jax.errors import UserError, count_noun, printable
 
 MAX_SHOWN = 50
 """Problems that are listed one by one."""
@@ -32,7 +32,8 @@ def verify(directory: Path, num_workers: int, progress: bool) -> None:
         more = f"\n  and {len(problems) - MAX_SHOWN} more" if len(problems) > MAX_SHOWN else ""
         raise UserError(f"{directory}: {len(problems)} problems:{shown}{more}")
     shards = open_shards(directory)
-    click.echo(f"{directory}: {len(shards):,} utterances in {len(shards.info.files)} files are as they were written.")
+    contents = f"{count_noun(len(shards), 'utterance')} in {count_noun(len(shards.info.files), 'file')}"
+    click.echo(f"{directory}: {contents}, all as they were written.")
 
 
 @click.command(cls=SectionedCommand, arguments={"SHARDS": "Directory of shards."})

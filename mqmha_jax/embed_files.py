@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mqmha_jax.atomic import replacing
 from mqmha_jax.data.embedding_files import write_embeddings
 from mqmha_jax.data.ids import check_id, check_spellings, plain_id
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.features.audio_folder import audio_files
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.npz_file import open_npz
@@ -123,7 +123,7 @@ def embed_files(
             _keep(parts, part, states)
             done.update(part.ids)
     if not done:
-        raise UserError(f"Nothing to embed: none of the {len(files)} files can be used.")
+        raise UserError(f"Nothing to embed: {count_noun(len(files), 'file')} given, none can be used.")
     dimension = _write_together(output, parts, [name for name in files if name in done], states)
     shutil.rmtree(parts, ignore_errors=True)
     return Outcome(len(done), num_resumed, dimension)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from mqmha_jax.config import Config
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.recordings import (
     Utterance,
@@ -209,7 +209,7 @@ class SpeakerEncoder:
             self.embed_groups(recordings, channel=channel, on_error=on_error, on_warning=on_warning, progress=progress)
         )
         if not groups:
-            raise UserError(f"Nothing to embed: none of the {len(recordings)} recordings given can be used.")
+            raise UserError(f"Nothing to embed: {count_noun(len(recordings), 'recording')} given, none can be used.")
         ids = tuple(utterance for group in groups for utterance in group.ids)
         return Embeddings(ids, np.concatenate([group.vectors for group in groups]))
 

@@ -152,7 +152,7 @@ def test_a_damaged_part_is_embedded_again(
 
 
 def test_nothing_to_embed(encoder: SpeakerEncoder, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Nothing to embed: none of the 1 files can be used"):
+    with pytest.raises(UserError, match="Nothing to embed: 1 file given, none can be used"):
         embed_files(encoder, {"x": tmp_path / "x"}, tmp_path / "e.npz", on_error=ignore, on_warning=ignore)
 
 

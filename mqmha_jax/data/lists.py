@@ -13,7 +13,7 @@ from jaxtyping import Int32, Int64
 
 from mqmha_jax.atomic import write_text
 from mqmha_jax.data.ids import PlainIds, check_id, other_spelling, plain_id, quote_id, split_fields
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.types import Trials
 
 _FORMS = "'1 enrol test' or '0 enrol test' (VoxCeleb), 'enrol test target' or 'enrol test nontarget' (Kaldi)"
@@ -164,7 +164,7 @@ def check_trials(
             "each counts as often as it is listed."
         )
     if symmetric and (with_itself := int(np.count_nonzero(enrol == test))):
-        notes.append(f"{name}: {with_itself} trials compare an utterance with itself.")
+        notes.append(f"{name}: an utterance is compared with itself in {count_noun(with_itself, 'trial')}.")
     return notes
 
 
@@ -292,7 +292,7 @@ def _unknown_utterances(name: str, trials: Trials, known: Mapping[str, int]) -> 
         nearest = difflib.get_close_matches(first, known, n=1)
         hint = f" The known id nearest to the first is {nearest[0]!r}." if nearest else ""
     return UserError(
-        f"{name}: {len(first_trial)} utterances of its trials are unknown: {named}{more}.{hint} "
+        f"{name}: its trials name {count_noun(len(first_trial), 'unknown utterance')}: {named}{more}.{hint} "
         f"Valid: the ids of the {len(known)} utterances at hand; add the missing ones or remove their trials."
     )
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mqmha_jax.data.lists import check_trials
 from mqmha_jax.data.metadata import Metadata
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
 from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
 from mqmha_jax.evaluation.scoring.method import Method, Models
@@ -127,7 +127,7 @@ def fit_top_n(method: Method, source: EmbeddingSource, say: Say) -> Method:
         return method
     size = len(source.speakers_at(method.cohort))
     if size < 2:
-        raise UserError(f"The cohort {method.cohort} has {size} members; AS-norm needs at least 2.")
+        raise UserError(f"The cohort {method.cohort} has {count_noun(size, 'member')}; AS-norm needs at least 2.")
     if method.top_n > size:
         say(f"The cohort {method.cohort} has {size} members: all of them count (--top-n {method.top_n}).")
     return method._replace(top_n=min(method.top_n, size))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.features.audio_kinds import AUDIO_SUFFIXES
 
 _BESIDE_AUDIO = {
@@ -103,7 +103,7 @@ def _describe_ignored(others: Counter[str]) -> str:
     if not others:
         return ""
     kinds: Iterable[str] = (f"{suffix} {count:,}" for suffix, count in sorted(others.items()))
-    return f"{others.total():,} files ignored, because nothing reads audio with their endings: {', '.join(kinds)}."
+    return f"Ignored {count_noun(others.total(), 'file')} with endings that no reader knows: {', '.join(kinds)}."
 
 
 def _refuse(error: OSError) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mqmha_jax.atomic import making_directory
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.scoring.calibration import decision
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S
 from mqmha_jax.inference import Audio, Observation, SpeakerEncoder
@@ -161,7 +161,7 @@ class SpeakerStore:
                 on_warning(warning)
             observed[label] = one
         if not observed:
-            raise UserError(f"{name!r} is not enrolled: none of the {len(named)} recordings given can be used.")
+            raise UserError(f"{name!r} is not enrolled: {count_noun(len(named), 'recording')} given, none can be used.")
         found = list(observed.values())
         added = make_roster(
             name,

@@ -15,7 +15,7 @@ from mqmha_jax.config import Config, TrainConfig
 from mqmha_jax.config_io import to_dict
 from mqmha_jax.data.joined_shards import open_training_shards
 from mqmha_jax.data.noise_and_rooms import identify, open_noise_and_rooms
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.own_code.contents import hash_code
 from mqmha_jax.own_code.mistakes import name_own_code
@@ -63,9 +63,11 @@ class TrainResult:
         """Tells a user how a finished run ended."""
         skipped = f"; {self.skipped} of {self.step} were not finite and skipped" if self.skipped else ""
         if not self.trained:
-            return f"The run has its {self.step} steps already; train.steps=N with a larger N continues it{skipped}."
+            done = count_noun(self.step, "step")
+            return f"The run has its {done} already; train.steps=N with a larger N continues it{skipped}."
         total = f" ({self.step} in all)" if self.trained < self.step else ""
-        return f"Trained {self.trained} steps{total}{skipped}; waited for data {self.data_wait:.1%} of the time."
+        trained = count_noun(self.trained, "step")
+        return f"Trained {trained}{total}{skipped}; waited for data {self.data_wait:.1%} of the time."
 
 
 class _Running(NamedTuple):

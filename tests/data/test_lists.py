@@ -107,7 +107,7 @@ def test_unknown_utterances_are_named_with_the_nearest_known_one():
         check_trials(trials, ["id1/a.wav", "id1/b.wav", "id2/c.wav"], name="dev.txt")
     message = str(error.value)
     assert (
-        "dev.txt: 4 utterances of its trials are unknown: 'id1/aa.wav' (trial 2), 'x' (trial 3), 'y' (trial 3) and more"
+        "dev.txt: its trials name 4 unknown utterances: 'id1/aa.wav' (trial 2), 'x' (trial 3), 'y' (trial 3) and more"
         in message
     )
     assert "nearest to the first is 'id1/a.wav'" in message
@@ -128,7 +128,7 @@ def test_repeated_and_self_trials_are_reported():
     (repeated,) = check_trials(trials_of(*good, good[0], good[0]), "abc", name="dev")
     assert repeated.startswith("dev: 2 of 5 trials repeat an earlier one, first 'a b' (number 4); each counts as often")
     (itself,) = check_trials(trials_of(*good, ("c", "c", True)), "abc", name="dev")
-    assert itself == "dev: 1 trials compare an utterance with itself."
+    assert itself == "dev: an utterance is compared with itself in 1 trial."
 
 
 @pytest.mark.parametrize("again", [("a", "b", False), ("b", "a", False)])
@@ -144,9 +144,9 @@ def test_two_labels_for_one_pair_are_refused(again):
 def test_models_and_utterances_have_separate_names():
     trials = trials_of(("a", "b", True), ("b", "a", False))  # model a and utterance b, model b and utterance a
     assert check_trials(trials, "ab", known_models="ab") == []
-    with pytest.raises(UserError, match=r"dev, enrolment sides: 1 utterances .* unknown: 'b' \(trial 2\)"):
+    with pytest.raises(UserError, match=r"dev, enrolment sides: its trials name 1 unknown utterance: 'b' \(trial 2\)"):
         check_trials(trials, "ab", known_models="a", name="dev")
-    with pytest.raises(UserError, match="dev, test sides: 1 utterances"):
+    with pytest.raises(UserError, match="dev, test sides: its trials name 1 unknown utterance"):
         check_trials(trials, "b", known_models="ab", name="dev")
 
 

@@ -192,10 +192,10 @@ def test_all_kinds_of_audio_are_read_and_other_files_are_counted(audio: Path, ca
         (audio / name).write_bytes(b"x")
     names = [recording.utterance for recording in CORPORA["folder"](audio)]
     assert names == ["a/1.wav", "a/2.sph", "a/3.aiff", "a/zwei Wörter.flac", "b/3.wav", "b/4.au", "b/5.AMR"]
-    assert "3 files ignored, because nothing reads audio with their endings: .ape 2, .wv 1." in caplog.text
+    assert "Ignored 3 files with endings that no reader knows: .ape 2, .wv 1." in caplog.text
     (audio.parent / "other").mkdir()
     (audio.parent / "other" / "1.ape").touch()
-    with pytest.raises(UserError, match=r"No audio below .*\.wav.* 1 files ignored, .*: \.ape 1\."):
+    with pytest.raises(UserError, match=r"No audio below .*\.wav.* Ignored 1 file .*: \.ape 1\."):
         CORPORA["folder"](audio.parent / "other")
 
 
@@ -252,7 +252,7 @@ def test_the_manifest_of_a_corpus_builds_the_same(tmp_path: Path) -> None:
         "dev",
     ]
     result = CliRunner().invoke(cli.prepare, arguments, catch_exceptions=False)
-    assert "list.jsonl: 1 recordings. Build their shards with: mqmha prep jsonl" in result.output
+    assert "list.jsonl: 1 recording. Build their shards with: mqmha prep jsonl" in result.output
     _, _, _, path, _, _, root = shlex.split(result.output.split("with: ")[1])
     assert jsonl_recordings(path, root) == CORPORA["voxceleb1"](tmp_path / "my corpus")
 

@@ -196,10 +196,10 @@ def test_bad_files_are_left_out_and_listed(audio: Path, tmp_path: Path) -> None:
 def test_too_many_bad_files_end_the_job_with_a_summary(audio: Path, tmp_path: Path) -> None:
     recordings = with_bad_files(audio, tmp_path)
     with pytest.raises(
-        UserError, match=r"(?s)3 recordings were rejected .*--max-rejected allows 1:.*text.wav.*20 ms.*--retry-rejected"
+        UserError, match=r"(?s)Rejected: 3 recordings .*--max-rejected allows 1:.*text.wav.*20 ms.*--retry-rejected"
     ):
         build(recordings, tmp_path / "shards", max_rejected=1)
-    with pytest.raises(UserError, match=r"(?s)1 recordings were rejected \(0 utterances made.*no such file"):
+    with pytest.raises(UserError, match=r"(?s)Rejected: 1 recording \(0 utterances made.*no such file"):
         build([recordings[4]], tmp_path / "other", max_rejected=9)
     with pytest.raises(UserError, match="The corpus lists no recordings"):
         build([], tmp_path / "third")
@@ -364,7 +364,7 @@ def test_csv_and_synthetic_commands(audio: Path, tmp_path: Path) -> None:
     output = run(
         *("csv", tmp_path / "list.csv", tmp_path / "shards", "--root", audio, "--num-workers", 0, "--no-progress")
     )
-    assert "1 utterances of 1 speakers" in output
+    assert "1 utterance of 1 speaker" in output
     assert "rejected.jsonl lists them with the reason" in output
     assert open_shards(tmp_path / "shards").attributes["session"].tolist() == ["one"]
 

@@ -77,7 +77,7 @@ def test_doubtful_recordings_are_rejected_on_request(corpus: Path, tmp_path: Pat
 def test_the_command_says_how_many_and_how_to_reject_them(corpus: Path, tmp_path: Path) -> None:
     words = ["--num-workers", "0", "--no-progress"]
     result = CliRunner().invoke(cli.prepare, ["folder", str(corpus), str(tmp_path / "out"), *words])
-    assert "3 recordings hold little speech or are clipped; --min-speech and --max-clipped" in result.output
+    assert "Little speech or clipping: 3 recordings; --min-speech and --max-clipped" in result.output
     assert f"{tmp_path / 'out' / 'doubtful.jsonl'} lists them" in result.output
     words += ["--min-speech", "0.5"]
     result = CliRunner().invoke(cli.prepare, ["folder", str(corpus), str(tmp_path / "strict"), *words])

@@ -180,7 +180,7 @@ def test_what_does_not_fit_together_is_refused(files: Path, source: FileSource) 
     with pytest.raises(UserError, match=r"one: only target trials \(1\)"):
         evaluate_lists(source, [files / "one.trials"])
     write_trials(files / "far.trials", Trials(("s0/u0", "s0/u9"), ("s0/u1", "s1/u0"), np.array([True, False])))
-    with pytest.raises(UserError, match=r"far: 1 utterances of its trials are unknown: 's0/u9' \(trial 2\)"):
+    with pytest.raises(UserError, match=r"far: its trials name 1 unknown utterance: 's0/u9' \(trial 2\)"):
         evaluate_lists(source, [files / "far.trials"])
 
 

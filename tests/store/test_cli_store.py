@@ -94,7 +94,7 @@ def test_what_cannot_be_used_is_named(run) -> None:
     assert len(found.stderr.splitlines()) == 2
     nobody = run("enrol nothing anna silence.wav --run run")
     assert nobody.exit_code == 1
-    assert "'anna' is not enrolled: none of the 1 recordings given can be used." in nobody.stderr
+    assert "'anna' is not enrolled: 1 recording given, none can be used." in nobody.stderr
 
 
 def test_what_is_no_store_is_a_sentence(run) -> None:

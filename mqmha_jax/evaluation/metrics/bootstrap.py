@@ -13,7 +13,7 @@ import scipy  # its parts load when they are first used
 from jaxtyping import Float, Float64, Int, Int32, Shaped
 
 from mqmha_jax.data.lists import number_names
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.metrics.detection import DetectionCurve, sort_trials
 from mqmha_jax.types import Trials
 
@@ -89,8 +89,8 @@ def speaker_bootstrap(
     check_labels(target, enrol, test)
     if len(names) < FEWEST_SPEAKERS:
         raise UserError(
-            f"The list has {len(names)} speakers; intervals over speakers need at least {FEWEST_SPEAKERS}. "
-            "Add speakers, or measure without intervals (--replicates 0)."
+            f"The list has {count_noun(len(names), 'speaker')}; intervals over speakers need at least "
+            f"{FEWEST_SPEAKERS}. Add speakers, or measure without intervals (--replicates 0)."
         )
     counts, num_redrawn = _draw_speakers(target, enrol, test, len(names), replicates, np.random.default_rng(seed))
 

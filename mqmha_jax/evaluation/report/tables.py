@@ -10,7 +10,7 @@ import numpy as np
 
 from mqmha_jax.atomic import check_writable_directory, replacing, write_text
 from mqmha_jax.data.score_files import write_scores
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.metrics.bootstrap import FEWEST_SPEAKERS, MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
 from mqmha_jax.evaluation.report.plots import draw_results
@@ -131,7 +131,7 @@ def _heading(part: ListEvaluation) -> str:
     if part.num_speakers is None:
         return f"{heading}, speakers unknown: no intervals"
     if part.num_speakers < FEWEST_SPEAKERS:
-        return f"{heading}, {part.num_speakers} speakers: too few for intervals"
+        return f"{heading}, {count_noun(part.num_speakers, 'speaker')}: too few for intervals"
     unreliable = "" if part.reliable else f"; below {MIN_SPEAKERS} speakers: interval unreliable"
     return f"{heading}, {part.num_speakers:,} speakers{unreliable}"
 
