@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or Path(__file__).parent / "results")
-_PACKAGES = ("jax", "flax", "optax", "numpy", "torch", "kaldi-native-fbank")
+_PACKAGES = ("jax", "flax", "optax", "numpy", "torch", "kaldi-native-fbank", "onnxruntime")
 
 
 def keep(name: str, figures: Mapping[str, Any]) -> None:

@@ -4,13 +4,15 @@ It has no Fourier transform, which few runtimes and no symbolic shape allow, but
 sines.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from mqmha_jax.config import FbankSpec
-from mqmha_jax.features.fbank import WAVEFORM_SCALE, fbank_of_windows, num_frames, window_and_hop
+from mqmha_jax.features.fbank import WAVEFORM_SCALE, Size, fbank_of_windows, num_frames, window_and_hop
 
 
 def log_mel_of_batch(
@@ -28,25 +30,35 @@ def log_mel_of_batch(
       meaningless values.
     """
     window, hop = window_and_hop(spec)
-    total = num_frames(waveform.shape[1], spec)
-    place = jnp.arange(total)[:, None] * hop + jnp.arange(window)[None]
+    num_rows, total = waveform.shape[0], num_frames(waveform.shape[1], spec)
+    end_of_last = (total - 1) * hop + window
     if spec.snip_edges:
         mask = jnp.arange(total)[None] * hop + window <= num_samples[:, None]
-        windows = jnp.take(waveform, place, axis=1, mode="clip")
+        signal = jax.lax.slice_in_dim(waveform, 0, end_of_last, axis=1)
     else:
         mask = jnp.arange(total)[None] * hop + (hop - hop // 2) <= num_samples[:, None]
-        places = _reflect(place[None] - (window // 2 - hop // 2), num_samples[:, None, None])
-        flat = places.reshape(waveform.shape[0], total * window)
-        windows = jnp.take_along_axis(waveform, flat, axis=1, mode="clip").reshape(*places.shape)
-    frames = windows.reshape(waveform.shape[0] * total, window)
-    fbank = fbank_of_windows(frames * WAVEFORM_SCALE, spec, _power_spectrum)
-    return fbank.reshape(waveform.shape[0], total, spec.num_features), mask
+        place = jnp.arange(end_of_last)[None] - (window // 2 - hop // 2)
+        signal = jnp.take_along_axis(waveform, _reflect(place, num_samples[:, None]), axis=1, mode="clip")
+    windows = _cut_windows(signal, total, window, hop).reshape(num_rows * total, window)
+    fbank = fbank_of_windows(windows * WAVEFORM_SCALE, spec, _power_spectrum)
+    return fbank.reshape(num_rows, total, spec.num_features), mask
 
 
-def _reflect(place: Int32[Array, "#B T window"], num_samples: Int32[Array, "B 1 1"]) -> Int32[Array, "B T window"]:
+def _reflect(place: Int32[Array, "1 m"], num_samples: Int32[Array, "B 1"]) -> Int32[Array, "B m"]:
     """Places before the first and behind the last sample become those of the mirrored waveform."""
     place = jnp.where(place < 0, -1 - place, place)
     return jnp.where(place < num_samples, place, 2 * num_samples - 1 - place)
+
+
+def _cut_windows(signal: Float[Array, "B m"], total: Size, window: int, hop: int) -> Float[Array, "B T window"]:
+    """Cuts ``total`` windows. Blocks that divide window and hop save an array of places, larger than the windows."""
+    block = math.gcd(window, hop)
+    size, stride = window // block, hop // block
+    blocks = signal.reshape(signal.shape[0], (total - 1) * stride + size, block)
+    parts = (
+        jax.lax.slice_in_dim(blocks, first, first + (total - 1) * stride + 1, stride, axis=1) for first in range(size)
+    )
+    return jnp.concatenate(list(parts), axis=2)
 
 
 def _power_spectrum(frames: Float[Array, "T window"], fft_size: int) -> Float[Array, "T bins"]:

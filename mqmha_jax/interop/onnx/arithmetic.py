@@ -51,6 +51,12 @@ def _constant_beside(kind: str, number: float, *, first: bool = False) -> Rule:
     return _elementwise(build)
 
 
+def _maximum(graph: Any, equation: Any, x: Any, y: Any) -> str:
+    if isinstance(y, np.ndarray) and y.dtype.kind == "f" and not y.any():
+        return graph.add("Relu", x)  # which runtimes join with the layer before it
+    return graph.add("Max", x, y)
+
+
 def _integer_pow(graph: Any, equation: Any, x: Any) -> str:
     power = equation.params["y"]
     if power == 2:
@@ -83,7 +89,7 @@ ARITHMETIC: dict[str, Rule] = {
     "div": _operator("Div"),
     "rem": _elementwise(lambda graph, _, x, y: graph.add("Mod", x, y, fmod=1)),
     "pow": _operator("Pow"),
-    "max": _operator("Max"),
+    "max": _elementwise(_maximum),
     "min": _operator("Min"),
     "neg": _operator("Neg"),
     "abs": _operator("Abs"),

@@ -1,0 +1,147 @@
+"""Compares exported files with the networks that they were made from: embeddings, size, speed and time of the export.
+
+    python benchmarks/export.py AUDIO [ENCODER ...] [--recordings 20] [--longest 60] [--run RUN]
+
+Recordings of 0.3 s to ``--longest`` seconds are cut from the audio below AUDIO, joined where it is too short. ONNX
+Runtime embeds each alone and five at a time, padded. The networks are of full size, with random weights, or the one of
+a run. Differences are the largest between values of embeddings at unit length. Speed is that of one recording of ten
+seconds, on as many threads as there are cores, the fastest of five passes. Appends a line per network to
+``benchmarks/results/export.jsonl``.
+"""
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+from flax import traverse_util
+from record import keep
+
+from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
+from mqmha_jax.features.audio import read_audio
+from mqmha_jax.inference import SpeakerEncoder
+from mqmha_jax.interop import variable_shapes
+from mqmha_jax.interop.embedding_program import embedding_program
+from mqmha_jax.interop.export_onnx import write_onnx
+from mqmha_jax.interop.export_stablehlo import write_stablehlo
+from mqmha_jax.models.encoders import ENCODERS
+from mqmha_jax.runs.load_network import load_network
+
+RATE, SHORTEST_S, SPEED_S, ROWS, PASSES = 16_000, 0.3, 10.0, 5, 5
+
+
+def cut_recordings(audio: Path, number: int, longest_s: float) -> list[np.ndarray]:
+    """Cuts recordings of evenly spaced ratios of duration."""
+    files = itertools.cycle(sorted(path for path in audio.rglob("*") if path.suffix in (".flac", ".opus", ".wav")))
+    recordings = []
+    for duration_s in np.geomspace(SHORTEST_S, longest_s, number):
+        wanted, parts = round(duration_s * RATE), []
+        while sum(map(len, parts)) < wanted:
+            parts.append(read_audio(next(files), RATE))
+        recordings.append(np.concatenate(parts)[:wanted])
+    return recordings
+
+
+def random_network(encoder: str) -> tuple[Config, dict]:
+    """A network of full size whose activations keep their scale."""
+    mels = 60 if encoder == "redimnet_b0" else 72 if encoder.startswith("redimnet") else 80
+    config = Config(model=ModelConfig(encoder=part(encoder), pooling=part("tstp")), fbank=FbankSpec(num_mel_bins=mels))
+    rng = np.random.default_rng(0)
+    variables = {}
+    for path, leaf in variable_shapes(config.model, config.fbank.num_features).items():
+        if len(leaf.shape) > 1:
+            value = rng.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
+        else:
+            value = np.full(leaf.shape, path[-1] in ("scale", "var"))
+        variables[path] = jnp.asarray(value, leaf.dtype)
+    return config, traverse_util.unflatten_dict(variables)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors at unit length."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def padded(recordings: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Recordings as a batch."""
+    samples = np.array([len(recording) for recording in recordings])
+    batch = np.zeros((len(recordings), samples.max()), np.float32)
+    for row, recording in zip(batch, recordings, strict=True):
+        row[: len(recording)] = recording
+    return {"waveform": batch, "num_samples": samples}
+
+
+def fastest_s(compute: Callable[[], object]) -> float:
+    """Seconds of the fastest pass, after one to warm up."""
+    compute()
+    times = []
+    for _ in range(PASSES):
+        start = time.perf_counter()
+        compute()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def compare(config: Config, variables: dict, recordings: list[np.ndarray], folder: Path) -> dict[str, float]:
+    """Exports a network, embeds the recordings, and returns the figures."""
+    figures = {}
+    start = time.perf_counter()
+    write_onnx(folder / "net.onnx", embedding_program(config, variables), {})
+    figures["onnx_export_s"] = time.perf_counter() - start
+    start = time.perf_counter()
+    write_stablehlo(folder / "net.stablehlo", embedding_program(config, variables))
+    figures["stablehlo_export_s"] = time.perf_counter() - start
+    write_onnx(folder / "half.onnx", embedding_program(config, variables, dtype="float16"), {})
+    for name in ("net.onnx", "net.stablehlo", "half.onnx"):
+        figures[f"{name.replace('.', '_')}_mb"] = (folder / name).stat().st_size / 1e6
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    run = onnxruntime.InferenceSession(folder / "net.onnx", options).run
+    ours = SpeakerEncoder(config, variables)
+    expected = unit(ours.embed(recordings, on_warning=lambda _: None).vectors)
+    single = np.concatenate([run(None, {"waveform": recording[None]})[0] for recording in recordings])
+    groups = [recordings[i : i + ROWS] for i in range(0, len(recordings), ROWS)]
+    batched = np.concatenate([run(None, padded(group))[0] for group in groups])
+    figures["single_difference"] = float(np.abs(unit(single) - expected).max())
+    figures["padded_difference"] = float(np.abs(unit(batched) - expected).max())
+    half = onnxruntime.InferenceSession(folder / "half.onnx", options).run
+    short = [recording for recording in recordings if len(recording) < SPEED_S * RATE]
+    narrow = np.concatenate([half(None, {"waveform": recording[None]})[0] for recording in short])
+    figures["half_cosine"] = float((unit(narrow) * expected[: len(short)]).sum(axis=1).min())
+    ten = np.resize(recordings[-1], round(SPEED_S * RATE))
+    figures["onnx_x_real_time"] = SPEED_S / fastest_s(lambda: run(None, {"waveform": ten[None]}))
+    figures["ours_x_real_time"] = SPEED_S / fastest_s(lambda: ours.embed(ten, on_warning=lambda _: None))
+    return figures
+
+
+@click.command()
+@click.argument("audio", type=click.Path(path_type=Path, exists=True))
+@click.argument("encoders", nargs=-1)
+@click.option("--recordings", "number", default=20)
+@click.option("--longest", default=60.0, help="Seconds.")
+@click.option("--run", type=click.Path(path_type=Path), help="Take the network of this run.")
+def main(audio: Path, encoders: tuple[str, ...], number: int, longest: float, run: Path | None) -> None:
+    """Compares each encoder and prints a line for it."""
+    recordings = cut_recordings(audio, number, longest)
+    shape = {"recordings": number, "longest_s": longest}
+    networks = {"run": run} if run else dict.fromkeys(encoders or ENCODERS)
+    for name, source in networks.items():
+        if source:
+            loaded = load_network(source)
+            name, config, variables = loaded.config.model.encoder.name, loaded.config, loaded.variables
+        else:
+            config, variables = random_network(name)
+        with tempfile.TemporaryDirectory() as folder:
+            figures = compare(config, variables, recordings, Path(folder))
+        rounded = {key: float(f"{value:.3g}") for key, value in figures.items()}
+        print(name, rounded, flush=True)
+        keep("export", {"encoder": name, "weights": "trained" if source else "random", **shape, **rounded})
+
+
+if __name__ == "__main__":
+    main()
