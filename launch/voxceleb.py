@@ -111,9 +111,11 @@ class Maker:
             return [*MQMHA, "train", *words, *overrides, *([] if sys.stderr.isatty() else ["--quiet"])]
 
         def work(folder: Path) -> Mapping[str, Any]:
-            run_command(command(folder))
             steps = config.train.steps
-            if not (folder / "run" / "checkpoints" / str(steps)).is_dir():
+            last = folder / "run" / "checkpoints" / str(steps)
+            if not (self._options.train_with and last.is_dir()):  # what runs elsewhere may have ended meanwhile
+                run_command(command(folder))
+            if not last.is_dir():
                 raise UserError(
                     f"The training in {folder / 'run'} has not reached step {steps}. If it runs elsewhere, wait for "
                     "it; then run the same command again."

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,11 @@ def run(recipe: Path, work: Path, *options: str, kill: str | None = None, status
     return done.stdout
 
 
+def states(said: str) -> dict[str, str]:
+    """``done``, ``to do`` or ``resumes`` of each stage, as the command says before the stage."""
+    return dict(re.findall(r"^\d+\. ([a-z-]+): (done|to do|resumes), ", said, re.M))
+
+
 def read_table(work: Path) -> dict[str, Any]:
     (path,) = work.glob("table-*/table.json")
     return json.loads(path.read_text())
@@ -48,9 +54,8 @@ def read_table(work: Path) -> dict[str, Any]:
 
 def test_the_plan_names_every_stage_its_cost_and_its_commands(miniature: Path, tmp_path: Path) -> None:
     said = run(miniature, tmp_path / "work", "--dry-run", "--train-with", "sbatch --wait launch/slurm.sbatch")
-    numbered = [line for line in said.splitlines() if line[0].isdigit()]
-    assert [line.split(". ")[1].split(":")[0] for line in numbered] == list(STAGES)
-    assert all("to do, about" in line and " GB, " in line for line in numbered)
+    assert states(said) == dict.fromkeys(STAGES, "to do")
+    assert len(re.findall(r"to do, about [\d.]+ GB, [\d.]+ (?:min|h)", said)) == len(STAGES)
     assert f"sbatch --wait launch/slurm.sbatch {miniature} --workdir {tmp_path}/work/base-" in said
     assert "--speeds 1.0,0.9,1.1 --versions clean" in said
     assert said.splitlines()[-1].startswith("To do: about ")
@@ -94,9 +99,7 @@ def test_from_archives_to_the_table_and_the_same_when_killed_in_every_stage(mini
         run(miniature, killed, kill=stage, status=-signal.SIGKILL)
         assert not list(killed.glob(f"{stage}-*/stage.json")), stage
     said = run(miniature, killed)
-    assert [line.split(":")[1].split(",")[0].strip() for line in said.splitlines() if line[0].isdigit()] == (
-        ["done"] * 14 + ["resumes"]
-    )
+    assert states(said) == dict.fromkeys(STAGES, "done") | {"table": "resumes"}
     again = read_table(killed)
     assert all(values["attempts"] == 2 for values in again["seconds"].values())
     for one in (table, again):
@@ -104,7 +107,7 @@ def test_from_archives_to_the_table_and_the_same_when_killed_in_every_stage(mini
     assert again == table
 
     said = run(miniature, killed)
-    assert said.count(": done, in ") == len(STAGES), "a finished job has nothing to do"
+    assert states(said) == dict.fromkeys(STAGES, "done"), "a finished job has nothing to do"
 
 
 @pytest.mark.slow
@@ -117,6 +120,5 @@ def test_a_changed_list_redoes_it_and_what_follows(miniature: Path, tmp_path: Pa
     path = tmp_path / "downloads" / "list_test_hard2.txt"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     said = run(recipe, work, "--dry-run")
-    states = {line.split(". ")[1].split(":")[0]: line for line in said.splitlines() if line[0].isdigit()}
-    done = {name for name, line in states.items() if ": done" in line}
+    done = {name for name, state in states(said).items() if state == "done"}
     assert done == {"unpack", "manifests", "noises", "train-shards", "eval-shards"}
