@@ -7,11 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mqmha_jax.atomic import check_writable, replacing, write_text
 from mqmha_jax.command_line import PATH, SectionedCommand, SectionedGroup, allow_code_option
 
 if TYPE_CHECKING:
+    from mqmha_jax.store.identification import Identification
     from mqmha_jax.store.speaker_store import SpeakerStore
+    from mqmha_jax.store.timeline import Timeline
 
+
+class _Windows(click.ParamType):
+    """Two lengths in seconds, ``1.5,0.75``."""
+
+    name = "seconds,seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        """The two numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            window_s, hop_s = map(float, value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers of seconds, such as 1.5,0.75.", param, ctx)
+        return window_s, hop_s
+
+
+WINDOWS = _Windows()
 _STORE = "Directory of the store."
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _RUN = click.option(
@@ -96,6 +117,13 @@ def enrol(
 @click.argument("store", type=PATH)
 @click.argument("audio", type=PATH, nargs=-1, required=True)
 @click.option("--top-n", type=click.IntRange(1), default=5, help="Number of speakers to list for each recording.")
+@click.option(
+    "--windows",
+    type=WINDOWS,
+    help="Find who speaks when: seconds of a window, and from one to the next, such as 1.5,0.75.",
+)
+@click.option("--rttm", type=PATH, help="With --windows: file for the segments of the enrolled, as RTTM.")
+@click.option("--plot", type=PATH, help="With --windows: picture of who speaks when; of one recording.")
 @_PRIOR
 @_CONFIDENCE
 @_THRESHOLD
@@ -115,8 +143,11 @@ def identify(
     channel: int | None,
     run: Path | None,
     as_json: bool,
+    windows: tuple[float, float] | None,
+    rttm: Path | None,
+    plot: Path | None,
 ) -> None:
-    """Find who of the enrolled speakers a recording is of.
+    """Find who of the enrolled speakers a recording is of; with --windows, who speaks when.
 
     The answer may be that nobody enrolled speaks. Recordings that cannot be used are named; the command then exits with
     status 1. With --json, one line for each recording.
@@ -125,25 +156,37 @@ def identify(
     from mqmha_jax.errors import UserError, printable
 
     files = list_audio(audio, say=_warn)
+    if windows is None and (rttm or plot):
+        raise click.UsageError("--rttm and --plot go with --windows, such as --windows 1.5,0.75.")
+    if plot and len(files) > 1:
+        raise click.UsageError(f"--plot draws one recording, and {len(files)} are given.")
+    for output in filter(None, (rttm, plot)):
+        check_writable(output)
     opened = _open(store, run)
+    shared: dict[str, Any] = {"prior": prior, "threshold": threshold, "channel": channel}
+    alone: dict[str, Any] = {"top_n": top_n, "confidence": confidence, "min_speech_s": min_speech}
+    timelines: list[Timeline] = []
     failed = False
     for name, path in files.items():
+        found: Identification | Timeline
         try:
-            found = opened.identify(
-                path,
-                top_n=top_n,
-                prior=prior,
-                confidence=confidence,
-                threshold=threshold,
-                min_speech_s=min_speech,
-                channel=channel,
-                name=name,
-            )
+            if windows is None:
+                found = opened.identify(path, name=name, **alone, **shared)
+            else:
+                found = opened.track(path, name=name, window_s=windows[0], hop_s=windows[1], **shared)
+                timelines.append(found)
         except UserError as error:
             failed = True
             click.echo(f"Left out: {error}", err=True)
             continue
         click.echo(json.dumps(found.to_dict()) if as_json else printable(found.text()))
+    if rttm:
+        write_text(rttm, "".join(timeline.rttm() for timeline in timelines))
+    if plot and timelines:
+        from mqmha_jax.store.draw_timeline import draw_timeline
+
+        with replacing(plot) as temporary:
+            draw_timeline(timelines[0], temporary)
     if failed:
         sys.exit(1)
 

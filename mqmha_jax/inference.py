@@ -9,9 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int32, Int64
 
 from mqmha_jax.config import Config
+from mqmha_jax.data.eval_pipeline import EvalBatch
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.recordings import (
@@ -255,6 +256,21 @@ class SpeakerEncoder:
         seconds = one.num_frames * (self.config.fbank.frame_shift_ms / 1000)
         return Observation(one.name, vector, seconds, one.evidence, tuple(one.warnings()))
 
+    def embed_frames(
+        self, fbank: Float32[np.ndarray, "B T F"], num_frames: Int32[np.ndarray, " B"]
+    ) -> Float32[np.ndarray, "B E"]:
+        """Embeds filterbank frames.
+
+        Args:
+          fbank: frames of ``config.fbank``, not mean-normalised.
+          num_frames: valid frames of each row.
+
+        Returns:
+          One embedding for each row, not normalised.
+        """
+        _, vectors = self._embedder(EvalBatch(fbank, num_frames, np.arange(len(fbank), dtype=np.int32)))
+        return np.asarray(vectors)
+
     def arrays(self) -> Iterator[np.ndarray]:
         """Yields the parameters and statistics of the network, always in the same order."""
         yield from map(np.asarray, jax.tree.leaves(dict(self._variables)))
@@ -357,12 +373,23 @@ class SpeakerEncoder:
         spec = self.config.fbank
         name = f"waveform {index}" if isinstance(recording, np.ndarray) else str(recording)
         if isinstance(recording, np.ndarray):
-            return make_utterance(name, _check_waveform(name, recording), spec)
+            return make_utterance(name, check_waveform(name, recording), spec)
         return read_utterance(recording, spec, channel=channel)
 
 
-def _check_waveform(utterance: str, waveform: np.ndarray) -> Float[np.ndarray, " n"]:
-    """Returns the waveform, or refuses it with the reason."""
+def check_waveform(utterance: str, waveform: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Refuses an array that is no waveform.
+
+    Args:
+      utterance: what the message calls it.
+      waveform: the array.
+
+    Returns:
+      The waveform.
+
+    Raises:
+      UserError: it is not one channel of finite floating-point samples, or they are absurdly large.
+    """
     valid = "valid: one channel [n] of floating-point samples in [-1, 1]"
     if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
         raise UserError(f"{utterance}: an array of shape {waveform.shape} and type {waveform.dtype}; {valid}.")

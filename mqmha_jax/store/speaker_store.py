@@ -4,7 +4,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +14,10 @@ from jaxtyping import Float32
 from mqmha_jax.atomic import making_directory
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.scoring.calibration import decision
+from mqmha_jax.features.audio import stream_audio
+from mqmha_jax.features.part import Part
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S
-from mqmha_jax.inference import Audio, Observation, SpeakerEncoder
+from mqmha_jax.inference import Audio, Observation, SpeakerEncoder, check_waveform
 from mqmha_jax.store.changes import (
     Speaker,
     add_recordings,
@@ -29,6 +31,9 @@ from mqmha_jax.store.files import Network, Stored, read_blocks, read_generation,
 from mqmha_jax.store.identification import Identification, Match
 from mqmha_jax.store.roster import EMPTY, make_roster
 from mqmha_jax.store.search import Centres, compute_centres, scale_to_unit
+from mqmha_jax.store.timeline import Timeline
+from mqmha_jax.store.track import track_speakers
+from mqmha_jax.store.windows import embed_windows
 from mqmha_jax.verification import Verification
 
 Recordings = Audio | Sequence[Audio] | Mapping[str, Audio]
@@ -217,6 +222,44 @@ class SpeakerStore:
             for row, chance in zip(decided.nearest.tolist(), chances, strict=True)
         )
         return Identification(one.name, decided.verdict, matches, decided.nobody, decided.threshold, "", one.evidence)
+
+    def track(
+        self,
+        recording: Audio,
+        *,
+        window_s: float = 1.5,
+        hop_s: float = 0.75,
+        prior: float = 0.5,
+        threshold: float | None = None,
+        channel: int | None = None,
+        name: str | None = None,
+    ) -> Timeline:
+        """Finds who of the enrolled speaks when in a recording of any length, in memory that grows little with it.
+
+        Args:
+          recording: file or waveform, as in ``SpeakerEncoder.embed``; a file is read in blocks.
+          window_s: length of the windows that are embedded.
+          hop_s: from the start of one window to the next.
+          prior, threshold, channel, name: as in ``identify``.
+
+        Raises:
+          UserError: the recording cannot be used, no threshold is known, or an option is out of range.
+        """
+        rule = self._rule(threshold, prior, 0.5)
+        if rule.calibration is None and rule.threshold is None:
+            raise UserError(
+                f"The network of {self.path} has no threshold and no calibration, so nobody can match. Give a "
+                "threshold, or evaluate its run with 'mqmha evaluate'."
+            )
+        label = name or ("waveform" if isinstance(recording, np.ndarray) else str(recording))
+        blocks: Iterable[np.ndarray]
+        if isinstance(recording, np.ndarray):
+            blocks = [check_waveform(label, recording).astype(np.float32)]
+        else:
+            blocks = stream_audio(recording, self.encoder.config.fbank.sample_rate_hz, Part(channel=channel))
+        windows = embed_windows(self.encoder, label, blocks, window_s, hop_s)
+        state = self._read()
+        return track_speakers(label, windows, state.centres, state.stored.roster.speakers, self._mean, rule)
 
     def verify(
         self,

@@ -12,6 +12,8 @@ from mqmha_jax.cli import main
 from mqmha_jax.evaluation.embeddings.training_mean import save_mean
 from mqmha_jax.evaluation.scoring.decisions import Threshold, save_decision
 from mqmha_jax.runs.network_run import write_network_run
+from tests.support.documents import DOCS, run_document
+from tests.support.tiny_audio import write_audio
 from tests.support.voices import CONFIG, RATE_HZ, make_encoder, make_variables, voice
 
 
@@ -107,3 +109,32 @@ def test_what_is_no_store_is_a_sentence(run) -> None:
         failed = run(line)
         assert failed.exit_code == 1
         assert failed.stderr == "Error: run is no store of speakers. 'mqmha enrol' makes one.\n", line
+
+
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_network_run(tmp_path / "runs" / "mine", CONFIG, {"imported": "x"}, make_variables(), head={})
+    pitches = {"anna": 220, "ben": 100, "carla": 160, "dora": 300}
+    for name, pitch_hz in pitches.items():
+        for call in (1, 2):
+            write_audio(Path("my_speech", name, f"call{call}.wav"), voice(1, pitch_hz, call))
+    write_audio(Path("meeting.wav"), np.concatenate([voice(3, 220, 5), voice(3, 100, 6)]))
+    mean = make_encoder().embed([voice(1, pitch_hz) for pitch_hz in pitches.values()]).vectors.mean(axis=0)
+    save_mean(tmp_path / "runs" / "mine", mean, 0)
+    save_decision(tmp_path / "runs" / "mine", Threshold(0.5, "list", 0.1, 5), 0)
+    said = run_document(DOCS / "identify.md", monkeypatch)
+    assert "my_speech/anna/call1.wav: anna (score " in said
+    assert Path("meeting.rttm").read_text().startswith("SPEAKER meeting.wav 1 0.")
+    assert Path("meeting.png").stat().st_size > 1000
+    assert said.splitlines()[-1] == "4 speakers, 5 recordings in people"
+
+
+def test_windows_have_two_lengths_and_one_picture(run) -> None:
+    for line, message in (
+        ("--windows 1.5", "'1.5' is not two numbers of seconds, such as 1.5,0.75"),
+        ("--rttm x", "--rttm and --plot go with --windows"),
+        ("--windows 1.5,0.75 --plot x.png anna", "--plot draws one recording, and 3 are given"),
+    ):
+        failed = run(f"identify people stereo.wav {line}")
+        assert failed.exit_code == 2
+        assert message in failed.stderr

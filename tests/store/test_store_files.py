@@ -1,0 +1,153 @@
+"""The files of a store: whole or not at all, checked on load, safe with many writers and readers."""
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mqmha_jax.errors import UserError
+from mqmha_jax.store import files
+from mqmha_jax.store.changes import add_recordings, list_speakers, remove_speaker
+from mqmha_jax.store.files import Network, lock_store, read_blocks, read_state, write_state
+from mqmha_jax.store.roster import EMPTY, make_roster
+from mqmha_jax.store.search import compute_centres, find_highest
+from tests.support.voices import CONFIG
+
+NETWORK = Network("0" * 64, 4, CONFIG.fbank, "net", "", -1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    directory = tmp_path / "people"
+    directory.mkdir()
+    write_state(directory, 0, NETWORK, EMPTY, [])
+    return directory
+
+
+def add(store: Path, name: str, *recordings: str, seed: int = 0) -> None:
+    vectors = np.random.default_rng(seed).normal(size=(len(recordings), 4)).astype(np.float32)
+    count = len(recordings)
+    add_recordings(store, make_roster(name, recordings, [2.0] * count, [1.0] * count, now=0.0), [vectors])
+
+
+def test_what_is_written_is_read(store: Path) -> None:
+    add(store, "anna", "a 0", "ä/1", seed=1)
+    add(store, "ben", "b", seed=2)
+    stored = read_state(store)
+    assert stored.generation == 2
+    assert stored.network == NETWORK
+    assert stored.roster.speakers == ("anna", "ben")
+    assert stored.roster.recordings == ("a 0", "ä/1", "b")
+    expected = [np.random.default_rng(seed).normal(size=(n, 4)) for seed, n in ((1, 2), (2, 1))]
+    np.testing.assert_allclose(stored.vectors, np.concatenate(expected), rtol=1e-6)
+    assert sorted(path.name for path in store.iterdir()) == [".lock", "recordings-2.npz", "store.json", "vectors-2.npy"]
+
+
+def test_a_state_in_use_outlives_its_files(store: Path) -> None:
+    add(store, "anna", "a")
+    before = read_state(store)
+    copy = np.array(before.vectors)
+    remove_speaker(store, "anna")
+    np.testing.assert_array_equal(np.concatenate(list(read_blocks(before.vectors))), copy)
+
+
+@pytest.mark.parametrize("name", ["recordings-1.npz", "vectors-1.npy", "store.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_damage_is_told(store: Path, name: str, damage: str) -> None:
+    add(store, "anna", "a", "b")
+    path = store / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(content if damage == "flip" else content[:-7])
+    with pytest.raises(UserError, match=r"store\.json|differs from what was written|cannot be read|no store"):
+        read_state(store)
+
+
+def test_a_newer_format_and_swapped_files_are_refused(store: Path, tmp_path: Path) -> None:
+    add(store, "anna", "a")
+    description = json.loads((store / "store.json").read_text())
+    del description["content_sha256"]
+    files.write_sealed_json(store / "store.json", description | {"format_version": 9})
+    with pytest.raises(UserError, match="has format version 9; this program reads versions up to 1"):
+        read_state(store)
+    files.write_sealed_json(store / "store.json", {"format_version": 1})
+    with pytest.raises(UserError, match="is incomplete: it has no generation"):
+        read_state(store)
+    with pytest.raises(UserError, match="is no store of speakers"):
+        read_state(tmp_path)
+
+
+def test_writers_wait_for_each_other_and_readers_see_whole_states(store: Path) -> None:
+    failures: list[BaseException] = []
+
+    def write(name: str) -> None:
+        try:
+            for i in range(5):
+                add(store, name, f"{name}-{i}")
+        except BaseException as error:
+            failures.append(error)
+
+    def read() -> None:
+        try:
+            for _ in range(40):
+                stored = read_state(store)
+                assert len(stored.vectors) == stored.generation == len(stored.roster.recordings)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abc"] + [threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert [len(speaker.recordings) for speaker in list_speakers(read_state(store).roster)] == [5, 5, 5]
+
+
+def test_a_store_in_use_is_a_sentence(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LONGEST_WAIT_S", 0.05)
+    with lock_store(store), pytest.raises(UserError, match="is being changed by another process"):
+        add(store, "anna", "a")
+
+
+def test_a_failed_change_leaves_the_state_before(store: Path) -> None:
+    add(store, "anna", "a")
+
+    def broken():
+        yield np.zeros((1, 4), np.float32)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        add_recordings(store, make_roster("ben", ("b",), [1.0], [1.0], now=0.0), broken())
+    assert read_state(store).roster.speakers == ("anna",)
+
+
+def test_centres_are_means_of_unit_vectors_however_the_blocks_fall(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i, name in enumerate("abcab"):
+        add(store, name, f"{i}", f"{i} too", seed=i)
+    stored = read_state(store)
+    mean = np.array([0.1, -0.2, 0.3, 0.0], np.float32)
+    monkeypatch.setattr(files, "ROWS_AT_ONCE", 3)
+    centres = compute_centres(read_blocks(stored.vectors), stored.roster, mean)
+    vectors = np.array(stored.vectors, np.float64) - mean
+    norms = np.linalg.norm(vectors, axis=1)
+    for position in range(3):
+        own = stored.roster.speaker == position
+        expected = (vectors[own] / norms[own, None]).mean(axis=0)
+        np.testing.assert_allclose(centres.vectors[position], expected, atol=1e-6)
+        assert centres.log_norm[position] == pytest.approx(np.log(norms[own]).mean(), abs=1e-5)
+        assert centres.log_duration[position] == pytest.approx(np.log(2))
+
+
+def test_the_highest_come_first_and_ties_in_order() -> None:
+    scores = np.array([0.1, 0.5, 0.5, 0.9, 0.5, -1.0], np.float32)
+    assert find_highest(scores, 3).tolist() == [3, 1, 2]
+    assert find_highest(scores, 99).tolist() == [3, 1, 2, 4, 0, 5]
+    assert find_highest(scores[:0], 3).tolist() == []
