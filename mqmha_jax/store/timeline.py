@@ -1,5 +1,6 @@
 """Who of the enrolled speaks when, and how it prints."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ class Segment(NamedTuple):
       start_s: where it starts.
       end_s: where it ends.
       speaker: an enrolled speaker; None: nobody enrolled.
-      score: mean score of the speaker in it; of the nearest speaker if it is nobody's.
+      score: mean score of the speaker in it; of the nearest speaker if it is nobody's; NaN if nobody is enrolled.
     """
 
     start_s: float
@@ -87,7 +88,7 @@ class Timeline(NamedTuple):
                     "start_s": round(one.start_s, 3),
                     "end_s": round(one.end_s, 3),
                     "speaker": one.speaker,
-                    "score": round(one.score, 4),
+                    "score": None if math.isnan(one.score) else round(one.score, 4),
                 }
                 for one in self.segments
             ],

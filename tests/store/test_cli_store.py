@@ -126,7 +126,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "my_speech/anna/call1.wav: anna (score " in said
     assert Path("meeting.rttm").read_text().startswith("SPEAKER meeting.wav 1 0.")
     assert Path("meeting.png").stat().st_size > 1000
-    assert said.splitlines()[-1] == "4 speakers, 5 recordings in people"
+    assert said.splitlines()[-1] == "3 speakers, 5 recordings in people"
 
 
 def test_windows_have_two_lengths_and_one_picture(run) -> None:
