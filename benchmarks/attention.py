@@ -78,13 +78,16 @@ def _attention(network: LoadedNetwork, shards: FbankShards, num_frames: int) -> 
         train=False,
         capture_intermediates=lambda module, method: isinstance(module, MQMHA) and method == "_weights",
     )
-    weights = np.asarray(kept["intermediates"]["pooling"]["_weights"][0], np.float64)  # [B, H, t, Q] or [B, H, t, Q, d]
-    weights = weights.reshape(*weights.shape[:4], -1).mean(axis=-1)
+    return {"utterances": len(rows), **describe_weights(np.asarray(kept["intermediates"]["pooling"]["_weights"][0]))}
+
+
+def describe_weights(weights: np.ndarray) -> dict[str, Any]:
+    """Figures of attention weights ``[B,H,t,Q]`` or ``[B,H,t,Q,d]`` over frames that are all real."""
+    weights = weights.astype(np.float64).reshape(*weights.shape[:4], -1).mean(axis=-1)
     t = weights.shape[2]
     entropy = -(weights * np.log(np.maximum(weights, 1e-30))).sum(axis=2)
     used = np.exp(entropy) / t  # [B, H, Q]
     return {
-        "utterances": len(rows),
         "used": round(float(used.mean()), 3),
         "used_by_head_and_query": used.mean(axis=0).round(2).tolist(),
         "largest_over_mean": round(float((weights.max(axis=2) * t).mean()), 2),

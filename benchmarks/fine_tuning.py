@@ -1,10 +1,11 @@
 """Fine-tunes a published CAM++ on a folder of real speech and measures whether it helped on speakers outside it.
 
-Follows ``configs/finetune.py``: the prototypes start from mean embeddings, batch normalisation stays, and all below the
-last block is frozen. So that two cores suffice for three seeds, the frames that the frozen part gives are computed once
-(``campplus_tail.py``). Two arms: the network's own pooling with an AM-softmax, and MQMHA with the inter-topK penalty.
-Each result is moved back towards the network before by the given shares, as by ``mqmha average --towards``; a share of
-1 is that network with the mean of the training embeddings subtracted.
+Follows ``configs/finetune.py``: the prototypes start from mean embeddings, batch normalisation stays, and the lower
+part is frozen: all below the pooling, or all below the last block (``--learns block``). The frames that the frozen part
+gives are computed once (``campplus_tail.py``), so two cores suffice for many settings and seeds. Two arms: the own
+pooling of the network with an AM-softmax, and MQMHA with the inter-topK penalty. Each result is moved back towards the
+network before by the given shares, as by ``mqmha average --towards``; a share of 1 is that network with the mean of the
+training embeddings subtracted.
 
     make pretrained
     python benchmarks/fine_tuning.py SPEECH WORK --hold-out --arms own --steps 100 --shares 0,0.5    # choose settings
@@ -24,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from campplus_tail import CamPlusPlusTail, Frames, cache_frames, embed_frames, tail_variables
+from campplus_tail import Frames, cache_frames, embed_frames, tail_of, tail_variables
 from held_out_speakers import split_training_speakers, thin_training_list
 from mean_over_lists import TrialScores, compare_means, equal_error_rates
 from real_speech import eval_csv, eval_lists, prepare_shards
@@ -58,6 +59,7 @@ ARMS = {
     ],
 }
 _TRAIN_FRAMES, _EVAL_FRAMES = 400, 1200  # longest part of an utterance that is used
+_LAYERS = {"block": "transit2", "pooling": "transit3"}  # learns: the layer behind which everything learns
 _SETS = ("arabic_sc30", "dsp34", "wuw2")  # with several recordings per speaker; the others cannot be paired
 _PATH = click.Path(path_type=Path)
 _MEAN_ROWS = 300  # utterances whose mean embedding is subtracted
@@ -72,6 +74,7 @@ _MEAN_ROWS = 300  # utterances whose mean embedding is subtracted
 @click.option("--arms", default="own,mqmha", help="Arms to train, separated by commas.")
 @click.option("--seeds", default="0", help="Seeds, separated by commas.")
 @click.option("--shares", default="0.5", help="Shares of the network before, separated by commas.")
+@click.option("--learns", type=click.Choice(list(_LAYERS)), default="pooling", help="Everything from here on learns.")
 @click.option("--steps", default=100, help="Steps of each run.")
 @click.option("--crop", default=75, help="Frames of 20 ms per example.")
 @click.argument("overrides", nargs=-1)
@@ -84,13 +87,14 @@ def main(
     arms: str,
     seeds: str,
     shares: str,
+    learns: str,
     steps: int,
     crop: int,
     overrides: tuple[str, ...],
 ) -> None:
     """Prepare SPEECH once into WORK, train the arms with OVERRIDES, print and record the table."""
     use_compilation_cache()
-    bench = _Bench(speech, work, load_network(start), hold_out)
+    bench = Bench(speech, work, load_network(start), hold_out, _LAYERS[learns])
     before = bench.evaluate(bench.tail(None), bench.start_tail, mean=False)
     bench.record(before, arm="before", run=name)
     tuned: dict[tuple[str, float], list[TrialScores]] = {}
@@ -99,13 +103,13 @@ def main(
         config = load_config("finetune", options)
         net = bench.tail(config)
         started = time.monotonic()
-        first, last, accuracy = _train(config, bench, net, crop)
+        first, last, accuracy = train_tail(config, bench, net, crop)
         minutes = round((time.monotonic() - started) / 60, 2)
         for share in map(float, shares.split(",")):
             mixed = jax.tree.map(lambda one, other, s=share: s * one + (1 - s) * other, first, last)
             found = bench.evaluate(net, mixed, mean=True)
             tuned.setdefault((arm, share), []).append(found)
-            about = {"steps": steps, "crop": crop, "overrides": list(overrides), "minutes": minutes}
+            about = {"learns": learns, "steps": steps, "crop": crop, "overrides": list(overrides), "minutes": minutes}
             bench.record(found, run=name, arm=arm, seed=seed, share=share, accuracy=accuracy, **about)
             if not hold_out:
                 _write_run(bench, config, mixed, work / "runs" / f"{name}{arm}_{seed}_share{share:g}", steps)
@@ -117,17 +121,18 @@ def main(
             click.echo(f"mqmha against own, share {share:g}: {compared}")
 
 
-class _Bench:
+class Bench:
     """Frames, lists and the evaluation of a network on them."""
 
-    def __init__(self, speech: Path, work: Path, start: LoadedNetwork, hold_out: bool) -> None:
-        self.start, self.hold_out = start, hold_out
-        self.start_tail = tail_variables(start.variables)
+    def __init__(self, speech: Path, work: Path, start: LoadedNetwork, hold_out: bool, layer: str) -> None:
+        self.start, self.hold_out, self._layer = start, hold_out, layer
+        self._scores = work / "scores"
+        self.start_tail = tail_variables(start.variables, layer)
         spec = start.config.fbank
         work.mkdir(parents=True, exist_ok=True)
         thin = thin_training_list(speech, work / "train_thin.csv")
         shards = open_shards(prepare_shards(speech, work / "shards_train", thin, spec))
-        frames = cache_frames(start, shards, work / "frames_train.npz", max_frames=_TRAIN_FRAMES)
+        frames = cache_frames(start, shards, work / "frames_train", layer, max_frames=_TRAIN_FRAMES)
         speaker = [shards.speakers[i] for i in shards.speaker]
         utt2spk = dict(zip(frames.ids, speaker, strict=True))
         self._evaluated: dict[str, tuple[Frames, Path]] = {}
@@ -139,7 +144,7 @@ class _Bench:
             held_out = set()
             for name, path in eval_lists(speech):
                 listed = open_shards(prepare_shards(speech, work / f"shards_{name}", eval_csv(speech, name), spec))
-                own = cache_frames(start, listed, work / f"frames_{name}.npz", max_frames=_EVAL_FRAMES)
+                own = cache_frames(start, listed, work / f"frames_{name}", layer, max_frames=_EVAL_FRAMES)
                 utt2spk |= _utt2spk(listed)
                 self._evaluated[name] = (own, path)
         trials = {name: read_trials(path) for name, (_, path) in self._evaluated.items()}
@@ -149,19 +154,15 @@ class _Bench:
         self.rows = np.array([i for i, name in enumerate(speaker) if name not in held_out])
         self.speakers = sorted({speaker[i] for i in self.rows})
         self.speaker = np.array([self.speakers.index(speaker[i]) for i in self.rows], np.int32)
-        kept = work / "start_embeddings.npy"
-        if not kept.exists():
-            everything = np.arange(len(frames.ids))
-            np.save(kept, embed_frames(self.tail(None), self.start_tail, frames, everything))
-        self.start_embeddings = np.load(kept, allow_pickle=False)[self.rows]
+        self.start_embeddings = embed_frames(self.tail(None), self.start_tail, frames, self.rows)
 
     def tail(self, config: Config | None) -> SpeakerNet:
         """The tail network with the pooling of a configuration; None: that of the start."""
         model = self.start.config.model if config is None else config.model
-        return build_speaker_net(model).clone(encoder=CamPlusPlusTail())
+        return tail_of(build_speaker_net(model), self._layer)
 
-    def evaluate(self, net: SpeakerNet, variables: Any, *, mean: bool) -> TrialScores:
-        """Scores of every list."""
+    def evaluate(self, net: SpeakerNet, variables: Any, *, mean: bool, max_frames: int = _EVAL_FRAMES) -> TrialScores:
+        """Scores of every list, with utterances cut to ``max_frames``."""
         spread = self.rows[np.linspace(0, len(self.rows) - 1, _MEAN_ROWS).astype(int)]
         middle = embed_frames(net, variables, self.frames, spread).mean(axis=0) if mean else None
         scores = {}
@@ -169,7 +170,7 @@ class _Bench:
             trials = self._trials[name]
             wanted = {*trials.enrol, *trials.test}
             rows = [i for i, utterance in enumerate(frames.ids) if utterance in wanted]
-            vectors = embed_frames(net, variables, frames, rows)
+            vectors = embed_frames(net, variables, frames, rows, max_frames=max_frames)
             embedded = Embeddings(tuple(frames.ids[i] for i in rows), vectors)
             scores[name] = np.asarray(cosine_scores(centre(embedded, middle), trials))
         return scores
@@ -177,7 +178,14 @@ class _Bench:
     def record(self, scores: TrialScores, **about: Any) -> None:
         rates = equal_error_rates(scores, self.lists)
         mean = float(np.mean(list(rates.values())))
-        keep("fine_tuning", {"lists": "dev" if self.hold_out else "eval", **about, "eer": rates, "mean_eer": mean})
+        self._scores.mkdir(exist_ok=True)
+        kind = "dev" if self.hold_out else "eval"
+        names = [
+            kind,
+            *(str(about[key]) for key in ("run", "learns", "arm", "seed", "share") if about.get(key, "") != ""),
+        ]
+        np.savez(self._scores / f"{'_'.join(names)}.npz", **scores)
+        keep("fine_tuning", {"lists": kind, **about, "eer": rates, "mean_eer": mean})
         shown = "  ".join(f"{name} {rate:.2%}" for name, rate in rates.items())
         click.echo(f"{' '.join(f'{k}={v}' for k, v in about.items() if k != 'overrides')}: {shown}  mean {mean:.2%}")
 
@@ -186,15 +194,29 @@ def _utt2spk(shards: FbankShards) -> dict[str, str]:
     return {shards.utterance(i): shards.speakers[shards.speaker[i]] for i in range(len(shards))}
 
 
-def _train(config: Config, bench: _Bench, net: SpeakerNet, crop: int) -> tuple[Any, Any, float]:
-    """Trains the tail; returns its variables before and after, and the last training accuracy."""
+def train_tail(
+    config: Config, bench: Bench, net: SpeakerNet, crop: int, *, from_scratch: bool = False
+) -> tuple[Any, Any, float]:
+    """Trains the tail; returns its variables before and after, and the last training accuracy.
+
+    Args:
+      config: options of the network, the loss and the optimizer.
+      bench: the training data.
+      net: the tail.
+      crop: frames of an example.
+      from_scratch: pooling, embedding layer and prototypes start at random; else as in fine-tuning.
+    """
     key = jax.random.key(config.train.seed)
     shape = jnp.zeros((1, crop, 512)), jnp.ones((1, crop), bool)
     fresh = jax.jit(net.init, static_argnames="train")(key, *shape, train=False)
-    first = carry_over(bench.start_tail, bench.start.net.pooling, fresh, Path("the start")).variables
+    if from_scratch:
+        first = {name: {**tree, "encoder": bench.start_tail[name]["encoder"]} for name, tree in fresh.items()}
+    else:
+        first = carry_over(bench.start_tail, bench.start.net.pooling, fresh, Path("the start")).variables
     loss = build_loss(config.loss, num_speakers=len(bench.speakers), embedding_dim=net.embedding_dim)
     head = loss.init(key)
-    head["prototypes"] = head["prototypes"].at[: len(bench.speakers), 0].set(_means(bench))
+    if not from_scratch:
+        head["prototypes"] = head["prototypes"].at[: len(bench.speakers), 0].set(_means(bench))
     optimizer = build_optimizer(config.optimizer)
     rate = schedules.learning_rate(config.optimizer, config.train.steps)
     progress = schedules.margin_progress(config.loss, config.train.steps)
@@ -229,11 +251,11 @@ def _train(config: Config, bench: _Bench, net: SpeakerNet, crop: int) -> tuple[A
     return first, last, round(float(np.mean(accuracies[-10:])), 3)
 
 
-def _epochs(config: Config, bench: _Bench) -> int:
+def _epochs(config: Config, bench: Bench) -> int:
     return config.train.steps * config.data.batch_size // len(bench.rows) + 1
 
 
-def _means(bench: _Bench) -> np.ndarray:
+def _means(bench: Bench) -> np.ndarray:
     """The mean direction of each training speaker, by the network before."""
     units = bench.start_embeddings / np.linalg.norm(bench.start_embeddings, axis=1, keepdims=True)
     sums = np.zeros((len(bench.speakers), units.shape[1]), np.float32)
@@ -252,7 +274,7 @@ def _crops(frames: Frames, rows: np.ndarray, crop: int, rng: np.random.Generator
     return values, mask
 
 
-def _write_run(bench: _Bench, config: Config, tail: Any, output: Path, steps: int) -> None:
+def _write_run(bench: Bench, config: Config, tail: Any, output: Path, steps: int) -> None:
     """The whole network as a run, for ``mqmha evaluate``, ``export`` and users."""
     if output.exists():
         return
