@@ -5,12 +5,11 @@ The network is the one that ``make pretrained`` brings; for another one, copy ``
 stays as it is, which saves most of the backward pass. Batch normalisation stays too: few speakers say little about its
 statistics.
 
-Published: nothing. Ours: benchmarks/fine_tuning.py measures it on real speech.
+Published: nothing. Ours: see docs/fine_tuning.md (benchmarks/fine_tuning.py).
 
     make pretrained
     mqmha prep folder my_speech/train shards/train --like build/pretrained/campplus
     mqmha train finetune --workdir runs/tuned data.train=shards/train start.run=build/pretrained/campplus
-    mqmha average runs/tuned --last 1 --towards build/pretrained/campplus --output runs/mine
 """
 
 from mqmha_jax.config import (
@@ -29,7 +28,7 @@ _BELOW_THE_LAST_BLOCK = ("front", "first*", "block[12]_*", "transit[12]*")
 
 CONFIG = Config(
     fbank=FbankSpec(window="povey"),
-    data=DataConfig(train="shards/train", crop_frames=200, batch_size=32),
+    data=DataConfig(train="shards/train", crop_frames=150, batch_size=32),
     model=ModelConfig(
         encoder=part("campplus"),
         pooling=part("tstp", variance_offset=0.0),
@@ -49,6 +48,6 @@ CONFIG = Config(
         frozen=tuple(f"net/encoder/{name}" for name in _BELOW_THE_LAST_BLOCK),
         max_gradient_norm=5.0,
     ),
-    train=TrainConfig(steps=400, log_every=20, checkpoint_every=200),
+    train=TrainConfig(steps=60, log_every=10, checkpoint_every=60),
     start=StartConfig(run="build/pretrained/campplus", head="means", batch_norm="keep"),
 )
