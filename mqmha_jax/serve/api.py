@@ -90,9 +90,11 @@ def make_store_router(desk: Desk, store: SpeakerStore) -> APIRouter:
     listener = desk.listener
 
     @router.get("/speakers")
-    async def speakers() -> list[Enrolled]:
+    async def speakers(
+        limit: Annotated[int, Query(ge=1, description="Maximum number of speakers.")] = 1000,
+    ) -> list[Enrolled]:
         """List the enrolled speakers, in the order in which they were first enrolled."""
-        return [Enrolled.of(speaker) for speaker in await desk.ask(store.list_speakers)]
+        return [Enrolled.of(speaker) for speaker in (await desk.ask(store.list_speakers))[:limit]]
 
     @router.post("/speakers")
     async def enrol(

@@ -193,6 +193,8 @@ def test_an_enrolled_speaker_is_identified_until_removed(people):
     assert ada.status_code == 200
     assert ada.json()["num_recordings"] == 2
     assert people.get("/api/status").json()["num_speakers"] == 1
+    assert [speaker["name"] for speaker in people.get("/api/speakers?limit=1").json()] == ["Ada / ../Ä?&"]
+    assert people.get("/api/speakers?limit=0").status_code == 422
 
     found = send(people, "identify", recording=to_wav(voice(1.3, 100, seed=2))).json()
     assert found["verdict"] == "match"

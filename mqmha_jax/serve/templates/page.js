@@ -400,8 +400,9 @@ async function showSpeakers() {
   if (!list) return;
   const count = document.getElementById("count");
   try {
-    const speakers = await ask("/api/speakers");
-    count.textContent = speakers.length ? `${speakers.length} enrolled` : "Nobody yet.";
+    const [speakers, { num_speakers }] = await Promise.all([ask("/api/speakers"), ask("/api/status")]);
+    const listed = speakers.length < num_speakers ? `; the first ${speakers.length} are listed` : "";
+    count.textContent = num_speakers ? `${num_speakers} enrolled${listed}` : "Nobody yet.";
     list.replaceChildren(
       ...speakers.map((speaker) => {
         const remove = element("button", { type: "button", class: "quiet", text: "Remove", "aria-label": `Remove ${speaker.name}` });
