@@ -16,7 +16,7 @@ demo: environment
 	@$(RUN) mqmha_jax demo $(ARGS)
 
 test: environment
-	$(RUN) pytest -n 2 $(ARGS)
+	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: environment
 	$(RUN) pytest -m slow $(ARGS)

@@ -19,6 +19,18 @@ from absl import flags
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl flags
 
+# Under ``--dist loadfile`` a file is one worker's, so that nobody trains its fixtures twice. Long files come first: one
+# that starts last would keep one core busy while the other has nothing left to do.
+LONGEST = (
+    "test_processes",
+    "test_study",
+    "test_step",
+    "test_faults",
+    "test_train",
+    "test_augmented_training",
+    "test_demo",
+)
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -39,3 +51,8 @@ def reference_dir() -> Path:
 def speech_dir() -> Path:
     """The real-speech benchmark."""
     return _shared("speech")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts the longest files first; all else stays in order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
