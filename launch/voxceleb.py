@@ -3,9 +3,10 @@
     python launch/voxceleb.py --archives DOWNLOADS --work WORK --recipe voxceleb_resnet34_mqmha --dry-run
     python launch/voxceleb.py --archives DOWNLOADS --work WORK --recipe voxceleb_resnet34_mqmha
 
-The stages: unpack, manifests, lists, noises, train-shards, eval-shards, cohort, calibration, base, base-average,
-fine-tuning, average, base-scores, scores, table. Each is done once for its inputs, in its own folder WORK/STAGE-KEY.
-The same command resumes after any interruption. Nothing is downloaded. DOWNLOADS holds, as their owners give them:
+The stages: unpack, manifests, dev-list, lists, noises, train-shards, eval-shards, cohort, calibration, base,
+base-average, fine-tuning, average, base-scores, scores, table. Each is done once for its inputs, in its own folder
+WORK/STAGE-KEY. The same command resumes after any interruption. Nothing is downloaded. DOWNLOADS holds, as their owners
+give them:
 
     vox2_dev_aac_parta*  (or vox2_dev_aac.zip, or an unpacked folder vox2)      https://www.robots.ox.ac.uk/~vgg/data/voxceleb
     vox1_dev_wav_parta*, vox1_test_wav.zip   (or an unpacked folder vox1)      the same
@@ -97,11 +98,11 @@ class Maker:
     ) -> Stage:
         """Trains a configuration, from the beginning or from an average."""
         data, config = self._data, self._configs[network]
-        used = [data.train, data.eval, data.lists, *([data.noises] if self._options.augment == "device" else [])]
+        used = [data.train, data.eval, data.dev_list, *([data.noises] if self._options.augment == "device" else [])]
 
         def command(folder: Path) -> list[str]:
             words = [recipe, "--workdir", str(folder / "run"), f"data.train={data.train.folder / 'shards'}"]
-            words += [f"data.dev={data.eval.folder / 'shards'}", f"data.dev_trials={data.lists.folder / 'O.txt'}"]
+            words += [f"data.dev={data.eval.folder / 'shards'}", f"data.dev_trials={data.list_path('O')}"]
             if data.noises in used:
                 noises = data.noises.folder
                 words += [f"augment.noise={noises / 'shards'}", f"augment.rooms={noises / 'rooms.npz'}"]
@@ -160,7 +161,7 @@ class Maker:
 
         def command(folder: Path) -> list[str]:
             words = ["evaluate", str(average.folder / "run"), "--data", str(data.eval.folder / "shards")]
-            words += [word for one in LISTS for word in ("--trials", str(data.lists.folder / f"{one}.txt"))]
+            words += [word for one in LISTS for word in ("--trials", str(data.list_path(one)))]
             words += ["--as-norm", str(data.cohort.folder / "shards")]
             words += ["--calibrate", str(data.calibration.folder / "calibration.trials")]
             words += ["--calibrate-data", str(data.calibration.folder / "shards"), "--quality"]
@@ -172,7 +173,7 @@ class Maker:
 
         return self._make(
             name=name,
-            after=[average, data.eval, data.lists, data.cohort, data.calibration],
+            after=[average, data.eval, data.dev_list, data.lists, data.cohort, data.calibration],
             work=work,
             cost=lambda: costs.embedding(self._configs[network], data.eval_seconds, self._devices),
             shown=lambda folder: [show_command(command(folder))],

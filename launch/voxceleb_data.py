@@ -30,7 +30,7 @@ class DataStages:
     """Everything before the training.
 
     Attributes:
-      all: the stages in order; each is also an attribute of its name.
+      all: the stages in order; each is also an attribute.
       checksums: of files.
       eval_seconds: length of VoxCeleb1, estimated when it is asked for.
     """
@@ -69,12 +69,9 @@ class DataStages:
             work=self._list,
             shown=lambda folder: [f"list VoxCeleb2-dev and VoxCeleb1 in {folder}"],
         )
-        self.lists = make(
-            name="lists",
-            inputs={name: checksums.of(path) for name, path in sources.lists.items()},
-            work=self._import_lists,
-            shown=lambda folder: map(show_command, self._list_commands(folder)),
-        )
+        # The trainings watch O, so a change of E or H must not redo them.
+        self.dev_list = self._official_lists(make, "dev-list", LISTS[:1])
+        self.lists = self._official_lists(make, "lists", LISTS[1:])
         self.noises = make(
             name="noises",
             inputs={"musan": checksums.of(sources.musan), "rirs": checksums.of(sources.rirs)},
@@ -104,7 +101,7 @@ class DataStages:
             cost=lambda: self._cost_of_speakers(CALIBRATION_SPEAKERS),
             shown=lambda folder: map(show_command, self._calibration_commands(folder)),
         )
-        self.all = [self.unpack, self.manifests, self.lists, self.noises]
+        self.all = [self.unpack, self.manifests, self.dev_list, self.lists, self.noises]
         self.all += [self.train, self.eval, self.cohort, self.calibration]
 
     @property
@@ -153,16 +150,29 @@ class DataStages:
             for name, recordings in listed.items()
         }
 
-    def _list_commands(self, folder: Path) -> list[list[str]]:
-        return [
-            [*MQMHA, "import-trials", "voxceleb", str(path), str(folder / f"{name}.txt")]
-            for name, path in self._sources.lists.items()
-        ]
+    def _official_lists(self, make: Callable[..., Stage], name: str, lists: Sequence[str]) -> Stage:
+        """A stage that checks official lists and writes them with our ids."""
 
-    def _import_lists(self, folder: Path) -> Mapping[str, Any]:
-        for command in self._list_commands(folder):
-            run_command(command)
-        return {"sha256": {name: self.checksums.of(folder / f"{name}.txt") for name in LISTS}}
+        def commands(folder: Path) -> list[list[str]]:
+            files = [(str(self._sources.lists[one]), str(folder / f"{one}.txt")) for one in lists]
+            return [[*MQMHA, "import-trials", "voxceleb", *paths] for paths in files]
+
+        def work(folder: Path) -> Mapping[str, Any]:
+            for command in commands(folder):
+                run_command(command)
+            return {"sha256": {one: self.checksums.of(folder / f"{one}.txt") for one in lists}}
+
+        return make(
+            name=name,
+            inputs={one: self.checksums.of(self._sources.lists[one]) for one in lists},
+            work=work,
+            shown=lambda folder: map(show_command, commands(folder)),
+        )
+
+    def list_path(self, name: str) -> Path:
+        """Where the list ``O``, ``E`` or ``H`` is when its stage is done."""
+        stage = self.dev_list if name == LISTS[0] else self.lists
+        return stage.folder / f"{name}.txt"
 
     def _noise_commands(self, folder: Path) -> list[list[str]]:
         like = ["--like", self._recipe, "--no-progress"]

@@ -24,6 +24,7 @@ import voxceleb  # noqa: E402
 # What shows that a stage is in the middle of its work.
 MADE = {
     "unpack": "vox1/dev/**/*.wav",
+    "dev-list": "O.txt",
     "lists": "E.txt",
     "noises": "shards",
     "train-shards": "*.partial/**/*",
