@@ -339,8 +339,8 @@ def test_the_section_survives_json_and_overrides() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["augment.noise_snr_db=[9, 3]"], r"augment\.noise_snr_db=\[9\.0, 3\.0\]: the first value must not be larger"),
-        (["augment.babble_voices=[4, 3]"], r"augment\.babble_voices=\[4, 3\]: the first value"),
+        (["augment.noise_snr_db=[9, 3]"], r"augment\.noise_snr_db must be a range from low to high, .* is \[9, 3\]"),
+        (["augment.babble_voices=[4, 3]"], r"augment\.babble_voices must be a range from low to high"),
         (
             ["augment.one_at_a_time=true"],
             r"at most one kind, but the probabilities add up to 1\.2; lower augment\.\*_probability",
