@@ -1,5 +1,6 @@
 """A network of ours as one safetensors file: variables under our names, the configuration in the metadata."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from mqmha_jax.interop.safetensors_file import read_safetensors
 from mqmha_jax.json_file import parse_json
 from mqmha_jax.own_code.names import code_names
 
-_CONFIG = "mqmha_config"  # of the metadata
+_CONFIG, _CHECKSUM = "mqmha_config", "mqmha_sha256"  # of the metadata
 
 
 def write_network_file(path: Path, config: Config, variables: Mapping[str, Any]) -> None:
@@ -36,7 +37,8 @@ def write_network_file(path: Path, config: Config, variables: Mapping[str, Any])
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     with replacing(path) as temporary:
         tensors = {name: np.asarray(leaf) for name, leaf in flat.items()}
-        save_file(tensors, temporary, metadata={_CONFIG: json.dumps(to_dict(config))})
+        described = json.dumps(to_dict(config))
+        save_file(tensors, temporary, metadata={_CONFIG: described, _CHECKSUM: _checksum(described, tensors)})
 
 
 def read_network_file(path: Path) -> tuple[Config, dict[str, Any]] | None:
@@ -49,6 +51,8 @@ def read_network_file(path: Path) -> tuple[Config, dict[str, Any]] | None:
     if _CONFIG not in metadata:
         return None
     advice = "Export the network again."
+    if metadata.get(_CHECKSUM, _checksum(metadata[_CONFIG], named)) != _checksum(metadata[_CONFIG], named):
+        raise UserError(f"{path} differs from what was written: its checksum does not match. {advice}")
     values = parse_json(metadata[_CONFIG], dict, where=f"The configuration in {path}", advice=advice)
     try:
         config = from_dict(values)
@@ -68,3 +72,12 @@ def read_network_file(path: Path) -> tuple[Config, dict[str, Any]] | None:
     if wrong := sorted({*expected.items()} ^ {*found.items()}):
         raise UserError(f"{path}: {'/'.join(wrong[0][0])} is not as the file's configuration describes it.")
     return config, traverse_util.unflatten_dict({name: jnp.asarray(value) for name, value in tensors.items()})
+
+
+def _checksum(described: str, tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the configuration and of every tensor with its name, type and shape."""
+    digest = hashlib.sha256(described.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"\n{name} {value.dtype} {value.shape}\n".encode())
+        digest.update(np.ascontiguousarray(value).data)
+    return digest.hexdigest()

@@ -18,7 +18,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.interop import import_model, read_checkpoint_file
 from mqmha_jax.interop.export_run import export_safetensors, export_wespeaker
-from mqmha_jax.interop.import_run import import_run
+from mqmha_jax.interop.import_run import import_run, load_file
 from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.wespeaker_config import read_wespeaker_config
 from mqmha_jax.runs.average import average_checkpoints
@@ -92,6 +92,17 @@ def test_exports_equal_the_import(folder, tmp_path):
     ours = load_network(tmp_path / "ours")
     assert ours.config == network.config
     jax.tree.map(np.testing.assert_array_equal, ours.variables, network.variables)
+
+
+def test_a_changed_byte_of_an_exported_network_is_refused(folder, tmp_path):
+    network = load_network(folder[0] / "run")
+    path = tmp_path / "model.safetensors"
+    write_network_file(path, network.config, network.variables)
+    content = path.read_bytes()
+    for place in (len(content) - 1, len(content) - 102, content.index(b"hamming")):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(UserError, match=r"model\.safetensors differs from what was written: its checksum"):
+            load_file(path)
 
 
 def test_a_file_that_names_code_is_refused(folder, tmp_path):
