@@ -46,9 +46,8 @@ def main(run: Path, data: Path, trials: tuple[Path, ...], seconds: str) -> None:
     use_compilation_cache()
     network, shards = load_network(run), open_shards(data)
     figures: dict[str, Any] = {"run": run.name, "step": network.step, "pooling": str(network.config.model.pooling)}
-    figures["training"] = {
-        name: [line for line in read_log(run) if name in line][-1][name] for name in ("accuracy", "loss")
-    }
+    logged = [line for line in read_log(run) if "accuracy" in line]
+    figures["training"] = {name: logged[-1][name] for name in ("accuracy", "loss")} if logged else {}
     click.echo(f"{run.name}, step {network.step}: {figures['training']}")
     if isinstance(network.net.pooling, MQMHA):
         figures["attention"] = {}
