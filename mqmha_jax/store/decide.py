@@ -20,6 +20,9 @@ class Measures(NamedTuple):
     log_duration: float
 
 
+_SIDES = {"min": np.minimum, "max": np.maximum}
+
+
 class Decision(NamedTuple):
     """An answer, with the nearest speakers.
 
@@ -99,14 +102,12 @@ def likelihood_ratios(
     Raises:
       UserError: the calibration needs a measure that is not known here.
     """
-    names, columns = ["score"], [scores]
-    for name, value in measures._asdict().items():
-        of_speakers = getattr(centres, name)
-        names += [f"{name}_min", f"{name}_max"]
-        columns += [np.minimum(of_speakers, value), np.maximum(of_speakers, value)]
-    wanted = [names.index(name) for name in calibration.features if name in names]
-    values = np.stack([columns[i].astype(np.float64) for i in wanted], axis=1)
-    known = Features(tuple(names[i] for i in wanted), values)
+    columns = {"score": scores}
+    for name in calibration.features:  # a million speakers: only what is needed
+        measure, _, side = name.rpartition("_")
+        if measure in Measures._fields and side in _SIDES:
+            columns[name] = _SIDES[side](getattr(centres, measure), np.float32(getattr(measures, measure)))
+    known = Features(tuple(columns), np.stack(list(columns.values()), axis=1).astype(np.float64))
     return calibration.llr(select_features(known, calibration.features))
 
 
