@@ -5,14 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import traverse_util
 
-from mqmha_jax.config import Config, FbankSpec
+from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.fbank import log_mel_fbank
+from mqmha_jax.interop import variable_shapes
 from mqmha_jax.interop.embedding_program import embedding_program
 from mqmha_jax.interop.export_onnx import write_onnx
 from mqmha_jax.interop.export_stablehlo import write_stablehlo
 from mqmha_jax.models import build_speaker_net
+from mqmha_jax.models.encoders import ENCODERS
 from mqmha_jax.models.pooling import POOLINGS
 from tests.support.small_nets import NUM_FEATURES, SMALL_ENCODERS, draw_variables, small_model
 
@@ -67,6 +70,30 @@ def test_onnx_embeds_padded_and_single_utterances_as_the_network(encoder, poolin
     for row, length in enumerate(LENGTHS):
         (found,) = run(None, {"fbank": fbank[row : row + 1, :length]})
         np.testing.assert_allclose(unit(found)[0], expected[row], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_onnx_embeds_as_the_network_at_full_size(encoder, tmp_path):
+    features = 60 if encoder == "redimnet_b0" else 72 if encoder.startswith("redimnet") else 80
+    config = Config(
+        model=ModelConfig(encoder=part(encoder), pooling=part("tstp")), fbank=FbankSpec(num_mel_bins=features)
+    )
+    rng = np.random.default_rng(0)
+    variables = {
+        path: jnp.asarray(rng.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5, leaf.dtype)
+        if len(leaf.shape) > 1
+        else jnp.full(leaf.shape, path[-1] in ("scale", "var"), leaf.dtype)
+        for path, leaf in variable_shapes(config.model, features).items()
+    }
+    program = embedding_program(config, traverse_util.unflatten_dict(variables))
+    write_onnx(tmp_path / "net.onnx", program, {})
+    samples = np.array([16_000, 4_800])
+    waveform = noise(2, 16_000) * 0.1
+    expected = unit(np.asarray(jax.jit(program.function)(waveform, jnp.asarray(samples, jnp.int32))))
+    run = session(tmp_path / "net.onnx").run
+    np.testing.assert_allclose(unit(run(None, {"waveform": waveform, "num_samples": samples})[0]), expected, atol=1e-4)
+    np.testing.assert_allclose(unit(run(None, {"waveform": waveform[1:, :4_800]})[0])[0], expected[1], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +162,7 @@ class SortedFrames(nn.Module):
 
 def test_the_unsupported_primitive_of_an_own_encoder_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(SMALL_ENCODERS, "sorted", {})
-    monkeypatch.setitem(__import__("mqmha_jax.models.encoders", fromlist=["ENCODERS"]).ENCODERS, "sorted", SortedFrames)
+    monkeypatch.setitem(ENCODERS, "sorted", SortedFrames)
     program = embedding_program(*small("sorted"))
     with pytest.raises(UserError, match=r"primitive 'sort', which the ONNX export does not support.*stablehlo"):
         write_onnx(tmp_path / "net.onnx", program, {})
