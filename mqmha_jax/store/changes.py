@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.store.files import Network, VectorBlocks, lock_store, read_blocks, read_state, write_state
 from mqmha_jax.store.roster import Roster
 
@@ -110,8 +110,4 @@ def merge_stores(path: Path, other: Path) -> Roster:
 
 def count_speakers(roster: Roster) -> str:
     """How many speakers and recordings there are, in words."""
-
-    def plural(number: int, what: str) -> str:
-        return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-    return f"{plural(len(roster.speakers), 'speaker')}, {plural(len(roster.recordings), 'recording')}"
+    return f"{count_noun(len(roster.speakers), 'speaker')}, {count_noun(len(roster.recordings), 'recording')}"
