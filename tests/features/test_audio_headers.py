@@ -1,6 +1,7 @@
 """What decodes counts: wrong headers, wrong endings, recordings laid end to end, codings that allow no jumps."""
 
 import struct
+from functools import partial
 from pathlib import Path
 
 import av
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.features import mixdown
+from mqmha_jax.features import audio
 from mqmha_jax.features.audio import Part, read_audio, read_audio_bytes
 from tests.support.tiny_audio import RATE, write_audio
 
@@ -193,7 +194,7 @@ def test_absurd_sample_rates_are_refused(tmp_path: Path, noise: np.ndarray, rate
 def test_no_more_than_six_hours_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence in FLAC expands a thousandfold."""
     path = write_audio(tmp_path / "a.flac", np.zeros(100 * RATE, np.float32))
-    monkeypatch.setattr(mixdown, "LONGEST_S", 60.0)
+    monkeypatch.setattr(audio, "_stream", partial(audio._stream, longest_s=60.0))
     with pytest.raises(UserError, match=r"a\.flac: holds more than 0\.0166667 hours; cut it into shorter files, or"):
         read_audio(path)
     assert len(read_audio(path, RATE, Part(80.0, 90.0))) == 10 * RATE
