@@ -147,10 +147,10 @@ def identify(
     rttm: Path | None,
     plot: Path | None,
 ) -> None:
-    """Find who of the enrolled speakers a recording is of; with --windows, who speaks when.
+    """Find the enrolled speaker of a recording.
 
-    The answer may be that nobody enrolled speaks. Recordings that cannot be used are named; the command then exits with
-    status 1. With --json, one line for each recording.
+    The answer may be that nobody enrolled speaks; with --windows it is who speaks when. Recordings that cannot be used
+    are named; the command then exits with status 1. With --json, one line for each recording.
     """
     from mqmha_jax.embed_files import list_audio
     from mqmha_jax.errors import UserError, printable

@@ -149,6 +149,7 @@ def test_tutorial_your_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "score" in said
 
 
+@pytest.mark.slow
 def test_tutorial_fine_tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_people({"train": [f"speaker{number}" for number in range(8)], "eval": ["carla", "dora", "emil"]})
@@ -161,6 +162,7 @@ def test_tutorial_fine_tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "B: after" in said
 
 
+@pytest.mark.slow
 def test_tutorial_own_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = run_tutorial("own_loss", monkeypatch, smaller={"seeds=(0, 1)": "seeds=(0,)"})

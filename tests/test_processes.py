@@ -67,6 +67,7 @@ def test_sigterm_to_one_process_stops_all_after_the_same_step_and_two_resume(
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_when_one_process_is_lost_the_other_ends_and_the_job_resumes(
     config: Config, two_processes: Path, tmp_path: Path
 ) -> None:

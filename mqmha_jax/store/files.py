@@ -199,9 +199,12 @@ def read_state(directory: Path) -> Stored:
         described = _read_description(directory)
         try:
             return _read_files(directory, described)
-        except UserError:
-            if not tries_left or _read_description(directory) == described:
+        except (UserError, OSError) as error:  # a writer may remove the files between two looks at them
+            if tries_left and _read_description(directory) != described:
+                continue
+            if isinstance(error, UserError):
                 raise
+            raise UserError(f"{directory} cannot be read ({error.strerror}). {_ADVICE}") from error
     raise AssertionError("the last try returns or raises")
 
 

@@ -87,7 +87,7 @@ def test_options_reach_the_function_with_their_types(tmp_path: Path) -> None:
     words = ("--species", "ara", "--seconds", 3, 4, "--cage", "a", "--cage", "b", "--table", "t", "--with-songs")
     output = run(command, tmp_path, tmp_path / "out", *words, "--dry-run")
     assert heard[-1] == (tmp_path, "ara", (3.0, 4.0), ("a", "b"), Path("t"), True)
-    assert "2 recordings of 1 speakers" in output
+    assert "2 recordings of 1 speaker would" in output
     run(command, tmp_path, tmp_path / "out", "--dry-run")
     assert heard[-1] == (tmp_path, "kea", (1.0, 2.0), (), None, False)
     assert run(manifest_command("parrots", parrots), tmp_path, tmp_path / "list").startswith(f"{tmp_path}/list: 2")

@@ -44,6 +44,7 @@ def test_resamples(tmp_path: Path, rate: int) -> None:
     np.testing.assert_allclose(waveform[500:-500], expected[500:-500], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_resampling_is_librosas(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
     ours = read_audio(write_audio(tmp_path / "a.wav", samples, 8_000))

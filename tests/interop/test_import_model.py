@@ -119,7 +119,7 @@ def test_a_transposed_tensor_is_named(mqmha_state):
 def test_values_that_are_not_finite_are_named(mqmha_state):
     broken = mqmha_state["bn1.running_var"].copy()
     broken[2] = np.nan
-    with pytest.raises(UserError, match=r"model.pt: the tensor 'bn1.running_var' holds 1 values that are not finite"):
+    with pytest.raises(UserError, match=r"model.pt: the tensor 'bn1.running_var' holds 1 value, NaN or infinite"):
         network_tensors({**mqmha_state, "bn1.running_var": broken}, "model.pt")
 
 

@@ -187,7 +187,7 @@ def test_the_easy_margin_spares_angles_above_a_right_one():
 def test_a_loss_of_ones_own_needs_ten_lines(tmp_path, small_case):
     """As the documentation says, from a file outside the package."""
     text = (ROOT / "docs" / "losses.md").read_text()
-    code = text.split("## One of your own")[1].split("```python", 1)[1].split("```", 1)[0]
+    code = text.split("## A loss of your own")[1].split("```python", 1)[1].split("```", 1)[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     (tmp_path / "mine.py").write_text(code)
     embedding, prototypes, speaker = small_case
@@ -308,6 +308,18 @@ def test_margin_and_penalty_may_be_traced(small_case):
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": -1}, "LossConfig: top_k must be an integer of at least 0, but it is -1"),
+        ({"sub_centres": 0}, "LossConfig: sub_centres must be an integer above 0, but it is 0"),
+    ],
+)
+def test_impossible_sizes_are_refused_where_they_are_given(options, message):
+    with pytest.raises(UserError, match=message):
+        LossConfig(**options)
+
+
+@pytest.mark.parametrize(
     ("config", "num_speakers", "message"),
     [
         (
@@ -315,9 +327,7 @@ def test_margin_and_penalty_may_be_traced(small_case):
             8,
             r"loss.top_k must be below the number of speakers \(8\).* but it is 8. Use 0 .* to 7",
         ),
-        (LossConfig(top_k=-1), 8, "but it is -1"),
         (LossConfig(top_k=0), 1, "needs at least 2 of them; there are 1"),
-        (LossConfig(sub_centres=0), 8, "sub_centres must be at least 1 prototype per speaker, but it is 0"),
         (LossConfig(name="aamm"), 8, "Unknown loss 'aamm'. Did you mean 'aam'?"),
     ],
 )

@@ -110,7 +110,7 @@ def test_a_sum_of_differently_folded_maps_is_the_plain_sum():
     np.testing.assert_array_equal(one.plus(one).unfold(), x + x)
 
 
-@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize("block", ["basic", pytest.param("bottleneck", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("bands", "frames", "strides"), [(16, 13, (1, 2, 2)), (21, 13, (1, 1, 2)), (5, 1, (1, 2, 2))])
 def test_a_folded_network_is_the_plain_one(block, bands, frames, strides):
     with jax.enable_x64(True):

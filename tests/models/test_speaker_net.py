@@ -90,7 +90,7 @@ def test_training_gradient_is_finite_and_reaches_every_parameter(encoder):
         assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("encoder", SMALL_ENCODERS)
+@pytest.mark.parametrize("encoder", QUICK_ENCODERS)
 def test_padding_changes_neither_training_outputs_nor_collected_statistics(encoder):
     net, variables = small_net(encoder, "tstp")
     lengths = (15, 1, 8)

@@ -161,6 +161,7 @@ def test_finished_runs_are_not_repeated(copied: Path, data: Path) -> None:
     assert (copied / "report" / "report.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_list_that_changed_is_evaluated_again_without_training(copied: Path, data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, changed := tmp_path / "data")
     lines = (changed / "dev.trials").read_text().splitlines(keepends=True)
@@ -184,6 +185,7 @@ def test_a_changed_study_is_refused_with_its_options(copied: Path, data: Path) -
         do(small_study(base=changed), data, copied)
 
 
+@pytest.mark.slow
 def test_a_new_level_is_added(copied: Path, data: Path) -> None:
     """Existing runs are neither measured nor trained again."""
     levels = {"mqmha": ["model.pooling=mqmha", "model.pooling.heads=2"], **POOLINGS}

@@ -88,8 +88,9 @@ def crash(scene: Scene, name: str, mode: int, at: int, *, reads: bool) -> None:
     assert answer["code"] == CRASHED or answer["operations"] < at, answer
 
 
-@pytest.mark.parametrize("mode", [CRASH_BEFORE, CRASH_AFTER], ids=["before", "after"])
-@pytest.mark.parametrize("name", ["new", "resumed"])
+@pytest.mark.parametrize(
+    ("name", "mode"), [("new", CRASH_AFTER), ("resumed", CRASH_BEFORE)], ids=["new-after", "resumed-before"]
+)
 def test_a_crash_at_some_file_operations_loses_nothing(scene: Scene, name: str, mode: int) -> None:
     """The last third of the operations commits, and removes old checkpoints."""
     total = scene.operations(name, reads=False)
@@ -124,7 +125,9 @@ def fail(scene: Scene, name: str, mode: int, at: int) -> None:
     assert answer["code"] in ((0, -signal.SIGALRM) if in_that_moment else (0,)), answer
 
 
-@pytest.mark.parametrize("mode", [NO_SPACE, IO_ERROR], ids=["full", "broken"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param(NO_SPACE, id="full"), pytest.param(IO_ERROR, id="broken", marks=pytest.mark.slow)]
+)
 def test_a_full_or_broken_disk_is_reported_and_loses_nothing(scene: Scene, mode: int) -> None:
     for at in random.Random(mode).sample(range(1, scene.operations("resumed", reads=False) + 1), SAMPLE):
         fail(scene, "resumed", mode, at)

@@ -186,6 +186,7 @@ def test_attention_in_place_of_statistics_starts_from_the_same_embeddings(
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_average_moves_towards_the_run_before(config: Config, base: Path, statistics: Path, tmp_path: Path) -> None:
     train(with_overrides(config, [f"start.run={base}", "train.steps=1"]), tmp_path / "tuned", progress=False)
     average_checkpoints(tmp_path / "tuned", 1, tmp_path / "mean", Towards(base, 0.25))

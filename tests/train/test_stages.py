@@ -136,7 +136,7 @@ def test_network_and_prototypes_are_of_one_step_while_that_run_trains_on(
 
     def restore_and_remove(reader: Checkpoints, *arguments: object) -> object:
         answer = restore(reader, *arguments)
-        with Checkpoints(reader._workdir, keep=1) as training:
+        with Checkpoints(tmp_path / "run", keep=1) as training:
             training.wait()
         return answer
 

@@ -85,7 +85,10 @@ def test_eight_devices_are_one_device_to_rounding(layout: str, after_five: Train
     assert_close(after_five, run(built(gentle(*overrides))))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+# The layout that joins the other two; the slow tests have them alone.
+@pytest.mark.parametrize(
+    "layout", [*(pytest.param(name, marks=pytest.mark.slow) for name in list(LAYOUTS)[:-1]), list(LAYOUTS)[-1]]
+)
 def test_in_float64_fifty_steps_agree_to_ten_digits(layout: str) -> None:
     overrides = [f"mesh.{name}={value}" for name, value in vars(LAYOUTS[layout]).items()]
 
