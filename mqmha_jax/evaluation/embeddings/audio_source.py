@@ -10,11 +10,15 @@ from tqdm import tqdm
 
 from mqmha_jax.data.metadata import SECONDS, Metadata
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embeddings.recordings import Utterance, embed_utterances, map_ahead, read_utterance
+from mqmha_jax.evaluation.embeddings.recordings import (
+    Utterance,
+    embed_utterances,
+    map_ahead,
+    read_middle,
+    read_utterance,
+)
 from mqmha_jax.evaluation.embeddings.run_network import RunNetwork
-from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.audio_folder import find_recordings
-from mqmha_jax.features.part import Part
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.types import Embeddings
 
@@ -163,13 +167,12 @@ class AudioSource(RunNetwork):
         )
 
     def load(self, name: str) -> Float32[np.ndarray, " n"]:
-        """Decodes one recording at the sample rate of the network.
+        """Decodes what of a recording is embedded, at the sample rate of the network.
 
         Raises:
           UserError: it cannot be used.
         """
-        part = Part(channel=self._folder.channel)
-        return read_audio(self.paths[name], self.config.fbank.sample_rate_hz, part)
+        return read_middle(self.paths[name], self.config.fbank, channel=self._folder.channel).waveform
 
     def _leave_out(self, name: str, error: UserError) -> None:
         self.left_out.add(name)

@@ -82,8 +82,22 @@ def make_utterance(name: str, waveform: Float[np.ndarray, " n"], spec: FbankSpec
     return Utterance(name, fbank, num_frames(len(waveform), spec), evidence)
 
 
-def read_utterance(path: str | Path, spec: FbankSpec, *, channel: int | None = None) -> Utterance:
-    """``make_utterance`` of a file, in memory that does not grow with its length.
+class Middle(NamedTuple):
+    """What of a recording is embedded.
+
+    Attributes:
+      waveform: the whole recording, or as much of its middle as ``MAX_FRAMES`` need.
+      num_samples: of the whole recording.
+      evidence: measures of the whole recording.
+    """
+
+    waveform: Float32[np.ndarray, " n"]
+    num_samples: int
+    evidence: SpeechEvidence
+
+
+def read_middle(path: str | Path, spec: FbankSpec, *, channel: int | None = None) -> Middle:
+    """Reads what of a file is embedded, in memory that does not grow with its length.
 
     A long file is decoded twice, because only decoding tells where its middle is.
 
@@ -93,7 +107,7 @@ def read_utterance(path: str | Path, spec: FbankSpec, *, channel: int | None = N
       channel: as in ``Part``.
 
     Raises:
-      UserError: as ``read_audio`` and ``make_utterance``.
+      UserError: as ``read_audio``.
     """
     rate_hz = spec.sample_rate_hz
     longest = round(rate_hz * (MAX_FRAMES * spec.frame_shift_ms + spec.frame_length_ms) / 1000)
@@ -103,14 +117,32 @@ def read_utterance(path: str | Path, spec: FbankSpec, *, channel: int | None = N
     for block in stream_audio(path, rate_hz, Part(channel=channel)):
         meter.add(block)
         length += len(block)
-        kept = [*kept, block] if length <= longest else []
+        if length <= longest:
+            kept.append(block)
+        else:
+            kept.clear()
     if length <= longest:
         waveform = np.concatenate(kept)
     else:
         start_s = (num_frames(length, spec) - MAX_FRAMES) // 2 * spec.frame_shift_ms / 1000
         waveform = read_audio(path, rate_hz, Part(start_s, start_s + longest / rate_hz, channel))
-    middle = make_utterance(str(path), waveform, spec)
-    return middle._replace(num_frames=num_frames(length, spec), evidence=meter.evidence())
+    return Middle(waveform, length, meter.evidence())
+
+
+def read_utterance(path: str | Path, spec: FbankSpec, *, channel: int | None = None) -> Utterance:
+    """``make_utterance`` of a file, in memory that does not grow with its length.
+
+    Args:
+      path: of the file.
+      spec: the filterbank.
+      channel: as in ``Part``.
+
+    Raises:
+      UserError: as ``read_audio`` and ``make_utterance``.
+    """
+    middle = read_middle(path, spec, channel=channel)
+    utterance = make_utterance(str(path), middle.waveform, spec)
+    return utterance._replace(num_frames=num_frames(middle.num_samples, spec), evidence=middle.evidence)
 
 
 def embed_utterances(

@@ -12,7 +12,7 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.batch_plan import MAX_FRAMES
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings import recordings
-from mqmha_jax.evaluation.embeddings.recordings import make_utterance, map_ahead, read_utterance
+from mqmha_jax.evaluation.embeddings.recordings import make_utterance, map_ahead, read_middle, read_utterance
 from mqmha_jax.features.fbank import extract_fbank
 from tests.support.voices import RATE_HZ, voice
 
@@ -81,3 +81,16 @@ def test_only_the_middle_of_a_long_file_is_kept(tmp_path: Path, monkeypatch: pyt
     assert found.evidence == pytest.approx(expected.evidence)
     short = read_utterance(tmp_path / "long.wav", dataclasses.replace(SPEC, frame_shift_ms=100.0))
     assert len(short.fbank) == short.num_frames
+
+
+def test_only_the_middle_of_a_long_file_stays_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recordings, "MAX_FRAMES", 50)
+    waveform = np.random.default_rng(0).normal(0, 0.1, 3 * RATE_HZ).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", waveform, RATE_HZ, subtype="FLOAT")
+    middle = read_middle(tmp_path / "a.wav", SPEC)
+    assert middle.num_samples == 3 * RATE_HZ
+    start = round(1.24 * RATE_HZ)  # 124 of the 298 frames lie before the middle 50
+    length = round(0.525 * RATE_HZ)  # 50 shifts of 10 ms, and a window
+    np.testing.assert_array_equal(middle.waveform, waveform[start : start + length])
+    monkeypatch.setattr(recordings, "MAX_FRAMES", 1_000)
+    np.testing.assert_array_equal(read_middle(tmp_path / "a.wav", SPEC).waveform, waveform)
