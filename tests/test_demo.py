@@ -60,6 +60,7 @@ def test_synthetic_voices_end_in_a_work_directory_that_can_be_used(
     assert "trained" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_own_folder_is_split_by_speaker_and_paired_across_sessions(tmp_path: Path) -> None:
     run(tmp_path / "run", own_audio(tmp_path / "audio", speakers=10))
     trials = read_trials(tmp_path / "run" / "data" / "eval.trials")

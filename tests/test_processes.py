@@ -50,6 +50,7 @@ def test_two_processes_train_as_one(one_process: Path, two_processes: Path) -> N
     assert len([line for line in read_log(two_processes) if line["kind"] == "train"]) == 12
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_process_stops_all_after_the_same_step_and_two_resume(
     config: Config, two_processes: Path, tmp_path: Path
 ) -> None:

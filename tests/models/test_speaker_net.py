@@ -24,7 +24,13 @@ POOLING_PAIRS = [("tdnn", "tap"), ("tdnn", "tstp"), ("ecapa512", "ccasp")]
 
 
 # Every class of encoder and pooling once in full; that the other pairs fit together is a matter of shapes.
-@pytest.fixture(params=[(encoder, "mqmha") for encoder in SMALL_ENCODERS] + POOLING_PAIRS, ids="-".join)
+@pytest.fixture(
+    params=[
+        pytest.param((encoder, "mqmha"), id=encoder, marks=[pytest.mark.slow] if encoder in RELATED else [])
+        for encoder in SMALL_ENCODERS
+    ]
+    + [pytest.param(pair, id="-".join(pair)) for pair in POOLING_PAIRS]
+)
 def net_and_variables(request):
     return small_net(*request.param)
 

@@ -100,6 +100,7 @@ def test_the_report_holds_every_line(virtual_slice: None, cache: Path) -> None:
     assert data["traffic"][0]["kind"] == plan.traffic[0].kind
 
 
+@pytest.mark.slow
 def test_a_larger_batch_costs_more(virtual_slice: None, cache: Path) -> None:
     plan = plan_eight(cache, [])
     twice = make_plan(with_overrides(experiment(), ["data.batch_size=32"]), "v5e-8", num_speakers=SPEAKERS, cache=cache)

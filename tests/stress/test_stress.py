@@ -41,6 +41,7 @@ def run(home: Path, directory: Path, plan: StressPlan = FEW, *, lists: tuple[str
     return run_stress(home / "run", AudioFolder(home / "audio"), paths, directory, plan, progress=False, **options)
 
 
+@pytest.mark.slow
 def test_a_stopped_test_is_resumed_with_the_same_numbers(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +83,7 @@ def test_another_network_list_or_seed_is_refused(home: Path, tmp_path: Path) -> 
         )
 
 
+@pytest.mark.slow
 def test_on_the_test_side_alone_the_enrolment_stays_clean(home: Path, tmp_path: Path) -> None:
     both, test = (
         run(home, tmp_path / side, StressPlan(("mulaw",), side=side, replicates=0)).lists[0].conditions

@@ -34,6 +34,10 @@ from tests.support.jobs import wait_for_step
 from tests.support.runs import assert_same_run, compiled_once
 from tests.support.tiny import tiny_config, tiny_corpus, write_tiny_shards, write_tiny_trials
 
+# A study trains a dozen runs. The quick tests have one as well: the tutorial of a loss of one's own
+# (test_documentation.py); plans, effects and costs have files of their own.
+pytestmark = pytest.mark.slow
+
 REPLICATES = 40
 
 
@@ -161,7 +165,6 @@ def test_finished_runs_are_not_repeated(copied: Path, data: Path) -> None:
     assert (copied / "report" / "report.json").is_file()
 
 
-@pytest.mark.slow
 def test_a_list_that_changed_is_evaluated_again_without_training(copied: Path, data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, changed := tmp_path / "data")
     lines = (changed / "dev.trials").read_text().splitlines(keepends=True)
@@ -185,7 +188,6 @@ def test_a_changed_study_is_refused_with_its_options(copied: Path, data: Path) -
         do(small_study(base=changed), data, copied)
 
 
-@pytest.mark.slow
 def test_a_new_level_is_added(copied: Path, data: Path) -> None:
     """Existing runs are neither measured nor trained again."""
     levels = {"mqmha": ["model.pooling=mqmha", "model.pooling.heads=2"], **POOLINGS}
@@ -208,7 +210,6 @@ def test_too_few_minutes_are_refused_before_training(
     assert not list((tmp_path / "cost").iterdir())  # measured again by the next call
 
 
-@pytest.mark.slow
 def test_a_control_is_trained_and_compared_with_its_cell(copied: Path, data: Path) -> None:
     control = Control(of="tstp", cell="tap", option="model.encoder.final_channels")
     outcome = do(small_study(controls=(control,), seeds=(0,)), data, copied)
@@ -270,7 +271,7 @@ def command(levels: dict[str, list[str]], data: Path, root: Path) -> list[str]:
     return ["study", *map(str, [path, *options])]
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_study_resumes_after_its_process_ended(
     number: signal.Signals, finished: Path, data: Path, compiled: Path, tmp_path: Path
 ) -> None:

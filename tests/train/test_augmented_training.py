@@ -272,6 +272,7 @@ def difference(one: TrainState, other: TrainState) -> float:
     return max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_devices_and_the_order_of_rows_do_not_matter(directory: Path) -> None:
     parts = batches(config(directory), 3)
     one = built(config(directory), 1)

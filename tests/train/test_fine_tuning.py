@@ -169,6 +169,7 @@ def statistics(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path
     return workdir
 
 
+@pytest.mark.slow
 def test_attention_in_place_of_statistics_starts_from_the_same_embeddings(
     config: Config, statistics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,6 +105,7 @@ def check(config: Config, reference: Path, root: Path, cell: Cell, other: Cell) 
     assert_close(run(config, root / "moved", other), reference)
 
 
+@pytest.mark.slow
 def test_resumed_on_the_same_machine_to_the_bit_and_on_another_to_rounding(
     config: Config, reference: Path, tmp_path: Path
 ) -> None:

@@ -115,6 +115,7 @@ def in_float64(state: TrainState) -> TrainState:
     return jax.tree.map(widened, state)
 
 
+@pytest.mark.slow
 def test_losses_that_learn_remember_and_compare_pairs_are_the_same_on_eight_devices() -> None:
     """Learned scalars, remembered ones, and queries that do not depend on the order of rows."""
     pairs = '[{"name": "ge2e"}, {"name": "angular_prototypical", "weight": 0.5}]'
@@ -182,6 +183,7 @@ def test_accumulated_parts_average_their_gradients_and_share_one_update() -> Non
     assert np.isfinite(metrics["loss"])
 
 
+@pytest.mark.slow
 def test_the_loop_over_parts_equals_the_unrolled_one() -> None:
     """Accelerators loop, CPUs unroll."""
     config = gentle("optimizer.accumulate=4", "data.batch_size=8")

@@ -199,6 +199,7 @@ def test_a_half_written_checkpoint_is_never_picked_up(data: dict[str, str], fini
     assert_same_run(finished, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_with_the_last_good_checkpoint(data: dict[str, str], finished: Path, tmp_path: Path) -> None:
     """The real command, on a disk that is full when the checkpoint of step 8 is written."""
     growing = tmp_path / "run" / "checkpoints" / ".saving-8"
@@ -214,6 +215,7 @@ def test_a_full_disk_stops_with_the_last_good_checkpoint(data: dict[str, str], f
     assert_same_run(finished, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_one_signal_saves_and_says_so(
     data: dict[str, str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
@@ -265,6 +267,7 @@ def test_the_result_counts_the_steps_of_this_call(data: dict[str, str], tmp_path
     assert again.sentence() == "The run has its 4 steps already; train.steps=N with a larger N continues it."
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_given_more_steps(
     data: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -90,6 +90,7 @@ def test_everything_of_an_evaluation_works_from_recordings(home: Path) -> None:
     assert from_audio.settings["embeddings"].endswith(f", from the audio below {home / 'audio'}")
 
 
+@pytest.mark.slow
 def test_a_list_of_recordings_is_a_cohort_too(home: Path) -> None:
     source = open_source(home, ["s0/0.wav"])
     lines = [f"s{speaker}/{take}.wav,s{speaker}\n" for speaker in range(5) for take in range(3)]
