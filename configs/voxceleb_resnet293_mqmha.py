@@ -19,18 +19,11 @@ Hardware: batches of 256 utterances with 200 frames, 150 epochs; see docs/recipe
 
 import dataclasses
 
-from mqmha_jax.config import Config, ModelConfig, part
+from mqmha_jax.config import Config, part
 from mqmha_jax.config_io import load_config
 
-_WESPEAKER = load_config("voxceleb_resnet34_wespeaker")
+_RESNET221 = load_config("voxceleb_resnet221_mqmha")
 
 CONFIG: Config = dataclasses.replace(
-    _WESPEAKER,
-    model=ModelConfig(
-        encoder=part("resnet293", width=32),
-        pooling=part("mqmha", queries=4, heads=16, layers=1),
-        embedding_dim=256,
-        compute_dtype="bfloat16",
-    ),
-    loss=dataclasses.replace(_WESPEAKER.loss, sub_centres=3, top_k=5, penalty=0.06),
+    _RESNET221, model=dataclasses.replace(_RESNET221.model, encoder=part("resnet293", width=32))
 )

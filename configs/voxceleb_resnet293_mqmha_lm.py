@@ -18,11 +18,8 @@ import dataclasses
 from mqmha_jax.config import Config, StartConfig
 from mqmha_jax.config_io import load_config
 
-_FINE_TUNING = load_config("voxceleb_resnet34_wespeaker_lm")
-
 CONFIG: Config = dataclasses.replace(
-    _FINE_TUNING,
+    load_config("voxceleb_resnet221_mqmha_lm"),
     model=load_config("voxceleb_resnet293_mqmha").model,
-    loss=dataclasses.replace(_FINE_TUNING.loss, sub_centres=3),
     start=StartConfig(run="runs/resnet293_mqmha_average"),
 )

@@ -14,6 +14,7 @@ from mqmha_jax.data import shard_format
 from mqmha_jax.data.shard_format import INFO_NAME, TABLE_NAME, ShardFile, ShardInfo
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
+from mqmha_jax.file_hash import hash_file
 
 BLOCK = 1_000
 """Utterances that a worker reads at a time."""
@@ -64,7 +65,7 @@ def _find_differing_files(directory: Path, info: ShardInfo, num_workers: int, pr
                 yield problem
     for name, written in {TABLE_NAME: info.table_sha256, **info.other_files}.items():
         path = directory / name
-        if not path.is_file() or shard_format.sha256(path) != written:
+        if not path.is_file() or hash_file(path) != written:
             yield f"{path}: missing or damaged."
 
 
@@ -74,7 +75,7 @@ def _describe_difference(task: tuple[Path, ShardFile]) -> str | None:
         return f"{path}: missing."
     if (size := path.stat().st_size) != file.num_bytes:
         return f"{path}: has {size} bytes; {file.num_bytes} were written."
-    if shard_format.sha256(path) != file.sha256:
+    if hash_file(path) != file.sha256:
         return f"{path}: damaged; its checksum differs from the one of the written bytes."
     return None
 

@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mqmha_jax.atomic import write_json
 from mqmha_jax.errors import UserError
+from mqmha_jax.file_hash import hash_file
 from mqmha_jax.json_file import read_sealed_json, write_sealed_json
 
 RECORD, _ATTEMPTS = "stage.json", "attempts.txt"
@@ -68,7 +70,7 @@ class Stage:
     cost: Callable[[], Cost] = Cost
     shown: Callable[[Path], Sequence[str]] = lambda folder: ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of all that decides the result."""
         parts = [self.name, dict(self.inputs), dict(self.settings), [stage.key for stage in self.after]]
@@ -195,7 +197,6 @@ class Checksums:
         name, mark = os.path.abspath(path), [stat.st_size, stat.st_mtime_ns]
         known = self._known.get(name)
         if known is None or known[:2] != mark:
-            with path.open("rb") as file:
-                known = [*mark, hashlib.file_digest(file, "sha256").hexdigest()]
+            known = [*mark, hash_file(path)]
             self._known[name] = known
         return str(known[2])

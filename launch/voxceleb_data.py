@@ -250,7 +250,7 @@ def _split_speakers(recordings: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 
 
 def _spread(items: Sequence[Any], number: int) -> list[Any]:
-    """At most so many of them, evenly spaced."""
+    """Returns evenly spaced items, ``number`` of them or all if there are fewer."""
     return [items[i * len(items) // number] for i in range(number)] if len(items) > number else list(items)
 
 

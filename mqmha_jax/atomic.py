@@ -211,7 +211,7 @@ def _create_locked(path: Path, open_new: Callable[[Path], int]) -> tuple[Path, i
         temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
         descriptor = open_new(temporary)
         # Between these two lines another writer may take the file for abandoned and remove it; then try again.
-        if _lock(descriptor) and temporary.exists():
+        if try_lock(descriptor) and temporary.exists():
             return temporary, descriptor
         _remove(temporary)
         os.close(descriptor)
@@ -223,7 +223,7 @@ def _remove_leftovers(path: Path) -> None:
         with suppress(OSError):
             descriptor = os.open(leftover, os.O_RDONLY)
             try:
-                if _lock(descriptor, otherwise=False):
+                if try_lock(descriptor, otherwise=False):
                     _remove(leftover)
             finally:
                 os.close(descriptor)
@@ -236,10 +236,16 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _lock(descriptor: int, *, otherwise: bool = True) -> bool:
-    """Whether this process now has the lock; ``otherwise`` is the answer of a file system without locks."""
+def try_lock(descriptor: int, *, shared: bool = False, otherwise: bool = True) -> bool:
+    """Whether this process now has the lock of an open file, which ends when the file is closed.
+
+    Args:
+      descriptor: of the file.
+      shared: others may share the lock.
+      otherwise: the answer of a file system without locks.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

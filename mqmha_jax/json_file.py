@@ -78,6 +78,29 @@ def read_sealed_json(path: Path, *, advice: str) -> dict[str, Any]:
     return unseal(read_json(path, dict, advice=advice), where=str(path), advice=advice)
 
 
+def read_versioned_json(path: Path, version: int, fields: Mapping[str, Any], *, advice: str) -> dict[str, Any]:
+    """Reads a sealed object that has a ``format_version`` and certain fields.
+
+    Args:
+      path: of the file.
+      version: the newest one that this program reads.
+      fields: as for ``require_fields``.
+      advice: a sentence on what to do where it is missing or damaged.
+
+    Raises:
+      UserError: as ``read_sealed_json`` and ``require_fields``, or a newer program wrote it.
+    """
+    content = read_sealed_json(path, advice=advice)
+    require_fields(content, {"format_version": int}, where=str(path), advice=advice)
+    if content["format_version"] > version:
+        raise UserError(
+            f"{path} has format version {content['format_version']}; this program reads versions up to {version}. "
+            "Update mqmha_jax."
+        )
+    require_fields(content, fields, where=str(path), advice=advice)
+    return content
+
+
 def unseal(value: dict[str, Any], *, where: str, advice: str) -> dict[str, Any]:
     """A sealed object without its checksum.
 

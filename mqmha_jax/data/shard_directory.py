@@ -12,6 +12,7 @@ from mqmha_jax.data.shard_coding import Coding
 from mqmha_jax.data.shard_format import SEGMENT_FRAMES, ShardFile, ShardInfo
 from mqmha_jax.data.shard_table import Table, merge, save_table
 from mqmha_jax.errors import UserError
+from mqmha_jax.file_hash import hash_file
 
 
 def complete_directory(
@@ -55,7 +56,7 @@ def complete_directory(
         speakers=merged.speakers,
         columns=merged.columns,
         files=tuple(files),
-        table_sha256=shard_format.sha256(table_path),
+        table_sha256=hash_file(table_path),
         measures=merged.measures,
         coding=coding,
         job=job,
@@ -69,7 +70,7 @@ def complete_directory(
 def _hash_other_files(directory: Path, num_files: int) -> dict[str, str]:
     known = {shard_format.shard_path(directory, index, num_files) for index in range(num_files)}
     known |= {directory / shard_format.TABLE_NAME}
-    return {path.name: shard_format.sha256(path) for path in sorted(directory.iterdir()) if path not in known}
+    return {path.name: hash_file(path) for path in sorted(directory.iterdir()) if path not in known}
 
 
 def _write_tfds_metadata(directory: Path, features: Any, files: Sequence[ShardFile]) -> None:

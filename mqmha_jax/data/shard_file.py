@@ -14,12 +14,12 @@ from jaxtyping import Float
 from tensorflow_datasets.proto import tf_example_pb2
 
 from mqmha_jax.config import FbankSpec
-from mqmha_jax.data import shard_format
 from mqmha_jax.data.ids import check_id
 from mqmha_jax.data.shard_coding import Coding, encode
 from mqmha_jax.data.shard_format import SEGMENT_FRAMES, ShardFile
 from mqmha_jax.data.shard_table import Table, TableBuilder, duplicate_id
 from mqmha_jax.errors import UserError
+from mqmha_jax.file_hash import hash_file
 
 
 class UtteranceFbank(NamedTuple):
@@ -99,7 +99,7 @@ class ShardFileWriter:
           What to note about the file, and its table.
         """
         self._close()
-        size, checksum = self.path.stat().st_size, shard_format.sha256(self.path)
+        size, checksum = self.path.stat().st_size, hash_file(self.path)
         return ShardFile(num_records=self.num_records, num_bytes=size, sha256=checksum), self._table.arrays()
 
     def abandon(self) -> None:

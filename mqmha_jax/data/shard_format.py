@@ -12,7 +12,6 @@ An utterance of T frames is ``ceil(T / SEGMENT_FRAMES)`` consecutive records, so
 the lengths in the table alone.
 """
 
-import hashlib
 import itertools
 import json
 from collections.abc import Sequence
@@ -130,12 +129,6 @@ def first_records(num_frames: Int[np.ndarray, " N"], segment_frames: int) -> Int
     """The number of each utterance's first record; the last entry is the number of all records."""
     counts = -(-num_frames.astype(np.int64) // segment_frames)
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-
-
-def sha256(path: epath.Path | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_info(path: Path, info: ShardInfo) -> None:

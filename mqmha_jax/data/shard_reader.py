@@ -16,6 +16,7 @@ from mqmha_jax.data.shard_coding import parse_frames
 from mqmha_jax.data.shard_format import INFO_NAME, TABLE_NAME, ShardInfo
 from mqmha_jax.data.shard_table import Table, load_table, unpack_string, unpack_strings
 from mqmha_jax.errors import UserError
+from mqmha_jax.file_hash import hash_file
 
 
 def open_shards(
@@ -169,7 +170,7 @@ class FbankShards:
         differing = [
             self._path(index).name
             for index, file in enumerate(self.info.files)
-            if shard_format.sha256(self._path(index)) != file.sha256
+            if hash_file(self._path(index)) != file.sha256
         ]
         if differing:
             raise UserError(
@@ -224,7 +225,7 @@ class _WholeFile(NamedTuple):
 
 def _read_table(directory: epath.Path, info: ShardInfo) -> Table:
     path = directory / TABLE_NAME
-    if not path.is_file() or shard_format.sha256(path) != info.table_sha256:
+    if not path.is_file() or hash_file(path) != info.table_sha256:
         raise UserError(
             f"{path} is missing or differs from what was written. Copy it again from where it came, or prepare the "
             "shards again."

@@ -1,7 +1,6 @@
 """Turns a foreign checkpoint into a work directory like any other, without a head."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from mqmha_jax.atomic import check_new_directory
 from mqmha_jax.config import Config, FbankSpec
 from mqmha_jax.config_io import from_dict, to_dict
 from mqmha_jax.errors import UserError
+from mqmha_jax.file_hash import hash_file
 from mqmha_jax.interop.checkpoint_file import read_checkpoint_file
 from mqmha_jax.interop.families import FAMILIES
 from mqmha_jax.interop.import_model import import_model, recognize_families
@@ -72,8 +72,7 @@ def import_run(
     """
     check_new_directory(workdir)
     file = load_file(path, family=family, fbank=fbank)
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    digest = hash_file(path)
     provenance = {"imported_from": path.name, "file_sha256": digest, "family": file.family, "fbank": dict(file.origins)}
     write_network_run(workdir, file.config, provenance, {"batch_stats": {}, **file.variables}, head={})
     size = sum(leaf.size for leaf in jax.tree.leaves(file.variables["params"]))

@@ -1,11 +1,11 @@
 """Keeps a checkpoint from being removed while somebody reads it."""
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mqmha_jax.atomic import try_lock
 from mqmha_jax.runs.manifest import MANIFEST_NAME
 
 
@@ -21,13 +21,6 @@ def hold_checkpoint(directory: Path, *, alone: bool = False) -> Iterator[bool]:
         yield True
         return
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        held = True
-    except BlockingIOError:
-        held = False
-    except OSError:  # a file system without locks
-        held = True
-    try:
-        yield held
+        yield try_lock(descriptor, shared=not alone)
     finally:
         os.close(descriptor)

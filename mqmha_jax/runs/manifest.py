@@ -1,13 +1,13 @@
 """What proves that a checkpoint is whole: one manifest with the size and the SHA-256 of every file, written last."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.json_file import read_sealed_json, require_fields, seal_of, write_sealed_json
+from mqmha_jax.file_hash import size_and_hash
+from mqmha_jax.json_file import read_sealed_json, read_versioned_json, seal_of, write_sealed_json
 
 MANIFEST_NAME = "manifest.json"
 DIRECTORY = "checkpoints"  # of a work directory; each step has a directory in it
@@ -16,6 +16,7 @@ FORMAT_VERSION = 1
 # hashlib releases the interpreter, so that files are hashed side by side while training goes on.
 _THREADS = 4
 
+_ADVICE = "Restore the file from a copy of this run."
 _FIELDS = {"step": int, "eer": int | float | None, "run": dict[str, dict], "files": dict[str, tuple[int, str]]}
 
 
@@ -51,7 +52,7 @@ def identify_checkpoint(workdir: Path, step: int) -> str:
     path = workdir / DIRECTORY / str(step) / MANIFEST_NAME
     if not path.exists():
         return ""
-    return seal_of(read_sealed_json(path, advice="Restore the file from a copy of this run."))
+    return seal_of(read_sealed_json(path, advice=_ADVICE))
 
 
 def write_manifest(directory: Path, step: int, *, eer: float | None, run: Mapping[str, Any]) -> None:
@@ -68,7 +69,7 @@ def write_manifest(directory: Path, step: int, *, eer: float | None, run: Mappin
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     names = [path.relative_to(directory).as_posix() for path in paths]
     with ThreadPoolExecutor(_THREADS) as threads:
-        files = dict(zip(names, threads.map(_size_and_hash, paths), strict=True))
+        files = dict(zip(names, threads.map(size_and_hash, paths), strict=True))
     content = {"format_version": FORMAT_VERSION, "step": step, "eer": eer, "run": dict(run), "files": files}
     write_sealed_json(directory / MANIFEST_NAME, content)
 
@@ -80,15 +81,7 @@ def read_manifest(directory: Path) -> Manifest:
       UserError: it is missing, changed, of a newer version, or belongs to another step than the directory's name says.
     """
     path = directory / MANIFEST_NAME
-    advice = "Restore the file from a copy of this run."
-    content = read_sealed_json(path, advice=advice)
-    require_fields(content, {"format_version": int}, where=str(path), advice=advice)
-    if content["format_version"] > FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format version {content['format_version']}; this program reads versions up to "
-            f"{FORMAT_VERSION}. Update mqmha_jax."
-        )
-    require_fields(content, _FIELDS, where=str(path), advice=advice)
+    content = read_versioned_json(path, FORMAT_VERSION, _FIELDS, advice=_ADVICE)
     manifest = Manifest(**{name: content[name] for name in Manifest._fields})
     if directory.name != str(manifest.step):
         raise UserError(
@@ -120,9 +113,4 @@ def _difference(path: Path, written: list[Any]) -> str | None:
         return f"{path} is missing"
     if (size := path.stat().st_size) != written[0]:
         return f"{path} has {size} bytes, {written[0]} were written"
-    return None if _size_and_hash(path) == written else f"{path} differs from what was written (its SHA-256 changed)"
-
-
-def _size_and_hash(path: Path) -> list[Any]:
-    with path.open("rb") as file:
-        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+    return None if size_and_hash(path) == written else f"{path} differs from what was written (its SHA-256 changed)"

@@ -30,7 +30,7 @@ class Speaker(NamedTuple):
 
     def sentence(self) -> str:
         """The speaker on one line."""
-        count = f"{len(self.recordings)} recording{'' if len(self.recordings) == 1 else 's'}"
+        count = count_noun(len(self.recordings), "recording")
         return f"{self.name}: {count}, {self.speech_s:.1f} s of speech, enrolled {self.enrolled:%Y-%m-%d}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,8 +5,6 @@ A change writes both anew, and then replaces ``store.json``: whoever reads finds
 """
 
 import contextlib
-import fcntl
-import hashlib
 import mmap
 import os
 import time
@@ -18,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from mqmha_jax.atomic import replacing
+from mqmha_jax.atomic import replacing, try_lock
 from mqmha_jax.config import Config, FbankSpec
 from mqmha_jax.config_io import differences, from_dict
 from mqmha_jax.errors import UserError
-from mqmha_jax.json_file import read_sealed_json, require_fields, write_sealed_json
+from mqmha_jax.file_hash import size_and_hash
+from mqmha_jax.json_file import read_versioned_json, require_fields, write_sealed_json
 from mqmha_jax.npz_file import open_npz
 from mqmha_jax.store.roster import Roster
 
@@ -104,23 +103,13 @@ def lock_store(directory: Path) -> Iterator[None]:
         ) from error
     try:
         until = time.monotonic() + LONGEST_WAIT_S
-        while not _try_lock(descriptor):
+        while not try_lock(descriptor):
             if time.monotonic() > until:
                 raise UserError(f"{directory} is being changed by another process; try again when it is done.")
             time.sleep(0.02)
         yield
     finally:
         os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 def is_store(directory: Path) -> bool:
@@ -159,7 +148,7 @@ def write_state(directory: Path, generation: int, network: Network, roster: Rost
         "format_version": FORMAT_VERSION,
         "generation": generation,
         "network": network._asdict() | {"fbank": asdict(network.fbank)},
-        "files": {name: _size_and_hash(directory / name) for name in names},
+        "files": {name: size_and_hash(directory / name) for name in names},
     }
     write_sealed_json(directory / DESCRIPTION_NAME, content)
     for path in [*directory.glob("recordings-*.npz"), *directory.glob("vectors-*.npy")]:
@@ -228,14 +217,7 @@ def read_blocks(
 def _read_description(directory: Path) -> dict[str, Any]:
     read_generation(directory)
     path = directory / DESCRIPTION_NAME
-    content = read_sealed_json(path, advice=_ADVICE)
-    require_fields(content, {"format_version": int}, where=str(path), advice=_ADVICE)
-    if content["format_version"] > FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format version {content['format_version']}; this program reads versions up to "
-            f"{FORMAT_VERSION}. Update mqmha_jax."
-        )
-    require_fields(content, _FIELDS, where=str(path), advice=_ADVICE)
+    content = read_versioned_json(path, FORMAT_VERSION, _FIELDS, advice=_ADVICE)
     require_fields(content["network"], _NETWORK_FIELDS, where=f"{path}, network", advice=_ADVICE)
     return content
 
@@ -262,16 +244,11 @@ def _parse_network(described: Mapping[str, Any]) -> Network:
 
 def _check_file(path: Path, written: list[Any] | None) -> None:
     try:
-        found = _size_and_hash(path)
+        found = size_and_hash(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}). {_ADVICE}") from error
     if found != written:
         raise UserError(f"{path} differs from what was written (its SHA-256 changed). {_ADVICE}")
-
-
-def _size_and_hash(path: Path) -> list[Any]:
-    with path.open("rb") as file:
-        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
 
 
 def _pack(names: tuple[str, ...]) -> np.ndarray:

@@ -56,7 +56,7 @@ def test_the_plan_names_every_stage_its_cost_and_its_commands(miniature: Path, t
     said = run(miniature, tmp_path / "work", "--dry-run", "--train-with", "sbatch --wait launch/slurm.sbatch")
     assert states(said) == dict.fromkeys(STAGES, "to do")
     assert len(re.findall(r"to do, about [\d.]+ GB, [\d.]+ (?:min|h)", said)) == len(STAGES)
-    assert f"sbatch --wait launch/slurm.sbatch {miniature} --workdir {tmp_path}/work/base-" in said
+    assert f"sbatch --wait launch/slurm.sbatch {miniature} --workdir {tmp_path / 'work' / 'base-'}" in said
     assert "--speeds 1.0,0.9,1.1 --versions clean" in said
     assert said.splitlines()[-1].startswith("To do: about ")
     assert not list((tmp_path / "work").glob("*-*")), "nothing is done"

@@ -1,6 +1,5 @@
 """Writes results as tables, files for other programs, pictures and an HTML page."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from mqmha_jax.evaluation.metrics.bootstrap import FEWEST_SPEAKERS, MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
 from mqmha_jax.evaluation.report.plots import draw_results
 from mqmha_jax.evaluation.results import Evaluation
+from mqmha_jax.file_hash import hash_file
 from mqmha_jax.json_file import read_sealed_json, write_sealed_json
 from mqmha_jax.text_table import align_table
 
@@ -117,7 +117,7 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
         "settings": dict(evaluation.settings),
         "notes": list(evaluation.notes),
         "utt2spk": SPEAKERS_FILE if in_lists else None,
-        "sha256_of_files": {name: _hash(directory / name) for name in written},
+        "sha256_of_files": {name: hash_file(directory / name) for name in written},
         "lists": {part.name: _numbers(part, files) for part in evaluation.lists},
     }
     write_sealed_json(directory / METRICS_FILE, numbers)  # last, so that the files it names exist
@@ -228,17 +228,12 @@ def check_file(directory: Path, name: str, saved: Mapping[str, Any]) -> Path:
     """
     path = directory / name
     try:
-        found = _hash(path)
+        found = hash_file(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}). Evaluate again.") from error
     if found != saved["sha256_of_files"].get(name):
         raise UserError(f"{path} differs from what 'mqmha evaluate' wrote. Restore it, or evaluate again.")
     return path
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _list_named_files(directory: Path) -> set[str]:
