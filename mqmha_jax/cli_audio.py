@@ -7,14 +7,11 @@ from typing import Literal
 import click
 
 from mqmha_jax.atomic import check_writable
-from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option
+from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option, channel_option
 
 Step = int | Literal["best"] | None
 
 _STEP = click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
-_CHANNEL = click.option(
-    "--channel", type=click.IntRange(0), show_default="the mean of all", help="Channel of the files, from 0."
-)
 
 
 @click.command(
@@ -24,7 +21,7 @@ _CHANNEL = click.option(
 @click.argument("workdir", type=PATH)
 @click.argument("audio", type=PATH, nargs=-1, required=True)
 @click.option("--output", type=PATH, default=Path("embeddings.npz"), help="File with ids [N] and vectors [N, E].")
-@_CHANNEL
+@channel_option
 @_STEP
 @allow_code_option
 def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | None, step: Step) -> None:
@@ -92,7 +89,7 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
 @click.option(
     "--min-speech", type=click.FloatRange(0), default=0.5, help="Answer 'unsure' below this many seconds of speech."
 )
-@_CHANNEL
+@channel_option
 @_STEP
 @allow_code_option
 def verify(
@@ -115,5 +112,5 @@ def verify(
     from mqmha_jax.inference import SpeakerEncoder
 
     encoder = SpeakerEncoder.load(workdir, step=step)
-    options = {"prior": prior, "confidence": confidence, "min_speech_s": min_speech}
-    click.echo(encoder.verify(first, second, channel=channel, **options).sentence(workdir))
+    found = encoder.verify(first, second, prior=prior, confidence=confidence, min_speech_s=min_speech, channel=channel)
+    click.echo(found.sentence(workdir))

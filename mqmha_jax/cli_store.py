@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mqmha_jax.atomic import check_writable, replacing, write_text
-from mqmha_jax.command_line import PATH, SectionedCommand, SectionedGroup, allow_code_option
+from mqmha_jax.command_line import PATH, SectionedCommand, SectionedGroup, allow_code_option, channel_option
 
 if TYPE_CHECKING:
     from mqmha_jax.store.identification import Identification
@@ -37,9 +37,6 @@ _STORE = "Directory of the store."
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _RUN = click.option(
     "--run", type=PATH, show_default="the run that the store names", help="Run whose network made the store."
-)
-_CHANNEL = click.option(
-    "--channel", type=click.IntRange(0), show_default="the mean of all", help="Channel of the files, from 0."
 )
 _MIN_SPEECH = click.option(
     "--min-speech", type=click.FloatRange(0), default=0.5, help="Minimum seconds of speech in a recording."
@@ -77,7 +74,7 @@ _THRESHOLD = click.option(
 @click.argument("audio", type=PATH, nargs=-1, required=True)
 @click.option("--run", type=PATH, help="Work directory of the run with the network; needed for a new store.")
 @_MIN_SPEECH
-@_CHANNEL
+@channel_option
 @_JSON
 @allow_code_option
 def enrol(
@@ -128,7 +125,7 @@ def enrol(
 @_CONFIDENCE
 @_THRESHOLD
 @_MIN_SPEECH
-@_CHANNEL
+@channel_option
 @_RUN
 @_JSON
 @allow_code_option
@@ -254,7 +251,7 @@ def merge(store: Path, other: tuple[Path, ...]) -> None:
 @_CONFIDENCE
 @_THRESHOLD
 @_MIN_SPEECH
-@_CHANNEL
+@channel_option
 @_RUN
 @allow_code_option
 def verify(store: Path, name: str, audio: Path, run: Path | None, min_speech: float, **options: Any) -> None:

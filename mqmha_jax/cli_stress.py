@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option
+from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option, channel_option
 
 
 def _list_conditions(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
@@ -41,7 +41,7 @@ def _list_conditions(ctx: click.Context, param: click.Parameter, asked: bool) ->
     show_default="the folders and labels of the lists",
     help="Speakers: CSV with the columns utterance and speaker, or utt2spk.",
 )
-@click.option("--channel", type=click.IntRange(0), show_default="the mean of all", help="Channel of the files, from 0.")
+@channel_option
 @click.option(
     "--max-rejected",
     type=click.IntRange(0),

@@ -30,6 +30,10 @@ class _Step(click.ParamType):
 
 
 STEP = _Step()
+channel_option = click.option(
+    "--channel", type=click.IntRange(0), show_default="the mean of all", help="Channel of the files, from 0."
+)
+"""Adds ``--channel`` to a command that reads audio files."""
 _DEBUG = f"{__name__}.debug"
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 

@@ -249,8 +249,7 @@ class SpeakerEncoder:
         Raises:
           UserError: the recording cannot be used.
         """
-        one = self._utterance(0, recording, channel)
-        one = one._replace(name=name or one.name)
+        one = self._utterance(0, recording, channel, name)
         group = UtteranceGroup((one.name,), (one.fbank,))
         vector = embed(self._embedder, group, frames_per_batch=1).vectors[0]
         seconds = one.num_frames * (self.config.fbank.frame_shift_ms / 1000)
@@ -293,6 +292,7 @@ class SpeakerEncoder:
         confidence: float = 0.9,
         min_speech_s: float = MIN_SPEECH_S,
         channel: int | None = None,
+        names: tuple[str | None, str | None] = (None, None),
     ) -> Verification:
         """Compares two recordings by the cosine of their embeddings.
 
@@ -303,6 +303,7 @@ class SpeakerEncoder:
           confidence: the verdict is "unsure" if the likelier answer is less probable than this; 0.5 to 1.
           min_speech_s: the verdict is "unsure" if a recording holds less speech than this; 0: no minimum.
           channel: the channel of each file to use, from 0; None: the mean of all.
+          names: of the recordings in messages; None: the path, or ``waveform 0`` and ``waveform 1``.
 
         Returns:
           Score and verdict. The calibration decides if there is one, else the threshold, which is "unsure" only of
@@ -311,7 +312,8 @@ class SpeakerEncoder:
         Raises:
           UserError: a recording cannot be used, or ``prior`` or ``confidence`` is out of range.
         """
-        one, other = (self._utterance(i, recording, channel) for i, recording in enumerate((first, second)))
+        one = self._utterance(0, first, channel, names[0])
+        other = self._utterance(1, second, channel, names[1])
         group = UtteranceGroup(("first", "second"), (one.fbank, other.fbank))
         pair = centre(embed(self._embedder, group, frames_per_batch=1), self.mean)
         trial = Trials(("first",), ("second",), np.ones(1, np.bool_))  # the label is not used
@@ -325,9 +327,9 @@ class SpeakerEncoder:
             found = found._replace(verdict=verdict, probability=probability)
         elif self.threshold is not None:
             found = found._replace(verdict="same" if found.score >= self.threshold else "different")
-        shortfalls = {u.name: why for u in (one, other) if (why := u.evidence.shortfall(min_speech_s))}
+        shortfalls = [f"{why} in {u.name}" for u in (one, other) if (why := u.evidence.shortfall(min_speech_s))]
         if shortfalls:
-            reason = " and ".join(f"{why} in {name}" for name, why in shortfalls.items())
+            reason = " and ".join(dict.fromkeys(shortfalls))  # a recording may be compared with itself
             return found._replace(verdict="unsure", probability=None, reason=reason)
         return found
 
@@ -369,12 +371,13 @@ class SpeakerEncoder:
                 on_warning(warning)
             yield found
 
-    def _utterance(self, index: int, recording: Audio, channel: int | None) -> Utterance:
+    def _utterance(self, index: int, recording: Audio, channel: int | None, name: str | None = None) -> Utterance:
         spec = self.config.fbank
-        name = f"waveform {index}" if isinstance(recording, np.ndarray) else str(recording)
         if isinstance(recording, np.ndarray):
+            name = name or f"waveform {index}"
             return make_utterance(name, check_waveform(name, recording), spec)
-        return read_utterance(recording, spec, channel=channel)
+        found = read_utterance(recording, spec, channel=channel)
+        return found._replace(name=name or found.name)
 
 
 def check_waveform(utterance: str, waveform: np.ndarray) -> Float[np.ndarray, " n"]:

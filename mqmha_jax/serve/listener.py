@@ -28,8 +28,7 @@ class Listener:
         Raises:
           UserError: the recording cannot be used.
         """
-        with _rename({"waveform 0": recording.name}):
-            one = self.encoder.observe(self._decode(recording))
+        one = self.encoder.observe(self._decode(recording), name=recording.name)
         return Embedded(embedding=one.vector.tolist(), recording=Heard.of(recording.name, one.evidence))
 
     def compare(self, first: Recording, second: Recording) -> Compared:
@@ -38,10 +37,8 @@ class Listener:
         Raises:
           UserError: a recording cannot be used.
         """
-        names = {"waveform 0": first.name, "waveform 1": second.name}
-        with _rename(names):
-            found = self.encoder.verify(self._decode(first), self._decode(second))
-        found = found._replace(reason=_replace_all(found.reason, names))
+        names = first.name, second.name
+        found = self.encoder.verify(self._decode(first), self._decode(second), names=names)
         return Compared(
             verdict=found.verdict,
             sentence=found.sentence(),
@@ -49,7 +46,7 @@ class Listener:
             threshold=found.threshold,
             probability=found.probability,
             reason=found.reason,
-            recordings=[Heard.of(*heard) for heard in zip(names.values(), found.evidence, strict=True)],
+            recordings=[Heard.of(*heard) for heard in zip(names, found.evidence, strict=True)],
         )
 
     def enrol(self, store: SpeakerStore, name: str, recordings: Sequence[Recording]) -> Enrolled:
@@ -71,8 +68,7 @@ class Listener:
         Raises:
           UserError: the recording cannot be used.
         """
-        with _rename({"waveform 0": recording.name}):
-            return Identified.of(store.identify(self._decode(recording), top_n=top_n, name=recording.name))
+        return Identified.of(store.identify(self._decode(recording), top_n=top_n, name=recording.name))
 
     def _decode(self, recording: Recording) -> Float32[np.ndarray, " n"]:
         return recording.decode(self.rate_hz, self.longest_s)

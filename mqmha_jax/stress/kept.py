@@ -48,9 +48,10 @@ class KeptEmbeddings:
             ids, vectors = read_embeddings(path)
         except UserError:
             return None
-        rows = [row for row, name in enumerate(ids) if name in {*wanted}] if len(ids) > len(wanted) else range(len(ids))
+        asked = {*wanted}
+        rows = [row for row, name in enumerate(ids) if name in asked] if len(ids) > len(wanted) else range(len(ids))
         kept = Embeddings(tuple(ids[row] for row in rows), vectors[np.asarray(rows, np.int64)])
-        return kept if {*kept.ids} == {*wanted} else None
+        return kept if {*kept.ids} == asked else None
 
     def write(self, condition: str, embeddings: Embeddings) -> None:
         """Keeps the embeddings of a condition; the file appears whole or not at all.
