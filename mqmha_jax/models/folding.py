@@ -8,6 +8,7 @@ multiplies, and zeros elsewhere. ``models/maps.py`` hides all of this from the n
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +78,7 @@ def convolve(
     stride: tuple[int, int],
     fold: int,
     lead: int = 0,
+    function: Callable[..., Array] | None = None,
 ) -> tuple[Float[Array, "B t groups_out fold_o"], Folded]:
     """Convolution over (time, folded frequency), output position ``p`` centred on input position ``p * stride``.
 
@@ -88,6 +90,7 @@ def convolve(
       fold: of the result, if the stride allows it; otherwise the result has the next larger fold that it allows.
       lead: of the result. With folds of ``n`` on both sides, an output group reads ``n + 2`` inputs of a kernel of
         three. They spread over three input groups, or over only two if input and output groups are not aligned.
+      function: computes the convolution; None: ``lax.conv_general_dilated``.
 
     Returns:
       The result, in the type of ``x``, and how it is folded. Its filling is meaningless.
@@ -101,7 +104,7 @@ def convolve(
         kernel = _fold_kernel(kernel, where)
     last = first + where.shape[1] - 1
     time_reach = kernel.shape[0] // 2
-    y = lax.conv_general_dilated(
+    y = (function or lax.conv_general_dilated)(
         x,
         kernel.astype(x.dtype),
         (time_stride, groups_stride),

@@ -59,14 +59,14 @@ class Maps(NamedTuple):
         return self._replace(values=values)
 
     def convolve(
-        self, kernel: Float[Array, "kt kf i o"], *, stride: tuple[int, int] = (1, 1), lanes: int = 1, lead: int = 0
+        self, kernel: Float[Array, "kt kf i o"], compute: Compute, *, stride: tuple[int, int] = (1, 1), lead: int = 0
     ) -> "Maps":
         """Convolves; output ``i`` is centred on input ``i * stride``, and masked frames count as zero.
 
         Args:
           kernel: odd sizes over time and frequency.
+          compute: width of the hardware's vectors, which the folding of the result fills, and the algorithm.
           stride: over time and frequency.
-          lanes: channels that a vector of the hardware holds; the folding of the result fills it.
           lead: lead of the result's folding; see ``folding.convolve``.
         """
         values, bands = convolve(
@@ -74,8 +74,9 @@ class Maps(NamedTuple):
             kernel,
             self.bands,
             stride=stride,
-            fold=fold_of(kernel.shape[-1], lanes),
+            fold=fold_of(kernel.shape[-1], compute.lanes),
             lead=lead,
+            function=compute.convolve_maps,
         )
         return Maps(values, self.mask[:, :: stride[0]], bands)
 
@@ -171,7 +172,7 @@ class Conv(nn.Module):
         stride = (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
         shape = (self.kernel_size, self.kernel_size, maps.channels, self.channels)
         kernel = self.param("kernel", nn.initializers.kaiming_normal(), shape)
-        maps = maps.convolve(kernel, stride=stride, lanes=self.compute.lanes, lead=self.lead)
+        maps = maps.convolve(kernel, self.compute, stride=stride, lead=self.lead)
         if not self.use_bias:
             return maps
         bias = self.param("bias", nn.initializers.zeros, (self.channels,)).astype(maps.values.dtype)

@@ -27,6 +27,7 @@ class Compute:
       lanes: channels that a vector of the hardware holds; narrower arrays are folded until they fill it
         (``models/folding.py``). The result is the same.
       convolve_time: computes convolutions over time; None: ``lax.conv_general_dilated`` (``trusted_convolutions.py``).
+      convolve_maps: the same over time and frequency (``kernel_gradients.py``).
     """
 
     dtype: Any = jnp.float32
@@ -34,6 +35,7 @@ class Compute:
     rematerialize: bool = False
     lanes: int = 1
     convolve_time: Callable[..., Array] | None = None
+    convolve_maps: Callable[..., Array] | None = None
 
     def batch_norm(self, name: str, *, affine: bool = True, epsilon: float = EPSILON) -> "MaskedBatchNorm":
         """Makes a batch normalisation that computes this way; the fields are those of ``MaskedBatchNorm``."""

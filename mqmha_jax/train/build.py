@@ -12,6 +12,7 @@ from mqmha_jax import parallel
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import ClassLayout, build_loss
+from mqmha_jax.models.kernel_gradients import speed_up_kernel_gradients
 from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
 from mqmha_jax.models.trusted_convolutions import convolve_by_products, trust_convolutions
 from mqmha_jax.processes import any_process
@@ -76,6 +77,7 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
     net = build_speaker_net(config.model, lanes=parallel.vector_lanes(mesh))
     if mesh.devices.flat[0].platform == "gpu":
         net = _trust_convolutions(net, config, mesh)
+    net = speed_up_kernel_gradients(net, mesh)
     loss = build_loss(
         config.loss,
         num_speakers=num_speakers,
