@@ -8,6 +8,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the time of a test is compilation, which the lowest optimisation level halves.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
+# Tests in different files and processes compile the same programs; they share them, also with the next test run.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"mqmha-tests-programs-{os.getuid()}")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("MPLBACKEND", "agg")
 # What tests train with is nothing that the user of this machine trusts.
 os.environ["XDG_STATE_HOME"] = str(Path(tempfile.gettempdir()) / f"mqmha-tests-state-{os.getuid()}")

@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +29,7 @@ from mqmha_jax.study.runs import list_runs
 from mqmha_jax.study.study import Outcome, run_study
 from mqmha_jax.train.build import Training, build_training
 from tests.support.jobs import wait_for_step
-from tests.support.runs import assert_same_run, compiled_once
+from tests.support.runs import assert_same_run
 from tests.support.tiny import tiny_config, tiny_corpus, write_tiny_shards, write_tiny_trials
 
 # A study trains a dozen runs. The quick tests have one as well: the tutorial of a loss of one's own
@@ -49,14 +47,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_shards(directory / "other", speakers=4, first=20, seed=2)
     write_tiny_trials(directory / "other.trials", speakers=4, first=20)
     return directory
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keeps compiled programs for all tests and the processes that they start."""
-    directory = tmp_path_factory.mktemp("compiled")
-    with compiled_once(directory):
-        yield directory
 
 
 BASE = tiny_config({}, steps=40, checkpoint_every=10)
@@ -273,14 +263,12 @@ def command(levels: dict[str, list[str]], data: Path, root: Path) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_study_resumes_after_its_process_ended(
-    number: signal.Signals, finished: Path, data: Path, compiled: Path, tmp_path: Path
+    number: signal.Signals, finished: Path, data: Path, tmp_path: Path
 ) -> None:
     """The result is bit-identical to that without an interruption."""
     arguments, workdir = command(POOLINGS, data, tmp_path), tmp_path / "study"
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(compiled)}
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     program = [sys.executable, "-m", "mqmha_jax", *arguments]
-    with subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as job:
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as job:
         try:
             wait_for_step(workdir / "runs" / "tap" / "seed0", 3, [job])
             job.send_signal(number)

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,9 +49,6 @@ def start_job(
     environment["XLA_FLAGS"] = (
         f"--xla_force_host_platform_device_count={devices // processes} --xla_backend_optimization_level=0"
     )
-    # Jobs of one test run share what they compile, apart from the user's own programs.
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"mqmha-tests-{os.getuid()}")
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     environment |= variables or {}
     if processes > 1:
         command.append("--multi-process")

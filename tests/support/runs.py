@@ -1,8 +1,6 @@
 """Reads what a run left, to compare it with another."""
 
-import contextlib
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -10,21 +8,6 @@ import numpy as np
 
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import read_log
-
-
-@contextlib.contextmanager
-def compiled_once(directory: Path) -> Iterator[None]:
-    """Lets the next call of ``train`` inside reuse what the last one compiled."""
-    options = {"jax_compilation_cache_dir": str(directory), "jax_persistent_cache_min_compile_time_secs": 0.0}
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-
 
 UNREPEATABLE = ("time", "utterances_per_second", "data_wait", "device_wait", "host_memory_gb")
 

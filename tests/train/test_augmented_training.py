@@ -23,7 +23,7 @@ from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.loop import train
 from tests.support.batches import stop_at
 from tests.support.noises import only, write_noises, write_some_rooms
-from tests.support.runs import assert_same_run, compiled_once
+from tests.support.runs import assert_same_run
 from tests.support.tiny import SPEC, tiny_config
 
 CROP, CONTEXT = 12, 4
@@ -314,13 +314,12 @@ def test_an_interrupted_run_resumes_bit_for_bit(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["train.steps=8", "train.checkpoint_every=4"]
-    with compiled_once(tmp_path / "compiled"):
-        train(config(directory, *options), tmp_path / "whole", progress=False)
-        halves = config(directory, *options)
-        stop_at(monkeypatch, 4)
-        assert not train(halves, tmp_path / "part", progress=False).finished
-        monkeypatch.undo()
-        assert train(halves, tmp_path / "part", progress=False).finished
+    train(config(directory, *options), tmp_path / "whole", progress=False)
+    halves = config(directory, *options)
+    stop_at(monkeypatch, 4)
+    assert not train(halves, tmp_path / "part", progress=False).finished
+    monkeypatch.undo()
+    assert train(halves, tmp_path / "part", progress=False).finished
     assert_same_run(tmp_path / "part", tmp_path / "whole")
 
     write_noises(directory / "other", clips=2)

@@ -1,6 +1,5 @@
 """Fine-tuning: prototypes from means, rates by part, frozen parts, kept normalisation, parts that are new."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -21,16 +20,10 @@ from mqmha_jax.train.build import build_training
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.part_rates import check_parts, part_factors
 from mqmha_jax.train.speaker_means import speaker_means
-from tests.support.runs import compiled_once, read_arrays
+from tests.support.runs import read_arrays
 from tests.support.tiny import tiny_config, tiny_corpus
 
 SPEAKERS = 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ from mqmha_jax.train.loop import train
 from tests.support.batches import stop_at
 from tests.support.jobs import run_job, start_job, wait_for_step
 from tests.support.processes import processes_with, wait_until
-from tests.support.runs import assert_close, assert_same_run, compiled_once
+from tests.support.runs import assert_close, assert_same_run
 from tests.support.tiny import tiny_config, tiny_corpus
 
 
@@ -50,12 +49,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     gentle = ["loss.scale=8", "optimizer.name=sgd", "optimizer.learning_rate=0.0005"]
     length = ["train.steps=40", "train.evaluate_every=20", "train.checkpoint_every=6"]
     return with_overrides(tiny_config(tiny_corpus(tmp_path_factory.mktemp("corpus"))), gentle + length)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 def run(config: Config, workdir: Path, cell: Cell, *, stop: bool = False) -> Path:

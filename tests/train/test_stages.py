@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -25,16 +24,10 @@ from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.start import initialize_from_run
 from tests.support.jobs import run_job
-from tests.support.runs import compiled_once, read_arrays
+from tests.support.runs import read_arrays
 from tests.support.tiny import SPEC, tiny_config
 
 SPEAKERS = 6
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")

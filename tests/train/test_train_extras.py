@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,13 @@ from mqmha_jax.runs.metrics_log import MetricsLog, read_log
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.watchdog import Watchdog
 from tests.support.batches import change_batches
-from tests.support.runs import assert_same_run, compiled_once, read_arrays
+from tests.support.runs import assert_same_run, read_arrays
 from tests.support.tiny import tiny_config, tiny_corpus
 
 STEPS = 12
 
 # The scripted dev EERs after steps 0, 2, ..., 12: best after step 6.
 EERS = (0.5, 0.3, 0.4, 0.2, 0.25, 0.3, 0.28)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")
