@@ -25,7 +25,7 @@ from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import MetricsLog
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.runs.workdir import CONFIG_NAME, claim_workdir, read_config
-from mqmha_jax.train.batches import open_batches
+from mqmha_jax.train.batches import check_batch_memory, open_batches
 from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.clock import Clock
 from mqmha_jax.train.longer import warn_if_longer
@@ -93,6 +93,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         or the loss is no longer finite.
     """
     # ---- data
+    check_batch_memory(config)
     shards = open_training_shards(config.data, config.fbank)
     dev = DevList(config.data, shards) if config.data.dev else None
     if dev is None and config.optimizer.schedule == "plateau":

@@ -1,0 +1,243 @@
+"""Trains ours and a plain PyTorch TDNN on real speech for the same time on the same machine, and compares their EER.
+
+Both learn from the same training split of a speech folder (``real_speech.py`` describes it): ours from clean, noisy,
+reverberant and telephone versions, the peer (``torch_tdnn.py``) from clean and noisy ones. First both make some steps
+to find out how many fit into the time. Then they train in turns: while one runs, the other's processes are stopped, so
+drifts of the machine affect both alike. Prints the EER of each list, mean over seeds, and the difference of the means
+over lists with an interval over speakers and seeds; appends all to ``results/real_speech_race.jsonl``.
+
+    python benchmarks/real_speech_race.py SPEECH WORK --torch-python ENV/bin/python --minutes 15 --seeds 0,1,2
+
+OVERRIDES are options of ours. A second call reuses shards and finished runs.
+"""
+
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+from mean_over_lists import Labels, TrialScores, compare_means, equal_error_rates
+from real_speech import eval_csv, eval_lists, prepare_shards
+from record import keep
+from tabulate import tabulate
+
+from data_prep.build_shards import build_shards
+from data_prep.corpora import CORPORA
+from data_prep.ordered_map import num_cores
+from data_prep.versions import VersionPlan
+from mqmha_jax.config import FbankSpec
+from mqmha_jax.config_io import load_config
+from mqmha_jax.data.lists import read_trials
+from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.evaluation.evaluate_lists import evaluate_run
+from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
+from mqmha_jax.evaluation.metrics.measure_list import Measuring
+from mqmha_jax.evaluation.scoring.cosine import cosine_scores
+from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.types import Embeddings
+
+HERE = Path(__file__).parent
+PEER_BANDS = 64
+ONLY_SCORES = Measuring(replicates=0)
+_TRIAL_STEPS = 60
+PATH = click.Path(path_type=Path)
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("speech", type=click.Path(path_type=Path, exists=True))
+@click.argument("work", type=PATH)
+@click.option("--torch-python", required=True, help="An interpreter that has torch, numpy and click.")
+@click.option("--config", default="laptop", help="Our configuration.")
+@click.option("--minutes", default=15.0, help="Training time of each contender.")
+@click.option("--seeds", default="0,1,2", help="Seeds, separated by commas.")
+@click.option("--turn", default=30.0, help="Seconds of a turn.")
+@click.argument("overrides", nargs=-1)
+def main(
+    speech: Path,
+    work: Path,
+    torch_python: str,
+    config: str,
+    minutes: float,
+    seeds: str,
+    turn: float,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train both for the same MINUTES, print and record the table."""
+    work.mkdir(parents=True, exist_ok=True)
+    names, lists = dict(eval_lists(speech)), {}
+    fbank = load_config(config).fbank
+    shards = {name: prepare_shards(speech, work / f"eval_{name}", eval_csv(speech, name), fbank) for name in names}
+    for name, path in names.items():
+        trials = read_trials(path)
+        lists[name] = (trials.target, *trial_speakers(trials, _utt2spk(open_shards(shards[name]))))
+    ours = Ours(
+        config,
+        prepare_shards(speech, work / "train_ours", speech / "lists" / "train.csv", fbank, augmented=True),
+        shards,
+        names,
+        overrides,
+    )
+    peer = Peer(torch_python, _write_peer_training(speech, work), _write_peer_lists(speech, work, names), names)
+    contenders = {"ours": ours, "peer": peer}
+    steps = {}
+    for name, contender in contenders.items():
+        run([contender.command(work / f"speed_{name}", _TRIAL_STEPS, seed=0)], turn)
+        steps[name] = round(minutes * 60 / contender.seconds_per_step(work / f"speed_{name}"))
+    click.echo(f"Steps in {minutes:g} minutes: {steps}")
+    scores: dict[str, list[TrialScores]] = {name: [] for name in contenders}
+    for seed in map(int, seeds.split(",")):
+        outputs = {name: work / f"{name}_{minutes:g}min_seed{seed}" for name in contenders}
+        awake = run([c.command(outputs[name], steps[name], seed=seed) for name, c in contenders.items()], turn)
+        for (name, contender), seconds in zip(contenders.items(), awake, strict=True):
+            scores[name].append(contender.scores(outputs[name]))
+            about = {"minutes": round(seconds / 60, 2), "steps": steps[name]}
+            about |= {"config": config, "overrides": list(overrides)} if name == "ours" else {}
+            _record(name, seed, scores[name][-1], lists, **about)
+    _show(scores, lists)
+
+
+class Ours(NamedTuple):
+    """The package's own commands."""
+
+    config: str
+    train: Path
+    eval_shards: Mapping[str, Path]
+    lists: Mapping[str, Path]
+    overrides: Sequence[str]
+
+    def command(self, output: Path, steps: int, *, seed: int) -> list[str]:
+        options = [f"train.steps={steps}", f"train.seed={seed}", "train.log_every=10", f"data.train={self.train}"]
+        train = [sys.executable, "-m", "mqmha_jax", "train", self.config, "--workdir", str(output), "--quiet"]
+        return [*train, *options, *self.overrides]
+
+    def seconds_per_step(self, output: Path) -> float:
+        """Of the last half of a run: the first steps wait for the compiler."""
+        lines = [line for line in read_log(output) if line["kind"] == "train"]
+        middle, last = lines[len(lines) // 2 - 1], lines[-1]
+        return (last["time"] - middle["time"]) / (last["step"] - middle["step"])
+
+    def scores(self, output: Path) -> TrialScores:
+        scores = {}
+        for name, shards in self.eval_shards.items():
+            found = evaluate_run(output, data=[shards], lists=[self.lists[name]], measuring=ONLY_SCORES, progress=False)
+            scores[name] = found.lists[0].systems[0].scores
+        return scores
+
+
+class Peer(NamedTuple):
+    """``torch_tdnn.py``."""
+
+    python: str
+    train: Path
+    evaluated: Path
+    lists: Mapping[str, Path]
+
+    def command(self, output: Path, steps: int, *, seed: int) -> list[str]:
+        script = [self.python, str(HERE / "torch_tdnn.py"), str(self.train), str(self.evaluated), f"{output}.npz"]
+        return [*script, f"--steps={steps}", f"--seed={seed}"]
+
+    def seconds_per_step(self, output: Path) -> float:
+        """Median over a run."""
+        return float(np.load(f"{output}.npz")["seconds_per_step"])
+
+    def scores(self, output: Path) -> TrialScores:
+        ids = tuple(json.loads(self.evaluated.with_suffix(".json").read_text()))
+        embeddings = Embeddings(ids, np.load(f"{output}.npz")["vectors"])
+        return {name: np.asarray(cosine_scores(embeddings, read_trials(path))) for name, path in self.lists.items()}
+
+
+def run(commands: Sequence[Sequence[str]], turn: float) -> list[float]:
+    """Runs commands in turns of some seconds; returns how long each was awake.
+
+    Raises:
+      click.ClickException: a command failed.
+    """
+    running = [subprocess.Popen(command, start_new_session=True) for command in commands]
+    awake = [0.0] * len(running)
+    for process in running[1:]:
+        os.killpg(process.pid, signal.SIGSTOP)
+    try:
+        while any(process.returncode is None for process in running):
+            for i, process in enumerate(running):
+                if process.returncode is not None:
+                    continue
+                os.killpg(process.pid, signal.SIGCONT)
+                started = time.monotonic()
+                try:
+                    process.wait(turn)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGSTOP)
+                awake[i] += time.monotonic() - started
+    finally:
+        for process in running:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    for process, command in zip(running, commands, strict=True):
+        if process.returncode:
+            raise click.ClickException(f"{' '.join(command)} ended with status {process.returncode}.")
+    return awake
+
+
+def _write_peer_training(speech: Path, work: Path) -> Path:
+    """The frames of the training split, clean and with one noise, as the peer reads them."""
+    plan = VersionPlan(names=("clean", "noise"), noise=speech / "noise", seed=0)
+    shards = _build_peer_shards(speech, work / "peer_train", speech / "lists" / "train.csv", plan)
+    return _write_frames(shards, work / "peer_train.npz")
+
+
+def _write_peer_lists(speech: Path, work: Path, lists: Mapping[str, Path]) -> Path:
+    """The frames of all evaluation lists together; the ids lie beside them."""
+    csvs = sorted({eval_csv(speech, name) for name in lists})
+    parts = [_build_peer_shards(speech, work / f"peer_{path.stem}", path, VersionPlan()) for path in csvs]
+    return _write_frames(list(itertools.chain(*parts)), work / "peer_eval.npz")
+
+
+def _build_peer_shards(speech: Path, directory: Path, path: Path, plan: VersionPlan) -> list[FbankShards]:
+    if not directory.exists():
+        spec = FbankSpec(num_mel_bins=PEER_BANDS)
+        options = {"provenance": {"list": path.name}, "num_workers": num_cores(), "max_rejected": 0}
+        build_shards(CORPORA["csv"](path, speech), directory, spec=spec, plan=plan, **options)
+    return [open_shards(directory)]
+
+
+def _write_frames(parts: Sequence[FbankShards], path: Path) -> Path:
+    frames = [shards.fbank(i) for shards in parts for i in range(len(shards))]
+    ids = [shards.utterance(i) for shards in parts for i in range(len(shards))]
+    path.with_suffix(".json").write_text(json.dumps(ids))
+    end = np.cumsum([len(one) for one in frames])
+    np.savez(path, frames=np.concatenate(frames), end=end, speaker=np.concatenate([s.speaker for s in parts]))
+    return path
+
+
+def _utt2spk(shards: FbankShards) -> dict[str, str]:
+    return {shards.utterance(i): shards.speakers[shards.speaker[i]] for i in range(len(shards))}
+
+
+def _record(name: str, seed: int, scores: TrialScores, lists: Mapping[str, Labels], **about: Any) -> None:
+    rates = equal_error_rates(scores, lists)
+    mean = statistics.mean(rates.values())
+    keep("real_speech_race", {"contender": name, "seed": seed, **about, "eer": rates, "mean_eer": mean})
+    click.echo(f"{name}, seed {seed}: {' '.join(f'{k} {v:.2%}' for k, v in rates.items())} mean {mean:.2%}")
+
+
+def _show(scores: Mapping[str, Sequence[TrialScores]], lists: Mapping[str, Labels]) -> None:
+    rows = []
+    for name, seeds in scores.items():
+        rates = [equal_error_rates(one, lists) for one in seeds]
+        means = [statistics.mean(one[part] for one in rates) for part in lists]
+        rows.append([name, *(f"{mean:.2%}" for mean in means), f"{statistics.mean(means):.2%}"])
+    click.echo(tabulate(rows, ["EER", *lists, "mean"], tablefmt="github"))
+    click.echo(f"ours against the peer: {compare_means(scores['peer'], scores['ours'], lists)}")
+
+
+if __name__ == "__main__":
+    main()
