@@ -1,13 +1,13 @@
-"""Convolution over time and frequency whose kernel's gradient is one matrix product per utterance.
+"""Convolution over time and frequency whose kernel's gradient is a few matrix products per utterance.
 
-XLA:CPU computes the gradient of a kernel as a convolution with a window as large as the maps. Few channels make that
-up to ten times as slow as a matrix product of the same size (``docs/performance.md``). One utterance at a time keeps
-the operands of the products in the processor's caches; all utterances at once were slower than XLA's convolution.
+XLA:CPU computes the gradient of a kernel as a convolution with a window as large as the maps, and first turns the maps
+into another layout. With few channels that takes several times as long as matrix products of the same size
+(``docs/performance.md``). One utterance at a time keeps the operands of the products in the processor's caches.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from mqmha_jax.models.speaker_net import SpeakerNet
 
 _AXES = ("NHWC", "HWIO", "NHWC")
+_Pairs = tuple[tuple[int, int], tuple[int, int]]
 
 
 def speed_up_kernel_gradients(net: SpeakerNet, mesh: Mesh) -> SpeakerNet:
@@ -37,69 +38,93 @@ def convolve_with_fast_gradient(
     kernel: Float[Array, "kt kf i o"],
     window_strides: Sequence[int],
     padding: Sequence[tuple[int, int]],
-    **options: Any,
+    *,
+    dimension_numbers: tuple[str, str, str] = _AXES,
 ) -> Float[Array, "B t f o"]:
     """Computes what ``lax.conv_general_dilated`` does, with another algorithm for the gradient of the kernel.
 
-    Strided convolutions and those that change the size of the maps are left to ``lax``.
-
     Args:
       x: maps.
-      kernel: of odd sizes.
+      kernel: the kernel.
       window_strides: over time and over frequency.
       padding: zeros before and after, in time and in frequency.
-      **options: others of ``lax.conv_general_dilated``.
+      dimension_numbers: the order of the axes; only that of the shapes here.
     """
-    keeps_size = all(pair == (size // 2, size // 2) for pair, size in zip(padding, kernel.shape[:2], strict=True))
-    if tuple(window_strides) == (1, 1) and keeps_size and kernel.shape[0] > 1:
-        return _convolve(x, kernel)
-    return lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
+    if dimension_numbers != _AXES:
+        raise ValueError(f"The axes are {_AXES}, not {dimension_numbers}.")
+    return _convolve(tuple(window_strides), tuple(map(tuple, padding)), x, kernel)
 
 
-@jax.custom_vjp
-def _convolve(x: Float[Array, "B T F i"], kernel: Float[Array, "kt kf i o"]) -> Float[Array, "B T F o"]:
-    reach = [(size // 2, size // 2) for size in kernel.shape[:2]]
-    return lax.conv_general_dilated(x, kernel, (1, 1), reach, dimension_numbers=_AXES)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _convolve(strides: tuple[int, int], padding: _Pairs, x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_AXES)
 
 
-def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel), (x, kernel)
+def _forward(strides: tuple[int, int], padding: _Pairs, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(strides, padding, x, kernel), (x, kernel)
 
 
-def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _backward(
+    strides: tuple[int, int], padding: _Pairs, kept: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
     x, kernel = kept
-    # The transposed kernel: input and output exchanged, both axes reversed.
-    of_x = _convolve(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
-    return of_x, _kernel_gradient(x, gradient, kernel.shape).astype(kernel.dtype)
+    pull = jax.vjp(lambda x: lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_AXES), x)[1]
+    same_size = all(pair == (size // 2, size // 2) for pair, size in zip(padding, kernel.shape[:2], strict=True))
+    if strides == (1, 1) and same_size:
+        pair_taps = _pair_columns_of_taps
+    else:
+        pair_taps = functools.partial(_pair_each_tap, strides=strides, padding=padding)
+
+    def add(total: Array, utterance: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + pair_taps(*utterance, kernel.shape), None
+
+    total = jnp.zeros(kernel.shape, jnp.promote_types(x.dtype, jnp.float32))
+    total, _ = lax.scan(add, total, (x, gradient))
+    return pull(gradient)[0], total.astype(kernel.dtype)
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def _kernel_gradient(x: Array, gradient: Array, shape: tuple[int, ...]) -> Float[Array, "kt kf i o"]:
-    """Sums ``x[t + dt, f + df] gradient[t, f]`` over all positions, for each tap ``(dt, df)``.
+def _pair_each_tap(
+    maps: Float[Array, "T F i"],
+    gradient: Float[Array, "t f o"],
+    shape: tuple[int, ...],
+    *,
+    strides: tuple[int, int],
+    padding: _Pairs,
+) -> Float[Array, "kt kf i o"]:
+    """Pairs, for each tap, every gradient with the input that the tap reads for it."""
+    # ``lax.pad`` cuts where the padding is negative.
+    padded = lax.pad(maps, jnp.zeros((), maps.dtype), [(*pair, 0) for pair in (*padding, (0, 0))])
+    (frames, bands), (time_stride, band_stride) = gradient.shape[:2], strides
 
-    One product holds all taps: its left side has each position's neighbours in frequency, its right side the
-    gradients whose taps reach that position in time. So both have few columns more than channels, and no sum is
-    computed twice.
+    def pair(dt: int, df: int) -> Array:
+        last = dt + (frames - 1) * time_stride + 1, df + (bands - 1) * band_stride + 1
+        return _pair(lax.slice(padded, (dt, df, 0), (*last, shape[2]), (time_stride, band_stride, 1)), gradient)
+
+    return jnp.stack([jnp.stack([pair(dt, df) for df in range(shape[1])]) for dt in range(shape[0])])
+
+
+def _pair_columns_of_taps(
+    maps: Float[Array, "T F c"], gradient: Float[Array, "T F o"], shape: tuple[int, ...]
+) -> Float[Array, "kt kf c o"]:
+    """The same without strides: one product for all taps at one distance in frequency.
+
+    Beside each position stand the gradients whose taps read that position, one for each distance in time. Wider
+    products are faster, and shifting the smaller side moves less memory.
     """
-    kt, kf, inputs, outputs = shape
-
-    def add(total: Array, utterance: tuple[Array, Array]) -> tuple[Array, None]:
-        maps, of_maps = utterance
-        left = _neighbours(maps, kf, axis=1).reshape(-1, kf * inputs)
-        right = _neighbours(of_maps, kt, axis=0)[..., ::-1, :].reshape(-1, kt * outputs)
-        product = lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=total.dtype)
-        return total + product, None
-
-    total = jnp.zeros((kf * inputs, kt * outputs), jnp.promote_types(x.dtype, jnp.float32))
-    total, _ = lax.scan(add, total, (x, gradient))
-    return total.reshape(kf, inputs, kt, outputs).transpose(2, 0, 1, 3)
+    kt, kf = shape[:2]
+    frames, bands = maps.shape[:2]
+    # Tap dt reads frame t + dt - kt // 2 for the gradient at t.
+    shifted = jnp.pad(gradient, ((kt // 2, kt // 2), (0, 0), (0, 0)))
+    readers = jnp.stack([shifted[kt - 1 - dt : kt - 1 - dt + frames] for dt in range(kt)], axis=2)
+    padded = jnp.pad(maps, ((0, 0), (kf // 2, kf // 2), (0, 0)))
+    columns = [_pair(padded[:, df : df + bands], readers) for df in range(kf)]  # [c, kt, o] each
+    return jnp.stack(columns).transpose(2, 0, 1, 3)
 
 
-def _neighbours(maps: Float[Array, "T F c"], size: int, *, axis: int) -> Float[Array, "T F size c"]:
-    """Puts the ``size`` positions around each one along an axis beside it; zeros beyond the edges."""
-    reach = size // 2
-    padded = jnp.pad(maps, [(reach, reach) if i == axis else (0, 0) for i in range(3)])
-    length = maps.shape[axis]
-    return jnp.stack([lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(size)], axis=2)
+def _pair(left: Float[Array, "T F c"], right: Float[Array, "T F *outputs"]) -> Float[Array, " c *outputs"]:
+    """Sums the products of two maps over their positions."""
+    precise = jnp.promote_types(left.dtype, jnp.float32)
+    return lax.dot_general(left, right, (((0, 1), (0, 1)), ((), ())), preferred_element_type=precise)
