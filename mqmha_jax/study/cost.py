@@ -13,6 +13,7 @@ from mqmha_jax.atomic import write_json
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, from_dict, to_dict
 from mqmha_jax.errors import UserError
+from mqmha_jax.flops import count_flops
 from mqmha_jax.json_file import read_json
 from mqmha_jax.study.plan import Cell
 from mqmha_jax.study.spec import Budget
@@ -28,7 +29,7 @@ class Cost:
     Attributes:
       network_parameters: number of parameters of the network, which is kept after training.
       head_parameters: number of parameters of the loss, prototypes included.
-      gigaflops: operations of a step by the compiler's count; None if the compiler does not say.
+      gigaflops: operations of a step, before compilation; None in results of earlier versions that could not say.
       memory_mb: arguments, results and temporary arrays of a step by the compiler's count, in 10^6 bytes; None if the
         compiler does not say.
       step_seconds: median time of a step with data at hand.
@@ -70,7 +71,6 @@ def measure_cost(config: Config, num_speakers: int) -> Cost:
     training = build_training(config, num_speakers=num_speakers, mesh=parallel.device_mesh(config.mesh))
     compiled = training.lower().compile()
     seconds = _step_seconds(training, config, num_speakers)
-    flops = (compiled.cost_analysis() or {}).get("flops")
     memory: Any = compiled.memory_analysis()
     needed = memory and (
         memory.argument_size_in_bytes
@@ -82,7 +82,7 @@ def measure_cost(config: Config, num_speakers: int) -> Cost:
     return Cost(
         network_parameters=network,
         head_parameters=head,
-        gigaflops=flops and flops / 1e9,
+        gigaflops=count_flops(training.step, training.state, training.batch, training.seed) / 1e9,
         memory_mb=needed and needed / 1e6,
         step_seconds=seconds,
         utterances_per_second=config.data.batch_size / seconds,
