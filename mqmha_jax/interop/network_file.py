@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from mqmha_jax.atomic import replacing
 from mqmha_jax.config import Config
@@ -38,7 +38,8 @@ def write_network_file(path: Path, config: Config, variables: Mapping[str, Any])
     with replacing(path) as temporary:
         tensors = {name: np.asarray(leaf) for name, leaf in flat.items()}
         described = json.dumps(to_dict(config))
-        save_file(tensors, temporary, metadata={_CONFIG: described, _CHECKSUM: _checksum(described, tensors)})
+        # ``save_file`` would make a file that only its owner can read, whatever the umask says.
+        temporary.write_bytes(save(tensors, {_CONFIG: described, _CHECKSUM: _checksum(described, tensors)}))
 
 
 def read_network_file(path: Path) -> tuple[Config, dict[str, Any]] | None:

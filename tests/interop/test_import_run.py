@@ -105,6 +105,13 @@ def test_a_changed_byte_of_an_exported_network_is_refused(folder, tmp_path):
             load_file(path)
 
 
+def test_an_exported_network_can_be_read_by_whom_the_umask_allows(folder, tmp_path):
+    network = load_network(folder[0] / "run")
+    write_network_file(tmp_path / "model.safetensors", network.config, network.variables)
+    (tmp_path / "usual").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_a_file_that_names_code_is_refused(folder, tmp_path):
     network = load_network(folder[0] / "run")
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
