@@ -204,7 +204,8 @@ def evaluate(
     from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists, evaluate_run
     from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint
     from mqmha_jax.evaluation.report.html.recordings import Recordings
-    from mqmha_jax.evaluation.report.tables import check_output, format_tables, write_evaluation
+    from mqmha_jax.evaluation.report.output_files import check_output
+    from mqmha_jax.evaluation.report.tables import format_tables, write_evaluation
     from mqmha_jax.evaluation.scoring.backend import BackendPlan
     from mqmha_jax.evaluation.scoring.method import Method
     from mqmha_jax.runs.workdir import read_config
@@ -241,7 +242,9 @@ def evaluate(
     if workdir:
         read_config(workdir)  # before the output makes a directory there
     output = output or workdir / "evaluation"  # type: ignore[operator]  # one of the two was given
-    check_output(output)
+    read = (*data, *lists, *embeddings, *scores, *further, metadata, cohort, calibrate, enrol_map, mean_of)
+    inputs = [path for path in (*read, method.backend.fitted_on) if path]
+    check_output(output, lists=[path.stem for path in lists], inputs=inputs)
     recordings = Recordings(audio) if audio else None  # refuses what is not a folder, before the work
     if workdir:
         evaluation = evaluate_run(

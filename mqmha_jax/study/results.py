@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int
 
 from mqmha_jax.data.lists import number_names, read_utt2spk
 from mqmha_jax.data.score_files import read_scored_trials, read_scores
-from mqmha_jax.evaluation.report.tables import METRICS_FILE
+from mqmha_jax.evaluation.report.output_files import METRICS_FILE
 from mqmha_jax.evaluation.scoring.systems import COSINE
 from mqmha_jax.json_file import read_json
 from mqmha_jax.runs.metrics_log import read_log

@@ -13,7 +13,8 @@ from mqmha_jax.config_io import differences
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.metrics.measure_list import Measuring
-from mqmha_jax.evaluation.report.tables import METRICS_FILE, write_numbers
+from mqmha_jax.evaluation.report.output_files import METRICS_FILE
+from mqmha_jax.evaluation.report.tables import write_numbers
 from mqmha_jax.json_file import read_json
 from mqmha_jax.runs.workdir import CONFIG_NAME, read_config
 from mqmha_jax.study.plan import Cell, Plan

@@ -12,7 +12,8 @@ from mqmha_jax.data.score_files import read_scored_trials, read_scores
 from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS, trial_speakers
 from mqmha_jax.evaluation.metrics.compare import Comparison, compare_systems
-from mqmha_jax.evaluation.report.tables import FORMAT_VERSION, METRICS_FILE, check_file
+from mqmha_jax.evaluation.report.output_files import METRICS_FILE
+from mqmha_jax.evaluation.report.tables import FORMAT_VERSION, check_file
 from mqmha_jax.json_file import read_sealed_json
 from mqmha_jax.types import Trials
 

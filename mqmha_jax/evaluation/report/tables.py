@@ -1,25 +1,32 @@
 """Writes results as tables, files for other programs, pictures and an HTML page."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mqmha_jax.atomic import check_writable_directory, replacing, write_text
+from mqmha_jax.atomic import replacing, write_text
 from mqmha_jax.data.score_files import write_scores
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.metrics.bootstrap import FEWEST_SPEAKERS, MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
+from mqmha_jax.evaluation.report.output_files import (
+    METRICS_FILE,
+    REPORT_FILE,
+    SPEAKERS_FILE,
+    TABLES_FILE,
+    holds_evaluation,
+    list_named_files,
+    name_picture,
+    name_scores,
+)
 from mqmha_jax.evaluation.report.plots import draw_results
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.file_hash import hash_file
-from mqmha_jax.json_file import read_sealed_json, write_sealed_json
+from mqmha_jax.json_file import write_sealed_json
 from mqmha_jax.text_table import align_table
 
-METRICS_FILE, SPEAKERS_FILE = "metrics.json", "utt2spk.txt"
-TABLES_FILE, REPORT_FILE = "results.txt", "report.html"
 FORMAT_VERSION = 2
 
 
@@ -37,16 +44,6 @@ def format_tables(lists: Sequence[ListEvaluation], *, mean: bool = True) -> str:
     if mean and len(lists) > 1:
         tables.append(f"mean over {len(lists)} lists\n{align_table(_mean_rows(lists))}")
     return "\n\n".join(tables)
-
-
-def check_output(directory: Path) -> None:
-    """Refuses, before any work, a directory that cannot take the results.
-
-    Raises:
-      UserError: the directory cannot be made or written, or holds something that cannot be replaced.
-    """
-    earlier = [path.name for kind in ("results_*.png", "scores_*.txt") for path in directory.glob(kind)]
-    check_writable_directory(directory, METRICS_FILE, SPEAKERS_FILE, TABLES_FILE, REPORT_FILE, *earlier)
 
 
 def write_evaluation(
@@ -73,7 +70,7 @@ def write_evaluation(
     write_numbers(directory, evaluation, title=title)
     write_text(directory / TABLES_FILE, format_tables(evaluation.lists, mean=mean) + "\n")
     for part in evaluation.lists:
-        with replacing(directory / _picture(part.name)) as temporary:
+        with replacing(directory / name_picture(part.name)) as temporary:
             pictured = {system.name: (system.scores, part.trials.target) for system in part.systems}
             draw_results(pictured, temporary, " ".join(filter(None, [title, part.name])))
     write_html_report(
@@ -102,26 +99,30 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
       UserError: as ``write_evaluation``.
     """
     files = _score_files(evaluation.lists)
-    earlier = _list_named_files(directory)
-    for part in evaluation.lists:
-        for system in part.systems:
-            write_scores(directory / files[part.name, system.name], part.trials, system.scores)
+    earlier = list_named_files(directory)
     named = dict.fromkeys(name for part in evaluation.lists for name in (*part.trials.enrol, *part.trials.test))
     in_lists = {name: evaluation.utt2spk[name] for name in named if name in evaluation.utt2spk}
-    if in_lists:
-        write_text(directory / SPEAKERS_FILE, "".join(f"{name} {speaker}\n" for name, speaker in in_lists.items()))
-    written = [*files.values(), *([SPEAKERS_FILE] if in_lists else [])]
     numbers = {
         "format_version": FORMAT_VERSION,
         "title": title,
         "settings": dict(evaluation.settings),
         "notes": list(evaluation.notes),
         "utt2spk": SPEAKERS_FILE if in_lists else None,
-        "sha256_of_files": {name: hash_file(directory / name) for name in written},
+        "sha256_of_files": {},
         "lists": {part.name: _numbers(part, files) for part in evaluation.lists},
     }
+    if not holds_evaluation(directory):
+        # Says whose the other files are, so that the command can run again if it is killed here.
+        write_sealed_json(directory / METRICS_FILE, numbers)
+    for part in evaluation.lists:
+        for system in part.systems:
+            write_scores(directory / files[part.name, system.name], part.trials, system.scores)
+    if in_lists:
+        write_text(directory / SPEAKERS_FILE, "".join(f"{name} {speaker}\n" for name, speaker in in_lists.items()))
+    written = [*files.values(), *([SPEAKERS_FILE] if in_lists else [])]
+    numbers["sha256_of_files"] = {name: hash_file(directory / name) for name in written}
     write_sealed_json(directory / METRICS_FILE, numbers)  # last, so that the files it names exist
-    for name in earlier - _list_named_files(directory):
+    for name in earlier - list_named_files(directory):
         (directory / name).unlink(missing_ok=True)
 
 
@@ -206,7 +207,7 @@ def _score_files(lists: Sequence[ListEvaluation]) -> dict[tuple[str, str], str]:
     files: dict[tuple[str, str], str] = {}
     for part in lists:
         for system in part.systems:
-            name = f"scores_{_file_name(part.name)}_{_file_name(system.name)}.txt"
+            name = name_scores(part.name, system.name)
             if name in files.values():
                 raise UserError(
                     f"Two sets of scores would both be written to {name}; rename a list or a file of scores."
@@ -234,24 +235,3 @@ def check_file(directory: Path, name: str, saved: Mapping[str, Any]) -> Path:
     if found != saved["sha256_of_files"].get(name):
         raise UserError(f"{path} differs from what 'mqmha evaluate' wrote. Restore it, or evaluate again.")
     return path
-
-
-def _list_named_files(directory: Path) -> set[str]:
-    """Returns the names of the files of an evaluation that depend on its lists and systems."""
-    try:
-        saved = read_sealed_json(directory / METRICS_FILE, advice="")
-    except UserError:  # no evaluation, or another program's file: remove nothing
-        return set()
-    lists = saved.get("lists", {})
-    scores = {system["scores"] for part in lists.values() for system in part["systems"].values()}
-    speakers = {saved["utt2spk"]} if saved.get("utt2spk") else set()
-    names = scores | speakers | {_picture(name) for name in lists}
-    return {name for name in names if Path(name).name == name}  # a received file may name paths outside: ignore these
-
-
-def _picture(name: str) -> str:
-    return f"results_{_file_name(name)}.png"
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)

@@ -11,7 +11,8 @@ from mqmha_jax.data.score_files import read_scored_trials
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
 from mqmha_jax.evaluation.metrics.results import ListEvaluation
-from mqmha_jax.evaluation.report.tables import check_output, format_tables, write_evaluation
+from mqmha_jax.evaluation.report.output_files import check_output
+from mqmha_jax.evaluation.report.tables import format_tables, write_evaluation
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.json_file import write_sealed_json
