@@ -41,7 +41,7 @@ def run_python_file(path: Path, what: str) -> ModuleType:
         raise UserError(f"{path} is not a Python (.py) file, as a {what} must be.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    _own_files.add(str(path))
+    _own_files.update(filter(None, (str(path), spec.origin)))  # frames name it by its absolute path
     try:
         with _imports_from(path.resolve().parent):
             spec.loader.exec_module(module)

@@ -20,7 +20,11 @@ def test_what_a_file_defines_can_be_had(tmp_path: Path) -> None:
     [
         ("none.py", None, r"No loss file /.*none\.py; give the path of a Python \(\.py\) file"),
         ("mine.txt", "", r"mine\.txt is not a Python \(\.py\) file, as a loss must be"),
-        ("mine.py", "1 / 0", r"mine\.py cannot be read as a loss: ZeroDivisionError: division by zero"),
+        (
+            "mine.py",
+            "1 / 0",
+            r"mine\.py cannot be read as a loss: ZeroDivisionError: division by zero\. It arose in .*mine\.py, line 1",
+        ),
         ("mine.py", "if", r"mine\.py cannot be read as a loss: SyntaxError: invalid syntax"),
         (
             "mine.py",
@@ -29,11 +33,15 @@ def test_what_a_file_defines_can_be_had(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_file_that_fails_is_named_with_its_error(name: str, text: str | None, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["absolute", "relative"])
+def test_a_file_that_fails_is_named_with_its_error(
+    name: str, text: str | None, message: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
-        run_python_file(tmp_path / name, "loss")
+        run_python_file(tmp_path / name if folder == "absolute" else Path(name), "loss")
 
 
 def test_a_file_imports_its_neighbours_and_not_those_of_another_folder(tmp_path: Path) -> None:

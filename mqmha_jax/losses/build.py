@@ -22,6 +22,7 @@ from mqmha_jax.losses.negative_shifts import NegativeShift, Scalar, penalise_abo
 from mqmha_jax.losses.pairs import PAIRS, Batch
 from mqmha_jax.models.head import blend_cosines, init_prototypes, nearest_cosines
 from mqmha_jax.models.registry import build_part
+from mqmha_jax.own_code.returns import name_function, require_floats
 from mqmha_jax.parallel import PROTOTYPES
 
 _THRESHOLD = "penalised_above"
@@ -144,13 +145,17 @@ def build_loss(
         if pair.init_state:
             norm = jnp.linalg.norm(batch.embedding, axis=-1)
             # Running statistics are not a path of the gradient, as in batch normalisation's running mean.
-            state = state | lax.stop_gradient(pair.update(remembered, norm, metrics["target_cosine"]))
+            updated = pair.update(remembered, norm, metrics["target_cosine"])
+            _check_update(pair, updated)
+            state = state | lax.stop_gradient(updated)
         if config.diagnostics:
             measured, memory = diagnose(state["memory"], prototypes, *batch, nearest)
             metrics, state = metrics | measured, state | {"memory": memory}
         loss = config.weight * loss if config.weight != 1 else loss
         for name, (weight, term) in terms.items():
             metrics[name] = term.apply(params.get(name, {}), batch)
+            what = f"The loss over pairs {name_function(term.apply)}"
+            require_floats(metrics[name], batch.speaker.shape, what, "the loss of each example, not averaged")
             loss += weight * metrics[name]
         return loss, metrics, state
 
@@ -179,7 +184,27 @@ def _list_shifts(
 def _similarity(config: LossConfig, pair: MarginPair) -> Similarity:
     if config.sub_centre_temperature:
         return functools.partial(blend_cosines, temperature=config.sub_centre_temperature)
-    return pair.similarity
+    return pair.similarity if pair.similarity is nearest_cosines else _check_similarity(pair.similarity)
+
+
+def _check_similarity(similarity: Similarity) -> Similarity:
+    what = f"similarity {name_function(similarity)}"
+
+    def checked(embedding: Float[Array, "B E"], prototypes: Float[Array, "c K E"]) -> Float[Array, "B c"]:
+        result = similarity(embedding, prototypes)
+        require_floats(result, (len(embedding), len(prototypes)), what, "each example compared with each class")
+        return result
+
+    return checked
+
+
+def _check_update(pair: MarginPair, updated: Any) -> None:
+    what = f"update {name_function(pair.update)}"
+    if not isinstance(updated, Mapping) or updated.keys() != pair.init_state.keys():
+        returned = ", ".join(updated) if isinstance(updated, Mapping) else type(updated).__name__
+        raise UserError(f"{what} returned {returned}; it must return the scalars {', '.join(pair.init_state)}.")
+    for name, value in updated.items():
+        require_floats(value, (), f"{what}, {name}", "one number that the loss remembers")
 
 
 def _check(config: LossConfig, pair: MarginPair) -> None:

@@ -36,6 +36,7 @@ from mqmha_jax.losses.class_reducer import DenseClasses
 from mqmha_jax.losses.cross_entropy import cross_entropy
 from mqmha_jax.losses.negative_shifts import Negatives, NegativeShift, Penalise, Scalar
 from mqmha_jax.models.head import nearest_cosines
+from mqmha_jax.own_code.returns import call_elementwise
 
 FormName = Literal["am", "aam"]
 
@@ -65,7 +66,7 @@ def penalise_nearest(penalise: Penalise, penalty: Scalar) -> NegativeShift:
 
     def shift(negative: Float[Array, "B c"], given: Negatives) -> Float[Array, "B c"]:
         in_p = given.nearest.contain(given.cosine, given.speaker)
-        return jnp.where(in_p, penalise(negative, penalty), negative)
+        return jnp.where(in_p, call_elementwise("penalise", penalise, negative, penalty), negative)
 
     return shift
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Int32
 from mqmha_jax.losses.class_reducer import ClassReducer
 from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
 from mqmha_jax.losses.negative_shifts import Negatives, NegativeShift
+from mqmha_jax.own_code.returns import call_elementwise, name_function, require_floats
 
 Metrics = dict[str, Float[Array, " B"]]
 
@@ -51,19 +52,21 @@ def margin_softmax(
     """
     target_cosine = classes.target_cosine()
     nearest = classes.top_negatives(num_nearest)
-    target = margin_pair.target(target_cosine, margin, example)
+    target = call_elementwise("target", margin_pair.target, target_cosine, margin, example)
     against_classes = example._replace(norm=example.norm[:, None])
 
     # The reducer calls this once per chunk of classes, so a shift must decide from one slice and `nearest` alone.
     def logits(cosine: Float[Array, "B c"], speaker: Int[Array, " c"]) -> Float[Array, "B c"]:
-        negative = margin_pair.negative(cosine, target[:, None], margin, against_classes)
+        negative = call_elementwise("negative", margin_pair.negative, cosine, target[:, None], margin, against_classes)
         for shift in shifts:
-            negative = shift(negative, Negatives(cosine, speaker, target[:, None], nearest))
-        return margin_pair.logit(negative, scale, against_classes)
+            given = Negatives(cosine, speaker, target[:, None], nearest)
+            negative = call_elementwise("shift", shift, negative, given)
+        return call_elementwise("logit", margin_pair.logit, negative, scale, against_classes)
 
-    loss = margin_pair.classification(
-        classes, margin_pair.logit(target, scale, example), logits, scale, label_smoothing
-    )
+    logit = call_elementwise("logit", margin_pair.logit, target, scale, example)
+    loss = margin_pair.classification(classes, logit, logits, scale, label_smoothing)
+    decide = f"classification {name_function(margin_pair.classification)}"
+    require_floats(loss, target_cosine.shape, decide, "the loss of each example")
     metrics = {
         "accuracy": (target_cosine > nearest.cosine[:, 0]).astype(loss.dtype),
         "target_cosine": target_cosine,

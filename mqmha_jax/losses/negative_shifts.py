@@ -13,6 +13,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from mqmha_jax.losses.top_negatives import TopNegatives
+from mqmha_jax.own_code.returns import call_elementwise
 
 Scalar = Float[Array, ""] | float
 
@@ -64,6 +65,7 @@ def penalise_above(threshold: Scalar, penalise: Penalise, penalty: Scalar) -> Ne
     """
 
     def shift(negative: Float[Array, "B c"], given: Negatives) -> Float[Array, "B c"]:
-        return jnp.where(given.cosine > threshold, penalise(negative, penalty), negative)
+        penalised = call_elementwise("penalise", penalise, negative, penalty)
+        return jnp.where(given.cosine > threshold, penalised, negative)
 
     return shift

@@ -9,11 +9,13 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from mqmha_jax.config import ModelConfig
+from mqmha_jax.errors import UserError
 from mqmha_jax.models.encoders import ENCODERS
 from mqmha_jax.models.encoders.repvgg import RepVgg, fold_repvgg
 from mqmha_jax.models.masked import Compute, MaskedBatchNorm, check_mask
 from mqmha_jax.models.pooling import POOLINGS
 from mqmha_jax.models.registry import build_part
+from mqmha_jax.own_code.returns import describe, fits, name_function, require_floats
 
 
 class SpeakerNet(nn.Module):
@@ -58,8 +60,10 @@ class SpeakerNet(nn.Module):
         check_mask(fbank, mask)
         # An utterance without frames, which only pads a batch, must not enter the statistics of the normalisations.
         has_frames = mask.any(axis=1)
-        frames, mask = self.encoder(fbank, mask, train=train)
+        frames, mask = _check_encoded(self.encoder, self.encoder(fbank, mask, train=train), fbank.shape[0])
         pooled = self.pooling(frames, mask, train=train)
+        what = f"The pooling {name_function(self.pooling)}"
+        require_floats(pooled, (fbank.shape[0], None), what, "a vector for each utterance, [B,S]")
         if self.normalize_pooled:
             norm = MaskedBatchNorm(groups=self.batch_norm_groups, name="pooled_norm")
             pooled = norm(pooled, has_frames, train=train)
@@ -74,6 +78,21 @@ class SpeakerNet(nn.Module):
             )
             embedding = norm(embedding, has_frames, train=train)
         return embedding
+
+
+def _check_encoded(encoder: nn.Module, encoded: Any, num_utterances: Any) -> tuple[Array, Array]:
+    """Refuses frames and a mask that do not belong together; some would broadcast and pool other frames, silently."""
+    what = f"The encoder {name_function(encoder)}"
+    if not isinstance(encoded, tuple) or len(encoded) != 2:
+        raise UserError(f"{what} returned {describe(encoded)}. It must return frames [B,t,D] and a mask [B,t].")
+    frames, mask = encoded
+    require_floats(frames, (num_utterances, None, None), f"{what}, frames:", "frames [B,t,D] of each utterance")
+    if not fits(getattr(mask, "shape", ()), frames.shape[:2]) or mask.dtype != bool:
+        raise UserError(
+            f"{what} returned frames of shape {frames.shape} and as mask {describe(mask)}. The mask must be bool of "
+            f"shape {frames.shape[:2]}, True for each real frame."
+        )
+    return frames, mask
 
 
 def build_speaker_net(config: ModelConfig, *, lanes: int = 1, dtype: str | None = None) -> SpeakerNet:

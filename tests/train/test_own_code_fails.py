@@ -49,8 +49,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("cosine[:, :, :, 0]", r"own\.py, line 6, in target: IndexError: Too many indices.*names .*own\.py:mine\."),
         ("divide(1) + cosine", r"helper\.py, line 2, in divide: ZeroDivisionError: division by zero\."),
-        ("cosine[:, None] + cosine[None]", r"do not work with .*own\.py:mine: \w+Error: .* Check the shapes and types"),
-        ("'text'", r"do not work with .*own\.py:mine: Type\w*Error"),
+        # One example on each of eight devices.
+        ("cosine[:, None] + cosine[None]", r"target target \(.*own\.py, line 5\) .* \(1, 1\)\. .* of shape \(1,\)"),
+        ("cosine.mean()", r"returned float32 of shape \(\)\. It must return floating point numbers of shape \(1,\)"),
+        ("cosine > 0", r"returned bool of shape \(1,\)\. It must return floating point numbers"),
+        ("'text'", r"own\.py, line 5\) returned a value of type str\."),
     ],
 )
 def test_a_loss_that_fails_in_the_step_is_named_and_leaves_the_directory_free(
@@ -59,8 +62,8 @@ def test_a_loss_that_fails_in_the_step_is_named_and_leaves_the_directory_free(
     (folder / "own.py").write_text(LOSS.format(value=value))
     with pytest.raises(UserError, match=message) as caught:
         train(with_overrides(config, [f"loss.name={folder / 'own.py'}:mine"]), folder / "run", progress=False)
-    assert "'mqmha --debug COMMAND ...' shows the traceback" in str(caught.value)
-    assert caught.value.__cause__ is not None
+    if caught.value.__cause__ is not None:  # an exception of the user's code
+        assert "'mqmha --debug COMMAND ...' shows the traceback" in str(caught.value)
     assert not (folder / "run").exists()
 
 
