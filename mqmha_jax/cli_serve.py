@@ -1,16 +1,12 @@
 """The command that serves a network on a web page: serve."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import click
 
 from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option
 from mqmha_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from mqmha_jax.inference import SpeakerEncoder
-    from mqmha_jax.store.speaker_store import SpeakerStore
 
 
 @click.command(
@@ -73,7 +69,12 @@ def serve(
         raise UserError(f"'mqmha serve' needs {error.name}: pip install 'mqmha-jax[serve]'.") from None
 
     encoder = SpeakerEncoder.load(workdir, step=step)
-    store = None if store_path is None else _open_or_create(store_path, encoder)
+    if store_path is None:
+        store = None
+    else:
+        from mqmha_jax.store.speaker_store import SpeakerStore
+
+        store = SpeakerStore.open_or_create(store_path, encoder)
     limits = Limits(max_bytes=int(max_mib * (1 << 20)), max_seconds=60 * max_minutes, max_requests=max_requests)
     run(
         encoder,
@@ -84,10 +85,3 @@ def serve(
         host_names=host_names,
         say=lambda line: click.echo(line, err=line.startswith("Warning")),
     )
-
-
-def _open_or_create(path: Path, encoder: "SpeakerEncoder") -> "SpeakerStore":
-    from mqmha_jax.store.speaker_store import SpeakerStore
-
-    is_there = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    return SpeakerStore.open(path, encoder) if is_there else SpeakerStore.create(path, encoder)

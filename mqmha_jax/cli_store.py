@@ -1,6 +1,7 @@
 """The commands for enrolled speakers: enrol, identify, store."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import click
 
 from mqmha_jax.atomic import check_writable, replacing, write_text
 from mqmha_jax.command_line import PATH, SectionedCommand, SectionedGroup, allow_code_option, channel_option
+from mqmha_jax.errors import UserError
 
 if TYPE_CHECKING:
     from mqmha_jax.store.identification import Identification
@@ -29,7 +31,28 @@ class _Windows(click.ParamType):
             window_s, hop_s = map(float, value.split(","))
         except ValueError:
             self.fail(f"{value!r} is not two numbers of seconds, such as 1.5,0.75.", param, ctx)
+        from mqmha_jax.store.window_lengths import check_window_lengths
+
+        try:
+            check_window_lengths(window_s, hop_s)
+        except UserError as error:
+            self.fail(str(error), param, ctx)
         return window_s, hop_s
+
+
+class _Picture(click.Path):
+    """Path of a picture, whose ending gives its format."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        from mqmha_jax.store.draw_timeline import check_picture_name
+
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        try:
+            check_picture_name(path)
+        except UserError as error:
+            self.fail(str(error), param, ctx)
+        return path
 
 
 WINDOWS = _Windows()
@@ -89,18 +112,18 @@ def enrol(
     """Enrol a speaker in a store, or add recordings to one.
 
     Recordings that cannot be used, or that hold too little speech, are named and left out; the command then exits with
-    status 1. A recording of the same path is replaced.
+    status 1. A recording that the speaker has already, under whatever name, counts once.
     """
     from mqmha_jax.embed_files import list_audio
 
-    files = list_audio(audio, say=_warn)
-    opened = _open_or_create(store, run)
-    left_out: list[object] = []
+    left_out: list[UserError] = []
 
-    def leave_out(error: object) -> None:
+    def leave_out(error: UserError) -> None:
         left_out.append(error)
         click.echo(f"Left out: {error}", err=True)
 
+    files = list_audio(audio, say=_warn, on_error=leave_out, below_folder=False)
+    opened = _open_or_create(store, run)
     speaker = opened.enrol(name, files, channel=channel, min_speech_s=min_speech, on_error=leave_out, on_warning=_warn)
     if as_json:
         click.echo(json.dumps(speaker.to_dict()))
@@ -120,7 +143,9 @@ def enrol(
     help="Find who speaks when: seconds of a window, and from one to the next, such as 1.5,0.75.",
 )
 @click.option("--rttm", type=PATH, help="With --windows: file for the segments of the enrolled, as RTTM.")
-@click.option("--plot", type=PATH, help="With --windows: picture of who speaks when; of one recording.")
+@click.option(
+    "--plot", type=_Picture(path_type=Path), help="With --windows: picture of who speaks when; of one recording."
+)
 @_PRIOR
 @_CONFIDENCE
 @_THRESHOLD
@@ -150,9 +175,16 @@ def identify(
     are named; the command then exits with status 1. With --json, one line for each recording.
     """
     from mqmha_jax.embed_files import list_audio
-    from mqmha_jax.errors import UserError, printable
+    from mqmha_jax.errors import printable
 
-    files = list_audio(audio, say=_warn)
+    failed = False
+
+    def leave_out(error: UserError) -> None:
+        nonlocal failed
+        failed = True
+        click.echo(f"Left out: {error}", err=True)
+
+    files = list_audio(audio, say=_warn, on_error=leave_out)
     if windows is None and (rttm or plot):
         raise click.UsageError("--rttm and --plot go with --windows, such as --windows 1.5,0.75.")
     if plot and len(files) > 1:
@@ -163,7 +195,6 @@ def identify(
     shared: dict[str, Any] = {"prior": prior, "threshold": threshold, "channel": channel}
     alone: dict[str, Any] = {"top_n": top_n, "confidence": confidence, "min_speech_s": min_speech}
     timelines: list[Timeline] = []
-    failed = False
     for name, path in files.items():
         found: Identification | Timeline
         try:
@@ -173,8 +204,7 @@ def identify(
                 found = opened.track(path, name=name, window_s=windows[0], hop_s=windows[1], **shared)
                 timelines.append(found)
         except UserError as error:
-            failed = True
-            click.echo(f"Left out: {error}", err=True)
+            leave_out(error)
             continue
         click.echo(json.dumps(found.to_dict()) if as_json else printable(found.text()))
     if rttm:
@@ -213,7 +243,11 @@ def list_(store: Path, as_json: bool) -> None:
 
 
 @store.command(
-    arguments={"STORE": _STORE, "NAME": "Name of the speaker.", "RECORDING": "Names of recordings; none: all."}
+    arguments={
+        "STORE": _STORE,
+        "NAME": "Name of the speaker.",
+        "RECORDING": "Recordings, as they were given or as --json lists them; none: all.",
+    }
 )
 @click.argument("store", type=PATH)
 @click.argument("name")
@@ -280,7 +314,7 @@ def _open_or_create(store: Path, run: Path | None) -> "SpeakerStore":
     from mqmha_jax.inference import SpeakerEncoder
     from mqmha_jax.store.speaker_store import SpeakerStore
 
-    return SpeakerStore.create(store, SpeakerEncoder.load(run))
+    return SpeakerStore.open_or_create(store, SpeakerEncoder.load(run))
 
 
 def _prepare() -> None:

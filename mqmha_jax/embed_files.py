@@ -39,6 +39,7 @@ def list_audio(
     *,
     say: Callable[[str], object],
     on_error: Callable[[UserError], object] | None = None,
+    below_folder: bool = True,
 ) -> dict[str, Path]:
     """Names audio files, and those below folders.
 
@@ -46,10 +47,11 @@ def list_audio(
       arguments: files and folders.
       say: called with a sentence for each file that is given twice, and counts once.
       on_error: called for each file whose name cannot be an id, which is left out. None: raise instead.
+      below_folder: below a folder that is the only argument, an id is the path from there, which is what trial lists
+        name.
 
     Returns:
-      Files by id: the path as it is given, without ``./``; below a folder that is the only argument, the path from
-      there, which is what trial lists name.
+      Files by id: the path as it is given, without ``./``, or the path below a folder.
 
     Raises:
       UserError: a folder holds no audio, or a name cannot be an id (and ``on_error`` is None, or no file is left).
@@ -57,7 +59,7 @@ def list_audio(
     files: dict[str, Path] = {}
     for argument in arguments:
         found = audio_files(argument, refuse_names=on_error is None) if argument.is_dir() else [argument]
-        base = argument if argument.is_dir() and len(arguments) == 1 else Path()
+        base = argument if below_folder and argument.is_dir() and len(arguments) == 1 else Path()
         for path in found:
             name = path.relative_to(base) if base != Path() else path
             try:

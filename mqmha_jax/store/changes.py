@@ -2,14 +2,16 @@
 
 import datetime
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float32
 
 from mqmha_jax.errors import UserError, count_noun
-from mqmha_jax.store.files import Network, VectorBlocks, lock_store, read_blocks, read_state, write_state
+from mqmha_jax.store.files import Network, lock_store, read_blocks, read_state, write_state
+from mqmha_jax.store.new_recordings import select_new
 from mqmha_jax.store.roster import Roster
 
 
@@ -56,14 +58,22 @@ def list_speakers(roster: Roster) -> tuple[Speaker, ...]:
     )
 
 
-def add_recordings(path: Path, added: Roster, vectors: VectorBlocks, network: Network | None = None) -> Roster:
-    """Adds recordings to a store; those that it has already, by speaker and name, are replaced.
+def add_recordings(
+    path: Path,
+    added: Roster,
+    vectors: Float32[np.ndarray, "R E"],
+    network: Network | None = None,
+    *,
+    say: Callable[[str], object] = lambda _: None,
+) -> Roster:
+    """Adds recordings to a store. One that the speaker has already counts once; no other one is replaced.
 
     Args:
       path: of the store.
       added: the recordings.
-      vectors: their embeddings, in blocks.
+      vectors: their embeddings, not normalised.
       network: made them; None: that of the store.
+      say: called with a sentence for each recording that counts once, or has another name than the given one.
 
     Returns:
       The roster of the store after the change.
@@ -75,10 +85,14 @@ def add_recordings(path: Path, added: Roster, vectors: VectorBlocks, network: Ne
         stored = read_state(path)
         if network and (difference := stored.network.difference(network)):
             raise UserError(f"{path} and the other store are of different networks: {difference}.")
-        kept = ~stored.roster.same_as(added)
-        roster = stored.roster.keep(kept).join(added)
-        blocks = itertools.chain(read_blocks(stored.vectors, kept), vectors)
-        write_state(path, stored.generation + 1, stored.network, roster, blocks)
+        new = select_new(stored.roster, stored.vectors, added, vectors)
+        roster = stored.roster
+        if new.rows.any():
+            roster = roster.join(new.roster)
+            blocks = itertools.chain(read_blocks(stored.vectors), read_blocks(vectors, new.rows))
+            write_state(path, stored.generation + 1, stored.network, roster, blocks)
+    for remark in new.remarks:
+        say(remark)
     return roster
 
 
@@ -97,7 +111,7 @@ def remove_speaker(path: Path, name: str, recordings: Sequence[str] = ()) -> Ros
 
 
 def merge_stores(path: Path, other: Path) -> Roster:
-    """Takes over all speakers of another store.
+    """Takes over all speakers of another store; a recording that a speaker has in both counts once.
 
     Raises:
       UserError: as ``SpeakerStore.merge``.
@@ -105,7 +119,7 @@ def merge_stores(path: Path, other: Path) -> Roster:
     if path.resolve() == other.resolve():
         raise UserError(f"{path} cannot be merged with itself; give two stores.")
     theirs = read_state(other)
-    return add_recordings(path, theirs.roster, read_blocks(theirs.vectors), theirs.network)
+    return add_recordings(path, theirs.roster, theirs.vectors, theirs.network)
 
 
 def count_speakers(roster: Roster) -> str:

@@ -4,10 +4,23 @@ from pathlib import Path
 
 import numpy as np
 
+from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.report.drawing import GRID, INK, SYSTEM_COLOURS, new_figure, plain_text
 from mqmha_jax.store.timeline import NOBODY, Timeline, total_seconds
 
 _NOBODY_COLOUR = "#999999"
+
+
+def check_picture_name(path: Path) -> None:
+    """Refuses a name of a picture whose ending names no format, before the work.
+
+    Raises:
+      UserError: and which endings are valid.
+    """
+    valid = sorted(new_figure(1.0, 1.0).canvas.get_supported_filetypes())
+    if path.suffix[1:].lower() not in valid:
+        listed = ", ".join(f".{ending}" for ending in valid)
+        raise UserError(f"{path}: the ending of a picture's name gives its format; valid: {listed}.")
 
 
 @plain_text()

@@ -1,12 +1,12 @@
 """Who is enrolled, by which recordings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64
 
-from mqmha_jax.data.ids import check_id, check_spellings, other_spelling
+from mqmha_jax.data.ids import check_id, check_spellings, other_spelling, plain_id
 from mqmha_jax.errors import UserError
 
 
@@ -44,6 +44,8 @@ class Roster(NamedTuple):
     def rows_of(self, name: str, recordings: Sequence[str] = ()) -> Bool[np.ndarray, " R"]:
         """Which recordings are those of a speaker, or the named ones of these.
 
+        A name may also be another form of the same path, such as ``./a.wav`` for ``a.wav``.
+
         Raises:
           UserError: nobody of this name is enrolled, or not with such a recording.
         """
@@ -51,11 +53,20 @@ class Roster(NamedTuple):
         if not recordings:
             return own
         names = [self.recordings[row] for row in np.flatnonzero(own)]
-        for recording in recordings:
-            if recording not in names:
+        chosen = [one if one in names else plain_id(one) for one in recordings]
+        for recording, found in zip(recordings, chosen, strict=True):
+            if found not in names:
                 raise UserError(f"{name!r} is not enrolled with {recording!r}, but with {', '.join(names)}.")
-        own[own] = [one in recordings for one in names]
+        own[own] = [one in chosen for one in names]
         return own
+
+    def rows_of_each(self, names: Iterable[str]) -> dict[str, list[int]]:
+        """The recordings of each of the named speakers, in order; none of a speaker who is not enrolled."""
+        rows: dict[str, list[int]] = {name: [] for name in names}
+        wanted = [position for position, name in enumerate(self.speakers) if name in rows]
+        for row in np.flatnonzero(np.isin(self.speaker, wanted)).tolist():
+            rows[self.speakers[self.speaker[row]]].append(row)
+        return rows
 
     def keep(self, rows: Bool[np.ndarray, " R"]) -> "Roster":
         """The roster with some of the recordings; speakers without any are gone."""
@@ -86,16 +97,6 @@ class Roster(NamedTuple):
             np.concatenate([self.speaker, moved]),
             *(np.concatenate(pair) for pair in columns),
         )
-
-    def same_as(self, other: "Roster") -> Bool[np.ndarray, " R"]:
-        """Which recordings ``other`` has, too: of the same name, of a speaker of the same name."""
-        theirs = {(other.speakers[s], name) for s, name in zip(other.speaker.tolist(), other.recordings, strict=True)}
-        named = {speaker for speaker, _ in theirs}
-        candidates = np.isin(self.speaker, [i for i, name in enumerate(self.speakers) if name in named])
-        rows = np.zeros(len(self.recordings), np.bool_)
-        for row in np.flatnonzero(candidates):
-            rows[row] = (self.speakers[self.speaker[row]], self.recordings[row]) in theirs
-        return rows
 
 
 EMPTY = Roster((), (), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))

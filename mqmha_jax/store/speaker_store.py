@@ -27,7 +27,16 @@ from mqmha_jax.store.changes import (
     remove_speaker,
 )
 from mqmha_jax.store.decide import Measures, Rule, likelihood_ratios
-from mqmha_jax.store.files import Network, Stored, read_blocks, read_generation, read_network, read_state, write_state
+from mqmha_jax.store.files import (
+    Network,
+    Stored,
+    is_store,
+    read_blocks,
+    read_generation,
+    read_network,
+    read_state,
+    write_state,
+)
 from mqmha_jax.store.identification import Identification, Match
 from mqmha_jax.store.roster import EMPTY, make_roster
 from mqmha_jax.store.search import Centres, compute_centres, scale_to_unit
@@ -75,11 +84,32 @@ class SpeakerStore:
         """
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} exists already. Give a new directory, or open the store in it.")
+            what = "a store already; open it" if is_store(path) else "no store. Give a new directory"
+            raise UserError(f"{path} exists and is {what}.")
         network = _describe_network(encoder)
         with making_directory(path) as unfinished:
             write_state(unfinished, 0, network, EMPTY, [])
         return cls(path, encoder, network)
+
+    @classmethod
+    def open_or_create(cls, path: str | Path, encoder: SpeakerEncoder) -> "SpeakerStore":
+        """Opens a store, or makes an empty one where there is nothing; another process may do the same at once.
+
+        Args:
+          path: its directory.
+          encoder: the network of the store.
+
+        Raises:
+          UserError: as ``create`` and ``open``.
+        """
+        path = Path(path)
+        if not is_store(path):
+            try:
+                return cls.create(path, encoder)
+            except UserError:
+                if not is_store(path):  # if it is one now, another process was quicker
+                    raise
+        return cls.open(path, encoder)
 
     @classmethod
     def open(cls, path: str | Path, encoder: SpeakerEncoder | None = None) -> "SpeakerStore":
@@ -135,7 +165,8 @@ class SpeakerStore:
     ) -> Speaker:
         """Enrols a speaker, or adds recordings to one.
 
-        A recording that the speaker has already, by its name, is replaced.
+        A recording that the speaker has already, under whatever name, counts once. Another recording of the same name
+        is added with a number behind its name. ``store.remove`` removes what is to be replaced.
 
         Args:
           name: of the speaker.
@@ -143,7 +174,8 @@ class SpeakerStore:
           channel: the channel of each file to use, from 0; None: the mean of all.
           min_speech_s: a recording with less speech is refused.
           on_error: called for each recording that cannot be used; it is left out. None: raise instead.
-          on_warning: called with a sentence for each recording that is clipped or very long.
+          on_warning: called with a sentence for each recording that is clipped, very long, enrolled already, or added
+            under another name.
 
         Returns:
           The speaker as enrolled now.
@@ -175,7 +207,8 @@ class SpeakerStore:
             [one.evidence.speech_s for one in found],
             now=time.time(),
         )
-        add_recordings(self.path, added, [np.stack([one.vector for one in found]).astype(np.float32)])
+        vectors = np.stack([one.vector for one in found]).astype(np.float32)
+        add_recordings(self.path, added, vectors, say=on_warning)
         return next(speaker for speaker in self.list_speakers() if speaker.name == name)
 
     def identify(

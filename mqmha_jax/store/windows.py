@@ -12,6 +12,7 @@ from mqmha_jax.features.fbank import extract_fbank
 from mqmha_jax.features.speech_evidence import SpeechEvidence, SpeechMeter
 from mqmha_jax.features.voicing import HOP_MS
 from mqmha_jax.inference import SpeakerEncoder
+from mqmha_jax.store.window_lengths import check_window_lengths
 
 WINDOWS_AT_ONCE = 64
 """Rows of a batch: 48 s of audio with windows of 1.5 s every 0.75 s."""
@@ -57,13 +58,9 @@ def embed_windows(
     Raises:
       UserError: the lengths are out of range, or the recording is shorter than one frame of the filterbank.
     """
+    check_window_lengths(window_s, hop_s)
     spec = encoder.config.fbank
     window, hop = (round(seconds * 1000 / spec.frame_shift_ms) for seconds in (window_s, hop_s))
-    if not 0.5 <= window_s <= 60 or not 0.1 <= hop_s <= window_s:
-        raise UserError(
-            f"Windows of {window_s:g} s every {hop_s:g} s; valid: 0.5 to 60 s, and at least 0.1 s from one to the next "
-            "and at most the length of a window."
-        )
     meter = SpeechMeter(spec.sample_rate_hz)
     frames = _frames(spec, name, blocks, meter, hop)
     vectors = [encoder.embed_frames(fbank, lengths)[:count] for fbank, lengths, count in _batches(frames, window, hop)]

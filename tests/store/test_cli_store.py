@@ -1,6 +1,7 @@
 """The commands enrol, identify and store, on a run as an import leaves it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_from_the_first_recording_to_an_answer(run, folder: Path) -> None:
     assert len(json.loads(run("store list people --json").stdout)) == 2
     assert run("enrol others carla stereo.wav --run run").exit_code == 0
     assert run("store merge people others").stdout == "3 speakers, 4 recordings in people\n"
-    assert run("store remove people anna 0.wav").stdout == "Removed. 3 speakers, 3 recordings left in people\n"
+    assert run("store remove people anna ./anna//0.wav").stdout == "Removed. 3 speakers, 3 recordings left in people\n"
     assert run("store remove people ben").stdout == "Removed. 2 speakers, 2 recordings left in people\n"
 
 
@@ -97,6 +98,39 @@ def test_what_cannot_be_used_is_named(run) -> None:
     nobody = run("enrol nothing anna silence.wav --run run")
     assert nobody.exit_code == 1
     assert "'anna' is not enrolled: 1 recording given, none can be used." in nobody.stderr
+
+
+def test_folders_with_the_same_names_are_other_recordings(run, folder: Path) -> None:
+    for day, seeds in (("day1", (0, 1)), ("day2", (2, 3))):
+        (folder / day).mkdir()
+        for call, seed in enumerate(seeds, 1):
+            soundfile.write(folder / day / f"call{call}.wav", voice(1, 220, seed), RATE_HZ)
+    run("enrol days zoe day1 --run run")
+    both = run("enrol days zoe day2 --json")
+    assert (both.exit_code, both.stderr) == (0, "")
+    calls = [f"{day}/call{call}.wav" for day in ("day1", "day2") for call in (1, 2)]
+    assert json.loads(both.stdout)["recordings"] == calls
+    shutil.copytree(folder / "day1", folder / "copy")
+    again = run("enrol days zoe day1 copy")
+    assert again.stdout.startswith("zoe: 4 recordings, ")
+    assert again.stderr.splitlines()[2] == (
+        "Warning: copy/call1.wav: zoe has this recording already, as day1/call1.wav; it counts once."
+    )
+    soundfile.write(folder / "day1" / "call1.wav", voice(1, 220, 7), RATE_HZ)
+    assert "this one is added as 'day1/call1.wav (2)'" in run("enrol days zoe day1").stderr
+    assert "1 speaker, 4 recordings left" in run("store remove days zoe ./day2/call2.wav").stdout
+
+
+def test_a_name_that_cannot_be_one_is_left_out_and_the_rest_is_used(run, folder: Path) -> None:
+    (folder / "odd").mkdir()
+    for name in ("good.wav", "line\nbreak.wav"):
+        soundfile.write(folder / "odd" / name, voice(1, 220), RATE_HZ)
+    for line in ("enrol oddities anna odd --run run", "identify oddities odd"):
+        used = run(line)
+        assert used.exit_code == 1
+        assert used.stderr.startswith("Left out: The file name ")
+        assert "line\\nbreak.wav' has the character" in used.stderr
+        assert used.stdout.startswith(("anna: 1 recording, ", "good.wav: anna"))
 
 
 def test_what_is_no_store_is_a_sentence(run) -> None:
@@ -134,7 +168,12 @@ def test_windows_have_two_lengths_and_one_picture(run) -> None:
         ("--windows 1.5", "'1.5' is not two numbers of seconds, such as 1.5,0.75"),
         ("--rttm x", "--rttm and --plot go with --windows"),
         ("--windows 1.5,0.75 --plot x.png anna", "--plot draws one recording, and 3 are given"),
+        ("--windows nan,nan", "Windows of nan s every nan s; valid: 0.5 to 60 s"),
+        ("--windows 0.75,1.5", "Windows of 0.75 s every 1.5 s; valid: 0.5 to 60 s"),
+        ("--windows inf,1", "Windows of inf s every 1 s; valid: 0.5 to 60 s"),
+        ("--windows 1.5,0.75 --plot foo.xyz", "foo.xyz: the ending of a picture's name gives its format; valid: ."),
+        ("--windows 1.5,0.75 --plot foo", "foo: the ending of a picture's name gives its format; valid: ."),
     ):
-        failed = run(f"identify people stereo.wav {line}")
+        failed = run(f"identify nothing stereo.wav {line}")
         assert failed.exit_code == 2
         assert message in failed.stderr

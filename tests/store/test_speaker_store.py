@@ -149,10 +149,16 @@ def test_recordings_that_cannot_be_used_are_left_out(store: SpeakerStore, tmp_pa
         store.enrol("emil", tmp_path / "missing.wav", on_error=errors.append)
 
 
-def test_the_same_recording_is_replaced_and_others_are_added(store: SpeakerStore) -> None:
+def test_the_same_recording_counts_once_and_others_are_added(store: SpeakerStore) -> None:
     before = store.verify("anna", voice(1, 220)).score
-    anna = store.enrol("anna", {"anna-1": voice(2, 100), "anna-2": voice(1, 220, 2)})
-    assert anna.recordings == ("anna-0", "anna-1", "anna-2")
+    said: list[str] = []
+    given = {"anna-1": voice(2, 100), "anna-2": voice(1, 220, 2), "anna-3": voice(1, 220, 0)}
+    anna = store.enrol("anna", given, on_warning=said.append)
+    assert anna.recordings == ("anna-0", "anna-1", "anna-1 (2)", "anna-2")
+    assert said == [
+        "anna-1: anna has another recording of this name; this one is added as 'anna-1 (2)'.",
+        "anna-3: anna has this recording already, as anna-0; it counts once.",
+    ]
     assert store.verify("anna", voice(1, 220)).score < before
     assert len(store) == 3
     waveform = voice(1, 300)
@@ -182,7 +188,9 @@ def test_stores_merge(store: SpeakerStore, encoder: SpeakerEncoder, tmp_path: Pa
     other.enrol("ben", {"ben-1": voice(1, 100, 7), "ben-7": voice(1, 100, 8)})
     store.merge(other)
     recordings = {speaker.name: speaker.recordings for speaker in store.list_speakers()}
-    assert recordings["ben"] == ("ben-0", "ben-1", "ben-7")
+    assert recordings["ben"] == ("ben-0", "ben-1", "ben-1 (2)", "ben-7")
+    store.merge(other)
+    assert {speaker.name: speaker.recordings for speaker in store.list_speakers()} == recordings
     assert recordings["dora"] == ("d",)
     assert store.identify(voice(1, 300)).speaker == "dora"
     assert len(other) == 2
@@ -213,6 +221,30 @@ def test_names_that_cannot_be_listed_are_refused(store: SpeakerStore) -> None:
         store.enrol("Zo\u00e9", voice(1, 300))
     with pytest.raises(UserError, match=r"Nobody called 'Zo\u00e9' is enrolled.*looks the same"):
         store.verify("Zo\u00e9", voice(1, 300))
+
+
+def test_whoever_creates_a_store_second_opens_it(
+    encoder: SpeakerEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process is quicker between the look at the directory and its creation, or during the creation."""
+    create = SpeakerStore.create
+    path = tmp_path / "people"
+
+    def be_slower(path: Path, encoder: SpeakerEncoder) -> SpeakerStore:
+        create(path, encoder).enrol("anna", {"a": voice(1, 220)})
+        return create(path, encoder)
+
+    monkeypatch.setattr(SpeakerStore, "create", be_slower)
+    opened = SpeakerStore.open_or_create(path, encoder)
+    opened.enrol("ben", {"b": voice(1, 100)})
+    assert [speaker.name for speaker in opened.list_speakers()] == ["anna", "ben"]
+    with pytest.raises(UserError, match="people exists and is a store already; open it"):
+        create(path, encoder)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x").touch()
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"other exists and is no store\. Give a new directory"):
+        SpeakerStore.open_or_create(tmp_path / "other", encoder)
 
 
 @pytest.mark.parametrize(

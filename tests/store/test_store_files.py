@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.store import files
+from mqmha_jax.store import changes, files
 from mqmha_jax.store.changes import add_recordings, list_speakers, remove_speaker
 from mqmha_jax.store.files import Network, lock_store, read_blocks, read_state, write_state
 from mqmha_jax.store.roster import EMPTY, make_roster
@@ -27,9 +27,12 @@ def store(tmp_path: Path) -> Path:
 
 
 def add(store: Path, name: str, *recordings: str, seed: int = 0) -> None:
-    vectors = np.random.default_rng(seed).normal(size=(len(recordings), 4)).astype(np.float32)
     count = len(recordings)
-    add_recordings(store, make_roster(name, recordings, [2.0] * count, [1.0] * count, now=0.0), [vectors])
+    add_recordings(store, make_roster(name, recordings, [2.0] * count, [1.0] * count, now=0.0), draw(count, seed))
+
+
+def draw(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
 
 
 def test_what_is_written_is_read(store: Path) -> None:
@@ -43,6 +46,33 @@ def test_what_is_written_is_read(store: Path) -> None:
     expected = [np.random.default_rng(seed).normal(size=(n, 4)) for seed, n in ((1, 2), (2, 1))]
     np.testing.assert_allclose(stored.vectors, np.concatenate(expected), rtol=1e-6)
     assert sorted(path.name for path in store.iterdir()) == [".lock", "recordings-2.npz", "store.json", "vectors-2.npy"]
+
+
+def test_a_recording_counts_once_and_no_other_of_its_name_is_lost(store: Path) -> None:
+    def enrol(name: str, *recordings: str, vectors: np.ndarray) -> tuple[list[str], tuple[str, ...]]:
+        said: list[str] = []
+        count = len(recordings)
+        added = make_roster(name, recordings, [2.0] * count, [1.0] * count, now=0.0)
+        roster = add_recordings(store, added, vectors, say=said.append)
+        return said, roster.recordings
+
+    first, second = draw(2, 1)
+    assert enrol("zoe", "a", "b", vectors=np.stack([first, first])) == (
+        ["b: zoe has this recording already, as a; it counts once."],
+        ("a",),
+    )
+    generation = read_state(store).generation
+    again = first * np.float32(1 + 1e-6)  # as another machine rounds it
+    assert enrol("zoe", "day2/a", vectors=again[None])[1] == ("a",)
+    assert read_state(store).generation == generation
+    assert enrol("zoe", "a", vectors=second[None]) == (
+        ["a: zoe has another recording of this name; this one is added as 'a (2)'."],
+        ("a", "a (2)"),
+    )
+    assert enrol("zoe", "a", vectors=draw(1, 3))[1] == ("a", "a (2)", "a (3)")
+    assert enrol("ben", "a", vectors=first[None]) == ([], ("a", "a (2)", "a (3)", "a"))  # of another speaker
+    np.testing.assert_array_equal(read_state(store).vectors, [first, second, *draw(1, 3), first])
+    assert remove_speaker(store, "zoe", ["./a"]).recordings == ("a (2)", "a (3)", "a")
 
 
 def test_a_state_in_use_outlives_its_files(store: Path) -> None:
@@ -88,7 +118,7 @@ def test_writers_wait_for_each_other_and_readers_see_whole_states(store: Path) -
     def write(name: str) -> None:
         try:
             for i in range(5):
-                add(store, name, f"{name}-{i}")
+                add(store, name, f"{name}-{i}", seed=i)
         except BaseException as error:
             failures.append(error)
 
@@ -115,15 +145,16 @@ def test_a_store_in_use_is_a_sentence(store: Path, monkeypatch: pytest.MonkeyPat
         add(store, "anna", "a")
 
 
-def test_a_failed_change_leaves_the_state_before(store: Path) -> None:
+def test_a_failed_change_leaves_the_state_before(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(store, "anna", "a")
 
-    def broken():
+    def broken(*_: object):
         yield np.zeros((1, 4), np.float32)
         raise RuntimeError
 
+    monkeypatch.setattr(changes, "read_blocks", broken)
     with pytest.raises(RuntimeError):
-        add_recordings(store, make_roster("ben", ("b",), [1.0], [1.0], now=0.0), broken())
+        add(store, "ben", "b")
     assert read_state(store).roster.speakers == ("anna",)
 
 

@@ -1,0 +1,20 @@
+"""Which lengths of windows ``identify --windows`` takes."""
+
+from mqmha_jax.errors import UserError
+
+
+def check_window_lengths(window_s: float, hop_s: float) -> None:
+    """Refuses lengths that windows cannot have.
+
+    Args:
+      window_s: length of a window.
+      hop_s: from the start of one window to the next.
+
+    Raises:
+      UserError: a length is out of range or no number.
+    """
+    if not 0.5 <= window_s <= 60 or not 0.1 <= hop_s <= window_s:
+        raise UserError(
+            f"Windows of {window_s:g} s every {hop_s:g} s; valid: 0.5 to 60 s, and at least 0.1 s from one to the next "
+            "and at most the length of a window."
+        )
