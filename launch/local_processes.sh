@@ -12,8 +12,8 @@
 # Prerequisites: bash 4.4, an environment made by launch/environment.py. The variable MQMHA names another program than
 # .venv/bin/mqmha. One process can use every GPU of a machine and needs no script, only `mqmha train`.
 #
-# The script passes SIGTERM and Ctrl-C on to every process; they save and end with 143. When a process fails, it ends
-# the others. Its status is that of the first process that failed.
+# The script passes SIGTERM and Ctrl-C on to every process; they save and end with 143 (130 after Ctrl-C). When a process
+# fails, it ends the others. Its status is that of the first process that failed.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

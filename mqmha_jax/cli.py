@@ -20,6 +20,7 @@ from mqmha_jax import (
 )
 from mqmha_jax.atomic import check_writable, write_json
 from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup, allow_code_option
+from mqmha_jax.interrupts import announce
 from mqmha_jax.tpu_library import hide_unneeded_tpu_library
 
 
@@ -42,6 +43,9 @@ class _LazyPreparation(click.Group):
         self._loaded.format_commands(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> object:
+        from data_prep.cli import STOPPED
+
+        announce(STOPPED)
         return self._loaded.invoke(ctx)
 
 
@@ -135,6 +139,7 @@ def train(
     from mqmha_jax.config_io import load_config
     from mqmha_jax.parallel import describe_devices
     from mqmha_jax.train.loop import train as run
+    from mqmha_jax.train.signals import stop_status
 
     experiment = load_config(config, overrides)
     click.echo(f"Training on {describe_devices()}.")
@@ -143,7 +148,7 @@ def train(
         click.echo(result.sentence())
     else:
         click.echo(f"Stopped after step {result.step}; run the same command again to resume.")
-        sys.exit(128 + 15)
+        sys.exit(stop_status())
 
 
 @main.command(arguments={"WORKDIR": "Work directory of the run."})

@@ -36,6 +36,7 @@ def study(
     from mqmha_jax.study.plan import make_plan
     from mqmha_jax.study.spec import load_study
     from mqmha_jax.study.study import describe_findings, run_study
+    from mqmha_jax.train.signals import stop_status
 
     chosen = load_study(study, scale)
     plan = make_plan(chosen, data or (Path(),))
@@ -56,6 +57,6 @@ def study(
         click.echo(f"Failed: {name}: {why}", err=True)
     if outcome.ended.stopped:
         click.echo("Stopped. Run the same command again to resume.")
-        sys.exit(128 + 15)
+        sys.exit(stop_status())
     if outcome.ended.failed:
         sys.exit(1)

@@ -1,8 +1,11 @@
 """Runs the server until it is told to stop."""
 
+import contextlib
 import ipaddress
+import signal
 import socket
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 
@@ -53,7 +56,22 @@ def serve(
     )  # fmt: skip
     address = f"[{host}]" if ":" in host else host
     say(f"Serving at http://{address}:{listening.getsockname()[1]} (Ctrl+C stops it)")
-    uvicorn.Server(config).run(sockets=[listening])
+    with _ending_with_interrupt():
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextlib.contextmanager
+def _ending_with_interrupt() -> Iterator[None]:
+    """Lets SIGINT raise KeyboardInterrupt, which uvicorn passes on when all is answered; that is an orderly end."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _listen(host: str, port: int) -> socket.socket:

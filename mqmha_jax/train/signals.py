@@ -10,12 +10,23 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_asked_by = signal.SIGTERM
+
+
+def stop_status() -> int:
+    """Exit status of a program that stopped as it was asked to.
+
+    130 after Ctrl-C in this process; 143 after every other request, including one that another process received.
+    """
+    return 128 + (signal.SIGINT if _asked_by == signal.SIGINT else signal.SIGTERM)
+
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """While inside, SIGINT, SIGTERM and SIGHUP ask for an orderly stop; a second SIGINT stops at once.
+    """While inside, SIGINT, SIGTERM and SIGHUP ask for an orderly stop.
 
-    The first signal says so on standard error. A SIGHUP that the process ignored before (``nohup``) stays ignored.
+    The first signal says so on standard error. A second SIGINT does what SIGINT did before. A SIGHUP that the process
+    ignored before (``nohup``) stays ignored.
 
     Yields:
       A function that tells whether a stop was asked for.
@@ -26,11 +37,14 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and requested.is_set():
-            raise KeyboardInterrupt
+        global _asked_by
         if not requested.is_set():
+            _asked_by = signal.Signals(number)
             requested.set()
             _announce(number)
+        elif number == signal.SIGINT:
+            before = previous[signal.SIGINT]
+            (before if callable(before) else signal.default_int_handler)(number, frame)
 
     previous = {
         number: signal.signal(number, handle)

@@ -1,4 +1,4 @@
-"""The command as an operator runs it: it prints its address, answers, and loses no enrolment on SIGTERM."""
+"""The command as an operator runs it: it prints its address, answers, and loses no enrolment when it is stopped."""
 
 import os
 import signal
@@ -65,3 +65,11 @@ def test_every_enrolment_that_was_answered_before_sigterm_is_in_the_store(
     enrolled = {speaker.name for speaker in SpeakerStore.open(tmp_path / "people").list_speakers()}
     assert len(answered) >= 20
     assert answered == enrolled
+
+
+def test_ctrl_c_is_an_orderly_end(server: tuple[str, subprocess.Popen[str]]) -> None:
+    url, process = server
+    assert httpx2.get(f"{url}/api/status", timeout=60).status_code == 200
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0
