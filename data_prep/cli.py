@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 
 import click
 
@@ -35,11 +36,20 @@ class _Preparation(SectionedGroup):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            with _interrupt_on_sigterm():
+            with _raising_on_signals():
                 return super().invoke(ctx)
-        except (click.Abort, KeyboardInterrupt):
+        except (click.Abort, KeyboardInterrupt) as error:
             click.echo(STOPPED, err=True)
-            raise click.exceptions.Exit(1) from None
+            number = error.number if isinstance(error, _Stop) else signal.SIGINT
+            raise click.exceptions.Exit(128 + number) from None
+
+
+class _Stop(KeyboardInterrupt):
+    """A signal that asks for the end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 @click.group(
@@ -72,13 +82,22 @@ for _command in (
 
 
 @contextlib.contextmanager
-def _interrupt_on_sigterm() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, so that worker processes are ended; only the main thread gets signals."""
+def _raising_on_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM raise, so that worker processes are ended; only the main thread gets signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stop(number)
+
+    before = {
+        number: signal.signal(number, stop)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

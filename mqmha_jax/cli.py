@@ -20,7 +20,6 @@ from mqmha_jax import (
 )
 from mqmha_jax.atomic import check_writable, write_json
 from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup, allow_code_option
-from mqmha_jax.interrupts import announce
 from mqmha_jax.tpu_library import hide_unneeded_tpu_library
 
 
@@ -43,9 +42,6 @@ class _LazyPreparation(click.Group):
         self._loaded.format_commands(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> object:
-        from data_prep.cli import STOPPED
-
-        announce(STOPPED)
         return self._loaded.invoke(ctx)
 
 

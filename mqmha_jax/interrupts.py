@@ -13,14 +13,13 @@ from types import FrameType
 
 STATUS = 128 + signal.SIGINT
 
-_sentence = "Aborted."
 _ending = threading.Lock()
 
 
 def end_on_interrupt() -> None:
     """Lets SIGINT end this process; for programs, before they import much. An ignored SIGINT stays ignored (``nohup``).
 
-    A handler that is installed later, such as that of training, takes the place of this one while it is installed.
+    A handler that is installed later, such as that of training, takes the place of this one for its time.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
@@ -30,12 +29,6 @@ def end_on_interrupt() -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader,), name="interrupts", daemon=True).start()
-
-
-def announce(sentence: str) -> None:
-    """What the user reads after Ctrl-C from now on, in place of "Aborted."."""
-    global _sentence
-    _sentence = sentence
 
 
 def _watch(reader: int) -> None:
@@ -49,5 +42,5 @@ def _end(number: int, frame: FrameType | None) -> None:
         return
     # A handler may interrupt a write to sys.stderr, which must not be entered twice; hence its file descriptor.
     with contextlib.suppress(OSError):
-        os.write(2, f"\n{_sentence}\n".encode())
+        os.write(2, b"\nAborted.\n")
     os._exit(STATUS)

@@ -1,6 +1,7 @@
 """One file and one line make a corpus: its command comes from its function. And ``--like`` gives the features."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -128,12 +129,12 @@ def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
 
 def test_an_interrupted_preparation_says_how_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr("data_prep.build_shards.build_shards", interrupt)
-    for group, words in ((cli.prepare, []), (main, ["prep"])):
+    for number, group, words in ((signal.SIGINT, cli.prepare, []), (signal.SIGTERM, main, ["prep"])):
         result = CliRunner().invoke(group, [*words, "synthetic", str(tmp_path / "out"), *map(str, VOICES)])
-        assert result.exit_code == 1
+        assert result.exit_code == 128 + number
         assert result.output == "Stopped. Finished parts stay; run the same command again to resume.\n"
 
 
