@@ -28,12 +28,12 @@ def call_elementwise(role: str, function: Callable[..., _Array], values: Any, *r
     return result
 
 
-def require_floats(result: Any, shape: Sequence[int | None], what: str, meaning: str) -> None:
+def require_floats(result: Any, shape: Sequence[Any], what: str, meaning: str) -> None:
     """Refuses a result that is no array of floating point numbers of a certain shape.
 
     Args:
       result: what was returned.
-      shape: the right shape; None: any length.
+      shape: the right shape; None: any length. An export leaves lengths open: they are symbols.
       what: names what returned it.
       meaning: the right shape in words.
 
