@@ -32,6 +32,7 @@ from mqmha_jax.evaluation.scoring.calibration import Calibration
 from mqmha_jax.evaluation.scoring.method import COSINE_ONLY, Method
 from mqmha_jax.evaluation.scoring.systems import Systems
 from mqmha_jax.runs.checkpoint_directory import Step
+from mqmha_jax.runs.data_paths import explain_path
 from mqmha_jax.types import Embeddings, Trials
 
 
@@ -101,6 +102,9 @@ def evaluate_run(
     own = Path(source.config.data.dev_trials) if source.config.data.dev_trials else None
     if not lists and own is None:
         raise UserError(f"The run in {workdir} has no dev list; give a list with --data DIR --trials FILE.")
+    if not lists and own is not None and not own.is_file():
+        where = explain_path(workdir, "data.dev_trials", str(own))
+        raise UserError(f"There is no trial list {own}. {where} Give a list with --data DIR --trials FILE.")
     lists = lists or [own]  # type: ignore[list-item]  # checked above
     evaluation = evaluate_lists(
         source,

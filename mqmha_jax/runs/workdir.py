@@ -17,6 +17,7 @@ from mqmha_jax.own_code.copies import copy_code, copy_code_of_run, locate_code, 
 from mqmha_jax.own_code.trust import trust_code
 from mqmha_jax.processes import is_first_process, raise_together
 from mqmha_jax.runs.checkpoint_directory import CheckpointDirectory
+from mqmha_jax.runs.data_paths import STARTED_NAME, record_start
 
 CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.json", ".lock"
 LOG_NAME = "metrics.jsonl"
@@ -101,6 +102,7 @@ def lock_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: 
         copy_code(to_dict(config), workdir)
         write_sealed_json(workdir / DATA_NAME, data)
         write_sealed_json(workdir / SPEAKERS_NAME, {"speakers": list(speakers)})
+        record_start(workdir, config)
         write_json(workdir / CONFIG_NAME, to_dict(config))
         (workdir / _OLD_SPEAKERS_NAME).unlink(missing_ok=True)
         on_error.pop_all()
@@ -138,7 +140,7 @@ def _read_config_values(workdir: Path) -> dict[str, Any]:
 def copy_description(workdir: Path, other: Path) -> None:
     """Copies what describes a run, without its checkpoints and its log, to another directory, which is made."""
     other.mkdir(parents=True, exist_ok=True)
-    for name in (CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, _OLD_SPEAKERS_NAME):
+    for name in (CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, _OLD_SPEAKERS_NAME, STARTED_NAME):
         if (workdir / name).is_file():
             shutil.copyfile(workdir / name, other / name)
     copy_code_of_run(workdir, other)

@@ -22,6 +22,7 @@ from mqmha_jax.own_code.mistakes import name_own_code
 from mqmha_jax.own_code.names import code_names
 from mqmha_jax.processes import any_process, is_first_process, raise_together, require_agreement
 from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.data_paths import locate_data
 from mqmha_jax.runs.metrics_log import MetricsLog
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.runs.workdir import CONFIG_NAME, claim_workdir, read_config
@@ -93,6 +94,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         or the loss is no longer finite.
     """
     # ---- data
+    config = locate_data(config, workdir)
     check_batch_memory(config)
     shards = open_training_shards(config.data, config.fbank)
     dev = DevList(config.data, shards) if config.data.dev else None

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from mqmha_jax.config_io import require_same_fbank
-from mqmha_jax.data.joined_shards import open_training_shards
+from mqmha_jax.data.joined_shards import open_training_shards, training_directories
 from mqmha_jax.data.shard_format import INFO_NAME
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError
@@ -23,6 +23,7 @@ from mqmha_jax.models.head import unit_length
 from mqmha_jax.models.speaker_net import fold_for_inference
 from mqmha_jax.models.trusted_convolutions import trust_convolutions
 from mqmha_jax.runs.checkpoint_directory import Step
+from mqmha_jax.runs.data_paths import explain_path, locate_data
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.workdir import has_speakers, read_speakers
 from mqmha_jax.types import Embeddings
@@ -71,7 +72,7 @@ class RunNetwork:
         net = trust_convolutions(self._network.net, self._network.config.fbank.num_features)
         self._embedder = Embedder(*fold_for_inference(net, self._network.variables))
         self._workdir, self._audio, self._progress, self._say = workdir, audio, progress, say
-        self.config, self.step = self._network.config, self._network.step
+        self.config, self.step = locate_data(self._network.config, workdir), self._network.step
 
     @property
     def name(self) -> str:
@@ -146,8 +147,9 @@ class RunNetwork:
                 # The copies at other speeds count, also for a run that trained without them.
                 shards = open_training_shards(dataclasses.replace(self.config.data, original_speed_only=False))
             except UserError as error:
+                where = explain_path(self._workdir, "data.train", training_directories(self.config.data)[0])
                 raise UserError(
-                    f"{error} The mean training embedding comes from there; --no-mean scores without it."
+                    f"{error} {where} The mean training embedding comes from there; --no-mean scores without it."
                 ) from error
             mean = compute_training_mean(self._embedder, shards)
             try:

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from mqmha_jax.data.metadata import join_metadata, shard_metadata
+from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import embed
 from mqmha_jax.evaluation.embeddings.run_network import RunNetwork
 from mqmha_jax.evaluation.embeddings.selection import select_utterances
 from mqmha_jax.runs.checkpoint_directory import Step
+from mqmha_jax.runs.data_paths import explain_path
 from mqmha_jax.types import Embeddings
 
 
@@ -47,13 +49,21 @@ class RunSource(RunNetwork):
             raise UserError(
                 f"The run in {workdir} has no dev shards; name the shards and the lists with --data DIR --trials FILE."
             )
-        self._shards = [self._open(path) for path in dict.fromkeys([*(data or [Path(dev)]), *further_data])]
+        first = [self._open(path) for path in dict.fromkeys(data)] if data else [self._open_dev(dev)]
+        self._shards = first + [self._open(path) for path in dict.fromkeys(further_data) if path not in data]
         parts = [shard_metadata(shards) for shards in self._shards]
         self.known = join_metadata(parts)
         self.utterances = self.known.utt2spk.keys()
         if len(self.utterances) < sum(map(len, self._shards)):
             twice, _ = Counter(utterance for part in parts for utterance in part.utt2spk).most_common(1)[0]
             raise UserError(f"Utterance {twice!r} is in two of the directories of shards; rename it in one.")
+
+    def _open_dev(self, dev: str) -> FbankShards:
+        try:
+            return self._open(Path(dev))
+        except UserError as error:
+            where = explain_path(self._workdir, "data.dev", dev)
+            raise UserError(f"{error} {where} Name other shards and lists with --data DIR --trials FILE.") from error
 
     def embeddings(self, utterances: Collection[str]) -> Embeddings:
         """Embeds these utterances, those of one directory after the other."""
