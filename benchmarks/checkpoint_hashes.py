@@ -50,7 +50,7 @@ def _size_alone(path: Path) -> list[object]:
 
 
 def _without_hashes() -> contextlib.AbstractContextManager[object]:
-    return mock.patch("mqmha_jax.runs.manifest._size_and_hash", _size_alone)
+    return mock.patch("mqmha_jax.runs.manifest.size_and_hash", _size_alone)
 
 
 def _measure(state: TrainState, directory: Path) -> dict[str, float]:
