@@ -1,7 +1,9 @@
 """The files of an evaluation in its directory: their names, and the check that they replace nobody else's."""
 
+import itertools
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from mqmha_jax.atomic import check_writable_directory
@@ -57,7 +59,13 @@ def check_output(directory: Path, *, lists: Iterable[str] = (), inputs: Iterable
                 f"{METRICS_FILE} of an earlier evaluation. Give another --output, or move the "
                 f"file{'s' if others else ''} away: {', '.join(foreign)}."
             )
-    check_writable_directory(directory, *_FIXED_NAMES, *earlier)
+    made = list(itertools.takewhile(lambda path: not path.exists(), (directory, *directory.parents)))
+    try:
+        check_writable_directory(directory, *_FIXED_NAMES, *earlier)
+    finally:  # an evaluation that is refused leaves no empty directory; writing makes it again
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
 
 
 def holds_evaluation(directory: Path) -> bool:

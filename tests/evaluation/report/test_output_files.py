@@ -23,6 +23,14 @@ def test_files_of_the_user_are_never_replaced(tmp_path: Path, name: str) -> None
         check_output(tmp_path, lists=["eval"])
 
 
+def test_checking_leaves_no_directory_behind(tmp_path: Path) -> None:
+    check_output(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "empty").mkdir()
+    check_output(tmp_path / "empty")
+    assert (tmp_path / "empty").is_dir()
+
+
 def test_other_files_in_the_directory_may_stay(tmp_path: Path) -> None:
     for name in ("notes.txt", "scores_other_cosine.txt", "results_other.png"):
         (tmp_path / name).write_text("the user's own")
