@@ -28,14 +28,14 @@ def leaks(name: str, speakers: Iterable[str], utterances: Iterable[str], other: 
 
     originals = {speaker.split(SPEED_MARK)[0] for speaker in speakers}
     if has_speakers(other):
-        return shared_speakers(name, originals, read_speakers(other), f"are speakers of {other}")
+        return shared_speakers(name, originals, read_speakers(other), str(other))
     try:
         shards = open_shards(other)
     except UserError as error:
         raise UserError(f"{other} is neither shards nor the work directory of a run: {error}") from error
     return [
-        *shared_speakers(name, originals, shards.speakers, f"are speakers of {other}"),
-        *shared_utterances(name, utterances, shards.utterances, f"are utterances of {other}"),
+        *shared_speakers(name, originals, shards.speakers, str(other)),
+        *shared_utterances(name, utterances, shards.utterances, str(other)),
     ]
 
 

@@ -108,7 +108,7 @@ def draw_trials(
         raise UserError(f"{data}: no column speaker. Trials need the speaker of each utterance.")
     if not_in is not None:
         trained = read_speakers(not_in) if has_speakers(not_in) else open_shards(not_in).speakers
-        for note in shared_speakers(str(data), known.utt2spk.values(), trained, f"are speakers of {not_in}"):
+        for note in shared_speakers(str(data), known.utt2spk.values(), trained, str(not_in)):
             raise UserError(f"{note} Leave them out of one of the two.")
     sessions = _column(known, session)
     utt2session = None if sessions is None else {u: sessions[u] or u for u in known.utt2spk}  # none: its own

@@ -10,7 +10,7 @@ from data_prep.corpora.sources import ArchiveEntry, Excerpt, FilePart, ShellComm
 from data_prep.manifest import Recording
 from mqmha_jax.data.ids import plain_id, split_fields, split_first
 from mqmha_jax.data.lists import read_utt2spk
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.features.audio import Part
 
 _MEND = "Repair the lists, for instance with Kaldi's utils/fix_data_dir.sh."
@@ -55,11 +55,11 @@ def kaldi_recordings(
         genders = {speaker: gender for _, speaker, gender in _lines(directory / "spk2gender")}
     utt2spk = read_utt2spk(directory / "utt2spk")
     for what, missing in (
-        ("have no audio in wav.scp (or segments)", [utterance for utterance in utt2spk if utterance not in sources]),
-        ("have no speaker", [utterance for utterance in sources if utterance not in utt2spk]),
+        ("audio in wav.scp (or segments)", [utterance for utterance in utt2spk if utterance not in sources]),
+        ("speaker", [utterance for utterance in sources if utterance not in utt2spk]),
     ):
         if missing:
-            first = f"{len(missing)} utterances {what}, the first is {missing[0]!r}"
+            first = f"{count_noun(len(missing), 'utterance')} without {what}, the first is {missing[0]!r}"
             raise UserError(f"{directory / 'utt2spk'}: {first}. {_MEND}")
     recordings = []
     for utterance, speaker in utt2spk.items():

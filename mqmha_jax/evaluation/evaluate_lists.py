@@ -8,7 +8,7 @@ from mqmha_jax.data.infer_speakers import infer_speakers
 from mqmha_jax.data.lists import read_models, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, join_metadata, model_metadata
 from mqmha_jax.data.score_files import read_scores
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder, AudioSource
 from mqmha_jax.evaluation.embeddings.run_source import RunSource
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
@@ -231,12 +231,12 @@ def _settings(systems: Systems, dev: Trials | None, calibrations: Mapping[str, C
     method, (mean, cohort) = systems.method, systems.background
     settings = {"mean": "kept" if mean is None else "subtracted"}
     if cohort is not None:
-        settings["as-norm"] = f"{method.cohort}, {len(cohort)} members, the {method.top_n} nearest count"
+        settings["as-norm"] = f"{method.cohort}, {count_noun(len(cohort), 'member')}, the {method.top_n} nearest count"
     if systems.backend is not None:
         settings["back-end"] = systems.backend.description
     if dev:
         features = ", ".join(next(iter(calibrations.values())).features)
-        settings["calibration"] = f"on {method.calibrate}, {len(dev.target):,} trials, by {features}"
+        settings["calibration"] = f"on {method.calibrate}, {count_noun(len(dev.target), 'trial')}, by {features}"
     if method.enrol_map is not None:
         settings["enrolment"] = f"{method.enrol_map}, mean of the {method.average}"
     return settings

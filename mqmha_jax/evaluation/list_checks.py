@@ -77,7 +77,7 @@ def check_lists(source: EmbeddingSource, lists: Lists, method: Method) -> list[s
     notes = []
     for name, part in everything.items():
         notes += check_trials(part, source.utterances, known_models=lists.models, name=name)
-        notes += shared_utterances(name, utterances_of(part, lists.models), trained, "were trained on")
+        notes += shared_utterances(name, utterances_of(part, lists.models), trained, "the training set")
     notes += _note_training_speakers(speakers, source.training_speakers, [*lists.calibration])
     return notes + _note_fitted_speakers(speakers, source, method)
 
@@ -149,10 +149,10 @@ def _note_training_speakers(
         flattered = (
             "its calibration is too sure" if name in calibration_lists else "the numbers look better than they are"
         )
-        notes += shared_speakers(name, own, trained, f"were trained on: {flattered}")
+        notes += shared_speakers(name, own, trained, f"the training set: {flattered}")
         for other in calibration_lists:
             if name != other:
-                shared = "are also in the calibration list: calibrated numbers look better than they are"
+                shared = "the calibration list: calibrated numbers look better than they are"
                 notes += shared_speakers(name, own, speakers[other], shared)
     return notes
 
@@ -163,7 +163,7 @@ def _note_fitted_speakers(speakers: Mapping[str, set[str]], source: EmbeddingSou
     fitted = () if method.backend.fitted_on is None else source.speakers_at(method.backend.fitted_on)
     notes = []
     for name, own in speakers.items():
-        notes += shared_speakers(name, own, cohort, "are also in the cohort: take other speakers")
-        consequence = "are also in the back-end's data: its numbers look better than they are"
-        notes += shared_speakers(name, own, fitted, consequence)
+        notes += shared_speakers(name, own, cohort, "the cohort: take other speakers")
+        where = "the back-end's data: its numbers look better than they are"
+        notes += shared_speakers(name, own, fitted, where)
     return notes

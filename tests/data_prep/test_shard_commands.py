@@ -162,14 +162,14 @@ def test_shared_speakers_and_utterances_are_found(shards: Path, tmp_path: Path) 
     write_shards(tmp_path / "train", rows, spec=FbankSpec(num_mel_bins=4), provenance={})
     notes = leaks_of_shards(tmp_path / "train", shards)
     assert len(notes) == 2
-    assert "1 speakers ('s1') are speakers of" in notes[0]
-    assert "1 utterances ('u1') are utterances of" in notes[1]
-    assert "1 speakers" in run("leaks", tmp_path / "train", shards)
-    with pytest.raises(UserError, match=r"1 speakers \('s1'\)"):
+    assert "1 speaker ('s1') is also in" in notes[0]
+    assert "1 utterance ('u1') is also in" in notes[1]
+    assert "1 speaker (" in run("leaks", tmp_path / "train", shards)
+    with pytest.raises(UserError, match=r"1 speaker \('s1'\)"):
         run("leaks", tmp_path / "train", shards, "--strict")
     (tmp_path / "workdir").mkdir()
     (tmp_path / "workdir" / "speakers.txt").write_text("s0\nx\n")
-    assert "1 speakers ('s0') are speakers of" in run("leaks", tmp_path / "workdir", shards)
+    assert "1 speaker ('s0') is also in" in run("leaks", tmp_path / "workdir", shards)
     (tmp_path / "workdir" / "speakers.txt").write_text("x\n")
     assert "shares no speaker and no utterance" in run("leaks", tmp_path / "workdir", shards)
     with pytest.raises(UserError, match=r"is neither shards nor the work directory of a run"):

@@ -85,7 +85,7 @@ def test_columns_of_the_data_decide_how_hard_the_list_is(tmp_path: Path) -> None
 def test_training_speakers_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path)
     (tmp_path / "speakers.txt").write_text("z\nb\nb#speed0.9\n")
-    with pytest.raises(UserError, match=r"corpus.csv: 1 speakers \('b'\) are speakers of .*Leave them out"):
+    with pytest.raises(UserError, match=r"corpus.csv: 1 speaker \('b'\) is also in .*Leave them out"):
         draw_trials(path, not_in=tmp_path)
     (tmp_path / "speakers.txt").write_text("z\n")
     assert draw_trials(path, not_in=tmp_path)[0].enrol

@@ -142,23 +142,24 @@ def test_shared_speakers_and_repeated_trials_are_noted_or_refused(files: Path, s
         "own: 1 of 277 trials repeat an earlier one, first 's0/u0 s0/u1'",
         "own: 2 speakers",
         "own: 2 speakers",
-        f"calibration list {files / 'dev.trials'}: 1 speakers",
-        "own: 1 speakers",
-        f"calibration list {files / 'dev.trials'}: 1 speakers",
+        f"calibration list {files / 'dev.trials'}: 1 speaker",
+        "own: 1 speaker",
+        f"calibration list {files / 'dev.trials'}: 1 speaker",
     ]
-    assert notes[1].endswith("('s1', 's2') were trained on: the numbers look better than they are.")
+    assert notes[1].endswith("('s1', 's2') are also in the training set: the numbers look better than they are.")
     assert notes[2].endswith(
         "('s0', 's1') are also in the calibration list: calibrated numbers look better than they are."
     )
-    assert notes[3].endswith("were trained on: its calibration is too sure.")
-    assert notes[4].endswith("('s0') are also in the cohort: take other speakers.")
+    assert notes[3].endswith("also in the training set: its calibration is too sure.")
+    assert notes[4].endswith("('s0') is also in the cohort: take other speakers.")
     with pytest.raises(UserError, match=r"repeat an earlier one.*Correct the list, or evaluate without --strict"):
         evaluate_lists(source, [files / "own.trials"], method, measuring=FEW, strict=True)
 
 
 def test_many_shared_speakers_are_counted_and_three_named() -> None:
-    (note,) = shared_speakers("list", "abcde", "edcbaz", "are bad")
-    assert note == "list: 5 speakers ('a', 'b', 'c' and more) are bad."
+    (note,) = shared_speakers("list", "abcde", "edcbaz", "a bad set")
+    assert note == "list: 5 speakers ('a', 'b', 'c' and more) are also in a bad set."
+    assert shared_speakers("list", "a", ["a#speed1.1"], "x") == ["list: 1 speaker ('a') is also in x."]
 
 
 def test_what_does_not_fit_together_is_refused(files: Path, source: FileSource) -> None:

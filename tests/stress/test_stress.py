@@ -147,7 +147,7 @@ def test_lists_of_recordings_that_are_not_there_are_refused(home: Path, tmp_path
     lines = [f"1 {trials.enrol[0]} nobody/0.wav", f"0 {trials.enrol[0]} {trials.test[1]}"]
     (tmp_path / "wrong.trials").write_text("\n".join(lines))
     folder, lists = AudioFolder(home / "audio"), [tmp_path / "wrong.trials"]
-    with pytest.raises(UserError, match=r"1 of the 3 recordings in the lists are not below .*: nobody/0\.wav\."):
+    with pytest.raises(UserError, match=r"1 of 3 recordings in the lists are not below .*: nobody/0\.wav\."):
         run_stress(home / "run", folder, lists, tmp_path / "e", FEW, progress=False)
     with pytest.raises(UserError, match="There is no trial list"):
         run_stress(home / "run", folder, [], tmp_path / "e", FEW, progress=False)

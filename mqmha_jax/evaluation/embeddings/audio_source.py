@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from tqdm import tqdm
 
 from mqmha_jax.data.metadata import SECONDS, Metadata
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.recordings import (
     Utterance,
     embed_utterances,
@@ -77,14 +77,15 @@ class AudioSource(RunNetwork):
         self.left_out = set(missing)
         if not self.paths:
             raise UserError(
-                f"None of the {len(missing):,} recordings in the lists is below {folder.root}; there is no "
+                f"None of {count_noun(len(missing), 'recording')} in the lists is below {folder.root}; there is no "
                 f"{folder.root / missing[0]} for instance. --audio is the folder that the ids in the lists start from."
             )
         if len(missing) > folder.max_rejected:
             named = ", ".join(sorted(missing)[:_NAMED]) + (" and more" if len(missing) > _NAMED else "")
             raise UserError(
-                f"{len(missing):,} of the {len(missing) + len(self.paths):,} recordings in the lists are not below "
-                f"{folder.root}: {named}. Bring them, or give --max-rejected {len(missing)} to leave out their trials."
+                f"{len(missing):,} of {count_noun(len(missing) + len(self.paths), 'recording')} in the lists are not "
+                f"below {folder.root}: {named}. Bring them, or give --max-rejected {len(missing)} to leave out their "
+                "trials."
             )
         super().__init__(workdir, audio=folder.root, step=step, progress=progress, say=say)
         self.utterances = self.paths.keys()
@@ -161,7 +162,7 @@ class AudioSource(RunNetwork):
 
         groups = list(embed_utterances(self._embedder, usable()))
         if not groups:
-            raise UserError(f"None of the {len(wanted):,} recordings can be used.")
+            raise UserError(f"None of {count_noun(len(wanted), 'recording')} can be used.")
         return Embeddings(
             tuple(name for group in groups for name in group.ids), np.concatenate([group.vectors for group in groups])
         )

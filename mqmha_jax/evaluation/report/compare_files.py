@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from mqmha_jax.data.lists import read_utt2spk
 from mqmha_jax.data.score_files import read_scored_trials, read_scores
-from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.errors import UserError, count_noun, unknown_name
 from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS, trial_speakers
 from mqmha_jax.evaluation.metrics.compare import Comparison, compare_systems
 from mqmha_jax.evaluation.report.output_files import METRICS_FILE
@@ -94,7 +94,7 @@ def format_comparisons(comparisons: Sequence[ListComparison], a: str, b: str) ->
     for name, metrics in comparisons:
         num_speakers = next(iter(metrics.values())).num_speakers
         unreliable = "" if num_speakers >= MIN_SPEAKERS else f"; below {MIN_SPEAKERS}: interval unreliable"
-        lines += ["", f"{name}: {num_speakers} speakers{unreliable}"]
+        lines += ["", f"{name}: {count_noun(num_speakers, 'speaker')}{unreliable}"]
         for metric, comparison in metrics.items():
             factor, digits = (100, 2) if metric == "eer" else (1, 3)
             numbers = (comparison.a, comparison.b, comparison.difference, *comparison.interval)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mqmha_jax.errors import count_noun
 from mqmha_jax.evaluation.metrics.results import ListEvaluation
 from mqmha_jax.evaluation.report.html.elements import player, two_lines
 from mqmha_jax.features.audio_folder import find_recordings
@@ -38,8 +39,8 @@ class Recordings:
         if found:
             return None
         return (
-            f"none of the {len(missing):,} recordings in the lists is below {self._root}, so the report plays none; "
-            f"there is no {self._root / missing[0]} for instance."
+            f"none of {count_noun(len(missing), 'recording')} in the lists is below {self._root}, so the report plays "
+            f"none; there is no {self._root / missing[0]} for instance."
         )
 
     def play(self, one: str, other: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mqmha_jax.errors import count_noun
 from mqmha_jax.evaluation.metrics.bootstrap import MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
 from mqmha_jax.evaluation.report.html.elements import (
@@ -87,7 +88,7 @@ def _in_words(evaluations: Sequence[ListEvaluation]) -> list[Markup]:
     scored = f" Each trial was scored in several ways: {', '.join(names)}." if len(names) > 1 else ""
     lead = (
         "Do two recordings have the same speaker? This page says how often the answers are wrong, "
-        f"on {where} with {num_trials:,} trials (pairs of recordings).{scored}"
+        f"on {where} with {count_noun(num_trials, 'trial')} (pairs of recordings).{scored}"
     )
     shown = [choose_main_system(evaluations, evaluation) for evaluation in evaluations]
     parts = [paragraph(lead), points(list(map(_sentence, evaluations, shown)))]
@@ -109,10 +110,10 @@ def _in_words(evaluations: Sequence[ListEvaluation]) -> list[Markup]:
 
 def _sentence(evaluation: ListEvaluation, system: SystemScores) -> Markup:
     eer = system.metrics["EER"]
-    speakers = "" if evaluation.num_speakers is None else f", {evaluation.num_speakers:,} speakers"
+    speakers = "" if evaluation.num_speakers is None else f", {count_noun(evaluation.num_speakers, 'speaker')}"
     words, of = phrase_error_rate(eer)
     return join(
-        f"{evaluation.name} ({len(evaluation.trials.target):,} trials{speakers}): ",
+        f"{evaluation.name} ({count_noun(len(evaluation.trials.target), 'trial')}{speakers}): ",
         strong(words),
         f" with {system.name} ({phrase_interval(evaluation, eer, of)}).",
     )

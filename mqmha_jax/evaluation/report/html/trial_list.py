@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mqmha_jax.errors import count_noun
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, SystemScores
 from mqmha_jax.evaluation.report.drawing import P_TARGET
 from mqmha_jax.evaluation.report.html.confusions import count_changed_decisions
@@ -66,9 +67,11 @@ def make_list_section(
 def _list_facts(evaluation: ListEvaluation) -> str:
     trials = evaluation.trials
     num_targets = int(np.count_nonzero(trials.target))
+    num_recordings = len({*trials.enrol, *trials.test})
     return (
-        f"{len(trials.target):,} trials with {len({*trials.enrol, *trials.test}):,} recordings: {num_targets:,} trials "
-        f"of the same speaker (targets), {len(trials.target) - num_targets:,} of different speakers (nontargets)."
+        f"{count_noun(len(trials.target), 'trial')} with {count_noun(num_recordings, 'recording')}: "
+        f"{count_noun(num_targets, 'trial')} of the same speaker (targets), {len(trials.target) - num_targets:,} of "
+        "different speakers (nontargets)."
     )
 
 
@@ -178,7 +181,7 @@ def _map(evaluation: ListEvaluation, embeddings: Embeddings, utt2spk: Mapping[st
         few = f"{len(rows)} recordings have too few different embeddings for a map, which needs at least {MIN_POINTS}."
         return [title, paragraph(few)]
     part = f"all {len(rows):,}" if len(shown.ids) == len(rows) else f"{len(shown.ids):,} drawn from {len(rows):,}"
-    named = f"; {len(shown.speakers)} speakers by colour and shape" if shown.speakers else ""
+    named = f"; {count_noun(len(shown.speakers), 'speaker')} by colour and shape" if shown.speakers else ""
     caption = (
         f"Each point is a recording ({part}{named}). The network describes a recording by "
         f"{embeddings.vectors.shape[1]:,} numbers; t-SNE puts recordings with similar numbers near each other. Islands "
