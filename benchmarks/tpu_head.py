@@ -4,7 +4,7 @@
     PYTHONPATH=../before python benchmarks/tpu_head.py --name before      # the package of another checkout
 
 The loss is AM-softmax with three sub-centres and the inter-topK penalty on 64 utterances. Traffic and temporaries refer
-to main memory and include the padding of layouts. Needs ``mqmha-jax[plan]``. Appends to
+to main memory and include the padding of layouts. Needs the extra ``plan``. Appends to
 ``benchmarks/results/tpu_head.jsonl``.
 """
 

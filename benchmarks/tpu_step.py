@@ -5,7 +5,7 @@
 The paper's recipe with 64 utterances of 200 frames in bfloat16 (``configs/voxceleb_resnet34_mqmha.py``; 81 bins are
 its 80 and the energy), with frequencies folded into channels as on a TPU, and without (``models/folding.py``). Bytes
 refer to main memory and include the padding of layouts; FLOPs count the products as compiled, zeros included; cycles
-are the compiler's own estimate. Needs ``mqmha-jax[plan]``; each program takes minutes to compile. Appends to
+are the compiler's own estimate. Needs the extra ``plan``; each program takes minutes to compile. Appends to
 results/tpu_step.jsonl.
 """
 

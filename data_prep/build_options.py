@@ -1,10 +1,8 @@
 """The options that every corpus command takes, in the sections of its help."""
 
 import dataclasses
-import math
 import typing
 from collections.abc import Mapping
-from typing import Any
 
 import click
 
@@ -12,20 +10,11 @@ from data_prep.ordered_map import num_cores
 from data_prep.shard_options import MAX_REJECTED, SHARD_MEGABYTES, TIMEOUT_SECONDS
 from data_prep.signature_options import sentence
 from data_prep.versions import AUGMENTATIONS
-from mqmha_jax.command_line import PATH
+from mqmha_jax.command_line import PATH, FiniteRange
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.shard_coding import Coding
 
 COUNT = click.IntRange(min=0)
-
-
-class FiniteRange(click.FloatRange):
-    """A range that excludes NaN and infinity, too."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number."""
-        number = float(super().convert(value, param, ctx))
-        return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
 
 
 def fbank_options() -> list[click.Option]:

@@ -19,7 +19,7 @@ from mqmha_jax import (
     cli_trials,
 )
 from mqmha_jax.atomic import check_writable, write_json
-from mqmha_jax.command_line import PATH, SETTINGS, SentenceGroup, allow_code_option
+from mqmha_jax.command_line import PATH, SEED, SETTINGS, FiniteRange, SentenceGroup, allow_code_option
 from mqmha_jax.tpu_library import hide_unneeded_tpu_library
 
 
@@ -81,6 +81,9 @@ def _keep_compiled_programs() -> None:
 
 
 _OVERRIDES = "Options of the configuration, section.option=value, such as train.steps=400."
+_SPEAKERS = click.option(
+    "--speakers", type=click.IntRange(1), show_default="speakers of data.train", help="Number of speakers (classes)."
+)
 
 
 @main.command(arguments={"OVERRIDES": f"{_OVERRIDES} 'mqmha show demo' lists them."})
@@ -91,7 +94,7 @@ _OVERRIDES = "Options of the configuration, section.option=value, such as train.
     show_default="synthetic voices",
     help="Your own speech: a folder with one folder per speaker, or a CSV list with columns path and speaker.",
 )
-@click.option("--seed", type=int, default=0, help="Seed of the voices, the split and the training.")
+@click.option("--seed", type=SEED, default=0, help="Seed of the voices, the split and the training.")
 @click.argument("overrides", nargs=-1)
 def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...]) -> None:
     """Prepare data, train and evaluate, all in minutes.
@@ -152,18 +155,23 @@ def train(
 @click.option("--last", type=click.IntRange(1), default=10, help="Number of checkpoints, the latest ones.")
 @click.option("--output", type=PATH, required=True, help="New work directory for the average.")
 @click.option("--towards", type=PATH, help="Run that this one was fine-tuned from: move the average towards it.")
-@click.option("--share", type=click.FloatRange(0, 1), default=0.5, help="Share of that run's network in the result.")
+@click.option("--share", type=FiniteRange(0, 1), show_default="0.5", help="Share of that run's network in the result.")
 @allow_code_option
-def average(workdir: Path, last: int, output: Path, towards: Path | None, share: float) -> None:
+def average(workdir: Path, last: int, output: Path, towards: Path | None, share: float | None) -> None:
     """Average the last checkpoints of a run into one network.
 
     The new work directory can be evaluated, and training can start from it.
     """
     from mqmha_jax.runs.average import Towards, average_checkpoints
 
+    if towards is None and share is not None:
+        raise click.UsageError("--share says how far the average moves towards another run; name it with --towards.")
+    share = 0.5 if share is None else share
     steps = average_checkpoints(workdir, last, output, None if towards is None else Towards(towards, share))
+    numbers = ", ".join(map(str, steps))
+    result = f"The average of the checkpoints of steps {numbers}" if steps[1:] else f"The checkpoint of step {numbers}"
     moved = "" if towards is None else f", moved {share:.0%} of the way to {towards},"
-    click.echo(f"The average of the checkpoints of steps {', '.join(map(str, steps))}{moved} is in {output}")
+    click.echo(f"{result}{moved} is in {output}")
 
 
 @main.command(arguments={"CONFIG": "Configuration: a Python or JSON file.", "OVERRIDES": _OVERRIDES})
@@ -171,12 +179,14 @@ def average(workdir: Path, last: int, output: Path, towards: Path | None, share:
 @click.option(
     "--topology", required=True, help="TPU slice: v5e-256, v6e-8 (chips), v4-32, v5p-128 (TensorCores) or v5e:16x16."
 )
-@click.option("--speakers", type=int, show_default="speakers of data.train", help="Number of speakers (classes).")
-@click.option("--utterances", type=int, show_default="those of data.train", help="Utterances, to count epochs.")
+@_SPEAKERS
+@click.option(
+    "--utterances", type=click.IntRange(1), show_default="those of data.train", help="Utterances, to count epochs."
+)
 @click.option("--one-chip", is_flag=True, help="Compile for a single chip too, to compare.")
 @click.option(
     "--time-limit",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=30.0,
     metavar="MINUTES",
     help="Give up when a compilation takes longer; 0: never.",
@@ -226,7 +236,7 @@ def plan(
 
 @main.command(arguments={"CONFIG": "Configuration: a Python or JSON file.", "OVERRIDES": _OVERRIDES})
 @click.argument("config", type=PATH)
-@click.option("--speakers", type=int, show_default="speakers of data.train", help="Number of speakers (classes).")
+@_SPEAKERS
 @click.argument("overrides", nargs=-1)
 @allow_code_option
 def show(config: Path, speakers: int | None, overrides: tuple[str, ...]) -> None:

@@ -7,7 +7,16 @@ from typing import Literal
 import click
 
 from mqmha_jax.atomic import check_writable
-from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option, channel_option
+from mqmha_jax.command_line import (
+    CONFIDENCE,
+    PATH,
+    PROBABILITY,
+    SECONDS,
+    STEP,
+    SectionedCommand,
+    allow_code_option,
+    channel_option,
+)
 
 Step = int | Literal["best"] | None
 
@@ -77,18 +86,14 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
 @click.argument("workdir", type=PATH)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
-@click.option(
-    "--prior", type=click.FloatRange(0, 1), default=0.5, help="Probability of the same speaker before listening."
-)
+@click.option("--prior", type=PROBABILITY, default=0.5, help="Probability of the same speaker before listening.")
 @click.option(
     "--confidence",
-    type=click.FloatRange(0.5, 1),
+    type=CONFIDENCE,
     default=0.9,
     help="Answer 'unsure' below this probability of the answer.",
 )
-@click.option(
-    "--min-speech", type=click.FloatRange(0), default=0.5, help="Answer 'unsure' below this many seconds of speech."
-)
+@click.option("--min-speech", type=SECONDS, default=0.5, help="Answer 'unsure' below this many seconds of speech.")
 @channel_option
 @_STEP
 @allow_code_option

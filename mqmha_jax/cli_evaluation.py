@@ -8,9 +8,9 @@ from typing import Any, Literal
 import click
 
 from mqmha_jax.command_line import PATH as _PATH
-from mqmha_jax.command_line import STEP, SectionedCommand, allow_code_option
+from mqmha_jax.command_line import PROBABILITY, SEED, STEP, FiniteRange, SectionedCommand, allow_code_option
 
-_COST = click.FloatRange(min=0, min_open=True)
+_COST = FiniteRange(0, min_open=True)
 
 
 def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -36,7 +36,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--shrinkage",
-            type=click.FloatRange(0, 1),
+            type=FiniteRange(0, 1),
             default=0.0,
             help="Move the covariances of whitening and LDA this far towards the identity; for few utterances.",
         ),
@@ -139,15 +139,17 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--no-mean", is_flag=True, help="Do not subtract the training set's (or cohort's) mean embedding.")
 @click.option(
     "--p-target",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     multiple=True,
     help="Further target prior for minDCF; may be repeated.",
 )
-@click.option("--costs", nargs=2, type=_COST, default=(1.0, 1.0), help="Costs of a miss and a false alarm.")
+@click.option(
+    "--costs", nargs=2, type=_COST, default=(1.0, 1.0), help="Costs of a miss and a false alarm, of all DCFs."
+)
 @click.option(
     "--replicates", type=click.IntRange(0), default=1000, help="Bootstrap resamples for intervals; 0: no intervals."
 )
-@click.option("--seed", type=int, default=0, help="Seed of the resamples.")
+@click.option("--seed", type=SEED, default=0, help="Seed of the resamples.")
 @click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
 @click.option("--strict", is_flag=True, help="Refuse lists with training speakers or repeated trials.")
 @click.option("--output", type=_PATH, show_default="WORKDIR/evaluation", help="Directory for the results.")
@@ -202,7 +204,7 @@ def evaluate(
     from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder
     from mqmha_jax.evaluation.embeddings.file_source import FileSource
     from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_lists, evaluate_run
-    from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint
+    from mqmha_jax.evaluation.metrics.measure_list import Measuring
     from mqmha_jax.evaluation.report.html.recordings import Recordings
     from mqmha_jax.evaluation.report.output_files import check_output
     from mqmha_jax.evaluation.report.tables import format_tables, write_evaluation
@@ -234,7 +236,7 @@ def evaluate(
     rest: dict[str, Any] = {
         "known": known,
         "score_files": ScoreFiles(scores, llr),
-        "measuring": Measuring([OperatingPoint(p, *costs) for p in p_target], replicates, seed),
+        "measuring": Measuring(p_target, replicates, seed, costs),
         "strict": strict,
         "say": say,
     }
@@ -291,7 +293,7 @@ def _compose_title(
 @click.option("--system", show_default="the first", help="System of the evaluations, such as as-norm.")
 @click.option("--system-b", show_default="as --system", help="System of B's evaluations.")
 @click.option("--replicates", type=click.IntRange(1), default=1000, help="Bootstrap resamples of the speakers.")
-@click.option("--seed", type=int, default=0, help="Seed of the resamples.")
+@click.option("--seed", type=SEED, default=0, help="Seed of the resamples.")
 def compare(
     first: Path | None,
     others: tuple[Path, ...],

@@ -1,11 +1,11 @@
 """Commands for models of other toolkits."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from mqmha_jax.command_line import PATH, SectionedCommand, allow_code_option
+from mqmha_jax.command_line import PATH, STEP, FiniteRange, SectionedCommand, allow_code_option
 
 
 @click.command(
@@ -62,19 +62,23 @@ _ENDINGS = {".onnx": "onnx", ".stablehlo": "stablehlo", ".safetensors": "safeten
 
 
 class _NumberOrAny(click.ParamType):
-    """A number, or "any"."""
+    """A number of a range, or "any"."""
 
-    def __init__(self, number: type[int] | type[float]) -> None:
+    def __init__(self, number: click.ParamType) -> None:
         self.number = number
-        self.name = f"{number.__name__}|any"
+        self.name = f"{number.name.removesuffix(' range')}|any"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "any" or isinstance(value, self.number):
+        if value == "any":
             return value
         try:
-            return self.number(value)
+            float(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number nor 'any'.", param, ctx)
+        return self.number.convert(value, param, ctx)
+
+
+_BATCH, _SECONDS = _NumberOrAny(click.IntRange(1)), _NumberOrAny(FiniteRange(0, min_open=True))
 
 
 @click.command(cls=SectionedCommand, arguments={"WORKDIR": "Work directory of the run."})
@@ -95,15 +99,20 @@ class _NumberOrAny(click.ParamType):
     default="waveform",
     help="onnx, stablehlo: compute the filterbank inside, or take its frames.",
 )
-@click.option("--batch", type=_NumberOrAny(int), default="any", help="onnx, stablehlo: recordings at a time.")
-@click.option("--seconds", type=_NumberOrAny(float), default="any", help="onnx, stablehlo: duration of a recording.")
+@click.option("--batch", type=_BATCH, default="any", help="onnx, stablehlo: recordings at a time.")
+@click.option(
+    "--seconds",
+    type=_SECONDS,
+    default="any",
+    help="onnx, stablehlo: duration of a recording.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
     default="float32",
     help="onnx, stablehlo: type of the weights and of the encoder.",
 )
-@click.option("--step", type=int, show_default="the newest", help="Step of the checkpoint.")
+@click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
 @allow_code_option
 def export(
     workdir: Path,
@@ -113,12 +122,12 @@ def export(
     batch: int | str,
     seconds: float | str,
     dtype: str,
-    step: int | None,
+    step: int | Literal["best"] | None,
 ) -> None:
     """Export the network of a run for other programs."""
     from mqmha_jax.interop.export_run import export_program, export_safetensors, export_wespeaker
 
-    file_format = file_format or _ENDINGS.get(output.suffix, "wespeaker")
+    file_format = file_format or _find_format(output)
     if file_format == "safetensors":
         export_safetensors(workdir, output, step=step)
         click.echo(f"The network is in {output}; its metadata hold the configuration.")
@@ -133,3 +142,13 @@ def export(
         click.echo(f"The network is in {output} ({output.stat().st_size / 1e6:.1f} MB). docs/export.md shows its use.")
     for remark in remarks:
         click.echo(f"Note: {remark}")
+
+
+def _find_format(output: Path) -> str:
+    """The format that the ending of the output asks for; a directory is one of wespeaker."""
+    if output.suffix and output.suffix not in _ENDINGS and not output.is_dir():
+        raise click.UsageError(
+            f"The ending of {output} is that of no format; valid: {', '.join(_ENDINGS)}, or a directory without an "
+            "ending for wespeaker. --format sets the format of any other name."
+        )
+    return _ENDINGS.get(output.suffix, "wespeaker")

@@ -5,8 +5,8 @@ from typing import Literal
 
 import click
 
-from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option
-from mqmha_jax.errors import UserError
+from mqmha_jax.command_line import PATH, STEP, FiniteRange, SectionedCommand, allow_code_option
+from mqmha_jax.errors import missing_extra
 
 
 @click.command(
@@ -34,8 +34,8 @@ from mqmha_jax.errors import UserError
     help="Name of this server in the address bar, e.g. behind a proxy; repeat for more. Localhost and IP addresses "
     "are always allowed.",
 )
-@click.option("--max-mib", type=click.FloatRange(0, min_open=True), default=64.0, help="Size of a request.")
-@click.option("--max-minutes", type=click.FloatRange(0, min_open=True), default=10.0, help="Length of a recording.")
+@click.option("--max-mib", type=FiniteRange(0, min_open=True), default=64.0, help="Size of a request.")
+@click.option("--max-minutes", type=FiniteRange(0, min_open=True), default=10.0, help="Length of a recording.")
 @click.option(
     "--max-requests", type=click.IntRange(1), default=16, help="Requests at a time; the next one is told to come again."
 )
@@ -66,7 +66,7 @@ def serve(
         from mqmha_jax.serve.limits import Limits
         from mqmha_jax.serve.server import serve as run
     except ModuleNotFoundError as error:
-        raise UserError(f"'mqmha serve' needs {error.name}: pip install 'mqmha-jax[serve]'.") from None
+        raise missing_extra(f"'mqmha serve' needs the package {error.name}", "serve") from None
 
     encoder = SpeakerEncoder.load(workdir, step=step)
     if store_path is None:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mqmha_jax.atomic import check_writable, replacing, write_text
-from mqmha_jax.command_line import PATH, SectionedCommand, SectionedGroup, allow_code_option, channel_option
+from mqmha_jax.command_line import (
+    CONFIDENCE,
+    PATH,
+    PROBABILITY,
+    SECONDS,
+    FiniteRange,
+    SectionedCommand,
+    SectionedGroup,
+    allow_code_option,
+    channel_option,
+)
 from mqmha_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,24 +71,22 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _RUN = click.option(
     "--run", type=PATH, show_default="the run that the store names", help="Run whose network made the store."
 )
-_MIN_SPEECH = click.option(
-    "--min-speech", type=click.FloatRange(0), default=0.5, help="Minimum seconds of speech in a recording."
-)
+_MIN_SPEECH = click.option("--min-speech", type=SECONDS, default=0.5, help="Minimum seconds of speech in a recording.")
 _PRIOR = click.option(
     "--prior",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     default=0.5,
     help="Probability before listening that it is an enrolled speaker.",
 )
 _CONFIDENCE = click.option(
     "--confidence",
-    type=click.FloatRange(0.5, 1, max_open=True),
+    type=CONFIDENCE,
     default=0.9,
     help="Answer 'unsure' below this probability of the answer.",
 )
 _THRESHOLD = click.option(
     "--threshold",
-    type=click.FloatRange(-1, 1),
+    type=FiniteRange(-1, 1),
     show_default="calibration or threshold of the run",
     help="Lowest score of a match.",
 )
@@ -279,9 +287,7 @@ def merge(store: Path, other: tuple[Path, ...]) -> None:
 @click.argument("store", type=PATH)
 @click.argument("name")
 @click.argument("audio", type=PATH)
-@click.option(
-    "--prior", type=click.FloatRange(0, 1), default=0.5, help="Probability before listening that it is this speaker."
-)
+@click.option("--prior", type=PROBABILITY, default=0.5, help="Probability before listening that it is this speaker.")
 @_CONFIDENCE
 @_THRESHOLD
 @_MIN_SPEECH

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax.command_line import PATH, STEP, SectionedCommand, allow_code_option, channel_option
+from mqmha_jax.command_line import PATH, SEED, STEP, SectionedCommand, allow_code_option, channel_option
 
 
 def _list_conditions(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
@@ -65,7 +65,7 @@ def _list_conditions(ctx: click.Context, param: click.Parameter, asked: bool) ->
 @click.option(
     "--replicates", type=click.IntRange(0), default=1000, help="Bootstrap resamples for intervals; 0: no intervals."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of noises, rooms and resamples.")
+@click.option("--seed", type=SEED, default=0, help="Seed of noises, rooms and resamples.")
 @click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
 @click.option("--output", type=PATH, show_default="WORKDIR/stress", help="Directory for the results.")
 @allow_code_option

@@ -6,7 +6,7 @@ import click
 
 from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH as _PATH
-from mqmha_jax.command_line import SectionedCommand
+from mqmha_jax.command_line import SEED, SectionedCommand
 
 
 @click.command(
@@ -21,7 +21,7 @@ from mqmha_jax.command_line import SectionedCommand
 @click.option(
     "--per-speaker", type=click.IntRange(1), default=200, help="Maximum number of trials of each kind per speaker."
 )
-@click.option("--seed", type=int, default=0, help="Seed of the draw.")
+@click.option("--seed", type=SEED, default=0, help="Seed of the draw.")
 @click.option("--not-in", type=_PATH, help="Training shards or run; refuse speakers that it shares.")
 def make_trials(
     data: Path, output: Path, session: str, gender: str, per_speaker: int, seed: int, not_in: Path | None

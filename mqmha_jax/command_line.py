@@ -1,5 +1,7 @@
 """What both command lines share: help in sections, mistakes as sentences, and hints for misplaced options."""
 
+import difflib
+import math
 import textwrap
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +15,21 @@ from mqmha_jax.own_code.mistakes import describe_mistake
 from mqmha_jax.own_code.trust import code_allowed
 
 PATH = click.Path(path_type=Path)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without NaN, which every comparison with a bound lets pass, and without infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
+
+
+SEED = click.IntRange(0, 2**31 - 1)
+PROBABILITY = FiniteRange(0, 1, min_open=True, max_open=True)
+CONFIDENCE = FiniteRange(0.5, 1, max_open=True)
+SECONDS = FiniteRange(0)
 
 
 class _Step(click.ParamType):
@@ -34,6 +51,7 @@ channel_option = click.option(
     "--channel", type=click.IntRange(0), show_default="the mean of all", help="Channel of the files, from 0."
 )
 """Adds ``--channel`` to a command that reads audio files."""
+_ALIKE = 0.7  # options that are less like the one that was given are no answer: --prior for --work
 _DEBUG = f"{__name__}.debug"
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 
@@ -87,7 +105,17 @@ class SectionedCommand(click.Command):
         except click.NoSuchOption as error:
             if any(parameter.name == "overrides" for parameter in self.params):
                 _explain_override(error.option_name, given, ctx)
-            raise
+            self._explain_argument(error.option_name, ctx)
+            alike = difflib.get_close_matches(error.option_name, error.possibilities or (), cutoff=_ALIKE)
+            raise click.NoSuchOption(error.option_name, possibilities=alike, ctx=ctx) from None
+
+    def _explain_argument(self, option: str, ctx: click.Context) -> None:
+        """Raises the answer to ``--work DIR`` where WORKDIR is an argument."""
+        wanted = option.lstrip("-").upper()
+        named = [name for name in self.arguments if len(wanted) > 1 and name.startswith(wanted)]
+        if named:
+            usage = " ".join([ctx.command_path, *self.arguments])
+            raise click.UsageError(f"No such option: {option}. {named[0]} is given without a name: {usage}", ctx)
 
 
 class SectionedGroup(click.Group):

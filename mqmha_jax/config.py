@@ -13,8 +13,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from mqmha_jax.errors import UserError
 from mqmha_jax.field_checks import check_fields
 
-Positive = Annotated[int, Gt(0)]
-Count = Annotated[int, Ge(0)]
+LARGEST_INTEGER = 2**31 - 1  # of JAX's integers: steps, seeds and sizes become int32 on the devices
+Positive = Annotated[int, Gt(0), Le(LARGEST_INTEGER)]
+Count = Annotated[int, Ge(0), Le(LARGEST_INTEGER)]
+MeshSize = Annotated[int, Ge(-1), Le(LARGEST_INTEGER)]
 NonNegative = Annotated[float, Ge(0)]
 AboveZero = Annotated[float, Gt(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
@@ -283,8 +285,8 @@ class TrainConfig(_Checked):
 class MeshConfig(_Checked):
     """How devices share the work. It changes results only by rounding."""
 
-    data: int = option(-1, "devices that split the batch in the head; -1: those that mesh.model leaves")
-    model: int = option(1, "devices that split the classes of the head; -1: those that mesh.data leaves")
+    data: MeshSize = option(-1, "devices that split the batch in the head; -1: those that mesh.model leaves")
+    model: MeshSize = option(1, "devices that split the classes of the head; -1: those that mesh.data leaves")
     class_chunk: Count = option(0, "number of classes whose cosines are in memory at once; 0: all")
 
 

@@ -7,6 +7,7 @@ every name and every value.
 
 import copy
 import dataclasses
+import difflib
 import json
 import re
 import types
@@ -240,9 +241,19 @@ def _check_names(section: type, values: Any, prefix: str) -> None:
 def _check_name(section: type | None, key: str, prefix: str, where: str) -> None:
     names = _names(section) if section else []
     if key not in names:
+        if where and not prefix and (written := _find_bare(key, where.partition("=")[2])):
+            raise UserError(f"{where!r} names an option without its section; write {' or '.join(written)}.")
         kind = f"option of {prefix}" if prefix else "section"
         error = unknown_name(kind, key, names)
         raise UserError(f"{error} (in {where!r})" if where else str(error))
+
+
+def _find_bare(name: str, value: str) -> list[str]:
+    """``optimizer.learning_rate=0.1`` for the name ``learning_rate``, or one that is nearly spelt so."""
+    every = [option.name for option in options()]
+    alone = {full.rpartition(".")[2] for full in every}
+    nearest = difflib.get_close_matches(name, alone, n=1, cutoff=0.85)
+    return [f"{full}={value}" for full in every if full.rpartition(".")[2] in nearest]
 
 
 def _names(section: type) -> list[str]:

@@ -25,6 +25,16 @@ def count_noun(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def missing_extra(need: str, extra: str) -> UserError:
+    """The error about an optional package that is not installed, for the caller to raise.
+
+    Args:
+      need: what needs which package, such as ``"An ONNX file needs the package onnx"``.
+      extra: name of its group in ``pyproject.toml``.
+    """
+    return UserError(f"{need}, of the extra '{extra}'. In a clone of the project: pip install '.[{extra}]'")
+
+
 def _similarity(name: str, one: str) -> tuple[float, int]:
     same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(name, one, strict=False))
     return difflib.SequenceMatcher(None, one, name).ratio(), len(list(same))

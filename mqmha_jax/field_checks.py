@@ -2,6 +2,7 @@
 
 import functools
 import numbers
+import sys
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -30,6 +31,21 @@ def check_fields(section: Any) -> None:
             raise UserError(f"{kind.__name__}: {name} must be {valid}, but it is {value!r}.")
 
 
+def check_value(name: str, value: Any, hint: Any) -> None:
+    """Refuses an argument that its type does not allow.
+
+    Args:
+      name: what the message calls it.
+      value: the argument.
+      hint: ``int``, ``float``, ``str`` or ``bool``, or one of these annotated with bounds.
+
+    Raises:
+      UserError: names the argument and what is valid.
+    """
+    if valid := _valid_values(value, hint):
+        raise UserError(f"{name} is {value!r}; valid: {valid}.")
+
+
 def find_refusal(problems: Iterable[Mapping[str, Any]]) -> UserError | None:
     """The sentence of a dataclass that refused its values, among the problems that pydantic lists; None: no such."""
     refusals = (problem.get("ctx", {}).get("error") for problem in problems)
@@ -51,8 +67,8 @@ def _valid_values(value: Any, hint: Any) -> str | None:
         return None
     limits = " and ".join(_describe(bound) for bound in bounds)
     right = isinstance(value, _NUMBERS.get(hint, hint)) and (hint is bool) == isinstance(value, bool)
-    if right and value == value and all(_holds(value, bound) for bound in bounds):  # NaN does not equal itself
-        return None
+    if right and (hint is not float or abs(value) <= sys.float_info.max) and all(_holds(value, b) for b in bounds):
+        return None  # the comparison is False for NaN
     return f"{_WORDS[hint]} {limits}".rstrip()
 
 

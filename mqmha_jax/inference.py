@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Float32, Int32, Int64
 
-from mqmha_jax.config import Config
+from mqmha_jax.config import Config, NonNegative
 from mqmha_jax.data.eval_pipeline import EvalBatch
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
@@ -24,7 +24,7 @@ from mqmha_jax.evaluation.embeddings.recordings import (
     read_utterance,
 )
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean
-from mqmha_jax.evaluation.scoring.calibration import Calibration, decision
+from mqmha_jax.evaluation.scoring.calibration import Calibration, check_decision_options, decision
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, Threshold, load_decision
 from mqmha_jax.evaluation.scoring.quality import Features, trial_features, utterance_measures
@@ -32,6 +32,7 @@ from mqmha_jax.evaluation.scoring.systems import select_features
 from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.features.mixdown import check_amplitude
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S, SpeechEvidence
+from mqmha_jax.field_checks import check_value
 from mqmha_jax.models.speaker_net import build_speaker_net, fold_for_inference
 from mqmha_jax.models.trusted_convolutions import trust_convolutions
 from mqmha_jax.own_code.trust import code_allowed
@@ -205,7 +206,7 @@ class SpeakerEncoder:
         Raises:
           UserError: a recording cannot be used (and ``on_error`` is None), or none can.
         """
-        recordings = [audio] if isinstance(audio, (str, Path, np.ndarray)) else list(audio)
+        recordings = list_recordings(audio)
         groups = list(
             self.embed_groups(recordings, channel=channel, on_error=on_error, on_warning=on_warning, progress=progress)
         )
@@ -236,7 +237,16 @@ class SpeakerEncoder:
           UserError: a recording cannot be used (and ``on_error`` is None).
         """
         utterances = self._utterances(recordings, channel, on_error, on_warning)
-        yield from embed_utterances(self._embedder, utterances, progress=progress)
+        for group in embed_utterances(self._embedder, utterances, progress=progress):
+            finite = np.isfinite(group.vectors).all(axis=1)
+            for row in np.flatnonzero(~finite):
+                error = self._not_finite(group.ids[row])
+                if on_error is None:
+                    raise error
+                on_error(error)
+            if finite.any():
+                ids = tuple(name for name, good in zip(group.ids, finite, strict=True) if good)
+                yield Embeddings(ids, group.vectors[finite])
 
     def observe(self, recording: Audio, *, name: str | None = None, channel: int | None = None) -> Observation:
         """Embeds one recording and measures the speech in it.
@@ -252,6 +262,8 @@ class SpeakerEncoder:
         one = self._utterance(0, recording, channel, name)
         group = UtteranceGroup((one.name,), (one.fbank,))
         vector = embed(self._embedder, group, frames_per_batch=1).vectors[0]
+        if not np.isfinite(vector).all():
+            raise self._not_finite(one.name)
         seconds = one.num_frames * (self.config.fbank.frame_shift_ms / 1000)
         return Observation(one.name, vector, seconds, one.evidence, tuple(one.warnings()))
 
@@ -310,17 +322,23 @@ class SpeakerEncoder:
           recordings with too little speech.
 
         Raises:
-          UserError: a recording cannot be used, or ``prior`` or ``confidence`` is out of range.
+          UserError: a recording cannot be used, or an option is out of range.
         """
+        check_decision_options(prior, confidence)
+        check_value("min_speech_s", min_speech_s, NonNegative)
         one = self._utterance(0, first, channel, names[0])
         other = self._utterance(1, second, channel, names[1])
         group = UtteranceGroup(("first", "second"), (one.fbank, other.fbank))
-        pair = centre(embed(self._embedder, group, frames_per_batch=1), self.mean)
+        embedded = embed(self._embedder, group, frames_per_batch=1)
+        for utterance, vector in zip((one, other), embedded.vectors, strict=True):
+            if not np.isfinite(vector).all():
+                raise self._not_finite(utterance.name)
+        pair = centre(embedded, self.mean)
         trial = Trials(("first",), ("second",), np.ones(1, np.bool_))  # the label is not used
         scores = cosine_scores(pair, trial)
         evidence = one.evidence, other.evidence
         found = Verification(float(scores[0]), None, None, self.threshold, evidence=evidence)
-        if self.calibration is not None:  # first, so that a wrong prior is refused in any case
+        if self.calibration is not None:
             num_frames = np.array([one.num_frames, other.num_frames], np.int64)
             llr = self.calibration.llr(self._features(self.calibration, scores, pair, trial, num_frames))
             verdict, probability = decision(float(llr[0]), prior, confidence=confidence)
@@ -345,6 +363,12 @@ class SpeakerEncoder:
         seconds = num_frames * (self.config.fbank.frame_shift_ms / 1000)
         measures = utterance_measures(pair, duration_s=seconds)
         return select_features(trial_features(scores, trial, pair.ids, measures), calibration.features)
+
+    def _not_finite(self, recording: str) -> UserError:
+        return UserError(
+            f"{recording}: its embedding is not finite, because the network{f' ({self.name})' if self.name else ''} "
+            "computes NaN or infinity. Use another checkpoint."
+        )
 
     def _utterances(
         self,
@@ -372,12 +396,39 @@ class SpeakerEncoder:
             yield found
 
     def _utterance(self, index: int, recording: Audio, channel: int | None, name: str | None = None) -> Utterance:
+        require_recording(recording)
         spec = self.config.fbank
         if isinstance(recording, np.ndarray):
             name = name or f"waveform {index}"
             return make_utterance(name, check_waveform(name, recording), spec)
         found = read_utterance(recording, spec, channel=channel)
         return found._replace(name=name or found.name)
+
+
+def list_recordings(audio: Audio | Sequence[Audio]) -> list[Audio]:
+    """One recording or many as a list.
+
+    Raises:
+      UserError: it is neither.
+    """
+    if isinstance(audio, (str, Path, np.ndarray)):
+        return [audio]
+    if not isinstance(audio, Iterable):
+        require_recording(audio)
+    return list(audio)
+
+
+def require_recording(recording: object) -> None:
+    """Refuses what is neither a file nor a waveform.
+
+    Raises:
+      UserError: names the type that was given.
+    """
+    if not isinstance(recording, (str, Path, np.ndarray)):
+        raise UserError(
+            f"A recording is {recording!r:.60}, of type {type(recording).__name__}; valid: a path, or a NumPy array of "
+            "samples [n] in [-1, 1]."
+        )
 
 
 def check_waveform(utterance: str, waveform: np.ndarray) -> Float[np.ndarray, " n"]:

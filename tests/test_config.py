@@ -197,7 +197,11 @@ def test_a_section_is_checked_where_it_is_built_in_python() -> None:
     for section, values, message in [
         (LossConfig, {"scale": 0.0}, "LossConfig: scale must be a number above 0, but it is 0.0"),
         (LossConfig, {"margin": "big"}, "LossConfig: margin must be a number of at least 0, but it is 'big'"),
-        (TrainConfig, {"steps": True}, "TrainConfig: steps must be an integer above 0, but it is True"),
+        (
+            TrainConfig,
+            {"steps": True},
+            "steps must be an integer above 0 and of at most 2147483647, but it is True",
+        ),
         (OptimizerConfig, {"name": "adam"}, "OptimizerConfig: name must be 'sgd' or 'adamw', but it is 'adam'"),
         (OptimizerConfig, {"ema": 1.0}, "ema must be a number of at least 0 and below 1, but it is 1.0"),
     ]:

@@ -34,6 +34,25 @@ class DevResult(NamedTuple):
     min_dcf: Mapping[float, float]
 
 
+def open_dev_list(data: DataConfig, training: TrainingShards) -> "DevList | None":
+    """The dev list of a configuration; None if it has none.
+
+    Args:
+      data, training: as for ``DevList``.
+
+    Raises:
+      UserError: as ``DevList``, or there is a list without shards.
+    """
+    if data.dev:
+        return DevList(data, training)
+    if data.dev_trials:
+        raise UserError(
+            f"data.dev_trials={data.dev_trials} has no shards: set data.dev to the shards with its utterances, or "
+            "leave both out."
+        )
+    return None
+
+
 class DevList:
     """Trials of speakers that are not in the training set, scored as ``mqmha evaluate`` scores them."""
 

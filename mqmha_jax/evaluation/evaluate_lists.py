@@ -12,7 +12,7 @@ from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder, AudioSource
 from mqmha_jax.evaluation.embeddings.run_source import RunSource
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
-from mqmha_jax.evaluation.keep_decisions import keep_decisions, require_verify_method
+from mqmha_jax.evaluation.keep_decisions import keep_decisions, require_verify_method, require_writable
 from mqmha_jax.evaluation.list_checks import (
     Lists,
     Say,
@@ -21,6 +21,7 @@ from mqmha_jax.evaluation.list_checks import (
     fit_top_n,
     leave_out,
     note_left_out,
+    note_reversed,
     say_nothing,
     utterances_of,
 )
@@ -93,6 +94,7 @@ def evaluate_run(
     method.check()  # before the network is loaded
     if keep:
         require_verify_method(method)
+        require_writable(workdir)
     loading: dict[str, Any] = {"step": step, "progress": progress, "say": say}
     source: RunSource | AudioSource
     if audio is None:
@@ -158,12 +160,16 @@ def evaluate_lists(
         raise UserError(f"{notes[0]} Correct the list, or evaluate without --strict, which only notes it.")
     for note in notes:
         say(f"Warning: {note}")
-    if source is None:
-        return _measure(read, _NOTHING_SCORED, score_files, measuring, notes)
-    read, scored = _score(source, read, fit_top_n(method, source, say))
-    for note in (left_out := note_left_out(everything, read)):
+    scored = _NOTHING_SCORED
+    if source is not None:
+        read, scored = _score(source, read, fit_top_n(method, source, say))
+        for note in (left_out := note_left_out(everything, read)):
+            say(f"Warning: {note}")
+        notes += left_out
+    evaluation = _measure(read, scored, score_files, measuring, notes)
+    for note in (worse := note_reversed(evaluation.lists, {path.stem: path for path in score_files.paths})):
         say(f"Warning: {note}")
-    return _measure(read, scored, score_files, measuring, [*notes, *left_out])
+    return evaluation._replace(notes=(*evaluation.notes, *worse))
 
 
 def _open_audio(

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from mqmha_jax.atomic import check_writable_directory
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.list_checks import Say
 from mqmha_jax.evaluation.results import Evaluation
@@ -20,6 +21,18 @@ from mqmha_jax.runs.checkpoint import Checkpoints
 # Files that belong to the network of a step. Where its checkpoint is gone, another network may reach the same step.
 # Earlier versions had one threshold and one mean for all steps.
 _STEP_FILE = re.compile(r"(?:threshold|calibration)(?:-(\d+))?\.json|mean_embedding(?:-(\d+))?\.npz")
+
+
+def require_writable(workdir: Path) -> None:
+    """Refuses, before the work, a run that cannot keep a threshold.
+
+    Raises:
+      UserError: its directory cannot be written.
+    """
+    try:
+        check_writable_directory(workdir)
+    except UserError as error:
+        raise UserError(f"--save-threshold keeps the threshold in the run: {error}") from error
 
 
 def require_verify_method(method: Method) -> None:

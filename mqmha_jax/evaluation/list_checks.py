@@ -1,6 +1,7 @@
 """Checks of trial lists before anything is scored: what cannot be evaluated, and what flatters the numbers."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from mqmha_jax.data.lists import check_trials
@@ -8,6 +9,7 @@ from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
 from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
+from mqmha_jax.evaluation.metrics.results import ListEvaluation
 from mqmha_jax.evaluation.scoring.method import Method, Models
 from mqmha_jax.types import Trials
 
@@ -115,6 +117,17 @@ def note_left_out(before: Lists, after: Lists) -> list[str]:
         if lost := total - len(kept[name].target):
             notes.append(f"{name}: {lost:,} of {total:,} trials lack a usable recording and are left out.")
     return notes
+
+
+def note_reversed(lists: Sequence[ListEvaluation], files: Mapping[str, Path]) -> list[str]:
+    """Says which files of scores are worse than guessing, probably because a distance is higher for other speakers."""
+    return [
+        f"{files[system.name]}: its EER on {part.name} is {eer:.1%}, worse than guessing. Scores must be higher for "
+        "the same speaker; if these are distances, change their sign."
+        for part in lists
+        for system in part.systems
+        if system.name in files and (eer := system.metrics["EER"].value) > 0.5
+    ]
 
 
 def fit_top_n(method: Method, source: EmbeddingSource, say: Say) -> Method:

@@ -12,11 +12,12 @@ from jax import Array
 from jax import export as jax_export
 from jaxtyping import Bool, Float
 
-from mqmha_jax.config import Config
+from mqmha_jax.config import AboveZero, Config, Positive
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.batch_fbank import log_mel_of_batch
 from mqmha_jax.features.cmn import subtract_mean
 from mqmha_jax.features.fbank import num_frames, window_and_hop
+from mqmha_jax.field_checks import check_value
 from mqmha_jax.models import build_speaker_net, fold_for_inference
 
 Source = Literal["waveform", "fbank"]
@@ -78,8 +79,10 @@ def embedding_program(
 
 def _shape(config: Config, source: Source, batch: int | AnySize, seconds: float | AnySize) -> tuple[Any, ...]:
     window, _ = window_and_hop(config.fbank)
-    if batch != "any" and batch < 1:
-        raise UserError(f"The batch has {batch} rows; valid: 1 or more, or 'any'.")
+    if batch != "any":
+        check_value("batch", batch, Positive)
+    if seconds != "any":
+        check_value("seconds", seconds, AboveZero)
     symbols = {"waveform": ("samples", window), "fbank": ("frames", 1)}
     name, smallest = symbols[source]
     rows, length = jax_export.symbolic_shape(f"batch, {name}", constraints=["batch >= 1", f"{name} >= {smallest}"])

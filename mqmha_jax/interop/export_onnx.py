@@ -11,7 +11,7 @@ import numpy as np
 
 from mqmha_jax.atomic import write_bytes
 from mqmha_jax.config import Config, FbankSpec
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import missing_extra
 from mqmha_jax.interop.embedding_program import EmbeddingProgram
 
 OUTPUT = "embedding"
@@ -38,7 +38,7 @@ def write_onnx(path: Path, program: EmbeddingProgram, metadata: Mapping[str, str
 
         from mqmha_jax.interop.onnx import Graph, convert_jaxpr
     except ImportError:
-        raise UserError("ONNX files need the extra 'export': pip install 'mqmha-jax[export]'.") from None
+        raise missing_extra("An ONNX file needs the package onnx", "export") from None
     jaxpr = jax.make_jaxpr(program.function)(*program.arguments)
     graph = Graph()
     values = program.arguments[0]

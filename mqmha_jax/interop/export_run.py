@@ -13,7 +13,9 @@ from mqmha_jax.interop.export_stablehlo import write_stablehlo
 from mqmha_jax.interop.families import FAMILIES
 from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.torch_writer import write_torch_file
-from mqmha_jax.runs.load_network import load_network
+from mqmha_jax.runs.checkpoint_directory import Step
+from mqmha_jax.runs.finite import require_finite
+from mqmha_jax.runs.load_network import LoadedNetwork, load_network
 
 TENSORS_FILE, CONFIG_FILE = "avg_model.pt", "config.yaml"
 
@@ -30,19 +32,20 @@ class ExportedRun(NamedTuple):
     remarks: list[str]
 
 
-def export_wespeaker(workdir: Path, output: Path, *, step: int | None = None) -> ExportedRun:
+def export_wespeaker(workdir: Path, output: Path, *, step: Step = None) -> ExportedRun:
     """Writes ``avg_model.pt``, a state dictionary with WeSpeaker's names, and ``config.yaml`` with the features.
 
     Args:
       workdir: of the run.
       output: directory for both files.
-      step: of the checkpoint; None: the newest.
+      step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
 
     Raises:
-      UserError: there is no such run or checkpoint, WeSpeaker has no such network, or the files cannot be written.
+      UserError: there is no such run or checkpoint, its network is not finite, WeSpeaker has no such network, or the
+        files cannot be written.
     """
     check_writable_directory(output, TENSORS_FILE, CONFIG_FILE)
-    network = load_network(workdir, step)
+    network = _load_finite(workdir, step)
     fbank, model = network.config.fbank, network.config.model
     exported = export_model(model, network.variables, num_features=fbank.num_features)
     write_torch_file(output / TENSORS_FILE, exported.tensors)
@@ -64,42 +67,41 @@ def export_wespeaker(workdir: Path, output: Path, *, step: int | None = None) ->
     return ExportedRun(FAMILIES[exported.family].title, remarks)
 
 
-def export_safetensors(workdir: Path, output: Path, *, step: int | None = None) -> None:
+def export_safetensors(workdir: Path, output: Path, *, step: Step = None) -> None:
     """Writes all variables of the network under our names, ``params/encoder/...``, and the configuration.
 
     Args:
       workdir: of the run.
       output: the file.
-      step: of the checkpoint; None: the newest.
+      step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
 
     Raises:
-      UserError: there is no such run or checkpoint, or the file cannot be written.
+      UserError: there is no such run or checkpoint, its network is not finite, or the file cannot be written.
     """
     check_writable(output)
-    network = load_network(workdir, step)
+    network = _load_finite(workdir, step)
     write_network_file(output, network.config, network.variables)
 
 
-def export_program(
-    workdir: Path, output: Path, *, file_format: str, step: int | None = None, **options: Any
-) -> list[str]:
+def export_program(workdir: Path, output: Path, *, file_format: str, step: Step = None, **options: Any) -> list[str]:
     """Writes the network as a program that runs without this package, from waveform or filterbank to embedding.
 
     Args:
       workdir: of the run.
       output: the file.
       file_format: ``"onnx"`` or ``"stablehlo"``.
-      step: of the checkpoint; None: the newest.
+      step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
       **options: of ``embedding_program``.
 
     Returns:
       Sentences on what the file leaves out or other programs do differently.
 
     Raises:
-      UserError: there is no such run or checkpoint, the format cannot hold the network, or the file cannot be written.
+      UserError: there is no such run or checkpoint, its network is not finite, the format cannot hold it, or the file
+        cannot be written.
     """
     check_writable(output)
-    network = load_network(workdir, step)
+    network = _load_finite(workdir, step)
     config = network.config
     program = embedding_program(config, network.variables, **options)
     if file_format == "stablehlo":
@@ -112,3 +114,9 @@ def export_program(
     if file_format == "onnx" and program.names[0] == "fbank" and (found := sherpa_differences(config)):
         remarks.append(f"sherpa-onnx computes another filterbank ({'; '.join(found)}), so its embeddings differ.")
     return remarks
+
+
+def _load_finite(workdir: Path, step: Step) -> LoadedNetwork:
+    network = load_network(workdir, step)
+    require_finite(network.variables, f"The network of {workdir} at step {network.step}")
+    return network

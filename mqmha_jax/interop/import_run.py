@@ -20,6 +20,7 @@ from mqmha_jax.interop.wespeaker_config import read_wespeaker_config
 from mqmha_jax.runs.network_run import write_network_run
 
 CONFIG_FILE = "config.yaml"
+OURS = "mqmha"  # in place of a family, of a file that 'mqmha export' wrote
 
 
 class LoadedFile(NamedTuple):
@@ -83,7 +84,8 @@ def load_file(path: Path, *, family: str | None = None, fbank: Mapping[str, Any]
     """Loads the network of a checkpoint file.
 
     What the tensors do not tell comes from ``fbank``, else from a WeSpeaker ``config.yaml`` next to the file, else from
-    the family's defaults. A file that ``mqmha export --format safetensors`` wrote tells everything.
+    the family's defaults. A file that ``mqmha export --format safetensors`` wrote tells everything; what contradicts it
+    is refused, because its network knows no other features.
 
     Args:
       path: PyTorch or safetensors file.
@@ -92,11 +94,12 @@ def load_file(path: Path, *, family: str | None = None, fbank: Mapping[str, Any]
       fbank: options of ``FbankSpec`` to set.
 
     Raises:
-      UserError: the file is damaged or belongs to no known family, or tensors do not fit.
+      UserError: the file is damaged, belongs to no known family or contradicts an option, or tensors do not fit.
     """
     if path.suffix == ".safetensors" and (ours := read_network_file(path)):
         config, variables = ours
-        return LoadedFile("A network of mqmha_jax", "mqmha", (), config, variables, {})
+        _refuse_contradiction(path, config, family, fbank or {})
+        return LoadedFile("A network of mqmha_jax", OURS, (), config, variables, {})
     state = read_checkpoint_file(path)
     config_yaml = path.with_name(CONFIG_FILE)
     told = read_wespeaker_config(config_yaml) if config_yaml.is_file() else None
@@ -111,6 +114,18 @@ def load_file(path: Path, *, family: str | None = None, fbank: Mapping[str, Any]
         raise UserError(f"{path}: {error}") from error
     config = dataclasses.replace(config, model=model.config)
     return LoadedFile(FAMILIES[chosen].title, chosen, tuple(others), config, model.variables, origins)
+
+
+def _refuse_contradiction(path: Path, config: Config, family: str | None, fbank: Mapping[str, Any]) -> None:
+    """Refuses options that differ from the configuration in a file of ours."""
+    if family not in (None, OURS):
+        raise UserError(f"{path} was written by 'mqmha export' and holds its own network; leave out --family {family}.")
+    for name, value in fbank.items():
+        if value != (own := getattr(config.fbank, name)):
+            raise UserError(
+                f"{path} was written by 'mqmha export': its network was trained with fbank.{name}={own}. Leave out "
+                f"--{name.replace('_', '-')} {value}."
+            )
 
 
 def _configure(family: str, told: Mapping[str, Mapping[str, Any]]) -> tuple[Config, dict[str, str]]:

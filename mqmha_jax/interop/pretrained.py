@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, missing_extra
 from mqmha_jax.interop.checkpoint_file import CHECKPOINT_ENDINGS
 from mqmha_jax.interop.import_run import LoadedFile, load_file
 
@@ -55,7 +55,7 @@ def _download(repository: str) -> Path:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
-        raise UserError("Networks of the Hub need the extra 'hub': pip install 'mqmha-jax[hub]'.") from None
+        raise missing_extra("A network of the Hub needs the package huggingface_hub", "hub") from None
     try:
         return Path(huggingface_hub.snapshot_download(repository))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, missing_extra
 from mqmha_jax.plan.chips import Chip, find_chip
 
 _SHAPES_2D = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
@@ -130,10 +130,7 @@ def topology_devices(topology: Topology) -> list[jax.Device]:
       UserError: the TPU compiler is not installed.
     """
     if importlib.util.find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
-        raise UserError(
-            "Compiling for a TPU needs its compiler, the package libtpu (no TPU is needed). "
-            "Install it with: pip install 'mqmha-jax[plan]'"
-        )
+        raise missing_extra("Compiling for a TPU needs no TPU, but its compiler in the package libtpu", "plan")
     # Outside Google's cloud the library would ask the metadata server for these, and complain.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     # It complains about "v5e:4x4" and knows "v5e-16".

@@ -12,9 +12,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from mqmha_jax.atomic import check_new_directory, making_directory
+from mqmha_jax.config import Fraction
+from mqmha_jax.field_checks import check_value
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.runs.carry_over import carry_over
 from mqmha_jax.runs.checkpoint import Checkpoints
+from mqmha_jax.runs.finite import require_finite
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.state import initial_network
 from mqmha_jax.runs.workdir import copy_description, read_runnable_config
@@ -48,9 +51,11 @@ def average_checkpoints(workdir: Path, last: int, output: Path, towards: Towards
       The steps that were averaged.
 
     Raises:
-      UserError: the run has fewer checkpoints, one is damaged, the other network has another encoder, or ``output``
-        exists already or cannot be written.
+      UserError: the run has fewer checkpoints, one is damaged, the other network has another encoder, the share is
+        outside [0, 1], the average is not finite, or ``output`` exists already or cannot be written.
     """
+    if towards is not None:
+        check_value("share", towards.share, Fraction)
     config = read_runnable_config(workdir)
     check_new_directory(output)
     like = jax.eval_shape(partial(initial_network, config, build_speaker_net(config.model)))
@@ -69,6 +74,7 @@ def average_checkpoints(workdir: Path, last: int, output: Path, towards: Towards
     mean = jax.tree.map(lambda x: jax.numpy.asarray(x / last, np.float32), total)
     if towards is not None:
         mean = {**mean, "network": _move(mean["network"], towards)}
+    require_finite(mean["network"], f"The average of the checkpoints of {workdir}")
     with making_directory(output) as unfinished:
         copy_description(workdir, unfinished)  # first, as the checkpoint notes to which run it belongs
         with Checkpoints(unfinished) as averaged:
@@ -79,6 +85,7 @@ def average_checkpoints(workdir: Path, last: int, output: Path, towards: Towards
 def _move(network: Mapping[str, PyTree], towards: Towards) -> PyTree:
     """The network with a share of another's values; a part that the other lacks stays."""
     other = load_network(towards.workdir)
-    theirs = carry_over(other.variables, other.net.pooling, network, towards.workdir).variables
+    advice = "A network can only move towards one of the same architecture: the run that it was fine-tuned from."
+    theirs = carry_over(other.variables, other.net.pooling, network, towards.workdir, advice=advice).variables
     own, share = 1 - towards.share, towards.share
     return jax.tree.map(lambda ours, other: own * ours + share * other, dict(network), theirs)

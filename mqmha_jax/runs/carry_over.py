@@ -33,7 +33,9 @@ class Carried(NamedTuple):
     widened: bool
 
 
-def carry_over(theirs: Mapping[str, PyTree], pooling: nn.Module, ours: Mapping[str, PyTree], workdir: Path) -> Carried:
+def carry_over(
+    theirs: Mapping[str, PyTree], pooling: nn.Module, ours: Mapping[str, PyTree], workdir: Path, *, advice: str
+) -> Carried:
     """Gives our network all values of theirs that fit.
 
     If their pooling is plain statistics and ours attention over them, the layer behind the pooling carries over too:
@@ -45,6 +47,7 @@ def carry_over(theirs: Mapping[str, PyTree], pooling: nn.Module, ours: Mapping[s
       pooling: of the other network.
       ours: the same of our network.
       workdir: of the other run, for messages.
+      advice: what to do about another architecture, for its message.
 
     Raises:
       UserError: the encoders differ, or they share nothing.
@@ -61,7 +64,7 @@ def carry_over(theirs: Mapping[str, PyTree], pooling: nn.Module, ours: Mapping[s
         there = np.shape(flat_theirs[path]) if path in flat_theirs else "nothing"
         raise UserError(
             f"The encoder of {workdir} has another architecture: {'/'.join(path[1:])} is {flat_ours[path].shape} here "
-            f"and {there} there. Give model.encoder the options of that run ('mqmha show {workdir}')."
+            f"and {there} there. {advice}"
         )
     merged = {
         path: parallel.put_like(flat_theirs[path], leaf) if path in fits else leaf for path, leaf in flat_ours.items()

@@ -1,6 +1,7 @@
 """The directory of a run's checkpoints: which steps it holds, their dev EER, and where their arrays lie."""
 
 import logging
+import numbers
 from pathlib import Path
 from typing import Literal
 
@@ -83,9 +84,13 @@ class CheckpointDirectory:
                     "data.dev_trials, or give the number of a step."
                 )
             return best[0]
+        if not isinstance(step, numbers.Integral | None) or isinstance(step, bool):
+            raise UserError(
+                f'step is {step!r}; valid: the number of a step such as {steps[-1]}, "best", or None: the newest.'
+            )
         if step is not None and step not in steps:
             raise UserError(f"No checkpoint of step {step} in {self.path}; available steps: {steps}.")
-        return steps[-1] if step is None else step
+        return steps[-1] if step is None else int(step)
 
     def holds(self, step: int, tree: str) -> bool:
         """Whether a tree was saved: as the manifest says, because one whose files are lost is damage."""

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.scoring.calibration import Calibration
+from mqmha_jax.evaluation.scoring.calibration import Calibration, check_decision_options
 from mqmha_jax.evaluation.scoring.quality import Features
 from mqmha_jax.evaluation.scoring.systems import select_features
+from mqmha_jax.field_checks import check_value
 from mqmha_jax.store.identification import Verdict
 from mqmha_jax.store.search import Centres, find_highest
 
@@ -56,6 +56,16 @@ class Rule(NamedTuple):
     prior: float = 0.5
     confidence: float = 0.9
 
+    def check(self) -> None:
+        """Refuses numbers that nothing can be decided by.
+
+        Raises:
+          UserError: threshold, prior or confidence is out of range.
+        """
+        check_decision_options(self.prior, self.confidence)
+        if self.threshold is not None:
+            check_value("threshold", self.threshold, float)
+
     def decide(self, scores: Float32[np.ndarray, " P"], centres: Centres, measures: "Measures", top_n: int) -> Decision:
         """Decides who of P speakers a recording is of.
 
@@ -66,12 +76,8 @@ class Rule(NamedTuple):
           top_n: maximum number of nearest speakers.
 
         Raises:
-          UserError: prior or confidence is out of range, or the calibration needs a measure that is not known here.
+          UserError: the calibration needs a measure that is not known here.
         """
-        if not 0.5 <= self.confidence < 1:
-            raise UserError(f"confidence is {self.confidence}; valid: 0.5 (always decide) to less than 1.")
-        if not 0 < self.prior < 1:
-            raise UserError(f"prior is {self.prior}; valid: a probability between 0 and 1, both excluded.")
         if self.calibration is not None:
             llr = likelihood_ratios(self.calibration, scores, centres, measures)
             every, nobody = posterior(llr, self.prior)

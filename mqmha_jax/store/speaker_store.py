@@ -12,12 +12,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from mqmha_jax.atomic import making_directory
+from mqmha_jax.config import NonNegative, Positive
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.scoring.calibration import decision
 from mqmha_jax.features.audio import stream_audio
 from mqmha_jax.features.part import Part
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S
-from mqmha_jax.inference import Audio, Observation, SpeakerEncoder, check_waveform
+from mqmha_jax.field_checks import check_value
+from mqmha_jax.inference import Audio, Observation, SpeakerEncoder, check_waveform, list_recordings, require_recording
 from mqmha_jax.store.changes import (
     Speaker,
     add_recordings,
@@ -183,6 +185,8 @@ class SpeakerStore:
         Raises:
           UserError: a recording cannot be used (and ``on_error`` is None) or none can, or the store cannot be written.
         """
+        check_value("name", name, str)
+        check_value("min_speech_s", min_speech_s, NonNegative)
         named = _name_recordings(recordings)
         observed: dict[str, Observation] = {}
         for label, audio in named.items():
@@ -240,10 +244,10 @@ class SpeakerStore:
         Raises:
           UserError: the recording cannot be used, or an option is out of range.
         """
-        if top_n < 1:
-            raise UserError(f"top_n is {top_n}; valid: 1 and more.")
-        one = self.encoder.observe(recording, name=name, channel=channel)
+        check_value("top_n", top_n, Positive)
+        check_value("min_speech_s", min_speech_s, NonNegative)
         rule = self._rule(threshold, prior, confidence)
+        one = self.encoder.observe(recording, name=name, channel=channel)
         if shortfall := one.evidence.shortfall(min_speech_s):
             return Identification(one.name, "unsure", (), None, rule.threshold, shortfall, one.evidence)
         state = self._read()
@@ -284,6 +288,7 @@ class SpeakerStore:
                 f"The network of {self.path} has no threshold and no calibration, so nobody can match. Give a "
                 "threshold, or evaluate its run with 'mqmha evaluate'."
             )
+        require_recording(recording)
         label = name or ("waveform" if isinstance(recording, np.ndarray) else str(recording))
         blocks: Iterable[np.ndarray]
         if isinstance(recording, np.ndarray):
@@ -316,12 +321,13 @@ class SpeakerStore:
         Raises:
           UserError: nobody of this name is enrolled, the recording cannot be used, or an option is out of range.
         """
+        check_value("min_speech_s", min_speech_s, NonNegative)
+        rule = self._rule(threshold, prior, confidence)
         state = self._read()
         row = state.stored.roster.position(name)
         one = self.encoder.observe(recording, channel=channel)
         centre = Centres(*(column[row : row + 1] for column in state.centres))
         scores, measures = self._score(centre, one)
-        rule = self._rule(threshold, prior, confidence)
         found = Verification(float(scores[0]), None, None, rule.threshold, evidence=(one.evidence,))
         if shortfall := one.evidence.shortfall(min_speech_s):
             return found._replace(verdict="unsure", reason=f"{shortfall} in {one.name}")
@@ -351,8 +357,11 @@ class SpeakerStore:
 
     def _rule(self, threshold: float | None, prior: float, confidence: float) -> Rule:
         if threshold is not None:
-            return Rule(None, threshold, prior, confidence)
-        return Rule(self.encoder.calibration, self.encoder.threshold, prior, confidence)
+            rule = Rule(None, threshold, prior, confidence)
+        else:
+            rule = Rule(self.encoder.calibration, self.encoder.threshold, prior, confidence)
+        rule.check()
+        return rule
 
     def _score(self, centres: Centres, one: Observation) -> tuple[Float32[np.ndarray, " P"], Measures]:
         unit, norm = scale_to_unit(one.vector[None].astype(np.float32) - self._mean, [one.name])
@@ -402,8 +411,7 @@ def _name_recordings(recordings: Recordings) -> dict[str, Audio]:
     """Recordings by name: that of the mapping, the path, or the beginning of a hash of the samples."""
     if isinstance(recordings, Mapping):
         return dict(recordings)
-    given = [recordings] if isinstance(recordings, (str, Path, np.ndarray)) else list(recordings)
-    return {_name_of(audio): audio for audio in given}
+    return {_name_of(audio): audio for audio in list_recordings(recordings)}
 
 
 def _name_of(audio: Audio) -> str:

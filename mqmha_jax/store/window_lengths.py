@@ -1,6 +1,7 @@
 """Which lengths of windows ``identify --windows`` takes."""
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.field_checks import check_value
 
 
 def check_window_lengths(window_s: float, hop_s: float) -> None:
@@ -13,6 +14,8 @@ def check_window_lengths(window_s: float, hop_s: float) -> None:
     Raises:
       UserError: a length is out of range or no number.
     """
+    check_value("window_s", window_s, float)
+    check_value("hop_s", hop_s, float)
     if not 0.5 <= window_s <= 60 or not 0.1 <= hop_s <= window_s:
         raise UserError(
             f"Windows of {window_s:g} s every {hop_s:g} s; valid: 0.5 to 60 s, and at least 0.1 s from one to the next "

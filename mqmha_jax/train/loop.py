@@ -16,7 +16,7 @@ from mqmha_jax.config_io import to_dict
 from mqmha_jax.data.joined_shards import open_training_shards
 from mqmha_jax.data.noise_and_rooms import identify, open_noise_and_rooms
 from mqmha_jax.errors import UserError, count_noun
-from mqmha_jax.evaluation.dev_list import DevList
+from mqmha_jax.evaluation.dev_list import DevList, open_dev_list
 from mqmha_jax.own_code.contents import hash_code
 from mqmha_jax.own_code.mistakes import name_own_code
 from mqmha_jax.own_code.names import code_names
@@ -97,7 +97,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
     config = locate_data(config, workdir)
     check_batch_memory(config)
     shards = open_training_shards(config.data, config.fbank)
-    dev = DevList(config.data, shards) if config.data.dev else None
+    dev = open_dev_list(config.data, shards)
     if dev is None and config.optimizer.schedule == "plateau":
         raise UserError("optimizer.schedule=plateau watches the dev EER: set data.dev and data.dev_trials.")
     noise_and_rooms = open_noise_and_rooms(config.augment, config.fbank, config.train.seed)

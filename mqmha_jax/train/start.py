@@ -64,7 +64,13 @@ def initialize_from_run(
         read_runnable_config(workdir)
     with raise_together():
         loaded = load_network(workdir, config.step, with_head=config.head == "match")
-    network, fresh_parts, widened = carry_over(loaded.variables, loaded.net.pooling, state.network(), workdir)
+    network, fresh_parts, widened = carry_over(
+        loaded.variables,
+        loaded.net.pooling,
+        state.network(),
+        workdir,
+        advice=f"Give model.encoder the options of that run ('mqmha show {workdir}').",
+    )
     rest = f"; new, from random values: {', '.join(fresh_parts)}" if fresh_parts else ""
     rest += "; the layer behind its statistics now reads those of every query" if widened else ""
     say(f"Loaded the network of {workdir}, step {loaded.step}{rest}.")

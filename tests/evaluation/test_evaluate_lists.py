@@ -130,6 +130,18 @@ def test_files_of_scores_stand_alone_or_beside_embeddings(files: Path, source: F
         evaluate_lists(source, [files / "own.trials"], score_files=ScoreFiles([files / "cosine.txt"]))
 
 
+def test_scores_that_are_lower_for_the_same_speaker_are_noted(files: Path) -> None:
+    distances = np.random.default_rng(0).normal(size=len(TRIALS.target)) - 2 * TRIALS.target
+    write_scores(files / "distances.txt", TRIALS, distances)
+    said: list[str] = []
+    listed, own = ScoreFiles([files / "distances.txt"]), [files / "own.trials"]
+    evaluation = evaluate_lists(None, own, score_files=listed, measuring=Measuring(replicates=0), say=said.append)
+    (note,) = evaluation.notes
+    assert said == [f"Warning: {note}"]
+    assert "distances.txt: its EER on own is 8" in note
+    assert "worse than guessing. Scores must be higher for the same speaker; if these are distances" in note
+
+
 def test_shared_speakers_and_repeated_trials_are_noted_or_refused(files: Path, source: FileSource) -> None:
     lines = (files / "own.trials").read_text()
     (files / "own.trials").write_text(lines + lines.splitlines()[0] + "\n")

@@ -171,7 +171,7 @@ def test_the_unsupported_primitive_of_an_own_encoder_is_named(tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"batch": 0}, "The batch has 0 rows; valid: 1 or more"), ({"seconds": 0.01}, "shorter than one window")],
+    [({"batch": 0}, "batch is 0; valid: an integer above 0"), ({"seconds": 0.01}, "shorter than one window")],
 )
 def test_sizes_that_hold_no_recording_are_refused(options, message):
     with pytest.raises(UserError, match=message):

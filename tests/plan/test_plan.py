@@ -268,7 +268,9 @@ def test_a_batch_that_does_not_divide_by_the_slice_is_refused(virtual_slice: Non
 def test_without_the_compiler_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
-    with pytest.raises(UserError, match=r"no TPU is needed.*pip install 'mqmha-jax\[plan\]'"):
+    with pytest.raises(
+        UserError, match=r"needs no TPU.*libtpu, of the extra 'plan'\. In a clone .*pip install '\.\[plan\]'"
+    ):
         make_plan(experiment(), "v5e-8", num_speakers=SPEAKERS)
 
 

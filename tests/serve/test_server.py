@@ -70,7 +70,10 @@ def test_the_command_names_the_extra_that_is_missing(monkeypatch):
     monkeypatch.delitem(sys.modules, "mqmha_jax.serve.server")
     done = CliRunner().invoke(main, ["serve", "run"])
     assert done.exit_code == 1, done.exception
-    assert done.output == "Error: 'mqmha serve' needs uvicorn: pip install 'mqmha-jax[serve]'.\n"
+    assert done.output == (
+        "Error: 'mqmha serve' needs the package uvicorn, of the extra 'serve'. In a clone of the project: pip install "
+        "'.[serve]'\n"
+    )
 
 
 def test_the_usual_lengths_cover_the_usual_durations_from_the_middle():

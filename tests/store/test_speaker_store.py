@@ -250,7 +250,7 @@ def test_whoever_creates_a_store_second_opens_it(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"top_n": 0}, "top_n is 0; valid: 1 and more"),
+        ({"top_n": 0}, "top_n is 0; valid: an integer above 0"),
         ({"prior": 0.0}, "prior is 0.0"),
         ({"confidence": 1.0}, "confidence is 1.0"),
     ],

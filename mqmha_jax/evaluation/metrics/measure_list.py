@@ -21,7 +21,7 @@ from mqmha_jax.evaluation.metrics.detection import DetectionCurve, detection_cur
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured, SystemScores
 from mqmha_jax.types import Trials
 
-# Priors of a target trial in the field's tables: 0.01 (VoxCeleb, NIST SRE) and 0.05 (VoxSRC); both costs are 1.
+# Priors of a target trial in the field's tables: 0.01 (VoxCeleb, NIST SRE) and 0.05 (VoxSRC).
 P_TARGETS = (0.01, 0.05)
 
 
@@ -47,14 +47,16 @@ class Measuring(NamedTuple):
     """What is measured.
 
     Attributes:
-      points: operating points in addition to the field's two.
+      p_targets: priors of a target trial in addition to the field's two.
       replicates: number of resamples of the speakers for the intervals; 0: no intervals.
       seed: of the resamples.
+      costs: of a miss and of a false alarm, at every prior; the names of the metrics tell others than 1.
     """
 
-    points: Sequence[OperatingPoint] = ()
+    p_targets: Sequence[float] = ()
     replicates: int = 1000
     seed: int = 0
+    costs: tuple[float, float] = (1.0, 1.0)
 
 
 USUAL_MEASURING = Measuring()
@@ -103,7 +105,7 @@ def evaluate_list(
     for calibrated in (False, True):
         group = {system: scores.values for system, scores in systems.items() if scores.calibrated == calibrated}
         if group:
-            metrics |= _measure(group, trials.target, _metrics(measuring.points, calibrated), sides, measuring)
+            metrics |= _measure(group, trials.target, _metrics(measuring, calibrated), sides, measuring)
     num_speakers = None if sides is None else len({*sides[0], *sides[1]})
     return ListEvaluation(
         name=name,
@@ -126,13 +128,15 @@ def evaluate_list(
     )
 
 
-def _metrics(points: Sequence[OperatingPoint], calibrated: bool) -> dict[str, Metric]:
+def _metrics(measuring: Measuring, calibrated: bool) -> dict[str, Metric]:
     """Functions of a detection curve, in the order of the table."""
-    asked = dict.fromkeys([*map(OperatingPoint, P_TARGETS), *points])
+    points = [
+        OperatingPoint(p_target, *measuring.costs) for p_target in dict.fromkeys([*P_TARGETS, *measuring.p_targets])
+    ]
     metrics: dict[str, Metric] = {"EER": DetectionCurve.equal_error_rate}
-    metrics |= {f"minDCF {point}": partial(DetectionCurve.min_dcf, **point._asdict()) for point in asked}
+    metrics |= {f"minDCF {point}": partial(DetectionCurve.min_dcf, **point._asdict()) for point in points}
     if calibrated:
-        metrics["actDCF 0.01"] = partial(DetectionCurve.act_dcf, p_target=0.01)
+        metrics[f"actDCF {points[0]}"] = partial(DetectionCurve.act_dcf, **points[0]._asdict())
         metrics |= {"Cllr": DetectionCurve.cllr, "minCllr": DetectionCurve.min_cllr}
     return metrics
 

@@ -31,8 +31,9 @@ class SystemScores(NamedTuple):
       name: "cosine", "as-norm", "lda-cosine", "plda" and so on, the same with " calibrated" appended, or the name of a
         score file.
       scores: ``[M]``.
-      metrics: in the order of the table: "EER", "minDCF 0.01", "minDCF 0.05", further operating points; if calibrated,
-        also "actDCF 0.01", "Cllr", "minCllr".
+      metrics: in the order of the table: "EER", "minDCF 0.01", "minDCF 0.05", further priors; if calibrated, also
+        "actDCF 0.01", "Cllr", "minCllr". Costs of a miss and a false alarm other than 1 follow the prior:
+        "minDCF 0.01 (10:1)".
       threshold: for decisions at the equal error rate.
       calibrated: the scores are log-likelihood ratios.
     """

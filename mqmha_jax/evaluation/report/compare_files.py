@@ -112,10 +112,12 @@ def describe_verdict(comparison: Comparison) -> str:
     share = comparison.probability_b_better
     likelier, sure = ("B", share) if share >= 0.5 else ("A", 1 - share)
     low, high = comparison.interval
-    if not comparison.reliable:
-        return f"Too few speakers for a verdict; {likelier} is better in {sure:.0%} of the resamples."
+    resamples = f"{likelier} is better in {sure:.0%} of the resamples"
     if low <= 0 <= high:
-        return f"This list shows no clear difference; {likelier} is better in {sure:.0%} of the resamples."
+        few = "" if comparison.reliable else ", which has few speakers,"
+        return f"Not distinguishable: this list{few} shows no clear difference between A and B; {resamples}."
+    if not comparison.reliable:
+        return f"Too few speakers for a verdict; {resamples}."
     better, worse = ("B", "A") if comparison.difference < 0 else ("A", "B")
     return (
         f"{better} is better than {worse}: the {_SURE:.0%} interval excludes 0; better in {sure:.0%} of the resamples."

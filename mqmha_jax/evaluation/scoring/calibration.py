@@ -1,19 +1,24 @@
 """Calibration: from scores to log-likelihood ratios, and from these to decisions (same, different or unsure)."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import scipy  # its parts load when they are first used
+from annotated_types import Ge, Gt, Lt
 from jaxtyping import Bool, Float64, Shaped
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.scoring.quality import Features
+from mqmha_jax.field_checks import check_value
 
 # Weight of the squared coefficients (of features scaled to deviation 1). The loss is log(2) for a constant score at
 # prior 0.5. If the classes overlap, the ridge does not change the fourth digit. If a threshold separates them, no
 # finite scale is best without it; with it the LLRs stay moderate.
 RIDGE = 1e-6
+
+_PRIOR = Annotated[float, Gt(0), Lt(1)]
+_CONFIDENCE = Annotated[float, Ge(0.5), Lt(1)]
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,16 @@ def fit_calibration(
     )
 
 
+def check_decision_options(prior: Any, confidence: Any) -> None:
+    """Refuses what ``decision`` cannot decide by, before any work.
+
+    Raises:
+      UserError: a prior outside (0, 1), or a confidence outside [0.5, 1).
+    """
+    check_value("prior", prior, _PRIOR)
+    check_value("confidence", confidence, _CONFIDENCE)
+
+
 def decision(llr: float, prior: float = 0.5, *, confidence: float = 0.9) -> Decision:
     """Decides one trial.
 
@@ -122,10 +137,7 @@ def decision(llr: float, prior: float = 0.5, *, confidence: float = 0.9) -> Deci
     Raises:
       UserError: a prior outside (0, 1), a confidence outside [0.5, 1), or an llr that is not a number.
     """
-    if not 0 < prior < 1:
-        raise UserError(f"prior is {prior}; valid: a probability between 0 and 1, both excluded.")
-    if not 0.5 <= confidence < 1:
-        raise UserError(f"confidence is {confidence}; valid: 0.5 (always decide) to less than 1.")
+    check_decision_options(prior, confidence)
     if np.isnan(llr):
         raise UserError("The log-likelihood ratio is nan; check the recordings and the calibration.")
     log_odds = llr + np.log(prior) - np.log1p(-prior)
@@ -137,8 +149,7 @@ def decision(llr: float, prior: float = 0.5, *, confidence: float = 0.9) -> Deci
 
 def _check(features: Features, target: np.ndarray, prior: float) -> Bool[np.ndarray, " M"]:
     """Boolean targets, after the checks that make a fit meaningful."""
-    if not 0 < prior < 1:
-        raise UserError(f"prior is {prior}; valid: a probability between 0 and 1, both excluded.")
+    check_value("prior", prior, _PRIOR)
     if len(features.values) != len(target):
         raise UserError(
             f"There are features of {len(features.values)} trials and labels of {len(target)}; valid: equal."

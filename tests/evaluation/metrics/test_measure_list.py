@@ -14,7 +14,7 @@ from mqmha_jax.evaluation.metrics.detection import (
     equal_error_rate,
     min_dcf,
 )
-from mqmha_jax.evaluation.metrics.measure_list import Measuring, OperatingPoint, Scores, evaluate_list
+from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
 from mqmha_jax.evaluation.report.tables import format_tables
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.types import Trials
@@ -30,16 +30,14 @@ FEW = Measuring(replicates=40)
 def test_numbers_are_those_of_the_metrics_and_the_bootstrap() -> None:
     llr = 5 * COSINE - 2
     systems = {"cosine": Scores(COSINE), "calibrated": Scores(llr, calibrated=True)}
-    points = [OperatingPoint(0.2), OperatingPoint(0.01, 10.0, 1.0)]
-    found = evaluate_list("list", TRIALS, systems, known=KNOWN, measuring=FEW._replace(points=points))
+    found = evaluate_list("list", TRIALS, systems, known=KNOWN, measuring=FEW._replace(p_targets=[0.2, 0.01]))
     cosine, calibrated = found.systems
-    usual = ["EER", "minDCF 0.01", "minDCF 0.05", "minDCF 0.2", "minDCF 0.01 (10:1)"]
+    usual = ["EER", "minDCF 0.01", "minDCF 0.05", "minDCF 0.2"]
     assert [*cosine.metrics] == usual
     assert [*calibrated.metrics] == [*usual, "actDCF 0.01", "Cllr", "minCllr"]
     values = {name: measured.value for name, measured in calibrated.metrics.items()}
     assert values["EER"] == equal_error_rate(llr, TRIALS.target)
     assert values["minDCF 0.05"] == min_dcf(llr, TRIALS.target, 0.05)
-    assert values["minDCF 0.01 (10:1)"] == min_dcf(llr, TRIALS.target, 0.01, 10.0, 1.0)
     assert values["actDCF 0.01"] == act_dcf(llr, TRIALS.target, 0.01)
     assert values["Cllr"] == cllr(llr, TRIALS.target)
     assert cosine.threshold == detection_curve(COSINE, TRIALS.target).equal_error_threshold()
@@ -52,6 +50,19 @@ def test_numbers_are_those_of_the_metrics_and_the_bootstrap() -> None:
     assert found.enrol_speaker is not None
     assert found.enrol_speaker[0] == "s0"
     assert [found.attributes["take"].of(trial)[1] for trial in range(4)] == ["1", "2", "3", "0"]
+
+
+def test_costs_count_at_every_prior_and_its_name_tells_them() -> None:
+    llr = 5 * COSINE - 2
+    measuring = Measuring(p_targets=[0.2], replicates=0, costs=(10.0, 1.0))
+    found = evaluate_list("list", TRIALS, {"calibrated": Scores(llr, calibrated=True)}, measuring=measuring)
+    values = {name: measured.value for name, measured in found.systems[0].metrics.items()}
+    dcfs = ["minDCF 0.01 (10:1)", "minDCF 0.05 (10:1)", "minDCF 0.2 (10:1)", "actDCF 0.01 (10:1)"]
+    assert [*values] == ["EER", *dcfs, "Cllr", "minCllr"]
+    for name, p_target in zip(dcfs, (0.01, 0.05, 0.2), strict=False):
+        assert values[name] == min_dcf(llr, TRIALS.target, p_target, 10.0, 1.0)
+    assert values[dcfs[3]] == act_dcf(llr, TRIALS.target, 0.01, 10.0, 1.0)
+    assert values[dcfs[0]] != min_dcf(llr, TRIALS.target, 0.01)
 
 
 def test_below_twenty_speakers_intervals_are_called_unreliable() -> None:

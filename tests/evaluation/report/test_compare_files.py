@@ -115,7 +115,20 @@ def test_incomparable_evaluations_are_refused(saved: Path, tmp_path: Path) -> No
     [
         ((-0.03, -0.01), 0.99, 40, "B is better than A: the 95% interval excludes 0; better in 99% of the resamples."),
         ((0.01, 0.03), 0.01, 40, "A is better than B: the 95% interval excludes 0; better in 99% of the resamples."),
-        ((-0.03, 0.01), 0.8, 40, "This list shows no clear difference; B is better in 80% of the resamples."),
+        (
+            (-0.03, 0.01),
+            0.8,
+            40,
+            "Not distinguishable: this list shows no clear difference between A and B; B is better in 80% of the "
+            "resamples.",
+        ),
+        (
+            (-0.03, 0.01),
+            0.56,
+            10,
+            "Not distinguishable: this list, which has few speakers, shows no clear difference between A and B; B "
+            "is better in 56% of the resamples.",
+        ),
         ((-0.03, -0.01), 0.99, 10, "Too few speakers for a verdict; B is better in 99% of the resamples."),
     ],
 )

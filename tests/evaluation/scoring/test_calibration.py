@@ -109,7 +109,7 @@ def test_decisions_and_how_sure_they_are():
         ([], np.zeros(0, bool), 0.5, "no trials"),
         ([0.1, np.nan], [True, False], 0.5, "The feature score of trial 2 is nan; valid: finite"),
         ([0.1, 0.1], [True, False], 0.5, "The feature score is the same for all 2 trials.*leave it out"),
-        ([0.1, 0.2], [True, False], 1.0, "prior is 1.0; valid: a probability"),
+        ([0.1, 0.2], [True, False], 1.0, "prior is 1.0; valid: a number above 0 and below 1"),
         ([0.1, 0.2], [1, 2], 0.5, "other values than 0 and 1; valid: booleans"),
         ([0.1, 0.2], [True, False, True], 0.5, "features of 2 trials and labels of 3"),
     ],
@@ -125,7 +125,7 @@ def test_wrong_use_is_refused():
         fitted.llr(Features(("score", "log_norm_min"), np.zeros((1, 2))))
     for arguments, message in (
         ({"prior": 1.5}, "prior is 1.5"),
-        ({"confidence": 0.2}, "confidence is 0.2; valid: 0.5"),
+        ({"confidence": 0.2}, "confidence is 0.2; valid: a number of at least 0.5 and below 1"),
     ):
         with pytest.raises(UserError, match=message):
             decision(1.0, **arguments)
