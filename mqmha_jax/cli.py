@@ -186,7 +186,7 @@ def average(workdir: Path, last: int, output: Path, towards: Path | None, share:
 @click.option("--one-chip", is_flag=True, help="Compile for a single chip too, to compare.")
 @click.option(
     "--time-limit",
-    type=FiniteRange(0),
+    type=FiniteRange(0, 1e6),
     default=30.0,
     metavar="MINUTES",
     help="Give up when a compilation takes longer; 0: never.",

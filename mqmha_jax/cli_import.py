@@ -78,7 +78,7 @@ class _NumberOrAny(click.ParamType):
         return self.number.convert(value, param, ctx)
 
 
-_BATCH, _SECONDS = _NumberOrAny(click.IntRange(1)), _NumberOrAny(FiniteRange(0, min_open=True))
+_BATCH, _SECONDS = _NumberOrAny(click.IntRange(1)), _NumberOrAny(FiniteRange(0, 86_400, min_open=True))
 
 
 @click.command(cls=SectionedCommand, arguments={"WORKDIR": "Work directory of the run."})

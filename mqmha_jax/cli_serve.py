@@ -34,8 +34,8 @@ from mqmha_jax.errors import missing_extra
     help="Name of this server in the address bar, e.g. behind a proxy; repeat for more. Localhost and IP addresses "
     "are always allowed.",
 )
-@click.option("--max-mib", type=FiniteRange(0, min_open=True), default=64.0, help="Size of a request.")
-@click.option("--max-minutes", type=FiniteRange(0, min_open=True), default=10.0, help="Length of a recording.")
+@click.option("--max-mib", type=FiniteRange(0, 1e6, min_open=True), default=64.0, help="Size of a request.")
+@click.option("--max-minutes", type=FiniteRange(0, 1e6, min_open=True), default=10.0, help="Length of a recording.")
 @click.option(
     "--max-requests", type=click.IntRange(1), default=16, help="Requests at a time; the next one is told to come again."
 )

@@ -13,7 +13,7 @@ from mqmha_jax.command_line import PATH, FiniteRange, SectionedCommand
 @click.option("--workdir", type=PATH, required=True, help="Directory of the study; finished runs in it are kept.")
 @click.option("--scale", help="Scale of the study, such as small or full, if the file defines several.")
 @click.option("--data", type=PATH, multiple=True, help="Directory to search for shards and lists; may be repeated.")
-@click.option("--minutes", type=FiniteRange(0, min_open=True), help="Minutes per run; overrides the study.")
+@click.option("--minutes", type=FiniteRange(0, 1e6, min_open=True), help="Minutes per run; overrides the study.")
 @click.option("--replicates", type=click.IntRange(1), default=1000, help="Bootstrap resamples of speakers and seeds.")
 @click.option("--quiet", is_flag=True, help="Show no progress bars.")
 def study(

@@ -3,16 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Gt, Le
 from flax import linen as nn
 from jax import Array
 from jax import export as jax_export
 from jaxtyping import Bool, Float
 
-from mqmha_jax.config import AboveZero, Config, Positive
+from mqmha_jax.config import Config, Positive
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.batch_fbank import log_mel_of_batch
 from mqmha_jax.features.cmn import subtract_mean
@@ -23,6 +24,7 @@ from mqmha_jax.models import build_speaker_net, fold_for_inference
 Source = Literal["waveform", "fbank"]
 Precision = Literal["float32", "float16"]
 AnySize = Literal["any"]
+_Seconds = Annotated[float, Gt(0), Le(86_400)]  # a day, whose samples an int32 still counts at 24 kHz
 
 # Frames for which the ratio of an encoder's input and output lengths is measured; divisible by all common strides.
 _PROBE_FRAMES = 5040
@@ -82,7 +84,7 @@ def _shape(config: Config, source: Source, batch: int | AnySize, seconds: float 
     if batch != "any":
         check_value("batch", batch, Positive)
     if seconds != "any":
-        check_value("seconds", seconds, AboveZero)
+        check_value("seconds", seconds, _Seconds)
     symbols = {"waveform": ("samples", window), "fbank": ("frames", 1)}
     name, smallest = symbols[source]
     rows, length = jax_export.symbolic_shape(f"batch, {name}", constraints=["batch >= 1", f"{name} >= {smallest}"])
