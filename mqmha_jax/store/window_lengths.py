@@ -1,5 +1,7 @@
 """Which lengths of windows ``identify --windows`` takes."""
 
+import numbers
+
 from mqmha_jax.errors import UserError
 from mqmha_jax.field_checks import check_value
 
@@ -14,8 +16,9 @@ def check_window_lengths(window_s: float, hop_s: float) -> None:
     Raises:
       UserError: a length is out of range or no number.
     """
-    check_value("window_s", window_s, float)
-    check_value("hop_s", hop_s, float)
+    for name, length in (("window_s", window_s), ("hop_s", hop_s)):
+        if not isinstance(length, numbers.Real):
+            check_value(name, length, float)
     if not 0.5 <= window_s <= 60 or not 0.1 <= hop_s <= window_s:
         raise UserError(
             f"Windows of {window_s:g} s every {hop_s:g} s; valid: 0.5 to 60 s, and at least 0.1 s from one to the next "
