@@ -228,7 +228,10 @@ class SpeakerEncoder:
 
         Args:
           recordings: read when needed.
-          channel, on_error, on_warning, progress: as in ``embed``.
+          channel: as in ``embed``.
+          on_error: as in ``embed``.
+          on_warning: as in ``embed``.
+          progress: as in ``embed``.
 
         Yields:
           Embeddings of the next recordings, in their order.

@@ -277,7 +277,10 @@ class SpeakerStore:
           recording: file or waveform, as in ``SpeakerEncoder.embed``; a file is read in blocks.
           window_s: length of the windows that are embedded.
           hop_s: from the start of one window to the next.
-          prior, threshold, channel, name: as in ``identify``.
+          prior: as in ``identify``.
+          threshold: as in ``identify``.
+          channel: as in ``identify``.
+          name: as in ``identify``.
 
         Raises:
           UserError: the recording cannot be used, no threshold is known, or an option is out of range.
@@ -316,7 +319,10 @@ class SpeakerStore:
           name: of the speaker.
           recording: file or waveform, as in ``SpeakerEncoder.embed``.
           prior: probability that it is, before listening.
-          confidence, threshold, min_speech_s, channel: as in ``identify``.
+          confidence: as in ``identify``.
+          threshold: as in ``identify``.
+          min_speech_s: as in ``identify``.
+          channel: as in ``identify``.
 
         Raises:
           UserError: nobody of this name is enrolled, the recording cannot be used, or an option is out of range.
