@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.field_checks import check_fields
+from mqmha_jax.field_checks import LARGEST_INTEGER, check_fields
 
-LARGEST_INTEGER = 2**31 - 1  # of JAX's integers: steps, seeds and sizes become int32 on the devices
 Positive = Annotated[int, Gt(0), Le(LARGEST_INTEGER)]
 Count = Annotated[int, Ge(0), Le(LARGEST_INTEGER)]
 MeshSize = Annotated[int, Ge(-1), Le(LARGEST_INTEGER)]

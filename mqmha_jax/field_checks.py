@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from mqmha_jax.errors import UserError
 
+LARGEST_INTEGER = 2**31 - 1  # of JAX's integers: steps, seeds and sizes become int32 on the devices
 _NUMBERS: dict[type, type] = {int: numbers.Integral, float: numbers.Real}
 _WORDS = {int: "an integer", float: "a number", str: "text", bool: "True or False"}
 
@@ -65,11 +66,13 @@ def _valid_values(value: Any, hint: Any) -> str | None:
         return None if value in names else " or ".join(map(repr, names))
     if hint not in _WORDS:
         return None
-    limits = " and ".join(_describe(bound) for bound in bounds)
     right = isinstance(value, _NUMBERS.get(hint, hint)) and (hint is bool) == isinstance(value, bool)
     if right and (hint is not float or abs(value) <= sys.float_info.max) and all(_holds(value, b) for b in bounds):
         return None  # the comparison is False for NaN
-    return f"{_WORDS[hint]} {limits}".rstrip()
+    # That sizes end somewhere is worth a word only to whom it happens.
+    too_large = isinstance(value, int) and value > LARGEST_INTEGER
+    limits = [_describe(bound) for bound in bounds if too_large or bound != Le(LARGEST_INTEGER)]
+    return f"{_WORDS[hint]} {' and '.join(limits)}".rstrip()
 
 
 def _holds(value: Any, bound: Any) -> bool:

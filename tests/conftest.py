@@ -1,8 +1,14 @@
 """One set-up for all tests: virtual CPU devices, strict ranks, grain's flags, and where the shared data lies."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
+
+# Tests that run in the background of a shell inherit ignored signals, and so would the programs that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the time of a test is compilation, which the lowest optimisation level halves.

@@ -63,12 +63,12 @@ def assert_equal(one: Any, other: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def flip_everywhere(run: Path, per_file: int) -> tuple[int, int]:
-    """Number of flips, and of those that were refused."""
+def flip_everywhere(run: Path, per_file: int, every: int = 1) -> tuple[int, int]:
+    """Number of flips in every n-th file, and of those that were refused."""
     reader = Reader(run)
     tried = refused = 0
     files = [path for path in sorted(run.rglob("*")) if path.is_file() and "tensorboard" not in path.parts]
-    for number, path in enumerate(files):
+    for number, path in enumerate(files[::every]):
         size = path.stat().st_size
         for _ in flip_each(path, random.Random(number).sample(range(size), min(per_file, size))):
             refusal = refusal_of(lambda path=path: reader.check(path))
@@ -80,8 +80,8 @@ def flip_everywhere(run: Path, per_file: int) -> tuple[int, int]:
 
 
 def test_a_changed_bit_is_refused_or_changes_no_number(copy: Path) -> None:
-    tried, refused = flip_everywhere(copy, 1)
-    assert tried > 40
+    tried, refused = flip_everywhere(copy, 1, every=3)
+    assert tried > 13
     assert refused > tried / 2  # the rest: white space, lines of the log, options that change no number
 
 

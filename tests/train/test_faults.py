@@ -16,7 +16,7 @@ import pytest
 from tests.support.faulty_disk import COUNT, CRASH_AFTER, CRASH_BEFORE, CRASHED, IO_ERROR, NO_SPACE, build
 from tests.support.faulty_jobs import Server
 
-SAMPLE = 4
+SAMPLE = 2
 MANY = 30  # a fault and the recovery from it take five seconds
 
 

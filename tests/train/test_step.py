@@ -79,16 +79,17 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+# The layout that joins the other two; the slow tests have them alone.
+JOINED_LAYOUT = [*(pytest.param(name, marks=pytest.mark.slow) for name in list(LAYOUTS)[:-1]), list(LAYOUTS)[-1]]
+
+
+@pytest.mark.parametrize("layout", JOINED_LAYOUT)
 def test_eight_devices_are_one_device_to_rounding(layout: str, after_five: TrainState) -> None:
     overrides = [f"mesh.{name}={value}" for name, value in vars(LAYOUTS[layout]).items()]
     assert_close(after_five, run(built(gentle(*overrides))))
 
 
-# The layout that joins the other two; the slow tests have them alone.
-@pytest.mark.parametrize(
-    "layout", [*(pytest.param(name, marks=pytest.mark.slow) for name in list(LAYOUTS)[:-1]), list(LAYOUTS)[-1]]
-)
+@pytest.mark.parametrize("layout", JOINED_LAYOUT)
 def test_in_float64_fifty_steps_agree_to_ten_digits(layout: str) -> None:
     overrides = [f"mesh.{name}={value}" for name, value in vars(LAYOUTS[layout]).items()]
 
