@@ -162,6 +162,7 @@ def test_tutorial_fine_tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "B: after" in said
 
 
+@pytest.mark.slow  # a study of several runs
 def test_tutorial_own_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = run_tutorial("own_loss", monkeypatch, smaller={"seeds=(0, 1)": "seeds=(0,)"})
