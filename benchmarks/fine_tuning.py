@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from campplus_tail import Frames, cache_frames, embed_frames, tail_of, tail_variables
 from held_out_speakers import split_training_speakers, thin_training_list
-from mean_over_lists import TrialScores, compare_means, equal_error_rates
+from mean_over_lists import TrialScores, compare_means, equal_error_rates, speakers_by_utterance
 from real_speech import eval_csv, eval_lists, prepare_shards
 from record import keep
 
@@ -35,7 +35,7 @@ from mqmha_jax.compilation_cache import use_compilation_cache
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import load_config
 from mqmha_jax.data.lists import read_trials
-from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.evaluation.scoring.units import centre
@@ -145,7 +145,7 @@ class Bench:
             for name, path in eval_lists(speech):
                 listed = open_shards(prepare_shards(speech, work / f"shards_{name}", eval_csv(speech, name), spec))
                 own = cache_frames(start, listed, work / f"frames_{name}", layer, max_frames=_EVAL_FRAMES)
-                utt2spk |= _utt2spk(listed)
+                utt2spk |= speakers_by_utterance(listed)
                 self._evaluated[name] = (own, path)
         trials = {name: read_trials(path) for name, (_, path) in self._evaluated.items()}
         self.lists = {name: (listed.target, *trial_speakers(listed, utt2spk)) for name, listed in trials.items()}
@@ -188,10 +188,6 @@ class Bench:
         keep("fine_tuning", {"lists": kind, **about, "eer": rates, "mean_eer": mean})
         shown = "  ".join(f"{name} {rate:.2%}" for name, rate in rates.items())
         click.echo(f"{' '.join(f'{k}={v}' for k, v in about.items() if k != 'overrides')}: {shown}  mean {mean:.2%}")
-
-
-def _utt2spk(shards: FbankShards) -> dict[str, str]:
-    return {shards.utterance(i): shards.speakers[shards.speaker[i]] for i in range(len(shards))}
 
 
 def train_tail(

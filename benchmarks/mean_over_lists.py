@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.evaluation.metrics.bootstrap import bootstrap_interval, speaker_bootstrap
 from mqmha_jax.evaluation.metrics.compare import COMPARED, draw_seeds
 from mqmha_jax.evaluation.metrics.detection import equal_error_rate
@@ -34,6 +35,11 @@ class MeanComparison(NamedTuple):
     def __str__(self) -> str:
         low, high = self.interval
         return f"mean EER {self.a:.2%} -> {self.b:.2%}, difference {self.b - self.a:+.2%} [{low:+.2%}, {high:+.2%}]"
+
+
+def speakers_by_utterance(shards: FbankShards) -> dict[str, str]:
+    """The speaker of each utterance."""
+    return {shards.utterance(i): shards.speakers[shards.speaker[i]] for i in range(len(shards))}
 
 
 def equal_error_rates(scores: TrialScores, lists: Mapping[str, Labels]) -> dict[str, float]:

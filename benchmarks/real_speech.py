@@ -51,10 +51,10 @@ def main(
     """Prepare SPEECH once into WORK, train configs/laptop.py with OVERRIDES, print and record the table."""
     split = _split(speech, work, hold_out)
     lists = {"dev": split["dev_trials"]} if hold_out else dict(eval_lists(speech))
-    train_shards = prepare_shards(speech, work / split["name"], split["train"], augmented=True)
+    train_shards = prepare_shards(speech, work / split["name"], split["train"], plan=plan_versions(speech))
     options = [f"data.train={train_shards}", *overrides]
     if hold_out:
-        dev_shards = prepare_shards(speech, work / "dev", split["dev"], augmented=False)
+        dev_shards = prepare_shards(speech, work / "dev", split["dev"])
         options += [f"data.dev={dev_shards}", f"data.dev_trials={split['dev_trials']}"]
     workdir = work / "runs" / name
     train(load_config("laptop", options), workdir)
@@ -108,16 +108,16 @@ def _split(speech: Path, work: Path, hold_out: bool) -> dict[str, Path]:
     return paths
 
 
+def plan_versions(speech: Path, names: Sequence[str] = TRAINING) -> VersionPlan:
+    """Plans versions of each recording, with the noise and the rooms of the folder."""
+    return VersionPlan(names=tuple(names), noise=speech / "noise", room_responses=speech / "rir", seed=0)
+
+
 def prepare_shards(
-    speech: Path, directory: Path, list_path: Path, spec: FbankSpec | None = None, *, augmented: bool = False
+    speech: Path, directory: Path, list_path: Path, spec: FbankSpec | None = None, *, plan: VersionPlan | None = None
 ) -> Path:
     """Makes shards of a list, once; ``spec`` is the filterbank, that of the laptop's configuration if none is given."""
     if not directory.exists():
-        plan = (
-            VersionPlan(names=TRAINING, noise=speech / "noise", room_responses=speech / "rir", seed=0)
-            if augmented
-            else None
-        )
         build_shards(
             CORPORA["csv"](list_path, speech),
             directory,

@@ -11,7 +11,6 @@ over lists with an interval over speakers and seeds; appends all to ``results/re
 OVERRIDES are options of ours. A second call reuses shards and finished runs.
 """
 
-import itertools
 import json
 import os
 import signal
@@ -25,19 +24,15 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from mean_over_lists import Labels, TrialScores, compare_means, equal_error_rates
-from real_speech import eval_csv, eval_lists, prepare_shards
+from mean_over_lists import Labels, TrialScores, compare_means, equal_error_rates, speakers_by_utterance
+from real_speech import eval_csv, eval_lists, plan_versions, prepare_shards
 from record import keep
 from tabulate import tabulate
 
-from data_prep.build_shards import build_shards
-from data_prep.corpora import CORPORA
-from data_prep.ordered_map import num_cores
-from data_prep.versions import VersionPlan
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.config_io import load_config
 from mqmha_jax.data.lists import read_trials
-from mqmha_jax.data.shard_reader import FbankShards, open_shards
+from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.metrics.measure_list import Measuring
@@ -46,7 +41,7 @@ from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.types import Embeddings
 
 HERE = Path(__file__).parent
-PEER_BANDS = 64
+PEER_FBANK = FbankSpec(num_mel_bins=64)
 ONLY_SCORES = Measuring(replicates=0)
 _TRIAL_STEPS = 60
 PATH = click.Path(path_type=Path)
@@ -78,10 +73,10 @@ def main(
     shards = {name: prepare_shards(speech, work / f"eval_{name}", eval_csv(speech, name), fbank) for name in names}
     for name, path in names.items():
         trials = read_trials(path)
-        lists[name] = (trials.target, *trial_speakers(trials, _utt2spk(open_shards(shards[name]))))
+        lists[name] = (trials.target, *trial_speakers(trials, speakers_by_utterance(open_shards(shards[name]))))
     ours = Ours(
         config,
-        prepare_shards(speech, work / "train_ours", speech / "lists" / "train.csv", fbank, augmented=True),
+        prepare_shards(speech, work / "train_ours", speech / "lists" / "train.csv", fbank, plan=plan_versions(speech)),
         shards,
         names,
         overrides,
@@ -189,37 +184,26 @@ def run(commands: Sequence[Sequence[str]], turn: float) -> list[float]:
 
 def _write_peer_training(speech: Path, work: Path) -> Path:
     """The frames of the training split, clean and with one noise, as the peer reads them."""
-    plan = VersionPlan(names=("clean", "noise"), noise=speech / "noise", seed=0)
-    shards = _build_peer_shards(speech, work / "peer_train", speech / "lists" / "train.csv", plan)
-    return _write_frames(shards, work / "peer_train.npz")
+    plan = plan_versions(speech, ("clean", "noise"))
+    shards = prepare_shards(speech, work / "peer_train", speech / "lists" / "train.csv", PEER_FBANK, plan=plan)
+    return _write_frames([shards], work / "peer_train.npz")
 
 
 def _write_peer_lists(speech: Path, work: Path, lists: Mapping[str, Path]) -> Path:
     """The frames of all evaluation lists together; the ids lie beside them."""
     csvs = sorted({eval_csv(speech, name) for name in lists})
-    parts = [_build_peer_shards(speech, work / f"peer_{path.stem}", path, VersionPlan()) for path in csvs]
-    return _write_frames(list(itertools.chain(*parts)), work / "peer_eval.npz")
+    shards = [prepare_shards(speech, work / f"peer_{path.stem}", path, PEER_FBANK) for path in csvs]
+    return _write_frames(shards, work / "peer_eval.npz")
 
 
-def _build_peer_shards(speech: Path, directory: Path, path: Path, plan: VersionPlan) -> list[FbankShards]:
-    if not directory.exists():
-        spec = FbankSpec(num_mel_bins=PEER_BANDS)
-        options = {"provenance": {"list": path.name}, "num_workers": num_cores(), "max_rejected": 0}
-        build_shards(CORPORA["csv"](path, speech), directory, spec=spec, plan=plan, **options)
-    return [open_shards(directory)]
-
-
-def _write_frames(parts: Sequence[FbankShards], path: Path) -> Path:
+def _write_frames(directories: Sequence[Path], path: Path) -> Path:
+    parts = [open_shards(directory) for directory in directories]
     frames = [shards.fbank(i) for shards in parts for i in range(len(shards))]
     ids = [shards.utterance(i) for shards in parts for i in range(len(shards))]
     path.with_suffix(".json").write_text(json.dumps(ids))
     end = np.cumsum([len(one) for one in frames])
     np.savez(path, frames=np.concatenate(frames), end=end, speaker=np.concatenate([s.speaker for s in parts]))
     return path
-
-
-def _utt2spk(shards: FbankShards) -> dict[str, str]:
-    return {shards.utterance(i): shards.speakers[shards.speaker[i]] for i in range(len(shards))}
 
 
 def _record(name: str, seed: int, scores: TrialScores, lists: Mapping[str, Labels], **about: Any) -> None:

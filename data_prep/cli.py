@@ -1,9 +1,9 @@
 """The command line: one command per corpus, and commands that look after shards."""
 
 import contextlib
+import itertools
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -15,6 +15,7 @@ from data_prep.corpus_commands import CORPUS_COMMANDS, manifest
 from data_prep.room_command import room_table
 from mqmha_jax.command_line import SETTINGS, SectionedGroup
 from mqmha_jax.errors import UserError
+from mqmha_jax.interrupts import handle_signals, is_ignored
 from mqmha_jax.tpu_library import hide_unneeded_tpu_library
 
 STOPPED = "Stopped. Finished parts stay; run the same command again to resume."
@@ -83,24 +84,10 @@ for _command in (
 
 @contextlib.contextmanager
 def _raising_on_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM raise, so that worker processes are ended; only the main thread gets signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """SIGINT and SIGTERM raise, so that worker processes are ended."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise _Stop(number)
 
-    before = {
-        number: signal.signal(number, stop)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    # ``mqmha_jax.interrupts`` learns of signals here, perhaps only after this has handled one and is gone.
-    wakeup = signal.set_wakeup_fd(-1)
-    try:
+    with handle_signals(itertools.filterfalse(is_ignored, (signal.SIGINT, signal.SIGTERM)), stop):
         yield
-    finally:
-        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,7 +9,9 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
+from typing import Any
 
 STATUS = 128 + signal.SIGINT
 
@@ -29,6 +31,38 @@ def end_on_interrupt() -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader,), name="interrupts", daemon=True).start()
+
+
+@contextlib.contextmanager
+def handle_signals(
+    numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], object]
+) -> Iterator[Mapping[signal.Signals, Any]]:
+    """While inside, signals call a handler; only the main thread may set handlers, so elsewhere nothing changes.
+
+    Args:
+      numbers: of the signals.
+      handler: of ``signal.signal``.
+
+    Yields:
+      The handlers before, by signal; empty outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield {}
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    # The watching thread reads late. It must not end the process for a signal that was handled here.
+    wakeup = signal.set_wakeup_fd(-1)
+    try:
+        yield before
+    finally:
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def is_ignored(number: signal.Signals) -> bool:
+    """Whether this process ignores a signal, as one that ``nohup`` or a shell's background started may."""
+    return signal.getsignal(number) is signal.SIG_IGN
 
 
 def _watch(reader: int) -> None:

@@ -5,7 +5,6 @@ into another layout. With few channels that takes several times as long as matri
 (``docs/performance.md``). One utterance at a time keeps the operands of the products in the processor's caches.
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ from jax import Array, lax
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from mqmha_jax.models.speaker_net import SpeakerNet
+from mqmha_jax.models.speaker_net import SpeakerNet, change_compute
 
 _AXES = ("NHWC", "HWIO", "NHWC")
 _Pairs = tuple[tuple[int, int], tuple[int, int]]
@@ -29,8 +28,7 @@ def speed_up_kernel_gradients(net: SpeakerNet, mesh: Mesh) -> SpeakerNet:
     compute = getattr(net.encoder, "compute", None)
     if compute is None or mesh.size > 1 or mesh.devices.flat[0].platform != "cpu":
         return net
-    compute = dataclasses.replace(compute, convolve_maps=convolve_with_fast_gradient)
-    return net.clone(encoder=net.encoder.clone(compute=compute))
+    return change_compute(net, convolve_maps=convolve_with_fast_gradient)
 
 
 def convolve_with_fast_gradient(

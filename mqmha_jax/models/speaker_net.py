@@ -1,5 +1,6 @@
 """The network: encoder, pooling, embedding layer."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,6 +127,16 @@ def build_speaker_net(config: ModelConfig, *, lanes: int = 1, dtype: str | None 
         affine_embedding_norm=config.affine_embedding_norm,
         batch_norm_groups=config.batch_norm_groups,
     )
+
+
+def change_compute(net: SpeakerNet, **options: Any) -> SpeakerNet:
+    """Returns the same network, whose encoder computes in another way.
+
+    Args:
+      net: the network; its encoder has the field ``compute``.
+      **options: fields of ``Compute``.
+    """
+    return net.clone(encoder=net.encoder.clone(compute=dataclasses.replace(net.encoder.compute, **options)))
 
 
 def fold_for_inference(net: SpeakerNet, variables: Mapping[str, Any]) -> tuple[SpeakerNet, Mapping[str, Any]]:

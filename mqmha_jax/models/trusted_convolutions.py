@@ -5,7 +5,6 @@ versions (jax-ml/jax, issue 37922). A network trained with wrong convolutions lo
 convolutions of a network are compared with float32 before their first use.
 """
 
-import dataclasses
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from jax import Array
 from jax.extend import core
 
-from mqmha_jax.models.speaker_net import SpeakerNet
+from mqmha_jax.models.speaker_net import SpeakerNet, change_compute
 from mqmha_jax.models.time_products import convolve_as_product
 
 # Half precision keeps 8 bits (bfloat16) of each result. Results of a wrong algorithm differ by their own size.
@@ -57,8 +56,7 @@ def trust_convolutions(net: SpeakerNet, num_features: int, *, rows: int = 2, fra
 
 def convolve_by_products(net: SpeakerNet) -> SpeakerNet:
     """Returns the same network with convolutions over time as matrix products."""
-    compute = dataclasses.replace(net.encoder.compute, convolve_time=convolve_as_product)
-    return net.clone(encoder=net.encoder.clone(compute=compute))
+    return change_compute(net, convolve_time=convolve_as_product)
 
 
 def find_time_convolutions(net: SpeakerNet, num_features: int, *, rows: int, frames: int) -> list[core.JaxprEqn]:

@@ -4,13 +4,13 @@ import contextlib
 import ipaddress
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
+from mqmha_jax.interrupts import handle_signals
 from mqmha_jax.serve.app import make_app
 from mqmha_jax.serve.limits import Limits
 from mqmha_jax.store.speaker_store import SpeakerStore
@@ -63,15 +63,8 @@ def serve(
 @contextlib.contextmanager
 def _ending_with_interrupt() -> Iterator[None]:
     """Lets SIGINT raise KeyboardInterrupt, which uvicorn passes on when all is answered; that is an orderly end."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+    with handle_signals([signal.SIGINT], signal.default_int_handler), contextlib.suppress(KeyboardInterrupt):
         yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from mqmha_jax.interrupts import handle_signals, is_ignored
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _asked_by = signal.SIGTERM
@@ -32,9 +34,6 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
       A function that tells whether a stop was asked for.
     """
     requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield requested.is_set
-        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         global _asked_by
@@ -46,16 +45,9 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
             before = previous[signal.SIGINT]
             (before if callable(before) else signal.default_int_handler)(number, frame)
 
-    previous = {
-        number: signal.signal(number, handle)
-        for number in _SIGNALS
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
+    numbers = [number for number in _SIGNALS if number != signal.SIGHUP or not is_ignored(number)]
+    with handle_signals(numbers, handle) as previous:
         yield requested.is_set
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _announce(number: int) -> None:
