@@ -13,7 +13,7 @@ from mqmha_jax.config import DataConfig, FbankSpec
 from mqmha_jax.config_io import require_same_fbank
 from mqmha_jax.data.shard_format import select_original_speed
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 
 
 class JoinedShards:
@@ -168,7 +168,7 @@ def _check_speakers(parts: Sequence[FbankShards], join_speakers: bool) -> None:
         shared = sorted(holder.keys() & set(part.speakers))
         if shared and not join_speakers:
             raise UserError(
-                f"{len(shared)} speakers of {part.directory} are also in {holder[shared[0]].directory}, e.g. "
+                f"{holder[shared[0]].directory} and {part.directory} share {count_noun(len(shared), 'speaker')}, e.g. "
                 f"{shared[0]!r}. If equal names are the same people, set data.shared_speakers=join; if not, rename the "
                 "speakers of one of the two and prepare it again."
             )
@@ -182,9 +182,10 @@ def _refuse_shared_utterances(part: FbankShards, others: Sequence[FbankShards], 
     ours = _utterances_of(part, speakers)
     for other in others:
         if twice := sorted(ours & _utterances_of(other, speakers)):
+            shared = count_noun(len(twice), "utterance")
             raise UserError(
-                f"{len(twice)} utterances are in {other.directory} and in {part.directory}, e.g. {twice[0]!r}. Leave "
-                "one of the two directories out of data.train; data.corpus_weights draws a corpus more often."
+                f"{other.directory} and {part.directory} share {shared}, e.g. {twice[0]!r}. "
+                "Leave one of the two directories out of data.train; data.corpus_weights draws a corpus more often."
             )
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64
 from mqmha_jax.atomic import write_text
 from mqmha_jax.data.ids import PlainIds, quote_id
 from mqmha_jax.data.lists import text_lines
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.types import Trials
 
 _FORMS = "'enrol test score' (Kaldi), the same with a label 1 or 0 after it, or only 'score' in the order of the list"
@@ -49,8 +49,8 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
     if num_fields == 1:
         if len(scores) != len(trials.target):
             raise UserError(
-                f"{path}: {len(scores)} scores for {len(trials.target)} trials; a file without ids needs one score "
-                "per trial, in the order of the list. Name the pairs: 'enrol test score'."
+                f"{path}: {count_noun(len(scores), 'score')} for {count_noun(len(trials.target), 'trial')}; a file "
+                "without ids needs one score per trial, in the order of the list. Name the pairs: 'enrol test score'."
             )
         return np.array(scores)
     row = _number_pairs(path, pairs, scores, lines)
@@ -133,7 +133,7 @@ def _find_rows(path: str | Path, row: dict[tuple[str, str], int], trials: Trials
         one, other = trials.enrol[trial], trials.test[trial]
         hint = " (the file has the pair the other way round)" if (other, one) in row else ""
         raise UserError(
-            f"{path}: {missing} of {len(rows)} trials have no score, first '{one} {other}' (trial {trial + 1}){hint}; "
-            "add their lines, or evaluate another list."
+            f"{path}: no score for {missing} of {count_noun(len(rows), 'trial')}, first '{one} {other}' "
+            f"(trial {trial + 1}){hint}; add their lines, or evaluate another list."
         )
     return rows

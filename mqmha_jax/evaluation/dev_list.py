@@ -12,7 +12,7 @@ from mqmha_jax.config_io import require_same_fbank
 from mqmha_jax.data.joined_shards import TrainingShards
 from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.shard_reader import open_shards
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import select_utterances
 from mqmha_jax.evaluation.embeddings.training_mean import compute_training_mean
@@ -73,8 +73,8 @@ class DevList:
         require_same_fbank(training.spec, shards.spec, f"The dev shards in {data.dev}")
         if shared := sorted(set(training.speakers) & set(shards.speakers)):
             warnings.warn(
-                f"{len(shared)} speakers of the dev shards are also in the training set, e.g. {shared[0]!r}: the dev "
-                "EER looks better than it is.",
+                f"The dev shards share {count_noun(len(shared), 'speaker')} with the training set, e.g. {shared[0]!r}: "
+                "the dev EER looks better than it is.",
                 stacklevel=2,
             )
         self._trials = read_trials(data.dev_trials)

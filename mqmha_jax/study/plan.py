@@ -9,7 +9,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.config_io import differences, require_same_fbank, with_overrides
 from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.study.sizes import count_network_parameters, match_size
 from mqmha_jax.study.spec import Study, TrialList
 
@@ -161,8 +161,8 @@ def _refuse_shared_speakers(speakers: Mapping[str, set[str]]) -> None:
         for other in names[i + 1 :]:
             if shared := speakers[one] & speakers[other]:
                 raise UserError(
-                    f"The lists {one} and {other} share {len(shared)} speakers (e.g. {min(shared)!r}), so that the "
-                    f"mean over the lists would count them twice: set decide_on to one list, e.g. {one!r}."
+                    f"The lists {one} and {other} share {count_noun(len(shared), 'speaker')} (e.g. {min(shared)!r}), "
+                    f"which the mean over the lists would count twice: set decide_on to one list, e.g. {one!r}."
                 )
 
 

@@ -52,7 +52,7 @@ def test_written_scores_read_back_bit_for_bit(tmp_path: Path, dtype: type) -> No
         ("a b 0.5\na c nan\nb c 1\n", "scores.txt:2: the score is nan; valid: finite numbers"),
         ("a b 0.5\na c -inf\nb c 1\n", "scores.txt:2: the score is -inf"),
         ("0.5\n0.2\n", "2 scores for 3 trials; a file without ids needs one score per trial"),
-        ("a b 0.5\nb c 1\n", r"1 of 3 trials have no score, first 'a c' \(trial 2\); add"),
+        ("a b 0.5\nb c 1\n", r"no score for 1 of 3 trials, first 'a c' \(trial 2\); add"),
         ("b a 0.5\na c 1\nb c 1\n", r"first 'a b' \(trial 1\) \(the file has the pair the other way round\)"),
         ("a b 0.5\na c 1\nb c 1\na b 0.6\n", "scores.txt:4: 'a b' has the score 0.6, but 0.5 in line 1"),
     ],
