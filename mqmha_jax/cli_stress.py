@@ -107,7 +107,7 @@ def stress(
 
     read_config(workdir)  # before the output makes a directory there
     output = output or workdir / "stress"
-    check_output(output)
+    check_output(output, inputs=[*lists, *([metadata] if metadata else [])])
     asked = tuple(name.strip() for name in (conditions or "").split(",") if name.strip())
     test = run_stress(
         workdir,

@@ -19,7 +19,7 @@ FLOORS = (
     ("config",),
     ("atomic", "python_file", "ready_configs", "parallel", "text_table"),
     ("json_file", "npz_file"),
-    ("own_code",),
+    ("own_code", "results_directory"),
     ("config_io", "processes"),
     ("command_line",),
     ("features",),

@@ -9,6 +9,7 @@ import numpy as np
 from mqmha_jax.data.embedding_files import read_embeddings, write_embeddings
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import read_sealed_json, write_sealed_json
+from mqmha_jax.results_directory import refuse_foreign_files
 from mqmha_jax.types import Embeddings
 
 _SETUP = "setup.json"
@@ -25,11 +26,13 @@ class KeptEmbeddings:
           setup: all that decides about the embeddings of a condition.
 
         Raises:
-          UserError: the folder belongs to another setup, or cannot be written.
+          UserError: the folder belongs to another setup, holds embeddings of something else, or cannot be written.
         """
         self._directory = directory
         path = directory / _SETUP
         if not path.exists():
+            names = [file.name for file in directory.glob("*.npz")]
+            refuse_foreign_files(directory, names, mark=_SETUP, work="stress test")
             directory.mkdir(parents=True, exist_ok=True)
             write_sealed_json(path, dict(setup))
             return

@@ -1,10 +1,12 @@
 """Writes a stress test: tables of text, numbers for other programs, pictures and an HTML page."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mqmha_jax.atomic import check_writable_directory, replacing, write_text
+from mqmha_jax.atomic import replacing, write_text
 from mqmha_jax.json_file import write_sealed_json
+from mqmha_jax.results_directory import check_results_directory
 from mqmha_jax.stress.page import make_page
 from mqmha_jax.stress.picture import draw_stress
 from mqmha_jax.stress.results import ListUnderStress, StressTest
@@ -14,13 +16,19 @@ FORMAT_VERSION = 1
 NUMBERS_FILE, TABLES_FILE, PICTURE_FILE, PAGE_FILE = "stress.json", "stress.txt", "stress.png", "stress.html"
 
 
-def check_output(directory: Path) -> None:
-    """Refuses, before any work, a directory that cannot take the results.
+def check_output(directory: Path, *, inputs: Iterable[Path] = ()) -> None:
+    """Refuses, before any work, a directory that cannot take the results or where they would destroy something.
+
+    Args:
+      directory: need not exist.
+      inputs: files that the stress test reads.
 
     Raises:
-      UserError: the directory cannot be made or written, or holds something that cannot be replaced.
+      UserError: the directory cannot be made or written; it holds files with the names of results, and no stress test
+        wrote them; an input is one of the files that are replaced.
     """
-    check_writable_directory(directory, NUMBERS_FILE, TABLES_FILE, PICTURE_FILE, PAGE_FILE)
+    names = (NUMBERS_FILE, TABLES_FILE, PICTURE_FILE, PAGE_FILE)
+    check_results_directory(directory, names, mark=NUMBERS_FILE, work="stress test", inputs=inputs)
 
 
 def write_stress(directory: Path, test: StressTest, *, title: str) -> None:
@@ -37,11 +45,12 @@ def write_stress(directory: Path, test: StressTest, *, title: str) -> None:
     Raises:
       UserError: a file cannot be written.
     """
+    # First, because it says whose the other files are: the command can run again if it is killed here.
+    write_sealed_json(directory / NUMBERS_FILE, _numbers(test, title))
     write_text(directory / TABLES_FILE, format_stress(test) + "\n")
     with replacing(directory / PICTURE_FILE) as temporary:
         temporary.write_bytes(draw_stress(test.main, f"{title}, {test.main.name}"))
     write_text(directory / PAGE_FILE, make_page(test, title))
-    write_sealed_json(directory / NUMBERS_FILE, _numbers(test, title))
 
 
 def _numbers(test: StressTest, title: str) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from mqmha_jax.evaluation.report.output_files import (
     REPORT_FILE,
     SPEAKERS_FILE,
     TABLES_FILE,
-    holds_evaluation,
     list_named_files,
     name_picture,
     name_scores,
@@ -25,6 +24,7 @@ from mqmha_jax.evaluation.report.plots import draw_results
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.file_hash import hash_file
 from mqmha_jax.json_file import write_sealed_json
+from mqmha_jax.results_directory import is_sealed
 from mqmha_jax.text_table import align_table
 
 FORMAT_VERSION = 2
@@ -111,7 +111,7 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
         "sha256_of_files": {},
         "lists": {part.name: _numbers(part, files) for part in evaluation.lists},
     }
-    if not holds_evaluation(directory):
+    if not is_sealed(directory / METRICS_FILE):
         # Says whose the other files are, so that the command can run again if it is killed here.
         write_sealed_json(directory / METRICS_FILE, numbers)
     for part in evaluation.lists:
