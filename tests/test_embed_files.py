@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import jax
@@ -20,7 +21,8 @@ from mqmha_jax.evaluation.embeddings import recordings
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.models.speaker_net import build_speaker_net
 from tests.support.paths import ROOT
-from tests.support.tiny_audio import write_all
+from tests.support.tiny_audio import write_all, write_audio
+from tests.support.voices import RATE_HZ, voice
 
 CONFIG = Config(
     fbank=FbankSpec(num_mel_bins=8),
@@ -149,6 +151,41 @@ def test_a_damaged_part_is_embedded_again(
         embed_files(encoder, files, output, on_error=refuse, on_warning=interrupt)
     assert len(list(tmp_path.rglob("*.parts/*.npz"))) == 3  # the new part replaces no good one
     assert embed_files(encoder, files, output, on_error=refuse, on_warning=ignore) == (4, 3, 4)
+
+
+def test_recordings_of_every_kind(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    one = voice(1, 220)
+    write_audio(tmp_path / "mono.wav", one)
+    write_audio(tmp_path / "nan.wav", np.where(np.arange(RATE_HZ) == 80, np.nan, one))
+    write_audio(tmp_path / "short.wav", one[: RATE_HZ // 20])
+    write_audio(tmp_path / "silence.wav", np.zeros(RATE_HZ))
+    write_audio(tmp_path / "stereo.wav", np.stack([one, one], axis=1))
+    write_audio(tmp_path / "telephone.wav", one[::2], RATE_HZ // 2)
+    errors: list[UserError] = []
+    said: list[str] = []
+    files, output = list_audio([tmp_path], say=refuse), tmp_path / "e.npz"
+    embed_files(encoder, files, output, on_error=errors.append, on_warning=said.append)
+    ids, vectors = read_embeddings(output)
+    assert ids == ("mono.wav", "short.wav", "silence.wav", "stereo.wav", "telephone.wav")
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(vectors[3], vectors[0], rtol=1e-5, atol=1e-6)
+    assert ["1 of 16000 samples are NaN or infinite" in str(error) for error in errors] == [True]
+    assert [text.split(str(tmp_path))[1].split(";")[0] for text in said] == [
+        "/short.wav: no speech in 0.1 s of sound",
+        "/silence.wav: no speech, 1.0 s of silence",
+    ]
+
+
+@pytest.mark.slow
+def test_three_hours_leave_memory_flat(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    hours = write_audio(tmp_path / "hours.flac", np.zeros(3 * 3600 * RATE_HZ // 2, np.int16), RATE_HZ // 2)
+    encoder.embed(voice(1, 220))
+    said: list[str] = []
+    tracemalloc.start()
+    encoder.embed(hours, on_warning=said.append)
+    assert tracemalloc.get_traced_memory()[1] < 100e6  # all samples would be 691 MB
+    tracemalloc.stop()
+    assert "lasts 180 min; only its middle 2 min are embedded" in said[-1]
 
 
 def test_nothing_to_embed(encoder: SpeakerEncoder, tmp_path: Path) -> None:

@@ -57,6 +57,13 @@ def noise(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def short_program(tmp_path_factory):
+    path = tmp_path_factory.mktemp("short") / "net.onnx"
+    write_onnx(path, embedding_program(*small()), {})
+    return session(path)
+
+
 @pytest.mark.parametrize(("encoder", "pooling"), CASES)
 def test_onnx_embeds_padded_and_single_utterances_as_the_network(encoder, pooling, tmp_path):
     options = {"heads": 4} if pooling in ("mha", "mqmha") else {}
@@ -115,17 +122,28 @@ def test_a_file_computes_the_filterbank_of_each_recording(spec, tmp_path):
         np.testing.assert_allclose(unit(found)[row], unit(expected)[0], atol=1e-5)
 
 
-def test_a_recording_that_cannot_be_embedded_is_nan_and_silence_is_not(tmp_path):
-    write_onnx(tmp_path / "net.onnx", embedding_program(*small()), {})
+def test_a_recording_that_cannot_be_embedded_is_nan_and_silence_is_not(short_program):
     waveform = noise(4, 800) * 0.1
     waveform[0, 700] = np.nan
     waveform[1, 10] = np.inf
     waveform[3] = 0
-    (found,) = session(tmp_path / "net.onnx").run(
-        None, {"waveform": waveform, "num_samples": np.array([800, 800, 399, 800])}
-    )
+    (found,) = short_program.run(None, {"waveform": waveform, "num_samples": np.array([800, 800, 399, 800])})
     np.testing.assert_array_equal(np.isnan(found).all(axis=1), [True, True, True, False])
     assert np.isfinite(found[3]).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ((1, 800, 2), "Invalid rank for input: waveform Got: 3 Expected: 2"),
+        ((800, 2), "Reshape"),
+        ((1, 399), "Reshape"),
+    ],
+    ids=["stereo", "stereo without a row", "less than one window"],
+)
+def test_onnx_runtime_refuses_what_is_no_row_of_one_channel(shape, reason, short_program):
+    with pytest.raises(Exception, match=reason):
+        short_program.run(None, {"waveform": np.ones(shape, np.float32)})
 
 
 def test_fixed_shapes_and_float16(tmp_path):

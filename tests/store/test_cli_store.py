@@ -58,9 +58,10 @@ def test_from_the_first_recording_to_an_answer(run, folder: Path) -> None:
     assert enrolled.stdout.endswith(" in people\n")
     assert json.loads(run("enrol people ben telephone.wav --json").stdout)["recordings"] == ["telephone.wav"]
 
-    found = run("identify people stereo.wav silence.wav")
+    found = run("identify people stereo.wav silence.wav telephone.wav")
     assert found.exit_code == 0, found.output
     assert found.stdout.startswith("stereo.wav: anna (score ")
+    assert "telephone.wav: ben (score " in found.stdout
     assert "silence.wav: unsure: no speech, 1.0 s of silence\n" in found.stdout
 
     lines = run("identify people stereo.wav anna --json --top-n 1").stdout.splitlines()
