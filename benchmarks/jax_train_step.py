@@ -1,12 +1,12 @@
 """Runs the train step of ``train_step.py`` as the package does, in a separate process (see ``turns.py``).
 
-    echo "steps 5" | python benchmarks/jax_train_step.py --batch-size 16 [--encoder resnet101]
+    echo "steps 5" | python benchmarks/jax_train_step.py --batch-size 16 [--config laptop] [--override OPTION=VALUE]
 
-``build_training`` builds the same computation from configs/voxceleb_resnet34_mqmha.py as ``mqmha train``, on one
-device.
+``build_training`` builds the same computation from a configuration as ``mqmha train``, on one device.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -27,15 +27,16 @@ from mqmha_jax.train.build import Training, build_training
 
 @click.command(context_settings={"show_default": True})
 @size_options()
-@click.option("--encoder", default="resnet34", help="Name of an encoder of the package.")
+@click.option("--config", default="voxceleb_resnet34_mqmha", help="Name or path of a configuration.")
+@click.option("--override", "overrides", multiple=True, help="Option of the configuration, NAME=VALUE; repeatable.")
 @click.option("--parameters", type=click.Path(dir_okay=False), help="Write the initial parameters to this .npz file.")
-def main(encoder: str, parameters: str | None, **size: Any) -> None:
+def main(config: str, overrides: tuple[str, ...], parameters: str | None, **size: Any) -> None:
     """Make the first step, then take turns."""
     step_size = StepSize(**size)
-    config = step_config(step_size, encoder)
-    mesh = parallel.device_mesh(config.mesh, jax.devices()[:1])
-    training = build_training(config, num_speakers=step_size.classes, mesh=mesh)
-    seed = parallel.place_seed(config.train.seed, mesh)
+    resized = step_config(step_size, config, overrides)
+    mesh = parallel.device_mesh(resized.mesh, jax.devices()[:1])
+    training = build_training(resized, num_speakers=step_size.classes, mesh=mesh)
+    seed = parallel.place_seed(resized.train.seed, mesh)
     state = training.init(seed)
     arrays = flat_parameters(state, step_size.classes)
     if parameters:
@@ -75,9 +76,9 @@ def main(encoder: str, parameters: str | None, **size: Any) -> None:
     take_turns(opening, {"steps": steps, "matmul": matmul, "operations": operations})
 
 
-def step_config(size: StepSize, encoder: str) -> Config:
-    """Resizes the paper's experiment; margin, penalty and learning rate have their full values from the first step."""
-    overrides = [
+def step_config(size: StepSize, config: str, overrides: Sequence[str]) -> Config:
+    """Resizes an experiment; margin, penalty and learning rate have their full values from the first step."""
+    resized = [
         f"data.batch_size={size.batch_size}",
         f"data.crop_frames={size.frames}",
         f"fbank.num_mel_bins={size.bins}",
@@ -89,9 +90,7 @@ def step_config(size: StepSize, encoder: str) -> Config:
         "optimizer.warmup=0",
         f"optimizer.learning_rate={LEARNING_RATE}",
     ]
-    if encoder != "resnet34":
-        overrides.append(f"model.encoder={encoder}")
-    return load_config("voxceleb_resnet34_mqmha", overrides)
+    return load_config(config, [*resized, *overrides])
 
 
 def flat_parameters(state: TrainState, classes: int) -> dict[str, np.ndarray]:

@@ -1,11 +1,12 @@
-"""The paper's network and loss in idiomatic PyTorch: ResNet34, MQMHA, sub-centres, inter-topK penalty.
+"""The networks of ``train_step.py`` in idiomatic PyTorch: an encoder, MQMHA, sub-centres, inter-topK penalty.
 
-Modules have the names of our parameters, so that one function (``load_flax``) copies all parameters. All frames are
-valid, so there is no mask.
+Sizes come from the sections ``model`` and ``loss`` of our configuration, as dictionaries. Modules have the names of our
+parameters, so that one function (``load_flax``) copies all parameters. All frames are valid, so there is no mask.
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 STAGES = ((3, 1), (4, 2), (6, 2), (3, 2))  # blocks and stride of each
-WIDTH, EMBEDDING_DIM = 32, 512
-HEADS, QUERIES, VARIANCE_FLOOR = 16, 4, 1e-7
-SUB_CENTRES, SCALE, MARGIN, TOP_K, PENALTY = 3, 36.0, 0.2, 5, 0.06
+HEADS, QUERIES, VARIANCE_FLOOR = 16, 4, 1e-7  # the paper's pooling
+PAPER_LOSS = {"sub_centres": 3, "scale": 36.0, "margin": 0.2, "top_k": 5, "penalty": 0.06}
 
 
 def conv_norm(channels_in: int, channels: int, kernel_size: int, stride: int) -> nn.Sequential:
@@ -40,30 +40,75 @@ class Block(nn.Module):
         return functional.relu(self.layer2(functional.relu(self.layer1(x))) + self.shortcut(x))
 
 
-def resnet34() -> nn.Sequential:
-    """``[B, 1, T, F]`` to ``[B, 256, T / 8, F / 8]``."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=conv_norm(1, WIDTH, 3, 1), relu=nn.ReLU())
-    channels_in = WIDTH
-    for stage, (blocks, stride) in enumerate(STAGES, start=1):
-        channels = WIDTH * 2 ** (stage - 1)
-        for i in range(1, blocks + 1):
-            layers[f"stage{stage}_block{i}"] = Block(channels_in, channels, stride if i == 1 else 1)
-            channels_in = channels
-    return nn.Sequential(layers)
+class ResNet34(nn.Sequential):
+    """Residual maps over time and frequency."""
+
+    def __init__(self, bins: int, layout: torch.memory_format, width: int = 32) -> None:
+        """Make the layers."""
+        layers: OrderedDict[str, nn.Module] = OrderedDict(stem=conv_norm(1, width, 3, 1), relu=nn.ReLU())
+        channels_in = width
+        for stage, (blocks, stride) in enumerate(STAGES, start=1):
+            channels = width * 2 ** (stage - 1)
+            for i in range(1, blocks + 1):
+                layers[f"stage{stage}_block{i}"] = Block(channels_in, channels, stride if i == 1 else 1)
+                channels_in = channels
+        super().__init__(layers)
+        self.layout, self.channels = layout, width * 8 * -(-bins // 8)
+        self.to(memory_format=layout)
+
+    def forward(self, fbank: Tensor) -> Tensor:
+        """``[B, T, F]`` to ``[B, T / 8, D]``."""
+        return super().forward(fbank[:, None].to(memory_format=self.layout)).permute(0, 2, 1, 3).flatten(2)
+
+
+class TDNN(nn.Module):
+    """Convolutions over time, each with ReLU and batch normalisation."""
+
+    def __init__(
+        self,
+        bins: int,
+        layout: torch.memory_format,
+        channels: int = 512,
+        final_channels: int = 1500,
+        kernel_sizes: tuple[int, ...] = (5, 3, 3, 1, 1),
+        dilations: tuple[int, ...] = (1, 2, 3, 1, 1),
+        strides: tuple[int, ...] = (1, 1, 1, 1, 1),
+    ) -> None:
+        """Make the layers; the layout concerns maps over time and frequency alone."""
+        super().__init__()
+        self.channels = final_channels
+        widths = [*[channels] * (len(kernel_sizes) - 1), final_channels]
+        layers = zip([bins, *widths], widths, kernel_sizes, strides, dilations, strict=False)
+        for i, (before, width, size, stride, dilation) in enumerate(layers, start=1):
+            affine = nn.Conv1d(before, width, size, stride, size // 2 * dilation, dilation)
+            self.add_module(f"layer{i}", nn.ModuleDict({"affine": affine, "norm": nn.BatchNorm1d(width)}))
+
+    def forward(self, fbank: Tensor) -> Tensor:
+        """``[B, T, F]`` to ``[B, T / stride, D]``."""
+        x = fbank.transpose(1, 2)
+        for layer in self.children():
+            x = layer["norm"](functional.relu(layer["affine"](x)))
+        return x.transpose(1, 2)
+
+
+ENCODERS = {"resnet34": ResNet34, "tdnn": TDNN}
 
 
 class MQMHA(nn.Module):
     """Weighted means and standard deviations; one einsum does all queries and heads."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, heads: int = HEADS, queries: int = QUERIES, layers: int = 1) -> None:
         """Make the scorers."""
         super().__init__()
-        head_dim = channels // HEADS
-        self.score = nn.Parameter(torch.randn(QUERIES, HEADS, head_dim) * head_dim**-0.5)
+        if layers != 1:
+            raise ValueError("This MQMHA has scorers of one layer.")
+        self.heads = heads
+        head_dim = channels // heads
+        self.score = nn.Parameter(torch.randn(queries, heads, head_dim) * head_dim**-0.5)
 
     def forward(self, frames: Tensor) -> Tensor:
         """``[B, t, D]`` to ``[B, 2 D Q]``."""
-        frames = frames.unflatten(-1, (HEADS, -1))
+        frames = frames.unflatten(-1, (self.heads, -1))
         weights = torch.einsum("bthd,qhd->bqht", frames, self.score).softmax(-1)
         mean = torch.einsum("bqht,bthd->bqhd", weights, frames)
         square = torch.einsum("bqht,bthd->bqhd", weights, frames * frames)
@@ -74,48 +119,83 @@ class MQMHA(nn.Module):
 class Head(nn.Module):
     """Cosines to the nearest sub-centre, AM-softmax and the inter-topK penalty."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, embedding_dim: int = 512, loss: Mapping[str, Any] = PAPER_LOSS) -> None:
         """Make the prototypes."""
         super().__init__()
-        self.prototypes = nn.Parameter(torch.randn(classes, SUB_CENTRES, EMBEDDING_DIM) * EMBEDDING_DIM**-0.5)
+        self.loss = loss
+        shape = (classes, loss["sub_centres"], embedding_dim)
+        self.prototypes = nn.Parameter(torch.randn(shape) * embedding_dim**-0.5)
 
     def forward(self, embedding: Tensor, speaker: Tensor) -> Tensor:
         """``[B, E]`` and ``[B]`` to the mean loss."""
         prototypes = functional.normalize(self.prototypes, dim=-1).flatten(0, 1)
-        cosine = (
-            functional.linear(functional.normalize(embedding), prototypes)
-            .unflatten(1, (-1, SUB_CENTRES))
-            .max(-1)
-            .values
-        )
+        cosine = functional.linear(functional.normalize(embedding), prototypes)
+        if self.loss["sub_centres"] > 1:
+            cosine = cosine.unflatten(1, (-1, self.loss["sub_centres"])).max(-1).values
         target = speaker[:, None]
-        nearest = cosine.detach().scatter(1, target, -torch.inf).topk(TOP_K, sorted=False).indices
-        shift = torch.zeros_like(cosine).scatter_(1, nearest, PENALTY).scatter_(1, target, -MARGIN)
-        return functional.cross_entropy(SCALE * (cosine + shift), speaker)
+        others = cosine.detach().scatter(1, target, -torch.inf)
+        nearest = others.topk(self.loss["top_k"], sorted=False).indices
+        shift = torch.zeros_like(cosine).scatter_(1, nearest, self.loss["penalty"])
+        shift = shift.scatter_(1, target, -self.loss["margin"])
+        return functional.cross_entropy(self.loss["scale"] * (cosine + shift), speaker)
 
 
-class SpeakerTask(nn.Module):
-    """Computes the loss from filterbank frames and speakers; only the encoder uses ``dtype``."""
+class SpeakerNet(nn.Module):
+    """Embeds filterbank frames; only the encoder uses ``dtype``."""
 
-    def __init__(self, classes: int, bins: int, dtype: torch.dtype, layout: torch.memory_format) -> None:
-        """Make network and head."""
+    def __init__(self, model: Mapping[str, Any], bins: int, dtype: torch.dtype, layout: torch.memory_format) -> None:
+        """Make the layers of our section ``model``."""
         super().__init__()
-        self.dtype, self.layout = dtype, layout
-        channels = WIDTH * 8 * -(-bins // 8)
-        self.encoder = resnet34()
-        self.pooling = MQMHA(channels)
-        self.embedding = nn.Linear(2 * channels * QUERIES, EMBEDDING_DIM)
-        self.head = Head(classes)
-        self.to(memory_format=layout)
+        if model["pooling"]["name"] != "mqmha":
+            raise ValueError("This network pools with MQMHA.")
+        self.dtype = dtype
+        self.encoder = ENCODERS[model["encoder"]["name"]](bins, layout, **model["encoder"]["options"])
+        self.pooling = MQMHA(self.encoder.channels, **model["pooling"]["options"])
+        pooled = 2 * self.pooling.score.shape[0] * self.encoder.channels
+        if model["normalize_pooled"]:
+            self.pooled_norm = nn.BatchNorm1d(pooled)
+        self.embedding = nn.Linear(pooled, model["embedding_dim"])
+
+    def embed(self, fbank: Tensor) -> Tensor:
+        """Mean-normalised ``[B, T, F]`` to ``[B, E]``."""
+        with torch.autocast(fbank.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            frames = self.encoder(fbank)
+        pooled = self.pooling(frames.float())
+        return self.embedding(self.pooled_norm(pooled) if hasattr(self, "pooled_norm") else pooled)
+
+
+class SpeakerTask(SpeakerNet):
+    """Computes the loss from filterbank frames and speakers."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], classes: int, bins: int, dtype: torch.dtype, layout: torch.memory_format
+    ) -> None:
+        """Make network and head of our configuration."""
+        super().__init__(settings["model"], bins, dtype, layout)
+        self.stripes = settings["spec_augment"]
+        self.head = Head(classes, settings["model"]["embedding_dim"], settings["loss"])
 
     def forward(self, fbank: Tensor, speaker: Tensor) -> Tensor:
         """``[B, T, F]`` and ``[B]`` to the mean loss."""
         fbank = fbank.float()
-        x = (fbank - fbank.mean(1, keepdim=True))[:, None].to(memory_format=self.layout)
-        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            x = self.encoder(x)
-        frames = x.float().permute(0, 2, 1, 3).flatten(2)
-        return self.head(self.embedding(self.pooling(frames)), speaker)
+        fbank = fbank - fbank.mean(1, keepdim=True)
+        for dim, number, widest in (
+            (1, self.stripes["num_time_masks"], self.stripes["max_time_mask_frames"]),
+            (2, self.stripes["num_frequency_masks"], self.stripes["max_frequency_mask_bins"]),
+        ):
+            if number:
+                fbank = mask_stripes(fbank, dim, number, widest)
+        return self.head(self.embed(fbank), speaker)
+
+
+def mask_stripes(fbank: Tensor, dim: int, number: int, widest: int) -> Tensor:
+    """SpecAugment: sets random stripes of each example to 0."""
+    length, shape = fbank.shape[dim], (len(fbank), number, 1)
+    width = torch.randint(widest + 1, shape, device=fbank.device)
+    start = (torch.rand(shape, device=fbank.device) * (length - width + 1)).long()
+    place = torch.arange(length, device=fbank.device)
+    covered = ((place >= start) & (place < start + width)).any(1)
+    return fbank.masked_fill(covered.unsqueeze(3 - dim), 0)
 
 
 @torch.no_grad()
@@ -132,7 +212,7 @@ def load_flax(task: SpeakerTask, arrays: Mapping[str, np.ndarray]) -> None:
         if modules == ["pooling", "score"]:
             moved["pooling.score"] = array[..., 0]
         elif leaf == "kernel":
-            moved[".".join([*modules, "weight"])] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+            moved[".".join([*modules, "weight"])] = np.moveaxis(array, (-1, -2), (0, 1))
         else:
             moved[".".join([*modules, {"scale": "weight"}.get(leaf, leaf)])] = array
     parameters = dict(task.named_parameters())

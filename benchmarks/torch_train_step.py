@@ -1,12 +1,14 @@
-"""The paper's train step in PyTorch, the peer of ``train_step.py``, in a separate process (see ``turns.py``).
+"""A train step in PyTorch, the peer of ``train_step.py``, in a separate process (see ``turns.py``).
 
-    echo "steps 5" | python benchmarks/torch_train_step.py --batch-size 16 [--compile default]
+    echo "steps 5" | python benchmarks/torch_train_step.py --settings JSON --batch-size 16 [--compile default]
 
 Needs torch, numpy and click, but not our package. On a GPU it uses channels_last, autocast to bfloat16 with
 ``--dtype bfloat16``, and the fused optimizer; pooling, cosines and loss stay float32, as in ours.
 """
 
+import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -23,6 +25,7 @@ LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_
 
 @click.command(context_settings={"show_default": True})
 @size_options()
+@click.option("--settings", required=True, help="Our configuration, as JSON.")
 @click.option(
     "--compile",
     "compile_mode",
@@ -33,20 +36,20 @@ LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_
 @click.option("--layout", type=click.Choice(list(LAYOUTS)), default="channels_last", help="Memory layout of the maps.")
 @click.option("--parameters", type=click.Path(exists=True, dir_okay=False), help="Our parameters to start from.")
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads on a CPU; 0: torch decides.")
-def main(compile_mode: str, layout: str, parameters: str | None, threads: int, **size: Any) -> None:
+def main(settings: str, compile_mode: str, layout: str, parameters: str | None, threads: int, **size: Any) -> None:
     """Make the first step, then take turns."""
-    step_size = StepSize(**size)
+    step_size, config = StepSize(**size), json.loads(settings)
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    task = SpeakerTask(step_size.classes, step_size.bins, getattr(torch, step_size.dtype), LAYOUTS[layout])
+    task = SpeakerTask(config, step_size.classes, step_size.bins, getattr(torch, step_size.dtype), LAYOUTS[layout])
     if parameters:
         load_flax(task, np.load(parameters))
     task = task.to(device)
-    optimizer = build_optimizer(task)
+    optimizer, largest_norm = build_optimizer(task, config["optimizer"]), config["optimizer"]["max_gradient_norm"]
     batch = random_batch(step_size)
     fbank = torch.from_numpy(batch["fbank"]).to(device)
     speaker = torch.from_numpy(batch["speaker"]).long().to(device)
@@ -56,6 +59,8 @@ def main(compile_mode: str, layout: str, parameters: str | None, threads: int, *
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(fbank, speaker)
         loss.backward()
+        if largest_norm:
+            nn.utils.clip_grad_norm_(task.parameters(), largest_norm)
         optimizer.step()
         return loss.detach()
 
@@ -87,12 +92,18 @@ def main(compile_mode: str, layout: str, parameters: str | None, threads: int, *
     take_turns(opening, {"steps": steps, "matmul": matmul, "operations": operations})
 
 
-def build_optimizer(task: nn.Module) -> torch.optim.Optimizer:
-    """Builds SGD with Nesterov momentum; only kernels and prototypes decay."""
+def build_optimizer(task: nn.Module, options: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Builds SGD with Nesterov momentum, or AdamW; only kernels and prototypes decay."""
     kernels = [parameter for parameter in task.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in task.parameters() if parameter.ndim <= 1]
-    groups = [{"params": kernels, "weight_decay": 1e-3}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=0.9, nesterov=True, fused=True)
+    groups = [
+        {"params": kernels, "weight_decay": options["weight_decay"]},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    momentum = options["momentum"]
+    if options["name"] == "adamw":
+        return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(momentum, 0.999), fused=True)
+    return torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=momentum, nesterov=True, fused=True)
 
 
 def matmul_speed(size: int, device: torch.device, dtype: str) -> dict[str, float]:

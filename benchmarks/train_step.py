@@ -4,18 +4,20 @@
     python benchmarks/train_step.py --batch-sizes 64,256,1024 --dtype bfloat16 --compile default --steps 30
     python benchmarks/train_step.py --check --classes 500                                   # do both compute the same?
     python benchmarks/train_step.py --operations 2                                          # where a CPU's time goes
+    python benchmarks/train_step.py --config laptop --batch-sizes 96 --classes 627          # the laptop's
     python benchmarks/train_step.py --encoder resnet101                                     # ours alone
     python benchmarks/train_step.py --beside ../before                                      # what did a change bring?
 
-Both have ResNet34, MQMHA, 3 sub-centres and the inter-topK penalty. Ours is the package's own step
-(``jax_train_step.py``); the peer is idiomatic PyTorch (``torch_train_step.py``; it needs torch, numpy and click). Every
-contender is a separate process on the same device, and they take turns. Peak memory is that of the device, on a CPU
-that of the whole process.
+Both have the network, loss, optimizer and SpecAugment of a configuration, by default ResNet34, MQMHA, 3 sub-centres and
+the inter-topK penalty. Ours is the package's own step (``jax_train_step.py``); the peer is idiomatic PyTorch
+(``torch_train_step.py``; it needs torch, numpy and click). Every contender is a separate process on the same device,
+and they take turns. Peak memory is that of the device, on a CPU that of the whole process.
 
 FLOPs for both sides come from XLA's ``cost_analysis`` of our step before compilation. The peak is the faster of the two
 libraries' products of square matrices on the device. Appends the result to results/train_step.jsonl.
 """
 
+import json
 import statistics
 import sys
 import tempfile
@@ -24,12 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from jax_train_step import step_config
 from record import keep
 from train_step_size import StepSize, size_options
 from turns import CHECKOUT, Contender, ContenderError, with_package_of
 
+from mqmha_jax.config_io import to_dict
+
 HERE = Path(__file__).parent
 OURS, BESIDE = "mqmha_jax", "beside"
+_WITH_PEER = ("resnet34", "tdnn")  # encoders of torch_speaker_net.py
+_UNMASKED = ("spec_augment.num_time_masks=0", "spec_augment.num_frequency_masks=0")
 _MATMUL_SIZE = {"cpu": 2048, "other": 8192}
 _TOLERANCES = (
     2e-5,
@@ -48,7 +55,9 @@ _ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 @click.command(context_settings={"show_default": True})
 @size_options(one_batch=False)
 @click.option("--batch-sizes", default="8", help="Batch sizes, separated by commas.")
-@click.option("--encoder", default="resnet34", help="Encoder; only resnet34 has a peer.")
+@click.option("--config", default="voxceleb_resnet34_mqmha", help="Name or path of a configuration.")
+@click.option("--encoder", help=f"Another encoder for it; {' and '.join(_WITH_PEER)} have a peer.")
+@click.option("--spec-augment/--no-spec-augment", default=True, help="Mask as the configuration says, or nothing.")
 @click.option(
     "--torch-python",
     type=click.Path(exists=True, dir_okay=False),
@@ -78,7 +87,9 @@ _ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 @click.option("--check", is_flag=True, help="Compare losses and parameters from the same start, on the CPU.")
 def main(
     batch_sizes: str,
-    encoder: str,
+    config: str,
+    encoder: str | None,
+    spec_augment: bool,
     torch_python: str,
     compile_modes: tuple[str, ...],
     layouts: tuple[str, ...],
@@ -92,18 +103,27 @@ def main(
 ) -> None:
     """Measure, print and record."""
     sizes = [StepSize(batch_size, **size) for batch_size in _numbers(batch_sizes)]
+    overrides = [f"model.encoder={encoder}"] if encoder else []
+    if check or not spec_augment:  # both draw stripes of their own
+        overrides += _UNMASKED
+    ours = [sys.executable, str(HERE / "jax_train_step.py"), f"--config={config}"]
+    ours += [f"--override={override}" for override in overrides]
+    settings = to_dict(step_config(sizes[0], config, overrides))
+    encoder = settings["model"]["encoder"]["name"]
+    if encoder == "tdnn":
+        layouts = ("contiguous",)  # no maps over time and frequency, which channels_last concerns
     peers = {}
     for layout in layouts:
         peer = [torch_python, str(HERE / "torch_train_step.py"), f"--threads={threads}", f"--layout={layout}"]
-        peers[f"torch {layout}"] = peer
+        peers[f"torch {layout}"] = peer = [*peer, f"--settings={json.dumps(settings)}"]
         peers |= {f"torch {layout}, compile {mode}": [*peer, f"--compile={mode}"] for mode in compile_modes}
-    commands = {OURS: [sys.executable, str(HERE / "jax_train_step.py"), f"--encoder={encoder}"]}
+    commands = {OURS: ours}
     if beside:
-        commands[f"{OURS}, {BESIDE}"] = with_package_of(beside, commands[OURS])
-    if encoder == "resnet34":
+        commands[f"{OURS}, {BESIDE}"] = with_package_of(beside, ours)
+    if encoder in _WITH_PEER:
         commands |= peers
     elif check:
-        raise click.UsageError(f"--check compares with the peer, which is a resnet34; leave out --encoder={encoder}.")
+        raise click.UsageError(f"--check needs a peer; {' and '.join(_WITH_PEER)} have one, {encoder} has none.")
     try:
         for step_size in sizes:
             if check:
@@ -111,7 +131,8 @@ def main(
                 continue
             figures = _measure(step_size, commands, rounds, steps, operations)
             _show(step_size, figures)
-            keep("train_step", {"encoder": encoder, **step_size._asdict(), "contenders": figures})
+            described = {"config": config, "encoder": encoder, "spec_augment": settings["spec_augment"]}
+            keep("train_step", {**described, **step_size._asdict(), "contenders": figures})
     except ContenderError as error:
         raise click.ClickException(f"A contender {error}") from error
 
@@ -175,7 +196,7 @@ def _show(size: StepSize, figures: dict[str, dict[str, Any]]) -> None:
     flops = ours["flops_per_step"] / size.batch_size
     peak = max(figure["matmul_flops_per_second"] for figure in measured.values())
     click.echo(
-        f"{ours['device']}; {flops / 1e9:.1f} GFLOP per utterance; matmul peak {peak / 1e12:.3g} TFLOP/s; "
+        f"{ours['device']}; {flops / 1e9:.3g} GFLOP per utterance; matmul peak {peak / 1e12:.3g} TFLOP/s; "
         f"{ours['parameters']:,} parameters"
     )
     click.echo(f"{'':40} utterances/s   of ours   of peak   peak memory   first step")
