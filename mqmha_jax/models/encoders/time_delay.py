@@ -48,7 +48,7 @@ class TimeDelayLayer(nn.Module):
             (self.kernel_size,),
             strides=self.stride,
             kernel_dilation=self.dilation,
-            padding="VALID" if reflect else ((reach, reach),),
+            padding=((0, 0),) if reflect else ((reach, reach),),
             kernel_init=nn.initializers.kaiming_normal(),
             conv_general_dilated=self.compute.convolve_time,
             dtype=self.compute.dtype,
