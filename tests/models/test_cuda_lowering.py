@@ -1,7 +1,5 @@
 """Every network lowers for NVIDIA GPUs without one, and in the layout and types that cuDNN computes fastest."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -9,10 +7,8 @@ from jax import export
 
 from mqmha_jax.models.masked import Compute
 from mqmha_jax.models.trusted_convolutions import convolve_by_products
+from tests.support.convolutions import check_convolutions
 from tests.support.small_nets import SMALL_ENCODERS, SMALL_POOLINGS, padded_batch, small_net
-
-CONVOLUTION = re.compile(r"stablehlo\.convolution\(.*dim_numbers = (.*), window = .* : \((.*), (.*)\) -> (tensor<\S+>)")
-FORWARD = ("[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]", "[b, 0, f]x[0, i, o]->[b, 0, f]")
 
 
 def _lower(net, variables, *, gradient: bool) -> str:
@@ -46,19 +42,14 @@ def _slow_but(*quick: str) -> list:
 @pytest.mark.parametrize("encoder", _slow_but("resnet18", "tdnn", "campplus"))
 def test_convolutions_of_every_encoder_are_channels_last_in_bfloat16(encoder):
     net, variables = small_net(encoder, "tstp")
-    found = CONVOLUTION.findall(text := _lower(_half(net), variables, gradient=False))
-    assert len(found) == text.count("stablehlo.convolution(")
-    for dimensions, *tensors in found:
-        assert dimensions in FORWARD
-        # cuDNN accumulates in float32 by itself; a result in float32 would cost a conversion of its own.
-        assert all(tensor.endswith("xbf16>") for tensor in tensors), tensors
+    assert check_convolutions(_lower(_half(net), variables, gradient=False), "bf16", gradient=False)
 
 
 @pytest.mark.parametrize("encoder", _slow_but("resnet18"))
-def test_gradients_of_every_encoder_lower_in_both_types(encoder):
+def test_gradients_of_every_encoder_are_channels_last_in_both_types(encoder):
     net, variables = small_net(encoder, "tstp")
-    for network in (net, _half(net)):
-        assert "stablehlo" in _lower(network, variables, gradient=True)
+    for network, element in ((net, "f32"), (_half(net), "bf16")):
+        assert check_convolutions(_lower(network, variables, gradient=True), element, gradient=True)
 
 
 def test_the_fallback_lowers_to_products():
