@@ -103,8 +103,10 @@ def demo(workdir: Path, audio: Path | None, seed: int, overrides: tuple[str, ...
     """
     _keep_compiled_programs()
     from mqmha_jax.demo import run_demo
+    from mqmha_jax.train.signals import stop_status
 
-    run_demo(workdir, audio=audio, seed=seed, overrides=overrides)
+    if not run_demo(workdir, audio=audio, seed=seed, overrides=overrides):
+        sys.exit(stop_status())
 
 
 @main.command(
@@ -143,10 +145,8 @@ def train(
     experiment = load_config(config, overrides)
     click.echo(f"Training on {describe_devices()}.")
     result = run(experiment, workdir, progress=not quiet)
-    if result.finished:
-        click.echo(result.sentence())
-    else:
-        click.echo(f"Stopped after step {result.step}; run the same command again to resume.")
+    click.echo(result.sentence())
+    if not result.finished:
         sys.exit(stop_status())
 
 

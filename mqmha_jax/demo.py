@@ -41,7 +41,7 @@ _SESSIONS, _UTTERANCES, _SECONDS = 3, 4, (2.0, 4.0)
 _HELD_OUT_AT_LEAST, _HELD_OUT_SHARE = 2, 0.1
 
 
-def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequence[str], progress: bool = True) -> None:
+def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequence[str], progress: bool = True) -> bool:
     """Prepares shards, trains, evaluates speakers outside the training data, and says what to do next.
 
     A second call keeps existing files and resumes.
@@ -52,6 +52,9 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
       seed: seed of voices, split and training.
       overrides: ``section.option=value`` changes to ``configs/demo.py``.
       progress: show progress bars.
+
+    Returns:
+      Whether it came to its end; False if a signal stopped the training.
 
     Raises:
       UserError: the audio cannot be used, or the work directory holds another run.
@@ -73,7 +76,8 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
     click.echo(f"2. Training: {config.train.steps} steps on {jax.device_count()} x {jax.devices()[0].device_kind}")
     result = train(config, workdir, progress=progress)
     if not result.finished:
-        raise UserError(f"Stopped after step {result.step}; run the same command again to resume.")
+        click.echo(result.sentence())
+        return False
 
     click.echo("3. Evaluation: speakers that the network has never heard")
     evaluation = evaluate_run(
@@ -91,6 +95,7 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
     write_evaluation(workdir / "evaluation", evaluation._replace(lists=(both,)), title=title)
     click.echo(format_tables([both]))
     _say_what_next(workdir, kind, time.perf_counter() - started)
+    return True
 
 
 def _prepare(data: Path, config: Config, audio: Path | None, seed: int, progress: bool) -> None:

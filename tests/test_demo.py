@@ -13,6 +13,7 @@ from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.detection import equal_error_rate
 from mqmha_jax.inference import SpeakerEncoder
+from mqmha_jax.train.loop import TrainResult
 
 FEW_STEPS = [
     "train.steps=3",
@@ -35,8 +36,8 @@ def own_audio(root: Path, speakers: int, takes: int = 4) -> Path:
     return root
 
 
-def run(workdir: Path, audio: Path | None, *overrides: str) -> None:
-    demo.run_demo(workdir, audio=audio, seed=0, overrides=[*FEW_STEPS, *overrides], progress=False)
+def run(workdir: Path, audio: Path | None, *overrides: str) -> bool:
+    return demo.run_demo(workdir, audio=audio, seed=0, overrides=[*FEW_STEPS, *overrides], progress=False)
 
 
 def test_synthetic_voices_end_in_a_work_directory_that_can_be_used(
@@ -56,8 +57,13 @@ def test_synthetic_voices_end_in_a_work_directory_that_can_be_used(
     encoder = SpeakerEncoder.load(tmp_path)
     assert encoder.threshold is not None
     assert encoder.mean is not None
-    run(tmp_path, None)  # a second call finds everything done
+    assert run(tmp_path, None)  # a second call finds everything done
     assert "trained" in capsys.readouterr().out
+
+    stopped = TrainResult(step=2, trained=2, skipped=0, finished=False, data_wait=0.0)
+    monkeypatch.setattr(demo, "train", lambda *args, **options: stopped)
+    assert not run(tmp_path, None)
+    assert "Stopped after step 2; run the same command again to resume." in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -61,7 +61,9 @@ class TrainResult:
     data_wait: float
 
     def sentence(self) -> str:
-        """Tells a user how a finished run ended."""
+        """Tells a user how the call ended."""
+        if not self.finished:
+            return f"Stopped after step {self.step}; run the same command again to resume."
         skipped = f"; {self.skipped} of {self.step} were not finite and skipped" if self.skipped else ""
         if not self.trained:
             done = count_noun(self.step, "step")
