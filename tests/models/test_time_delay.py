@@ -27,8 +27,8 @@ def test_frames_without_full_context_are_dropped_unless_all_are() -> None:
 
 
 def test_reflected_edges_go_with_another_way_to_convolve() -> None:
-    x = np.random.default_rng(0).normal(size=(2, 7, 2)).astype(np.float32)
-    mask = np.arange(7)[None] < np.array([[7], [5]])
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 2)), jnp.float32)
+    mask = jnp.arange(7)[None] < jnp.asarray([[7], [5]])
     plain, product = (
         TimeDelayLayer(3, 3, 2, 1, Compute(convolve_time=function), "reflected")
         for function in (None, convolve_as_product)
