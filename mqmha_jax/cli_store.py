@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +45,8 @@ class _Windows(click.ParamType):
             self.fail(f"{value!r} is not two numbers of seconds, such as 1.5,0.75.", param, ctx)
         from mqmha_jax.store.window_lengths import check_window_lengths
 
-        try:
+        with _naming_option(param, ctx):
             check_window_lengths(window_s, hop_s)
-        except UserError as error:
-            self.fail(str(error), param, ctx)
         return window_s, hop_s
 
 
@@ -58,11 +58,18 @@ class _Picture(click.Path):
         from mqmha_jax.store.draw_timeline import check_picture_name
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        try:
+        with _naming_option(param, ctx):
             check_picture_name(path)
-        except UserError as error:
-            self.fail(str(error), param, ctx)
         return path
+
+
+@contextmanager
+def _naming_option(param: click.Parameter | None, ctx: click.Context | None) -> Iterator[None]:
+    """Turns a refused value into a mistake of the command line, which names the option."""
+    try:
+        yield
+    except UserError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=param) from error
 
 
 WINDOWS = _Windows()

@@ -51,9 +51,7 @@ def list_speakers(roster: Roster) -> tuple[Speaker, ...]:
     np.maximum.at(enrolled, roster.speaker, roster.enrolled)
     times = [datetime.datetime.fromtimestamp(when, datetime.UTC) for when in enrolled.tolist()]
     return tuple(
-        Speaker(
-            name, tuple(recordings[i]), float(speech_s[i]), datetime.datetime.fromtimestamp(enrolled[i], datetime.UTC)
-        )
+        Speaker(name, tuple(recordings[i]), float(speech_s[i]), when)
         for i, (name, when) in enumerate(zip(roster.speakers, times, strict=True))
     )
 

@@ -1,12 +1,9 @@
 """Enrols speakers, and tells who of them a recording is of."""
 
-import hashlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -19,7 +16,7 @@ from mqmha_jax.features.audio import stream_audio
 from mqmha_jax.features.part import Part
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S
 from mqmha_jax.field_checks import check_value
-from mqmha_jax.inference import Audio, Observation, SpeakerEncoder, check_waveform, list_recordings, require_recording
+from mqmha_jax.inference import Audio, Observation, SpeakerEncoder, check_waveform, require_recording
 from mqmha_jax.store.changes import (
     Speaker,
     add_recordings,
@@ -29,35 +26,18 @@ from mqmha_jax.store.changes import (
     remove_speaker,
 )
 from mqmha_jax.store.decide import Measures, Rule, likelihood_ratios
-from mqmha_jax.store.files import (
-    Network,
-    Stored,
-    is_store,
-    read_blocks,
-    read_generation,
-    read_network,
-    read_state,
-    write_state,
-)
+from mqmha_jax.store.enrolment import Recordings, name_recordings, observe_speech
+from mqmha_jax.store.files import Network, is_store, read_network, write_state
 from mqmha_jax.store.identification import Identification, Match
+from mqmha_jax.store.latest_state import LatestState
 from mqmha_jax.store.roster import EMPTY, make_roster
-from mqmha_jax.store.search import Centres, compute_centres, scale_to_unit
+from mqmha_jax.store.search import Centres, scale_to_unit
 from mqmha_jax.store.timeline import Timeline
 from mqmha_jax.store.track import track_speakers
 from mqmha_jax.store.windows import embed_windows
 from mqmha_jax.verification import Verification
 
-Recordings = Audio | Sequence[Audio] | Mapping[str, Audio]
-
 _log = logging.getLogger(__name__)
-
-
-class _State(NamedTuple):
-    """A state of the files, and what a search needs of it."""
-
-    mark: tuple[int, int]
-    stored: Stored
-    centres: Centres
 
 
 class SpeakerStore:
@@ -69,9 +49,10 @@ class SpeakerStore:
 
     def __init__(self, path: Path, encoder: SpeakerEncoder, network: Network) -> None:
         """Call ``SpeakerStore.open`` or ``SpeakerStore.create`` instead."""
-        self.path, self.encoder, self._network = path, encoder, network
-        self._state: _State | None = None
-        self._loading = threading.Lock()
+        self.path, self.encoder = path, encoder
+        mean = np.zeros(network.dimension) if encoder.mean is None else encoder.mean
+        self._mean = mean.astype(np.float32)
+        self._latest = LatestState(path, network, self._mean)
 
     @classmethod
     def create(cls, path: str | Path, encoder: SpeakerEncoder) -> "SpeakerStore":
@@ -135,25 +116,25 @@ class SpeakerStore:
                 "store with this one and enrol the speakers again."
             )
         opened = cls(path, encoder, network)
-        opened._read()
+        opened._latest.read()
         return opened
 
     def __len__(self) -> int:
         """Number of speakers."""
-        return len(self._read().stored.roster.speakers)
+        return len(self._latest.read().stored.roster.speakers)
 
     def __contains__(self, name: object) -> bool:
         """Whether a speaker of this name is enrolled."""
-        return name in self._read().stored.roster.speakers
+        return name in self._latest.read().stored.roster.speakers
 
     def __repr__(self) -> str:
         """One line: where, how many, by which network."""
-        roster = self._read().stored.roster
-        return f"<SpeakerStore {self.path}: {count_speakers(roster)}; {self._network.name}>"
+        roster = self._latest.read().stored.roster
+        return f"<SpeakerStore {self.path}: {count_speakers(roster)}; {self._latest.network.name}>"
 
     def list_speakers(self) -> tuple[Speaker, ...]:
         """Lists the enrolled speakers, in the order in which they were first enrolled."""
-        return list_speakers(self._read().stored.roster)
+        return list_speakers(self._latest.read().stored.roster)
 
     def enrol(
         self,
@@ -187,31 +168,18 @@ class SpeakerStore:
         """
         check_value("name", name, str)
         check_value("min_speech_s", min_speech_s, NonNegative)
-        named = _name_recordings(recordings)
-        observed: dict[str, Observation] = {}
-        for label, audio in named.items():
-            try:
-                one = self.encoder.observe(audio, name=label, channel=channel)
-                _require_speech(label, one, min_speech_s)
-            except UserError as error:
-                if on_error is None:
-                    raise
-                on_error(error)
-                continue
-            for warning in one.warnings:
-                on_warning(warning)
-            observed[label] = one
+        named = name_recordings(recordings)
+        observed = observe_speech(self.encoder, named, channel, min_speech_s, on_error, on_warning)
         if not observed:
             raise UserError(f"{name!r} is not enrolled: {count_noun(len(named), 'recording')} given, none can be used.")
-        found = list(observed.values())
         added = make_roster(
             name,
             tuple(observed),
-            [one.seconds for one in found],
-            [one.evidence.speech_s for one in found],
+            [one.seconds for one in observed.values()],
+            [one.evidence.speech_s for one in observed.values()],
             now=time.time(),
         )
-        vectors = np.stack([one.vector for one in found]).astype(np.float32)
+        vectors = np.stack([one.vector for one in observed.values()]).astype(np.float32)
         add_recordings(self.path, added, vectors, say=on_warning)
         return next(speaker for speaker in self.list_speakers() if speaker.name == name)
 
@@ -250,7 +218,7 @@ class SpeakerStore:
         one = self.encoder.observe(recording, name=name, channel=channel)
         if shortfall := one.evidence.shortfall(min_speech_s):
             return Identification(one.name, "unsure", (), None, rule.threshold, shortfall, one.evidence)
-        state = self._read()
+        state = self._latest.read()
         scores, measures = self._score(state.centres, one)
         decided = rule.decide(scores, state.centres, measures, top_n)
         chances = [None] * len(decided.nearest) if decided.probabilities is None else decided.probabilities.tolist()
@@ -299,7 +267,7 @@ class SpeakerStore:
         else:
             blocks = stream_audio(recording, self.encoder.config.fbank.sample_rate_hz, Part(channel=channel))
         windows = embed_windows(self.encoder, label, blocks, window_s, hop_s)
-        state = self._read()
+        state = self._latest.read()
         return track_speakers(label, windows, state.centres, state.stored.roster.speakers, self._mean, rule)
 
     def verify(
@@ -329,7 +297,7 @@ class SpeakerStore:
         """
         check_value("min_speech_s", min_speech_s, NonNegative)
         rule = self._rule(threshold, prior, confidence)
-        state = self._read()
+        state = self._latest.read()
         row = state.stored.roster.position(name)
         one = self.encoder.observe(recording, channel=channel)
         centre = Centres(*(column[row : row + 1] for column in state.centres))
@@ -374,24 +342,6 @@ class SpeakerStore:
         measures = Measures(float(np.log(norm[0, 0])), float(np.log(one.seconds)))
         return centres.vectors @ unit[0], measures
 
-    @property
-    def _mean(self) -> Float32[np.ndarray, " E"]:
-        mean = self.encoder.mean
-        return np.zeros(self._network.dimension, np.float32) if mean is None else mean.astype(np.float32)
-
-    def _read(self) -> _State:
-        """The last complete state, read again after a change by whatever process."""
-        with self._loading:
-            mark = read_generation(self.path)
-            if self._state is None or self._state.mark != mark:
-                self._state = None  # so that two states are never in memory
-                stored = read_state(self.path)
-                if difference := self._network.difference(stored.network):
-                    raise UserError(f"{self.path} was replaced by a store of another network: {difference}.")
-                centres = compute_centres(read_blocks(stored.vectors), stored.roster, self._mean)
-                self._state = _State(mark, stored, centres)
-            return self._state
-
 
 def _describe_network(encoder: SpeakerEncoder) -> Network:
     model = encoder.config.model
@@ -411,23 +361,3 @@ def _load_encoder(path: Path, network: Network) -> SpeakerEncoder:
     if not Path(network.run).is_dir():
         raise UserError(f"{path} was made with the run in {network.run}, which is not there; name it (--run RUN).")
     return SpeakerEncoder.load(network.run, step=network.step)
-
-
-def _name_recordings(recordings: Recordings) -> dict[str, Audio]:
-    """Recordings by name: that of the mapping, the path, or the beginning of a hash of the samples."""
-    if isinstance(recordings, Mapping):
-        return dict(recordings)
-    return {_name_of(audio): audio for audio in list_recordings(recordings)}
-
-
-def _name_of(audio: Audio) -> str:
-    if isinstance(audio, np.ndarray):
-        return f"waveform {hashlib.sha256(np.ascontiguousarray(audio).tobytes()).hexdigest()[:12]}"
-    return str(audio)
-
-
-def _require_speech(label: str, one: Observation, min_speech_s: float) -> None:
-    if shortfall := one.evidence.shortfall(min_speech_s):
-        raise UserError(
-            f"{label}: {shortfall}; a recording to enrol needs {min_speech_s:g} s at least. Take a longer one."
-        )
