@@ -87,10 +87,10 @@ _BATCH, _SECONDS = _NumberOrAny(click.IntRange(1)), _NumberOrAny(FiniteRange(0, 
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["onnx", "stablehlo", "wespeaker", "safetensors"]),
+    type=click.Choice(["onnx", "stablehlo", "wespeaker", "3dspeaker", "safetensors"]),
     show_default="by the ending of the output, else wespeaker",
     help="A program without Python (onnx), a program for JAX alone (stablehlo), WeSpeaker's avg_model.pt and "
-    "config.yaml, or the variables under our names.",
+    "config.yaml, a PyTorch file with 3D-Speaker's names, or the variables under our names.",
 )
 @click.option(
     "--input",
@@ -125,15 +125,16 @@ def export(
     step: int | Literal["best"] | None,
 ) -> None:
     """Export the network of a run for other programs."""
-    from mqmha_jax.interop.export_run import export_program, export_safetensors, export_wespeaker
+    from mqmha_jax.interop.export_run import export_3dspeaker, export_program, export_safetensors, export_wespeaker
 
     file_format = file_format or _find_format(output)
     if file_format == "safetensors":
         export_safetensors(workdir, output, step=step)
         click.echo(f"The network is in {output}; its metadata hold the configuration.")
         return
-    if file_format == "wespeaker":
-        exported = export_wespeaker(workdir, output, step=step)
+    if file_format in ("wespeaker", "3dspeaker"):
+        write = export_wespeaker if file_format == "wespeaker" else export_3dspeaker
+        exported = write(workdir, output, step=step)
         click.echo(f"{exported.title} is in {output}.")
         remarks = exported.remarks
     else:

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import traverse_util
@@ -18,6 +20,13 @@ from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
 
 _NOT_OPTIONS = {"compute", "parent", "name"}
 
+# Toolkits differ in the constants that keep a square root away from zero, and so do WeSpeaker's own versions (1e-8,
+# 1e-7). A network that differs in these alone is exported if its embeddings move by less than the tolerance, relative
+# to their length: twice as much is the most that a cosine score can change.
+_GUARDS = {"pooling.variance_offset"}
+_TOLERANCE = 1e-3
+_COMPARED = (4, 200)  # utterances, and random frames of each
+
 
 class ExportedModel(NamedTuple):
     """A network in another toolkit's terms.
@@ -25,18 +34,21 @@ class ExportedModel(NamedTuple):
     Attributes:
       family: its name in ``FAMILIES``.
       tensors: foreign names -> float32 arrays.
+      remarks: what the toolkit computes differently, and how much that changes.
     """
 
     family: str
     tensors: dict[str, np.ndarray]
+    remarks: tuple[str, ...] = ()
 
 
 def export_model(
     config: ModelConfig, variables: Mapping[str, Any], *, num_features: int, toolkit: str = "wespeaker"
 ) -> ExportedModel:
-    """Converts a network to the first family of a toolkit that has it exactly.
+    """Converts a network to the first family of a toolkit that has it.
 
-    It imports the tensors again and requires the same network.
+    It imports the tensors again and requires the same network. Only the constant below the square root of a pooling may
+    differ, if that changes no embedding of random frames by more than a thousandth of its length.
 
     Args:
       config: of the network.
@@ -67,9 +79,17 @@ def export_model(
         except (NoSourceError, UserError) as error:
             reasons.append(f"{family.title}: {error}")
             continue
-        if not (changed := _differences(net, found, config)):
+        theirs = _build_alike(found, config)
+        if not (changed := _differences(net, theirs)):
             return ExportedModel(name, tensors)
-        reasons.append(f"{family.title}: {'; '.join(changed)}")
+        lines = [f"{option}: {here} here, {there} there" for option, (here, there) in changed.items()]
+        if changed.keys() <= _GUARDS:
+            largest = _compare_embeddings(net, theirs, variables, num_features)
+            effect = f"this changes embeddings of random frames by up to {largest:.1e} of their length"
+            if largest <= _TOLERANCE:
+                return ExportedModel(name, tensors, (f"{'; '.join(lines)}; {effect}.",))
+            lines.append(effect)
+        reasons.append(f"{family.title}: {'; '.join(lines)}")
     raise UserError(f"No network of {toolkit} is exactly this one ({' | '.join(reasons)}). Use --format safetensors.")
 
 
@@ -99,21 +119,38 @@ def _options(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def _differences(ours: SpeakerNet, found: ModelConfig, config: ModelConfig) -> list[str]:
-    """Lists how the toolkit's network differs: ``pooling.deviation: False here, True there``."""
+def _build_alike(found: ModelConfig, config: ModelConfig) -> SpeakerNet:
+    """Builds the toolkit's network, computed in the same way as ours."""
     how = {name: getattr(config, name) for name in ("compute_dtype", "rematerialize", "batch_norm_groups")}
-    theirs = build_speaker_net(dataclasses.replace(found, **how))
+    return build_speaker_net(dataclasses.replace(found, **how))
+
+
+def _differences(ours: SpeakerNet, theirs: SpeakerNet) -> dict[str, tuple[Any, Any]]:
+    """Finds how the toolkit's network differs: ``{"pooling.deviation": (False, True)}``, here and there."""
     a = {"": ours, "encoder.": ours.encoder, "pooling.": ours.pooling}
     b = {"": theirs, "encoder.": theirs.encoder, "pooling.": theirs.pooling}
-    lines = []
+    found: dict[str, tuple[Any, Any]] = {}
     for prefix in a:
         if type(a[prefix]) is not type(b[prefix]):
-            lines.append(f"{prefix}{type(a[prefix]).__name__} here, {type(b[prefix]).__name__} there")
+            found[prefix.removesuffix(".")] = type(a[prefix]).__name__, type(b[prefix]).__name__
             continue
         one, other = _options(a[prefix]), _options(b[prefix])
-        lines += [
-            f"{prefix}{name}: {value} here, {other[name]} there"
+        found |= {
+            f"{prefix}{name}": (value, other[name])
             for name, value in one.items()
             if name not in ("encoder", "pooling") and value != other[name]
-        ]
-    return lines
+        }
+    return found
+
+
+def _compare_embeddings(ours: SpeakerNet, theirs: SpeakerNet, variables: Mapping[str, Any], num_features: int) -> float:
+    """Returns the largest relative difference of an embedding of random frames."""
+    frames = jax.random.normal(jax.random.key(0), (*_COMPARED, num_features))
+
+    @jax.jit  # one program, which computes the equal encoders once
+    def embed_with_both(variables: Mapping[str, Any]) -> list[jax.Array]:
+        mask = jnp.ones(_COMPARED, bool)
+        return [net.apply(variables, frames, mask, train=False) for net in (ours, theirs)]
+
+    here, there = (np.asarray(embedding) for embedding in embed_with_both(variables))
+    return float((np.linalg.norm(here - there, axis=1) / np.linalg.norm(here, axis=1)).max())

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from mqmha_jax.atomic import check_writable, check_writable_directory, write_text
+from mqmha_jax.config import FbankSpec
 from mqmha_jax.interop.embedding_program import embedding_program
 from mqmha_jax.interop.export_model import export_model
 from mqmha_jax.interop.export_onnx import describe_network, sherpa_differences, write_onnx
@@ -61,10 +62,39 @@ def export_wespeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
         "model_args": {"feat_dim": fbank.num_features, "embed_dim": model.embedding_dim},
     }
     write_text(output / CONFIG_FILE, yaml.safe_dump(settings, sort_keys=False))
-    remarks = []
-    if fbank.window != "hamming":
-        remarks.append(f"the network was trained with a {fbank.window} window, but WeSpeaker computes a hamming one.")
-    return ExportedRun(FAMILIES[exported.family].title, remarks)
+    return ExportedRun(
+        FAMILIES[exported.family].title, [*exported.remarks, *_compare_window(fbank, "WeSpeaker", "hamming")]
+    )
+
+
+def export_3dspeaker(workdir: Path, output: Path, *, step: Step = None) -> ExportedRun:
+    """Writes a state dictionary with 3D-Speaker's names, which its ``infer_sv.py`` loads.
+
+    Args:
+      workdir: of the run.
+      output: the file.
+      step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
+
+    Raises:
+      UserError: there is no such run or checkpoint, its network is not finite, 3D-Speaker has no such network, or the
+        file cannot be written.
+    """
+    check_writable(output)
+    network = _load_finite(workdir, step)
+    fbank = network.config.fbank
+    exported = export_model(
+        network.config.model, network.variables, num_features=fbank.num_features, toolkit="3dspeaker"
+    )
+    write_torch_file(output, exported.tensors)
+    return ExportedRun(
+        FAMILIES[exported.family].title, [*exported.remarks, *_compare_window(fbank, "3D-Speaker", "povey")]
+    )
+
+
+def _compare_window(fbank: FbankSpec, toolkit: str, theirs: str) -> list[str]:
+    if fbank.window == theirs:
+        return []
+    return [f"the network was trained with a {fbank.window} window, but {toolkit} computes a {theirs} one."]
 
 
 def export_safetensors(workdir: Path, output: Path, *, step: Step = None) -> None:

@@ -128,8 +128,9 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(training.state)
         else:
-            embed_speakers = partial(speaker_means, training.net, shards=shards, mesh=mesh)
-            say = tqdm.write if progress and first else _log.info
+            shown_here = progress and first
+            embed_speakers = partial(speaker_means, training.net, shards=shards, mesh=mesh, progress=shown_here)
+            say = tqdm.write if shown_here else _log.info
             state = initialize_from_run(training.init(seed), config.start, shards.speakers, embed_speakers, say=say)
         step = first_step = int(state.step)
         warn_if_longer(earlier, config, first_step)

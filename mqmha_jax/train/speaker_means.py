@@ -14,7 +14,7 @@ _FRAMES = 1000  # of each utterance: ten seconds
 
 
 def speaker_means(
-    net: nn.Module, variables: PyTree, shards: TrainingShards, mesh: Mesh | None
+    net: nn.Module, variables: PyTree, shards: TrainingShards, mesh: Mesh | None, *, progress: bool = False
 ) -> Float32[np.ndarray, "C E"]:
     """Embeds some utterances of each speaker and averages their directions.
 
@@ -23,6 +23,7 @@ def speaker_means(
       variables: its ``params`` and ``batch_stats``, on the mesh.
       shards: training shards of C speakers (classes).
       mesh: mesh whose devices embed; None: one device.
+      progress: show a progress bar.
 
     Returns:
       A unit vector for each speaker.
@@ -30,7 +31,8 @@ def speaker_means(
     speaker = np.asarray(shards.speaker)
     chosen = [_spread(np.flatnonzero(speaker == number)) for number in range(len(shards.speakers))]
     indices = np.concatenate(chosen)
-    vectors = embed(Embedder(net, variables, mesh), Selection(shards, indices, max_frames=_FRAMES)).vectors
+    selection = Selection(shards, indices, max_frames=_FRAMES)
+    vectors = embed(Embedder(net, variables, mesh), selection, progress=progress).vectors
     units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     sums = np.zeros((len(shards.speakers), vectors.shape[1]), np.float32)
     np.add.at(sums, speaker[indices], units)

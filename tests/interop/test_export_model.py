@@ -1,5 +1,7 @@
 """An export under another toolkit's names imports again as the same network."""
 
+import dataclasses
+import re
 import zipfile
 
 import jax
@@ -14,6 +16,14 @@ from tests.support.foreign import SMALL_XVECTOR, random_variables
 
 NUM_FEATURES = 16
 RESNET = part("resnet18", stage_sizes=[1, 1, 1, 1], width=4)
+CAMPPLUS = ModelConfig(
+    encoder=part("campplus", width=4, first_channels=8, growth=4, bottleneck_factor=2, block_sizes=[1, 2, 1]),
+    pooling=part("tstp"),
+    embedding_dim=6,
+    embedding_bias=False,
+    normalize_embedding=True,
+)
+THREE_D_SPEAKER_CAMPPLUS = dataclasses.replace(CAMPPLUS, pooling=part("tstp", variance_offset=0.0))
 MODELS = {
     "wespeaker_resnet": ModelConfig(
         encoder=RESNET, pooling=part("mqmha", heads=4, queries=2, layers=2, bottleneck=3), embedding_dim=6
@@ -42,13 +52,7 @@ MODELS = {
         normalize_pooled=True,
     ),
     "wespeaker_xvector": SMALL_XVECTOR,
-    "wespeaker_campplus": ModelConfig(
-        encoder=part("campplus", width=4, first_channels=8, growth=4, bottleneck_factor=2, block_sizes=[1, 2, 1]),
-        pooling=part("tstp"),
-        embedding_dim=6,
-        embedding_bias=False,
-        normalize_embedding=True,
-    ),
+    "wespeaker_campplus": CAMPPLUS,
 }
 
 
@@ -61,6 +65,36 @@ def test_a_round_trip_returns_the_same_network(family, tmp_path):
     write_torch_file(tmp_path / "avg_model.pt", exported.tensors)
     model = import_model(read_checkpoint_file(tmp_path / "avg_model.pt"), family=family, num_features=NUM_FEATURES)
     jax.tree.map(np.testing.assert_array_equal, model.variables, variables)
+
+
+def centred_variables(config: ModelConfig) -> dict:
+    """Parameters around zero: positive ones let the frames grow from layer to layer, and hide a small constant."""
+    variables = random_variables(config, NUM_FEATURES)
+    return {**variables, "params": jax.tree.map(lambda leaf: leaf - 0.55, variables["params"])}
+
+
+def test_another_constant_below_the_square_root_of_the_pooling_is_a_remark():
+    """WeSpeaker adds 1e-7 to the variance and 3D-Speaker nothing; both store the same tensors."""
+    variables = centred_variables(THREE_D_SPEAKER_CAMPPLUS)
+    exported = export_model(THREE_D_SPEAKER_CAMPPLUS, variables, num_features=NUM_FEATURES)
+    exact = export_model(THREE_D_SPEAKER_CAMPPLUS, variables, num_features=NUM_FEATURES, toolkit="3dspeaker")
+    assert exact.remarks == ()
+    jax.tree.map(np.testing.assert_array_equal, exported.tensors, exact.tensors)
+    (remark,) = exported.remarks
+    found = re.fullmatch(
+        r"pooling\.variance_offset: 0\.0 here, 1e-07 there; this changes embeddings of random frames by up to "
+        r"(\S+) of their length\.",
+        remark,
+    )
+    assert found, remark
+    assert 1e-5 < float(found[1]) < 1e-3
+
+
+def test_a_constant_that_changes_embeddings_is_refused():
+    config = dataclasses.replace(CAMPPLUS, pooling=part("tstp", variance_offset=10.0))
+    message = r"variance_offset: 10\.0 here, 1e-07 there; this changes embeddings .* by up to \S+ of .*safetensors"
+    with pytest.raises(UserError, match=message):
+        export_model(config, centred_variables(config), num_features=NUM_FEATURES)
 
 
 def test_a_foreign_network_is_written_as_it_was_read(reference_dir):

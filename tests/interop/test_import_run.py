@@ -16,16 +16,17 @@ from mqmha_jax.config import Config, ModelConfig, part
 from mqmha_jax.config_io import from_dict, to_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
-from mqmha_jax.interop import import_model, read_checkpoint_file
+from mqmha_jax.interop import export_model, import_model, read_checkpoint_file
 from mqmha_jax.interop.export_run import export_safetensors, export_wespeaker
 from mqmha_jax.interop.import_run import import_run, load_file
 from mqmha_jax.interop.network_file import write_network_file
+from mqmha_jax.interop.torch_writer import write_torch_file
 from mqmha_jax.interop.wespeaker_config import read_wespeaker_config
 from mqmha_jax.runs.average import average_checkpoints
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.workdir import read_speakers
-from tests.support.foreign import small_state, write_small_checkpoint
+from tests.support.foreign import random_variables, small_state, write_small_checkpoint
 from tests.support.tiny import write_tiny_shards, write_tiny_trials
 
 
@@ -92,6 +93,27 @@ def test_exports_equal_the_import(folder, tmp_path):
     ours = load_network(tmp_path / "ours")
     assert ours.config == network.config
     jax.tree.map(np.testing.assert_array_equal, ours.variables, network.variables)
+
+
+def test_a_network_of_3dspeaker_goes_to_both_toolkits_with_the_same_tensors(tmp_path):
+    config = ModelConfig(
+        encoder=part("campplus", width=4, first_channels=8, growth=4, bottleneck_factor=2, block_sizes=[1, 1, 1]),
+        pooling=part("tstp", variance_offset=0.0),
+        embedding_dim=6,
+        embedding_bias=False,
+        normalize_embedding=True,
+    )
+    variables = random_variables(config, 16)
+    tensors = export_model(config, variables, num_features=16, toolkit="3dspeaker").tensors
+    write_torch_file(tmp_path / "campplus.bin", tensors)
+    invoke("import", tmp_path / "campplus.bin", "--workdir", tmp_path / "run", "--num-mel-bins", 16)
+    said = invoke("export", tmp_path / "run", "--format", "3dspeaker", "--output", tmp_path / "again.bin")
+    assert said == f"3D-Speaker CAM++ is in {tmp_path / 'again.bin'}.\n"
+    said = invoke("export", tmp_path / "run", "--output", tmp_path / "wespeaker")
+    assert "Note: pooling.variance_offset: 0.0 here, 1e-07 there; this changes embeddings of random frames" in said
+    assert "Note: the network was trained with a povey window, but WeSpeaker computes a hamming one." in said
+    for name in ("again.bin", "wespeaker/avg_model.pt"):
+        jax.tree.map(np.testing.assert_array_equal, read_checkpoint_file(tmp_path / name), tensors)
 
 
 def test_a_changed_byte_of_an_exported_network_is_refused(folder, tmp_path):
