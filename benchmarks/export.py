@@ -1,18 +1,24 @@
 """Compares exported files with the networks that they were made from: embeddings, size, speed and time of the export.
 
-    python benchmarks/export.py AUDIO [ENCODER ...] [--recordings 20] [--longest 60] [--run RUN]
+    python benchmarks/export.py AUDIO [ENCODER ...] [--recordings 20] [--longest 60] [--rounds 15] [--run RUN]
 
 Recordings of 0.3 s to ``--longest`` seconds are cut from the audio below AUDIO, joined where it is too short. ONNX
 Runtime embeds each alone and five at a time, padded. The networks are of full size, with random weights, or the one of
-a run. Differences are the largest between values of embeddings at unit length. Times are processor seconds of all
-threads, which other work on the machine changes least: of the exports, and of embedding a recording of ten seconds, the
-least of five passes. Appends a line per network to ``benchmarks/results/export.jsonl``.
+a run. Differences are the largest between values of embeddings at unit length.
+
+Export times are processor seconds. The other times are medians of embedding ten seconds, in clock and in processor
+seconds of all threads: by us (the measure of speech included), by ONNX Runtime, and by ONNX Runtime whose idle threads
+sleep instead of spinning, which burns processor seconds. All take turns, and two of them a second time ("again"): the
+difference of the same way from itself is what the machine adds. Appends a line per network to
+``benchmarks/results/export.jsonl``.
 """
 
 import itertools
+import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -32,7 +38,7 @@ from mqmha_jax.interop.export_stablehlo import write_stablehlo
 from mqmha_jax.models.encoders import ENCODERS
 from mqmha_jax.runs.load_network import load_network
 
-RATE, SHORTEST_S, SPEED_S, ROWS, PASSES = 16_000, 0.3, 10.0, 5, 5
+RATE, SHORTEST_S, SPEED_S, ROWS = 16_000, 0.3, 10.0, 5
 
 
 def cut_recordings(audio: Path, number: int, longest_s: float) -> list[np.ndarray]:
@@ -48,14 +54,14 @@ def cut_recordings(audio: Path, number: int, longest_s: float) -> list[np.ndarra
 
 
 def random_network(encoder: str) -> tuple[Config, dict]:
-    """A network of full size whose activations keep their scale."""
+    """A network of full size whose activations do not grow: float32 could not compute it to 1e-4."""
     mels = 60 if encoder == "redimnet_b0" else 72 if encoder.startswith("redimnet") else 80
     config = Config(model=ModelConfig(encoder=part(encoder), pooling=part("tstp")), fbank=FbankSpec(num_mel_bins=mels))
     rng = np.random.default_rng(0)
     variables = {}
     for path, leaf in variable_shapes(config.model, config.fbank.num_features).items():
         if len(leaf.shape) > 1:
-            value = rng.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
+            value = rng.normal(size=leaf.shape) * np.prod(leaf.shape[:-1]) ** -0.5
         else:
             value = np.full(leaf.shape, path[-1] in ("scale", "var"))
         variables[path] = jnp.asarray(value, leaf.dtype)
@@ -76,18 +82,37 @@ def padded(recordings: list[np.ndarray]) -> dict[str, np.ndarray]:
     return {"waveform": batch, "num_samples": samples}
 
 
-def least_s(compute: Callable[[], object]) -> float:
-    """Processor seconds of the fastest pass, after one to warm up."""
-    compute()
-    times = []
-    for _ in range(PASSES):
-        start = time.process_time()
-        compute()
-        times.append(time.process_time() - start)
-    return min(times)
+def time_in_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Medians of clock and processor seconds of each way, which take turns; each round begins with the next one."""
+    for way in ways.values():
+        way()
+    names, clock, processor = [*ways], defaultdict(list), defaultdict(list)
+    for first in range(rounds):
+        for place in range(len(names)):
+            name = names[(first + place) % len(names)]
+            start, used = time.perf_counter(), time.process_time()
+            ways[name]()
+            clock[name].append(time.perf_counter() - start)
+            processor[name].append(time.process_time() - used)
+    return {
+        f"{name}_{kind}": statistics.median(seconds[name])
+        for name in names
+        for kind, seconds in (("s", clock), ("processor_s", processor))
+    }
 
 
-def compare(config: Config, variables: dict, recordings: list[np.ndarray], folder: Path) -> dict[str, float]:
+def session(path: Path, **entries: str) -> Callable[..., list[np.ndarray]]:
+    """ONNX Runtime's function of a file, with entries of its configuration."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    for name, value in entries.items():
+        options.add_session_config_entry(f"session.intra_op.{name}", value)
+    return onnxruntime.InferenceSession(path, options).run
+
+
+def compare(
+    config: Config, variables: dict, recordings: list[np.ndarray], folder: Path, rounds: int
+) -> dict[str, float]:
     """Exports a network, embeds the recordings, and returns the figures."""
     figures = {}
     start = time.process_time()
@@ -99,9 +124,7 @@ def compare(config: Config, variables: dict, recordings: list[np.ndarray], folde
     write_onnx(folder / "half.onnx", embedding_program(config, variables, dtype="float16"), {})
     for name in ("net.onnx", "net.stablehlo", "half.onnx"):
         figures[f"{name.replace('.', '_')}_mb"] = (folder / name).stat().st_size / 1e6
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    run = onnxruntime.InferenceSession(folder / "net.onnx", options).run
+    run = session(folder / "net.onnx")
     ours = SpeakerEncoder(config, variables)
     expected = unit(ours.embed(recordings, on_warning=lambda _: None).vectors)
     single = np.concatenate([run(None, {"waveform": recording[None]})[0] for recording in recordings])
@@ -109,14 +132,18 @@ def compare(config: Config, variables: dict, recordings: list[np.ndarray], folde
     batched = np.concatenate([run(None, padded(group))[0] for group in groups])
     figures["single_difference"] = float(np.abs(unit(single) - expected).max())
     figures["padded_difference"] = float(np.abs(unit(batched) - expected).max())
-    half = onnxruntime.InferenceSession(folder / "half.onnx", options).run
+    half = session(folder / "half.onnx")
     short = [recording for recording in recordings if len(recording) < SPEED_S * RATE]
     narrow = np.concatenate([half(None, {"waveform": recording[None]})[0] for recording in short])
     figures["half_cosine"] = float((unit(narrow) * expected[: len(short)]).sum(axis=1).min())
     ten = np.resize(recordings[-1], round(SPEED_S * RATE))
-    figures["onnx_s_per_10_s"] = least_s(lambda: run(None, {"waveform": ten[None]}))
-    figures["ours_s_per_10_s"] = least_s(lambda: ours.embed(ten, on_warning=lambda _: None))
-    return figures
+    asleep = session(folder / "net.onnx", allow_spinning="0")
+    ways = {
+        "ours": lambda: ours.embed(ten, on_warning=lambda _: None),
+        "onnx": lambda: run(None, {"waveform": ten[None]}),
+        "onnx_asleep": lambda: asleep(None, {"waveform": ten[None]}),
+    }
+    return figures | time_in_turns(ways | {f"{name}_again": ways[name] for name in ("ours", "onnx")}, rounds)
 
 
 @click.command()
@@ -124,11 +151,12 @@ def compare(config: Config, variables: dict, recordings: list[np.ndarray], folde
 @click.argument("encoders", nargs=-1)
 @click.option("--recordings", "number", default=20)
 @click.option("--longest", default=60.0, help="Seconds.")
+@click.option("--rounds", default=15, help="Turns of each way to embed ten seconds.")
 @click.option("--run", type=click.Path(path_type=Path), help="Take the network of this run.")
-def main(audio: Path, encoders: tuple[str, ...], number: int, longest: float, run: Path | None) -> None:
+def main(audio: Path, encoders: tuple[str, ...], number: int, longest: float, rounds: int, run: Path | None) -> None:
     """Compares each encoder and prints a line for it."""
     recordings = cut_recordings(audio, number, longest)
-    shape = {"recordings": number, "longest_s": longest}
+    shape = {"recordings": number, "longest_s": longest, "rounds": rounds}
     networks = {"run": run} if run else dict.fromkeys(encoders or ENCODERS)
     for name, source in networks.items():
         if source:
@@ -137,7 +165,7 @@ def main(audio: Path, encoders: tuple[str, ...], number: int, longest: float, ru
         else:
             config, variables = random_network(name)
         with tempfile.TemporaryDirectory() as folder:
-            figures = compare(config, variables, recordings, Path(folder))
+            figures = compare(config, variables, recordings, Path(folder), rounds)
         rounded = {key: float(f"{value:.3g}") for key, value in figures.items()}
         print(name, rounded, flush=True)
         keep("export", {"encoder": name, "weights": "trained" if source else "random", **shape, **rounded})
