@@ -48,6 +48,6 @@ CONFIG = Config(
         frozen=tuple(f"net/encoder/{name}" for name in _BELOW_THE_LAST_BLOCK),
         max_gradient_norm=5.0,
     ),
-    train=TrainConfig(steps=60, log_every=10, checkpoint_every=60),
+    train=TrainConfig(steps=60, log_every=10, checkpoint_every=20),
     start=StartConfig(run="build/pretrained/campplus", head="means", batch_norm="keep"),
 )
