@@ -103,7 +103,7 @@ class MQMHA(nn.Module):
         if layers != 1:
             raise ValueError("This MQMHA has scorers of one layer.")
         self.heads = heads
-        head_dim = channels // heads
+        head_dim, self.size = channels // heads, 2 * queries * channels
         self.score = nn.Parameter(torch.randn(queries, heads, head_dim) * head_dim**-0.5)
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -114,6 +114,22 @@ class MQMHA(nn.Module):
         square = torch.einsum("bqht,bthd->bqhd", weights, frames * frames)
         std = (square - mean * mean).clamp(min=VARIANCE_FLOOR).sqrt()
         return torch.stack([mean, std], dim=-2).flatten(1)
+
+
+class TSTP(nn.Module):
+    """Means and unbiased standard deviations."""
+
+    def __init__(self, channels: int, variance_offset: float = 1e-7) -> None:
+        """No parameters."""
+        super().__init__()
+        self.size, self.variance_offset = 2 * channels, variance_offset
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """``[B, t, D]`` to ``[B, 2 D]``."""
+        return torch.cat([frames.mean(1), (frames.var(1) + self.variance_offset).sqrt()], 1)
+
+
+POOLINGS = {"mqmha": MQMHA, "tstp": TSTP}
 
 
 class Head(nn.Module):
@@ -146,15 +162,12 @@ class SpeakerNet(nn.Module):
     def __init__(self, model: Mapping[str, Any], bins: int, dtype: torch.dtype, layout: torch.memory_format) -> None:
         """Make the layers of our section ``model``."""
         super().__init__()
-        if model["pooling"]["name"] != "mqmha":
-            raise ValueError("This network pools with MQMHA.")
         self.dtype = dtype
         self.encoder = ENCODERS[model["encoder"]["name"]](bins, layout, **model["encoder"]["options"])
-        self.pooling = MQMHA(self.encoder.channels, **model["pooling"]["options"])
-        pooled = 2 * self.pooling.score.shape[0] * self.encoder.channels
+        self.pooling = POOLINGS[model["pooling"]["name"]](self.encoder.channels, **model["pooling"]["options"])
         if model["normalize_pooled"]:
-            self.pooled_norm = nn.BatchNorm1d(pooled)
-        self.embedding = nn.Linear(pooled, model["embedding_dim"])
+            self.pooled_norm = nn.BatchNorm1d(self.pooling.size)
+        self.embedding = nn.Linear(self.pooling.size, model["embedding_dim"])
 
     def embed(self, fbank: Tensor) -> Tensor:
         """Mean-normalised ``[B, T, F]`` to ``[B, E]``."""
@@ -198,13 +211,16 @@ def mask_stripes(fbank: Tensor, dim: int, number: int, widest: int) -> Tensor:
     return fbank.masked_fill(covered.unsqueeze(3 - dim), 0)
 
 
+_LEAVES = {"scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
 @torch.no_grad()
-def load_flax(task: SpeakerTask, arrays: Mapping[str, np.ndarray]) -> None:
-    """Copies all of our parameters into the PyTorch modules.
+def load_flax(net: SpeakerNet, arrays: Mapping[str, np.ndarray]) -> None:
+    """Copies all of our parameters into the PyTorch modules, and running statistics where there are any.
 
     Args:
-      task: receives the parameters.
-      arrays: parameters by path in our tree, such as ``encoder/stem/conv/kernel``.
+      net: receives the parameters.
+      arrays: arrays by path in our tree, such as ``encoder/stem/conv/kernel``.
     """
     moved = {}
     for path, array in arrays.items():
@@ -214,9 +230,10 @@ def load_flax(task: SpeakerTask, arrays: Mapping[str, np.ndarray]) -> None:
         elif leaf == "kernel":
             moved[".".join([*modules, "weight"])] = np.moveaxis(array, (-1, -2), (0, 1))
         else:
-            moved[".".join([*modules, {"scale": "weight"}.get(leaf, leaf)])] = array
-    parameters = dict(task.named_parameters())
-    if parameters.keys() != moved.keys():
-        raise KeyError(f"Parameters of one side only: {sorted(parameters.keys() ^ moved.keys())}")
-    for name, parameter in parameters.items():
-        parameter.copy_(torch.from_numpy(np.ascontiguousarray(moved[name])).reshape(parameter.shape))
+            moved[".".join([*modules, _LEAVES.get(leaf, leaf)])] = array
+    buffers = {name: buffer for name, buffer in net.named_buffers() if name in moved}
+    targets = dict(net.named_parameters()) | buffers
+    if targets.keys() != moved.keys():
+        raise KeyError(f"Arrays of one side only: {sorted(targets.keys() ^ moved.keys())}")
+    for name, target in targets.items():
+        target.copy_(torch.from_numpy(np.ascontiguousarray(moved[name])).reshape(target.shape))

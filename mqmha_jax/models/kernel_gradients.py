@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from mqmha_jax.models.speaker_net import SpeakerNet, change_compute
+from mqmha_jax.models.time_kernel_gradients import convolve_time_with_fast_gradient
 
 _AXES = ("NHWC", "HWIO", "NHWC")
 _Pairs = tuple[tuple[int, int], tuple[int, int]]
@@ -28,7 +29,9 @@ def speed_up_kernel_gradients(net: SpeakerNet, mesh: Mesh) -> SpeakerNet:
     compute = getattr(net.encoder, "compute", None)
     if compute is None or mesh.size > 1 or mesh.devices.flat[0].platform != "cpu":
         return net
-    return change_compute(net, convolve_maps=convolve_with_fast_gradient)
+    return change_compute(
+        net, convolve_maps=convolve_with_fast_gradient, convolve_time=convolve_time_with_fast_gradient
+    )
 
 
 def convolve_with_fast_gradient(

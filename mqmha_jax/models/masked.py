@@ -26,7 +26,8 @@ class Compute:
       rematerialize: compute the inside of each block again for the gradient instead of keeping it.
       lanes: channels that a vector of the hardware holds; narrower arrays are folded until they fill it
         (``models/folding.py``). The result is the same.
-      convolve_time: computes convolutions over time; None: ``lax.conv_general_dilated`` (``trusted_convolutions.py``).
+      convolve_time: computes convolutions over time; None: ``lax.conv_general_dilated`` (``trusted_convolutions.py``,
+        ``time_kernel_gradients.py``).
       convolve_maps: the same over time and frequency (``kernel_gradients.py``).
     """
 

@@ -33,15 +33,29 @@ def convolve_as_product(
       precision: of the product.
       **unused: what ``nn.Conv`` passes besides: the order of the axes and an input dilation of 1.
     """
-    (stride,), ((before, after),), (dilation,) = window_strides, padding, rhs_dilation
-    x = jnp.pad(x, ((0, 0), (before, after), (0, 0)))
+    (stride,), (pair,), (dilation,) = window_strides, padding, rhs_dilation
     size, channels, outputs = kernel.shape
-    length = (x.shape[1] - (size - 1) * dilation - 1) // stride + 1
-    reach = (length - 1) * stride + 1
-    neighbours = [x[:, i * dilation : i * dilation + reach : stride] for i in range(size)]
-    frames = jnp.stack(neighbours, axis=-2)  # [B, t, k, c]
+    frames = stack_neighbours(x, size, stride, pair, dilation)
     groups = feature_group_count
     frames = frames.reshape(*frames.shape[:-1], groups, channels)
     kernel = kernel.reshape(size, channels, groups, outputs // groups)
     result = jnp.einsum("btkgc,kcgo->btgo", frames, kernel, precision=precision)
     return result.reshape(*result.shape[:2], outputs)
+
+
+def stack_neighbours(
+    x: Float[Array, "B T c"], size: int, stride: int, padding: Sequence[int], dilation: int
+) -> Float[Array, "B t k c"]:
+    """Puts beside each frame of a convolution's result the frames that it reads.
+
+    Args:
+      x: frames.
+      size: k, frames that one frame of the result reads.
+      stride: distance between the frames of the result.
+      padding: zero frames before and after.
+      dilation: distance between the neighbours.
+    """
+    x = jnp.pad(x, ((0, 0), tuple(padding), (0, 0)))
+    length = (x.shape[1] - (size - 1) * dilation - 1) // stride + 1
+    reach = (length - 1) * stride + 1
+    return jnp.stack([x[:, i * dilation : i * dilation + reach : stride] for i in range(size)], axis=-2)
