@@ -45,8 +45,8 @@ def convolve_time_with_fast_gradient(
       feature_group_count: groups of channels that do not see each other; with several the gradient stays XLA's.
       **unused: what ``nn.Conv`` passes besides: the order of the axes, an input dilation of 1, a precision.
     """
-    (stride,), (pair,), (dilation,) = window_strides, padding, rhs_dilation
-    window = _Window(stride, tuple(pair), dilation)
+    (stride,), ((before, after),), (dilation,) = window_strides, padding, rhs_dilation
+    window = _Window(stride, (before, after), dilation)
     return _convolve(window, x, kernel) if feature_group_count == 1 else _plain(window, x, kernel, feature_group_count)
 
 
@@ -85,8 +85,11 @@ def _backward(window: _Window, kept: tuple[Array, Array], gradient: Array) -> tu
 
     total = jnp.zeros((kernel.shape[0] * kernel.shape[1], kernel.shape[2]), precise)
     whole = len(x) - len(x) % _ROWS
-    blocks = [y[:whole].reshape(-1, _ROWS, *y.shape[1:]) for y in (x, gradient)]
-    total, _ = lax.scan(add, total, tuple(blocks))
+
+    def cut(y: Array) -> Array:
+        return y[:whole].reshape(-1, _ROWS, *y.shape[1:])
+
+    total, _ = lax.scan(add, total, (cut(x), cut(gradient)))
     if whole < len(x):
         total, _ = add(total, (x[whole:], gradient[whole:]))
     return pull(gradient)[0], total.reshape(kernel.shape).astype(kernel.dtype)
