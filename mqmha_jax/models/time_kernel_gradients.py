@@ -1,6 +1,7 @@
 """Convolution over time whose kernel's gradient is one matrix product for every few utterances.
 
-XLA:CPU first turns the frames into another layout, as over time and frequency (``kernel_gradients.py``).
+XLA:CPU first turns the frames into another layout, as over time and frequency (``kernel_gradients.py``). That is slow
+with multiples of 256 channels; with other numbers XLA's own gradient is as fast or faster (``docs/performance.md``).
 """
 
 import functools
@@ -15,6 +16,7 @@ from jaxtyping import Float
 from mqmha_jax.models.time_products import stack_neighbours
 
 _AXES = ("NWC", "WIO", "NWC")
+_ALIASED = 256  # frames of a multiple of 256 channels compete for the same cache lines when XLA transposes them
 _ROWS = 8  # utterances of a product: more leave the processor's caches, fewer make too small a product
 
 
@@ -42,12 +44,16 @@ def convolve_time_with_fast_gradient(
       window_strides: distance between the frames of the result, one number.
       padding: zero frames before and after, one pair.
       rhs_dilation: distance between the neighbours, one number.
-      feature_group_count: groups of channels that do not see each other; with several the gradient stays XLA's.
+      feature_group_count: groups of channels that do not see each other; with several, or without a multiple of
+        256 channels on either side, the gradient stays XLA's.
       **unused: what ``nn.Conv`` passes besides: the order of the axes, an input dilation of 1, a precision.
     """
     (stride,), ((before, after),), (dilation,) = window_strides, padding, rhs_dilation
     window = _Window(stride, (before, after), dilation)
-    return _convolve(window, x, kernel) if feature_group_count == 1 else _plain(window, x, kernel, feature_group_count)
+    slow = any(channels % _ALIASED == 0 for channels in kernel.shape[1:])
+    if feature_group_count > 1 or not slow:
+        return _plain(window, x, kernel, feature_group_count)
+    return _convolve(window, x, kernel)
 
 
 def _plain(window: _Window, x: Array, kernel: Array, groups: int = 1) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import Array, lax
 
+from mqmha_jax.models import time_kernel_gradients
 from mqmha_jax.models.kernel_gradients import speed_up_kernel_gradients
 from mqmha_jax.models.speaker_net import SpeakerNet
 from mqmha_jax.models.time_kernel_gradients import convolve_time_with_fast_gradient
@@ -15,6 +16,12 @@ from tests.models.test_kernel_gradients import draw, one_device
 from tests.support.small_nets import NUM_FEATURES, small_net
 
 AXES = ("NWC", "WIO", "NWC")
+
+
+@pytest.fixture(autouse=True)
+def any_number_of_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers for which it is used would make the tests slow."""
+    monkeypatch.setattr(time_kernel_gradients, "_ALIASED", 2)
 
 
 def sum_over_frames(
@@ -67,6 +74,15 @@ def test_half_precision_sums_in_single() -> None:
     assert ours.dtype == jnp.bfloat16
     reference = sum_over_frames(np.float32(x), np.float32(gradient), 3, 1, 1, 1)
     np.testing.assert_allclose(np.float32(ours), reference, rtol=2**-7, atol=2**-7)
+
+
+@pytest.mark.parametrize(("channels", "outputs", "loops"), [(3, 5, False), (4, 5, True), (3, 6, True)])
+def test_other_numbers_of_channels_keep_their_gradient(channels: int, outputs: int, loops: bool) -> None:
+    def step(x: Array, kernel: Array) -> Array:
+        return jax.grad(lambda w: convolve_time_with_fast_gradient(x, w, (1,), [(1, 1)]).sum())(kernel)
+
+    text = jax.jit(step).lower(draw(8, 9, channels), draw(3, channels, outputs)).as_text()
+    assert ("while" in text) == loops
 
 
 def test_groups_of_channels_keep_their_gradient() -> None:
