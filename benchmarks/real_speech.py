@@ -10,9 +10,10 @@ to ``benchmarks/results/real_speech.jsonl``.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -41,6 +42,9 @@ TRAINING = ("clean", "noise", "reverb", "telephone")
 @click.option("--hold-out", is_flag=True, help="Hold out training speakers; evaluate only on these.")
 @click.option("--name", default="laptop", help="Name of the run, below WORK/runs.")
 @click.option("--at", "at_minutes", type=float, help="Also evaluate the checkpoint nearest to this many minutes.")
+@click.option(
+    "--versions", default=",".join(TRAINING), help="Versions of the training recordings; clean:3 counts three."
+)
 @click.option("--speeds", default="1.0", help="Speeds of the training recordings; others than 1.0 make new speakers.")
 @click.argument("overrides", nargs=-1)
 def main(
@@ -49,23 +53,30 @@ def main(
     hold_out: bool,
     name: str,
     at_minutes: float | None,
+    versions: str,
     speeds: str,
     overrides: tuple[str, ...],
 ) -> None:
     """Prepare SPEECH once into WORK, train configs/laptop.py with OVERRIDES, print and record the table."""
     data = _hold_out(speech, work) if hold_out else _final(speech, work)
-    plan = dataclasses.replace(plan_versions(speech), speeds=tuple(map(float, speeds.split(","))))
-    copies = "" if speeds == "1.0" else f"_speeds{speeds}"
-    train_shards = prepare_shards(speech, work / f"{data.name}{copies}", data.train, plan=plan)
+    train_shards, weights = [], []
+    for part in versions.split(","):
+        version, _, weight = part.partition(":")
+        plan = dataclasses.replace(plan_versions(speech, [version]), speeds=tuple(map(float, speeds.split(","))))
+        directory = work / "_".join([data.name, version, *([] if speeds == "1.0" else [speeds])])
+        train_shards.append(prepare_shards(speech, directory, data.train, plan=plan))
+        weights.append(float(weight or 1))
+    joined = [f"data.train={json.dumps([*map(str, train_shards)])}", f"data.corpus_weights={json.dumps(weights)}"]
     workdir = work / "runs" / name
-    train(load_config("laptop", [f"data.train={train_shards}", *overrides]), workdir)
+    train(load_config("laptop", [*joined, "data.shared_speakers=join", *overrides]), workdir)
     steps = [None] if at_minutes is None else [_step_at(workdir, at_minutes), None]
     for step in steps:
-        method = Method(cohort=train_shards)  # cosine, and adaptive s-norm beside it
+        method = Method(cohort=train_shards[0])  # cosine, and adaptive s-norm beside it
         evaluation = evaluate_run(workdir, data=data.shards, lists=data.trials, method=method, step=step)
         write_evaluation(workdir / "evaluation", evaluation, title="real speech, speakers outside the training data")
         click.echo(f"step {step or 'last'}\n{format_tables(evaluation.lists)}")
-        _record(name, step, hold_out, [*overrides, *([f"speeds={speeds}"] if copies else [])], evaluation, workdir)
+        about = {"hold_out": hold_out, "versions": versions, "speeds": speeds, "overrides": list(overrides)}
+        _record(name, step, about, evaluation, workdir)
 
 
 class _Data(NamedTuple):
@@ -129,16 +140,13 @@ def _step_at(workdir: Path, minutes: float) -> int:
     return min(when, key=lambda step: abs(when[step] - minutes))
 
 
-def _record(
-    name: str, step: int | None, hold_out: bool, overrides: Sequence[str], evaluation: Evaluation, workdir: Path
-) -> None:
+def _record(name: str, step: int | None, about: Mapping[str, Any], evaluation: Evaluation, workdir: Path) -> None:
     lines = [line for line in read_log(workdir) if step is None or line["step"] <= step]
     figures = {
         "run": name,
         "step": lines[-1]["step"],
         "minutes": round((lines[-1]["time"] - lines[0]["time"]) / 60, 1),
-        "hold_out": hold_out,
-        "overrides": list(overrides),
+        **about,
     }
     for system, suffix in ((0, ""), (-1, "_as_norm")):
         metrics = {part.name.removeprefix("trials_"): part.systems[system].metrics for part in evaluation.lists}

@@ -1,8 +1,10 @@
 """Which utterance each sample of the endless training sequence is."""
 
+from typing import NamedTuple
+
 import grain
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int32, Int64
 
 from mqmha_jax.config import DataConfig
 from mqmha_jax.data.joined_shards import JoinedShards, TrainingShards
@@ -13,8 +15,9 @@ from mqmha_jax.errors import UserError
 def draw_utterances(shards: TrainingShards, data: DataConfig, seed: int) -> grain.MapDataset:
     """Draws speakers in proportion to ``weight * size ** exponent``, and each speaker's utterances evenly.
 
-    The size of a speaker is its number of utterances, or of crops with ``data.sampling="duration"``. With an exponent
-    of 1 and equal weights, every utterance is drawn once per epoch (once for each crop that it holds).
+    The size of a speaker is its number of utterances, or of crops with ``data.sampling="duration"``. The utterances of
+    a speaker of several corpora are drawn in proportion to the weights of these. With an exponent of 1 and equal
+    weights, every utterance is drawn once per epoch (once for each crop that it holds).
 
     Args:
       shards: N utterances.
@@ -31,11 +34,12 @@ def draw_utterances(shards: TrainingShards, data: DataConfig, seed: int) -> grai
     if exponent == 1 and data.utterances_per_speaker == 1 and len(set(data.corpus_weights)) <= 1:
         return epochs_of_utterances(draws, seed)
     entries = np.repeat(np.arange(len(shards), dtype=np.int32), draws)
+    groups = _group_utterances(shards, draws, data.corpus_weights, exponent)
     return grain.MapDataset.source(
         SpeakerVisits(
             entries,
-            shards.speaker[entries],
-            _speaker_weights(shards, draws, data.corpus_weights, exponent),
+            groups.of_utterance[entries],
+            groups.weights,
             speakers_per_batch=data.batch_size // data.utterances_per_speaker,
             utterances_per_speaker=data.utterances_per_speaker,
             seed=seed,
@@ -76,14 +80,27 @@ def speaker_exponent(data: DataConfig) -> float:
     return 0.0
 
 
-def _speaker_weights(
+class _Groups(NamedTuple):
+    """What is drawn: speakers, or the part of each speaker in each corpus.
+
+    Attributes:
+      of_utterance: group of each utterance.
+      weights: how often each group is drawn, relative to the others.
+    """
+
+    of_utterance: Int32[np.ndarray, " N"]
+    weights: Float64[np.ndarray, " G"]
+
+
+def _group_utterances(
     shards: TrainingShards, draws: Int64[np.ndarray, " N"], corpus_weights: tuple[float, ...], exponent: float
-) -> Float64[np.ndarray, " C"]:
-    """How often each class is drawn, relative to the others; a speaker of several corpora has their mean weight."""
-    num_speakers = len(shards.speakers)
-    size = np.bincount(shards.speaker, draws, minlength=num_speakers)
-    weights = np.power(size, exponent, where=size > 0, out=np.zeros(num_speakers))
-    if isinstance(shards, JoinedShards) and corpus_weights:
-        of_utterance = np.array(corpus_weights)[shards.corpus]
-        weights *= np.bincount(shards.speaker, draws * of_utterance, minlength=num_speakers) / np.maximum(size, 1)
-    return weights
+) -> _Groups:
+    size = np.bincount(shards.speaker, draws, minlength=len(shards.speakers))
+    weights = np.power(size, exponent, where=size > 0, out=np.zeros(len(size)))
+    if not isinstance(shards, JoinedShards) or not corpus_weights:
+        return _Groups(shards.speaker, weights)
+    # A speaker of several corpora has a group in each, so that the weights also hold within the speaker.
+    num_corpora = len(corpus_weights)
+    group = (shards.speaker * num_corpora + shards.corpus).astype(np.int32)
+    share = np.bincount(group, draws, minlength=len(size) * num_corpora) / np.repeat(np.maximum(size, 1), num_corpora)
+    return _Groups(group, np.repeat(weights, num_corpora) * share * np.tile(corpus_weights, len(size)))

@@ -28,6 +28,14 @@ def corpora(*counts: list[int], num_frames: list[int] | None = None) -> JoinedSh
     return shards
 
 
+def shared(*counts: list[int]) -> JoinedShards:
+    """The same speakers in every corpus."""
+    shards = corpora(*counts)
+    shards.speakers = shards.speakers[: len(counts[0])]
+    shards.speaker %= len(shards.speakers)
+    return shards
+
+
 def draw(shards: JoinedShards, number: int, *, seed: int = 0, **options: Any) -> list[int]:
     sequence = draw_utterances(shards, DataConfig(**({"batch_size": 2, "crop_frames": CROP} | options)), seed)
     return [int(sequence[position]) for position in range(number)]
@@ -64,6 +72,8 @@ UNEVEN = corpora([2, 2, 3], num_frames=[50, 800, 100, 200, 100, 300, 400])
         (corpora([5] * 12 + [30]), {"speaker_exponent": 0.3, "batch_size": 4, "utterances_per_speaker": 2}),
         (corpora([3, 6], [2, 9]), {"corpus_weights": (1.0, 3.0), "speaker_exponent": 0.5}),
         (corpora([3, 6], [2, 9]), {"corpus_weights": (2.0, 0.5)}),
+        (shared([3, 6], [2, 9]), {"corpus_weights": (1.0, 3.0)}),
+        (shared([3, 6], [2, 0]), {"corpus_weights": (4.0, 0.5), "speaker_exponent": 0.5}),
     ],
 )
 def test_utterances_are_drawn_as_often_as_the_definition_says(shards: JoinedShards, options: dict[str, Any]) -> None:
