@@ -44,7 +44,7 @@ step() { # NAME SECONDS ENCODER BATCHES OPTIONS...
 if [ "${SIZE:-full}" = small ]; then
     tiny=(--frames 24 --bins 16 --classes 20 --rounds 1 --steps 1)
     stage convolutions 200 "$python" benchmarks/gpu_convolutions.py --encoder ecapa512 --rows 2
-    stage equality 200 "$python" benchmarks/train_step.py "${torch[@]}" --check --classes 20 --frames 24 --bins 16 --batch-sizes 2
+    stage equality 200 "$python" benchmarks/train_step.py "${torch[@]}" --check --classes 20 --frames 64 --bins 16 --batch-sizes 2
     step resnet34 200 resnet34 2 "${tiny[@]}"
 else
     measured=(--rounds 3 --steps 20)
