@@ -58,13 +58,14 @@ def main(
     overrides: tuple[str, ...],
 ) -> None:
     """Prepare SPEECH once into WORK, train configs/laptop.py with OVERRIDES, print and record the table."""
-    data = _hold_out(speech, work) if hold_out else _final(speech, work)
+    fbank = load_config("laptop", overrides).fbank
+    data = _hold_out(speech, work, fbank) if hold_out else _final(speech, work, fbank)
     train_shards, weights = [], []
     for part in versions.split(","):
         version, _, weight = part.partition(":")
         plan = dataclasses.replace(plan_versions(speech, [version]), speeds=tuple(map(float, speeds.split(","))))
         directory = work / "_".join([data.name, version, *([] if speeds == "1.0" else [speeds])])
-        train_shards.append(prepare_shards(speech, directory, data.train, plan=plan))
+        train_shards.append(prepare_shards(speech, directory, data.train, fbank, plan=plan))
         weights.append(float(weight or 1))
     joined = [f"data.train={json.dumps([*map(str, train_shards)])}", f"data.corpus_weights={json.dumps(weights)}"]
     workdir = work / "runs" / name
@@ -88,16 +89,15 @@ class _Data(NamedTuple):
     trials: Sequence[Path]
 
 
-def _hold_out(speech: Path, work: Path) -> _Data:
+def _hold_out(speech: Path, work: Path, fbank: FbankSpec) -> _Data:
     split = split_training_speakers(speech, work / "held_out")
-    return _Data(
-        "train_held_out", split.train, [prepare_shards(speech, work / "dev", split.dev)], [*split.trials.values()]
-    )
+    dev = prepare_shards(speech, work / "dev", split.dev, fbank)
+    return _Data("train_held_out", split.train, [dev], [*split.trials.values()])
 
 
-def _final(speech: Path, work: Path) -> _Data:
+def _final(speech: Path, work: Path, fbank: FbankSpec) -> _Data:
     lists = dict(eval_lists(speech))
-    shards = [prepare_shards(speech, work / name, eval_csv(speech, name)) for name in lists]
+    shards = [prepare_shards(speech, work / name, eval_csv(speech, name), fbank) for name in lists]
     return _Data("train", speech / "lists" / "train.csv", shards, [*lists.values()])
 
 
