@@ -8,7 +8,7 @@ import yaml
 from mqmha_jax.atomic import check_writable, check_writable_directory, write_text
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.interop.embedding_program import embedding_program
-from mqmha_jax.interop.export_model import export_model
+from mqmha_jax.interop.export_model import ExportedModel, export_model
 from mqmha_jax.interop.export_onnx import describe_network, sherpa_differences, write_onnx
 from mqmha_jax.interop.export_stablehlo import write_stablehlo
 from mqmha_jax.interop.families import FAMILIES
@@ -62,9 +62,7 @@ def export_wespeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
         "model_args": {"feat_dim": fbank.num_features, "embed_dim": model.embedding_dim},
     }
     write_text(output / CONFIG_FILE, yaml.safe_dump(settings, sort_keys=False))
-    return ExportedRun(
-        FAMILIES[exported.family].title, [*exported.remarks, *_compare_window(fbank, "WeSpeaker", "hamming")]
-    )
+    return _describe(exported, fbank, "WeSpeaker", "hamming")
 
 
 def export_3dspeaker(workdir: Path, output: Path, *, step: Step = None) -> ExportedRun:
@@ -86,15 +84,14 @@ def export_3dspeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
         network.config.model, network.variables, num_features=fbank.num_features, toolkit="3dspeaker"
     )
     write_torch_file(output, exported.tensors)
-    return ExportedRun(
-        FAMILIES[exported.family].title, [*exported.remarks, *_compare_window(fbank, "3D-Speaker", "povey")]
-    )
+    return _describe(exported, fbank, "3D-Speaker", "povey")
 
 
-def _compare_window(fbank: FbankSpec, toolkit: str, theirs: str) -> list[str]:
-    if fbank.window == theirs:
-        return []
-    return [f"the network was trained with a {fbank.window} window, but {toolkit} computes a {theirs} one."]
+def _describe(exported: ExportedModel, fbank: FbankSpec, toolkit: str, window: str) -> ExportedRun:
+    remarks = [*exported.remarks]
+    if fbank.window != window:
+        remarks.append(f"the network was trained with a {fbank.window} window, but {toolkit} computes a {window} one.")
+    return ExportedRun(FAMILIES[exported.family].title, remarks)
 
 
 def export_safetensors(workdir: Path, output: Path, *, step: Step = None) -> None:

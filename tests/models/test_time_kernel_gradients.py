@@ -10,10 +10,9 @@ from jax import Array, lax
 
 from mqmha_jax.models import time_kernel_gradients
 from mqmha_jax.models.kernel_gradients import speed_up_kernel_gradients
-from mqmha_jax.models.speaker_net import SpeakerNet
 from mqmha_jax.models.time_kernel_gradients import convolve_time_with_fast_gradient
-from tests.models.test_kernel_gradients import draw, one_device
-from tests.support.small_nets import NUM_FEATURES, small_net
+from tests.models.test_kernel_gradients import check_gradients, draw, one_device
+from tests.support.small_nets import small_net
 
 AXES = ("NWC", "WIO", "NWC")
 
@@ -100,16 +99,4 @@ def test_a_network_has_the_same_gradients() -> None:
     net, variables = small_net("tdnn", "tstp")
     fast = speed_up_kernel_gradients(net, one_device())
     assert fast.encoder.compute.convolve_time is convolve_time_with_fast_gradient
-    fbank = draw(9, 21, NUM_FEATURES)
-    mask = jnp.arange(21)[None] < jnp.arange(13, 22)[:, None]
-
-    def gradients(net: SpeakerNet) -> Any:
-        def loss(params: Any) -> Array:
-            own = {**variables, "params": params}
-            return jnp.sin(net.apply(own, fbank, mask, train=True, mutable=["batch_stats"])[0]).sum()
-
-        return jax.jit(jax.grad(loss))(variables["params"])
-
-    plain = gradients(net)
-    size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * size), gradients(fast), plain)
+    check_gradients(net, fast, variables, [*range(13, 22)])
