@@ -60,16 +60,9 @@ def main(
     """Prepare SPEECH once into WORK, train configs/laptop.py with OVERRIDES, print and record the table."""
     fbank = load_config("laptop", overrides).fbank
     data = _hold_out(speech, work, fbank) if hold_out else _final(speech, work, fbank)
-    train_shards, weights = [], []
-    for part in versions.split(","):
-        version, _, weight = part.partition(":")
-        plan = dataclasses.replace(plan_versions(speech, [version]), speeds=tuple(map(float, speeds.split(","))))
-        directory = work / "_".join([data.name, version, *([] if speeds == "1.0" else [speeds])])
-        train_shards.append(prepare_shards(speech, directory, data.train, fbank, plan=plan))
-        weights.append(float(weight or 1))
-    joined = [f"data.train={json.dumps([*map(str, train_shards)])}", f"data.corpus_weights={json.dumps(weights)}"]
+    train_shards, training = prepare_training(speech, work / data.name, data.train, fbank, versions, speeds)
     workdir = work / "runs" / name
-    train(load_config("laptop", [*joined, "data.shared_speakers=join", *overrides]), workdir)
+    train(load_config("laptop", [*training, *overrides]), workdir)
     steps = [None] if at_minutes is None else [_step_at(workdir, at_minutes), None]
     for step in steps:
         method = Method(cohort=train_shards[0])  # cosine, and adaptive s-norm beside it
@@ -104,6 +97,33 @@ def _final(speech: Path, work: Path, fbank: FbankSpec) -> _Data:
 def plan_versions(speech: Path, names: Sequence[str] = TRAINING) -> VersionPlan:
     """Plans versions of each recording, with the noise and the rooms of the folder."""
     return VersionPlan(names=tuple(names), noise=speech / "noise", room_responses=speech / "rir", seed=0)
+
+
+def prepare_training(
+    speech: Path, stem: Path, list_path: Path, fbank: FbankSpec, versions: str, speeds: str
+) -> tuple[list[Path], list[str]]:
+    """Makes shards of the training list, one directory for each version.
+
+    Args:
+      speech: the folder.
+      stem: what the names of the directories begin with.
+      list_path: the training list.
+      fbank: the filterbank.
+      versions: such as ``clean:3,noise``: clean copies are drawn three times as often as noisy ones.
+      speeds: such as ``1.0,0.9,1.1``.
+
+    Returns:
+      The directories, and options of the configuration that join them with their weights.
+    """
+    directories, weights = [], []
+    for part in versions.split(","):
+        version, _, weight = part.partition(":")
+        plan = dataclasses.replace(plan_versions(speech, [version]), speeds=tuple(map(float, speeds.split(","))))
+        directory = stem.with_name("_".join([stem.name, version, *([] if speeds == "1.0" else [speeds])]))
+        directories.append(prepare_shards(speech, directory, list_path, fbank, plan=plan))
+        weights.append(float(weight or 1))
+    joined = [f"data.train={json.dumps([*map(str, directories)])}", f"data.corpus_weights={json.dumps(weights)}"]
+    return directories, [*joined, "data.shared_speakers=join"]
 
 
 def prepare_shards(

@@ -8,7 +8,7 @@ over lists with an interval over speakers and seeds; appends all to ``results/re
 
     python benchmarks/real_speech_race.py SPEECH WORK --torch-python ENV/bin/python --minutes 15 --seeds 0,1,2
 
-OVERRIDES are options of ours. A second call reuses shards and finished runs.
+OVERRIDES are options of ours. A second call reuses shards and finished runs; give other settings another WORK.
 """
 
 import json
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 from mean_over_lists import Labels, TrialScores, compare_means, equal_error_rates, speakers_by_utterance
-from real_speech import eval_csv, eval_lists, plan_versions, prepare_shards
+from real_speech import TRAINING, eval_csv, eval_lists, plan_versions, prepare_shards, prepare_training
 from record import keep
 from tabulate import tabulate
 
@@ -54,6 +54,8 @@ PATH = click.Path(path_type=Path)
 @click.option("--config", default="laptop", help="Our configuration.")
 @click.option("--minutes", default=15.0, help="Training time of each contender.")
 @click.option("--seeds", default="0,1,2", help="Seeds, separated by commas.")
+@click.option("--versions", default=",".join(TRAINING), help="Versions of our training recordings (real_speech.py).")
+@click.option("--speeds", default="1.0", help="Speeds of our training recordings (real_speech.py).")
 @click.option("--turn", default=30.0, help="Seconds of a turn.")
 @click.argument("overrides", nargs=-1)
 def main(
@@ -63,39 +65,39 @@ def main(
     config: str,
     minutes: float,
     seeds: str,
+    versions: str,
+    speeds: str,
     turn: float,
     overrides: tuple[str, ...],
 ) -> None:
     """Train both for the same MINUTES, print and record the table."""
     work.mkdir(parents=True, exist_ok=True)
     names, lists = dict(eval_lists(speech)), {}
-    fbank = load_config(config).fbank
+    fbank = load_config(config, overrides).fbank
     shards = {name: prepare_shards(speech, work / f"eval_{name}", eval_csv(speech, name), fbank) for name in names}
     for name, path in names.items():
         trials = read_trials(path)
         lists[name] = (trials.target, *trial_speakers(trials, speakers_by_utterance(open_shards(shards[name]))))
-    ours = Ours(
-        config,
-        prepare_shards(speech, work / "train_ours", speech / "lists" / "train.csv", fbank, plan=plan_versions(speech)),
-        shards,
-        names,
-        overrides,
-    )
+    _, training = prepare_training(speech, work / "train", speech / "lists" / "train.csv", fbank, versions, speeds)
+    ours = Ours(config, shards, names, [*training, *overrides])
     peer = Peer(torch_python, _write_peer_training(speech, work), _write_peer_lists(speech, work, names), names)
     contenders = {"ours": ours, "peer": peer}
     steps = {}
     for name, contender in contenders.items():
-        run([contender.command(work / f"speed_{name}", _TRIAL_STEPS, seed=0)], turn)
+        train_in_turns({work / f"speed_{name}": contender.command(work / f"speed_{name}", _TRIAL_STEPS, seed=0)}, turn)
         steps[name] = round(minutes * 60 / contender.seconds_per_step(work / f"speed_{name}"))
     click.echo(f"Steps in {minutes:g} minutes: {steps}")
     scores: dict[str, list[TrialScores]] = {name: [] for name in contenders}
     for seed in map(int, seeds.split(",")):
         outputs = {name: work / f"{name}_{minutes:g}min_seed{seed}" for name in contenders}
-        awake = run([c.command(outputs[name], steps[name], seed=seed) for name, c in contenders.items()], turn)
-        for (name, contender), seconds in zip(contenders.items(), awake, strict=True):
+        commands = {outputs[name]: c.command(outputs[name], steps[name], seed=seed) for name, c in contenders.items()}
+        awake = train_in_turns(commands, turn)
+        for name, contender in contenders.items():
             scores[name].append(contender.scores(outputs[name]))
+            seconds = awake[outputs[name]]
             about = {"minutes": round(seconds / 60, 2), "steps": steps[name]}
-            about |= {"config": config, "overrides": list(overrides)} if name == "ours" else {}
+            if name == "ours":
+                about |= {"config": config, "versions": versions, "speeds": speeds, "overrides": list(overrides)}
             _record(name, seed, scores[name][-1], lists, **about)
     _show(scores, lists)
 
@@ -104,13 +106,12 @@ class Ours(NamedTuple):
     """The package's own commands."""
 
     config: str
-    train: Path
     eval_shards: Mapping[str, Path]
     lists: Mapping[str, Path]
     overrides: Sequence[str]
 
     def command(self, output: Path, steps: int, *, seed: int) -> list[str]:
-        options = [f"train.steps={steps}", f"train.seed={seed}", "train.log_every=10", f"data.train={self.train}"]
+        options = [f"train.steps={steps}", f"train.seed={seed}", "train.log_every=10"]
         train = [sys.executable, "-m", "mqmha_jax", "train", self.config, "--workdir", str(output), "--quiet"]
         return [*train, *options, *self.overrides]
 
@@ -148,6 +149,15 @@ class Peer(NamedTuple):
         ids = tuple(json.loads(self.evaluated.with_suffix(".json").read_text()))
         embeddings = Embeddings(ids, np.load(f"{output}.npz")["vectors"])
         return {name: np.asarray(cosine_scores(embeddings, read_trials(path))) for name, path in self.lists.items()}
+
+
+def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[Path, float]:
+    """Runs the commands that have not ended in an earlier call, in turns; returns how many seconds each was awake."""
+    ended = {output: output.with_name(f"{output.name}.seconds") for output in commands}
+    pending = [output for output in commands if not ended[output].exists()]
+    for output, seconds in zip(pending, run([commands[output] for output in pending], turn), strict=True):
+        ended[output].write_text(str(seconds))
+    return {output: float(path.read_text()) for output, path in ended.items()}
 
 
 def run(commands: Sequence[Sequence[str]], turn: float) -> list[float]:

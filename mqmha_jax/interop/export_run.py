@@ -7,6 +7,7 @@ import yaml
 
 from mqmha_jax.atomic import check_writable, check_writable_directory, write_text
 from mqmha_jax.config import FbankSpec
+from mqmha_jax.errors import UserError
 from mqmha_jax.interop.embedding_program import embedding_program
 from mqmha_jax.interop.export_model import ExportedModel, export_model
 from mqmha_jax.interop.export_onnx import describe_network, sherpa_differences, write_onnx
@@ -19,6 +20,7 @@ from mqmha_jax.runs.finite import require_finite
 from mqmha_jax.runs.load_network import LoadedNetwork, load_network
 
 TENSORS_FILE, CONFIG_FILE = "avg_model.pt", "config.yaml"
+_OURS = "# Written by mqmha export."  # the first line of the configuration; an export replaces only such files
 
 
 class ExportedRun(NamedTuple):
@@ -42,9 +44,10 @@ def export_wespeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
       step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
 
     Raises:
-      UserError: there is no such run or checkpoint, its network is not finite, WeSpeaker has no such network, or the
-        files cannot be written.
+      UserError: there is no such run or checkpoint, its network is not finite, WeSpeaker has no such network, the
+        directory holds another model, or the files cannot be written.
     """
+    _refuse_other_model(output)
     check_writable_directory(output, TENSORS_FILE, CONFIG_FILE)
     network = _load_finite(workdir, step)
     fbank, model = network.config.fbank, network.config.model
@@ -61,8 +64,18 @@ def export_wespeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
         "dataset_args": {"resample_rate": fbank.sample_rate_hz, "fbank_args": arguments},
         "model_args": {"feat_dim": fbank.num_features, "embed_dim": model.embedding_dim},
     }
-    write_text(output / CONFIG_FILE, yaml.safe_dump(settings, sort_keys=False))
+    write_text(output / CONFIG_FILE, f"{_OURS}\n{yaml.safe_dump(settings, sort_keys=False)}")
     return _describe(exported, fbank, "WeSpeaker", "hamming")
+
+
+def _refuse_other_model(output: Path) -> None:
+    present = [name for name in (TENSORS_FILE, CONFIG_FILE) if (output / name).is_file()]
+    config = output / CONFIG_FILE
+    if present and not (config.is_file() and config.read_bytes().startswith(_OURS.encode())):
+        raise UserError(
+            f"{output} already holds {' and '.join(present)}, not written by mqmha export, which would replace them. "
+            "Give another --output, or move them away."
+        )
 
 
 def export_3dspeaker(workdir: Path, output: Path, *, step: Step = None) -> ExportedRun:

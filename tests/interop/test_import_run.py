@@ -223,6 +223,18 @@ def test_outputs_are_checked_before_the_network_is_read(folder, tmp_path, monkey
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
 
 
+@pytest.mark.parametrize("present", ["avg_model.pt", "config.yaml"])
+def test_a_model_of_another_toolkit_is_not_replaced(folder, tmp_path, present):
+    folder, _, _ = folder
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / present).write_text("model: theirs\n")
+    with pytest.raises(UserError, match=f"already holds {present}, not written by mqmha export"):
+        export_wespeaker(folder / "run", tmp_path / "theirs")
+    assert (tmp_path / "theirs" / present).read_text() == "model: theirs\n"
+    for _ in range(2):  # its own files it replaces
+        export_wespeaker(folder / "run", tmp_path / "ours")
+
+
 def test_from_pretrained_takes_runs_files_folders_and_the_hub(folder, tmp_path, monkeypatch):
     folder, _, _ = folder
     waveform = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
