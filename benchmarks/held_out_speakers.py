@@ -53,7 +53,9 @@ def split_training_speakers(speech: Path, directory: Path) -> Split:
     for name, speakers in sorted(_by_set(rows).items()):
         several = sorted(speaker for speaker, own in speakers.items() if len(own) > 1)
         if several:
-            chosen = rng.permutation(several)[: max(2, round(SHARE * len(several)))]
+            # Targets pair different sessions, so speakers who have them come first: each one counts.
+            drawn = sorted(rng.permutation(several), key=lambda speaker: len(_sessions(speakers[speaker])) < 2)
+            chosen = drawn[: max(2, round(SHARE * len(several)))]
             dev[name] = [{**row, "utterance": row["path"]} for speaker in chosen for row in _thin(speakers[speaker])]
         elif name == _CUT_SET:
             long = sorted(s for s, (row,) in speakers.items() if float(row["seconds"]) >= _LONG_S)
@@ -87,6 +89,10 @@ def _by_set(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     for row in rows:
         sets[row["set"]][row["speaker"]].append(row)
     return sets
+
+
+def _sessions(rows: Sequence[Row]) -> set[str]:
+    return {row["session"] for row in rows}
 
 
 def _thin(rows: Sequence[Row]) -> list[Row]:

@@ -110,13 +110,7 @@ def resolve_cells(study: Study, train: Path) -> list[Cell]:
     base = with_overrides(study.base, [f"data.train={train}", "data.dev=", "data.dev_trials="])
     cells: dict[str, Cell] = {}
     for name in study.cell_names():
-        config = base
-        for factor in study.factors:
-            level = study.levels(name)[factor.name]
-            try:
-                config = with_overrides(config, factor.levels[level])
-            except UserError as error:
-                raise UserError(f"Factor {factor.name!r}, level {level!r}: {error}") from None
+        config = _configure(study, base, name)
         for other in cells.values():
             if not differences(other.config, config):
                 raise UserError(f"The cells {other.name!r} and {name!r} are the same configuration; leave one out.")
@@ -125,9 +119,20 @@ def resolve_cells(study: Study, train: Path) -> list[Cell]:
         except UserError as error:
             raise UserError(f"Cell {name!r}: {error}") from None
     for control in study.controls:
-        config = match_size(cells[control.cell].config, control.option, cells[control.of].parameters)
+        config = match_size(_configure(study, base, control.cell), control.option, cells[control.of].parameters)
         cells[control.name] = Cell(control.name, config, count_network_parameters(config), control_of=control.of)
     return list(cells.values())
+
+
+def _configure(study: Study, base: Config, cell: str) -> Config:
+    config = base
+    for factor in study.factors:
+        level = study.levels(cell)[factor.name]
+        try:
+            config = with_overrides(config, factor.levels[level])
+        except UserError as error:
+            raise UserError(f"Factor {factor.name!r}, level {level!r}: {error}") from None
+    return config
 
 
 def _find_lists(study: Study, data: Sequence[Path]) -> tuple[tuple[FoundList, ...], tuple[str, ...]]:

@@ -46,7 +46,7 @@ class Control:
 
     Attributes:
       of: the cell whose number of network parameters the control matches.
-      cell: the cell that the control is made from, usually the reference.
+      cell: the cell that the control is made from, usually the reference; it need not be one of the study's ``cells``.
       option: an integer option that grows the network, e.g. ``"model.encoder.final_channels"``.
     """
 
@@ -139,9 +139,9 @@ class Study:
         if self.reference not in chosen:
             raise unknown_name("reference cell", self.reference, chosen)
         for control in self.controls:
-            for name in (control.of, control.cell):
-                if name not in chosen:
-                    raise unknown_name("cell of a control", name, chosen)
+            for name, valid in ((control.of, chosen), (control.cell, possible)):
+                if name not in valid:
+                    raise unknown_name("cell of a control", name, valid)
         if self.decide_on and self.decide_on not in (names := [part.name for part in self.lists]):
             raise unknown_name("list to decide on", self.decide_on, names)
         self._check_runs(len(chosen))
