@@ -10,13 +10,13 @@ from pathlib import Path
 from mqmha_jax.errors import UserError
 
 MAX_EXPANSION = 100
-"""Compressed audio hardly expands; an archive that expands further than this is made to fill the disk."""
+"""Compressed audio hardly expands; an archive that expands more than this factor is probably malicious."""
 
 HARMLESS_BYTES = 100_000_000
-"""So much may come out of the smallest archive: lists compress well."""
+"""Bytes that even the smallest archive may expand to, because lists compress well."""
 
 BYTES_PER_MEMBER = 512
-"""What a member counts at least: many empty files fill a disk, too."""
+"""Minimum number of bytes counted for a member, because many empty files fill a disk too."""
 
 
 def extract(archive: Path, directory: Path) -> None:

@@ -43,10 +43,12 @@ def fbank_options() -> list[click.Option]:
 
 
 def version_options() -> list[click.Option]:
-    """Which versions of each utterance are made, and from which sounds."""
+    """The options for versions of each utterance, and for the sounds that they need."""
     return [
         click.Option(["--versions"], default="clean", help=f"Copies of each utterance: {', '.join(AUGMENTATIONS)}."),
-        click.Option(["--speeds"], default="1.0", help="Speeds of each copy, 1.0 first; others make new speakers."),
+        click.Option(
+            ["--speeds"], default="1.0", help="Speeds of each copy, 1.0 first; other speeds count as new speakers."
+        ),
         click.Option(["--noise"], type=PATH, help="Folder of noises, for the versions with noise."),
         click.Option(["--room-responses"], type=PATH, help="Folder of room impulse responses, for the version reverb."),
         click.Option(["--seed"], type=COUNT, default=0, help="Seed of all random choices."),
@@ -54,7 +56,7 @@ def version_options() -> list[click.Option]:
 
 
 def output_options() -> list[click.Option]:
-    """How frames are stored, and which recordings are refused."""
+    """The options for the storage of frames and the rejection of recordings."""
     return [
         click.Option(["--coding"], type=click.Choice(typing.get_args(Coding)), default="float16", help="Storage type."),
         click.Option(
@@ -63,21 +65,23 @@ def output_options() -> list[click.Option]:
             default=SHARD_MEGABYTES,
             help="Approximate size of a file.",
         ),
-        click.Option(["--max-rejected"], type=COUNT, default=MAX_REJECTED, help="Stop after more unusable files."),
+        click.Option(
+            ["--max-rejected"], type=COUNT, default=MAX_REJECTED, help="Stop if more files than this are unusable."
+        ),
         click.Option(["--retry-rejected"], is_flag=True, help="Redo finished files that lack recordings."),
         click.Option(
             ["--timeout"],
             type=FiniteRange(min=0, min_open=True),
             default=TIMEOUT_SECONDS,
             metavar="SECONDS",
-            help="Reject a recording that takes longer.",
+            help="Reject a recording that takes longer than this.",
         ),
         click.Option(
             ["--min-speech"],
             type=FiniteRange(min=0),
             default=0.0,
             metavar="SECONDS",
-            help="Reject a recording with less speech.",
+            help="Reject a recording with less speech than this.",
         ),
         click.Option(
             ["--max-clipped"],
@@ -97,7 +101,7 @@ def output_options() -> list[click.Option]:
 
 
 def work_options() -> list[click.Option]:
-    """Who does the work."""
+    """The options that divide the work."""
     return [
         click.Option(
             ["--num-workers"],
@@ -113,9 +117,9 @@ def work_options() -> list[click.Option]:
             help="Files to make here: A to B - 1, or share I of N, counted from 0.",
         ),
         click.Option(
-            ["--beam"], metavar="OPTIONS", help='Work through Apache Beam, for example "--runner=FlinkRunner".'
+            ["--beam"], metavar="OPTIONS", help='Run on Apache Beam, for example with "--runner=FlinkRunner".'
         ),
-        click.Option(["--dry-run"], is_flag=True, help="Only print what would be made and how to share the work."),
+        click.Option(["--dry-run"], is_flag=True, help="Only print the files to make and how to divide the work."),
         progress_option(),
     ]
 

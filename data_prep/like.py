@@ -1,4 +1,4 @@
-"""The features of a job: those of its options, or those of something that exists (``--like``)."""
+"""The features of a job: from its options, or from a configuration, a run or shards (``--like``)."""
 
 import dataclasses
 from pathlib import Path

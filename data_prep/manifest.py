@@ -17,7 +17,7 @@ class Recording(NamedTuple):
       utterance: id, unique in the corpus; trial lists name it.
       speaker: name of the speaker.
       source: an audio file, or a function from a sample rate in Hz to samples ``[n]``. It is sent to worker processes,
-        so it must pickle: a module's function, or a ``functools.partial`` of one.
+        so it must be picklable: a module's function, or a ``functools.partial`` of one.
       attributes: further string columns of the shards.
       is_speech: whether speech is expected; False for noises and room responses.
     """

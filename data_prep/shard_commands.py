@@ -19,9 +19,9 @@ MAX_SHOWN = 50
 @click.option("--num-workers", type=COUNT, default=num_cores, show_default="all cores", help="Worker processes.")
 @click.option("--progress/--no-progress", default=True, help="Show progress bars.")
 def verify(directory: Path, num_workers: int, progress: bool) -> None:
-    """Check that shards are as they were written.
+    """Check that shards have not changed since they were written.
 
-    Reads every byte again: checksums, records and values. Names all find_damage.
+    Reads every byte and checks checksums, records and values. Names all damage.
     """
     from data_prep.verify_shards import find_damage
     from mqmha_jax.data.shard_reader import open_shards

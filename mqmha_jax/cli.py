@@ -152,10 +152,14 @@ def train(
 
 @main.command(arguments={"WORKDIR": "Work directory of the run."})
 @click.argument("workdir", type=PATH)
-@click.option("--last", type=click.IntRange(1), default=10, help="Number of checkpoints, the latest ones.")
+@click.option("--last", type=click.IntRange(1), default=10, help="Number of latest checkpoints to average.")
 @click.option("--output", type=PATH, required=True, help="New work directory for the average.")
-@click.option("--towards", type=PATH, help="Run that this one was fine-tuned from: move the average towards it.")
-@click.option("--share", type=FiniteRange(0, 1), show_default="0.5", help="Share of that run's network in the result.")
+@click.option(
+    "--towards", type=PATH, help="Run that WORKDIR was fine-tuned from; the result is a weighted mean with its network."
+)
+@click.option(
+    "--share", type=FiniteRange(0, 1), show_default="0.5", help="Weight of the network of --towards in the result."
+)
 @allow_code_option
 def average(workdir: Path, last: int, output: Path, towards: Path | None, share: float | None) -> None:
     """Average the last checkpoints of a run into one network.
@@ -181,15 +185,18 @@ def average(workdir: Path, last: int, output: Path, towards: Path | None, share:
 )
 @_SPEAKERS
 @click.option(
-    "--utterances", type=click.IntRange(1), show_default="those of data.train", help="Utterances, to count epochs."
+    "--utterances",
+    type=click.IntRange(1),
+    show_default="those of data.train",
+    help="Number of utterances, to count epochs.",
 )
-@click.option("--one-chip", is_flag=True, help="Compile for a single chip too, to compare.")
+@click.option("--one-chip", is_flag=True, help="Also compile for a single chip, for comparison.")
 @click.option(
     "--time-limit",
     type=FiniteRange(0, 1e6),
     default=30.0,
     metavar="MINUTES",
-    help="Give up when a compilation takes longer; 0: never.",
+    help="Give up if a compilation takes longer; 0: never.",
 )
 @click.option("--json", "output", type=PATH, metavar="FILE", help="Also write the plan to a JSON file.")
 @click.argument("overrides", nargs=-1)

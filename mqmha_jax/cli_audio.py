@@ -1,4 +1,4 @@
-"""The commands that listen to audio: embed, verify."""
+"""The commands that embed and compare audio: embed, verify."""
 
 import sys
 from pathlib import Path
@@ -36,8 +36,8 @@ _STEP = click.option("--step", type=STEP, show_default="the newest", help="Check
 def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | None, step: Step) -> None:
     """Embed audio files with the network of a run.
 
-    The ids are the paths; of a single folder, the paths below it. Files that cannot be used are named and left out; the
-    command then exits with status 1. Run an interrupted command again to resume.
+    The ids are the paths as given or, for a single folder, the paths below it. Names and leaves out files that cannot
+    be used, and then exits with status 1. The same command resumes after an interruption.
     """
     check_writable(output)
     from tqdm import tqdm
@@ -78,7 +78,7 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
 @click.command(
     cls=SectionedCommand,
     arguments={
-        "WORKDIR": "Work directory of the run, evaluated before.",
+        "WORKDIR": "Work directory of the run, best already evaluated.",
         "FIRST": "Audio file.",
         "SECOND": "Audio file.",
     },
@@ -86,12 +86,12 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
 @click.argument("workdir", type=PATH)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
-@click.option("--prior", type=PROBABILITY, default=0.5, help="Probability of the same speaker before listening.")
+@click.option("--prior", type=PROBABILITY, default=0.5, help="Prior probability of the same speaker.")
 @click.option(
     "--confidence",
     type=CONFIDENCE,
     default=0.9,
-    help="Answer 'unsure' below this probability of the answer.",
+    help="Answer 'unsure' if the answer is less probable than this.",
 )
 @click.option("--min-speech", type=SECONDS, default=0.5, help="Answer 'unsure' below this many seconds of speech.")
 @channel_option

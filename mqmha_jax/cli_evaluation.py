@@ -1,4 +1,4 @@
-"""The commands that measure: evaluate and compare."""
+"""The evaluation commands: evaluate and compare."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -70,7 +70,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--audio",
     type=_PATH,
-    help="Folder of the recordings in the lists. With --trials and without --data these are embedded; in any case the "
+    help="Folder of the recordings in the lists. With --trials and without --data, evaluation embeds them; the "
     "report plays the hardest trials.",
 )
 @click.option(
@@ -100,7 +100,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     "--scores",
     type=_PATH,
     multiple=True,
-    help="Scores of a further system, a line 'enrol test score' or 'score' per trial; may be repeated.",
+    help="Scores of any system, one line 'enrol test score' or 'score' per trial; may be repeated.",
 )
 @click.option("--llr", is_flag=True, help="The scores are log likelihood ratios (natural logarithm).")
 @click.option("--metadata", type=_PATH, help="CSV with the columns utterance, speaker and others, or utt2spk.")
@@ -117,7 +117,9 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--calibrate", type=_PATH, help="Trial list to calibrate on; its speakers must be in no other list.")
 @click.option(
-    "--calibrate-data", type=_PATH, help="Shards (or embeddings) with its utterances, unless --data has them."
+    "--calibrate-data",
+    type=_PATH,
+    help="Shards (or embeddings) with the utterances of --calibrate, if --data lacks them.",
 )
 @click.option("--quality", is_flag=True, help="Also calibrate on durations, norms and cohort scores (QMF).")
 @click.option("--enrol-map", type=_PATH, help="File with lines 'model utterance ...', for lists that enrol models.")
@@ -125,7 +127,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     "--average",
     type=click.Choice(["embeddings", "scores"]),
     default="embeddings",
-    help="What to average over the utterances of a model.",
+    help="What to average over the utterances of an enrolled model.",
 )
 @_backend_options
 @click.option(
@@ -141,10 +143,10 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
     "--p-target",
     type=PROBABILITY,
     multiple=True,
-    help="Further target prior for minDCF; may be repeated.",
+    help="Additional target prior for minDCF; may be repeated.",
 )
 @click.option(
-    "--costs", nargs=2, type=_COST, default=(1.0, 1.0), help="Costs of a miss and a false alarm, of all DCFs."
+    "--costs", nargs=2, type=_COST, default=(1.0, 1.0), help="Costs of a miss and of a false alarm, in all DCFs."
 )
 @click.option(
     "--replicates", type=click.IntRange(0), default=1000, help="Bootstrap resamples for intervals; 0: no intervals."
@@ -156,7 +158,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--save-threshold",
     is_flag=True,
-    help="Keep threshold and calibration in WORKDIR, for 'mqmha verify'. The run's own dev list does without asking.",
+    help="Save threshold and calibration in WORKDIR, for 'mqmha verify'. With the run's own dev list, always on.",
 )
 @allow_code_option
 def evaluate(

@@ -89,22 +89,22 @@ _BATCH, _SECONDS = _NumberOrAny(click.IntRange(1)), _NumberOrAny(FiniteRange(0, 
     "file_format",
     type=click.Choice(["onnx", "stablehlo", "wespeaker", "3dspeaker", "safetensors"]),
     show_default="by the ending of the output, else wespeaker",
-    help="A program without Python (onnx), a program for JAX alone (stablehlo), WeSpeaker's avg_model.pt and "
-    "config.yaml, a PyTorch file with 3D-Speaker's names, or the variables under our names.",
+    help="onnx: a program that needs no Python; stablehlo: a program that needs only JAX; wespeaker: avg_model.pt and "
+    "config.yaml; 3dspeaker: a PyTorch file with 3D-Speaker's names; safetensors: the parameters under our names.",
 )
 @click.option(
     "--input",
     "source",
     type=click.Choice(["waveform", "fbank"]),
     default="waveform",
-    help="onnx, stablehlo: compute the filterbank inside, or take its frames.",
+    help="onnx, stablehlo: what the program takes, audio samples or filterbank frames.",
 )
-@click.option("--batch", type=_BATCH, default="any", help="onnx, stablehlo: recordings at a time.")
+@click.option("--batch", type=_BATCH, default="any", help="onnx, stablehlo: number of recordings per call.")
 @click.option(
     "--seconds",
     type=_SECONDS,
     default="any",
-    help="onnx, stablehlo: duration of a recording.",
+    help="onnx, stablehlo: duration of the recordings.",
 )
 @click.option(
     "--dtype",

@@ -11,7 +11,7 @@ from mqmha_jax.errors import missing_extra
 
 @click.command(
     cls=SectionedCommand,
-    arguments={"WORKDIR": "Work directory of the run, evaluated before."},
+    arguments={"WORKDIR": "Work directory of the run, best already evaluated."},
     sections={"Limits": ("max_mib", "max_minutes", "max_requests")},
 )
 @click.argument("workdir", type=PATH)
@@ -20,7 +20,7 @@ from mqmha_jax.errors import missing_extra
     "store_path",
     type=PATH,
     show_default="none: embed and compare only",
-    help="Directory of enrolled speakers; it is made if it does not exist.",
+    help="Directory of enrolled speakers; it is created if it does not exist.",
 )
 @click.option(
     "--host", default="127.0.0.1", help="Address to listen on; another one opens the server to other machines."
@@ -34,10 +34,15 @@ from mqmha_jax.errors import missing_extra
     help="Name of this server in the address bar, e.g. behind a proxy; repeat for more. Localhost and IP addresses "
     "are always allowed.",
 )
-@click.option("--max-mib", type=FiniteRange(0, 1e6, min_open=True), default=64.0, help="Size of a request.")
-@click.option("--max-minutes", type=FiniteRange(0, 1e6, min_open=True), default=10.0, help="Length of a recording.")
+@click.option("--max-mib", type=FiniteRange(0, 1e6, min_open=True), default=64.0, help="Maximum size of a request.")
 @click.option(
-    "--max-requests", type=click.IntRange(1), default=16, help="Requests at a time; the next one is told to come again."
+    "--max-minutes", type=FiniteRange(0, 1e6, min_open=True), default=10.0, help="Maximum length of a recording."
+)
+@click.option(
+    "--max-requests",
+    type=click.IntRange(1),
+    default=16,
+    help="Maximum number of requests at a time; the next one gets status 503.",
 )
 @click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
 @allow_code_option
@@ -54,8 +59,8 @@ def serve(
 ) -> None:
     """Serve a network on a web page, with a JSON API.
 
-    Records or uploads; embeds and compares; with --store enrols and identifies. Only this machine reaches it, unless
-    --host says otherwise. Needs the extra 'serve'.
+    The page records or uploads speech, embeds and compares it, and with --store enrols and identifies speakers. Only
+    this machine can reach it unless you give --host. Needs the extra 'serve'.
     """
     from mqmha_jax.compilation_cache import use_compilation_cache
 

@@ -83,28 +83,28 @@ _PRIOR = click.option(
     "--prior",
     type=PROBABILITY,
     default=0.5,
-    help="Probability before listening that it is an enrolled speaker.",
+    help="Prior probability that the speaker is enrolled.",
 )
 _CONFIDENCE = click.option(
     "--confidence",
     type=CONFIDENCE,
     default=0.9,
-    help="Answer 'unsure' below this probability of the answer.",
+    help="Answer 'unsure' if the answer is less probable than this.",
 )
 _THRESHOLD = click.option(
     "--threshold",
     type=FiniteRange(-1, 1),
     show_default="calibration or threshold of the run",
-    help="Lowest score of a match.",
+    help="Lowest score that counts as a match.",
 )
 
 
 @click.command(
     cls=SectionedCommand,
     arguments={
-        "STORE": f"{_STORE} It is made if it does not exist.",
+        "STORE": f"{_STORE} It is created if it does not exist.",
         "NAME": "Name of the speaker.",
-        "AUDIO": "Audio files of this speaker alone, or folders of them.",
+        "AUDIO": "Audio files with only this speaker, or folders of them.",
     },
 )
 @click.argument("store", type=PATH)
@@ -126,8 +126,8 @@ def enrol(
 ) -> None:
     """Enrol a speaker in a store, or add recordings to one.
 
-    Recordings that cannot be used, or that hold too little speech, are named and left out; the command then exits with
-    status 1. A recording that the speaker has already, under whatever name, counts once.
+    Names and leaves out recordings that cannot be used or have too little speech, and then exits with status 1. The
+    same recording of a speaker counts once, even under another name.
     """
     from mqmha_jax.embed_files import list_audio
 
@@ -155,11 +155,11 @@ def enrol(
 @click.option(
     "--windows",
     type=WINDOWS,
-    help="Find who speaks when: seconds of a window, and from one to the next, such as 1.5,0.75.",
+    help="Find who speaks when: seconds of a window, and from the start of one window to the next, such as 1.5,0.75.",
 )
-@click.option("--rttm", type=PATH, help="With --windows: file for the segments of the enrolled, as RTTM.")
+@click.option("--rttm", type=PATH, help="With --windows: RTTM file for the segments of enrolled speakers.")
 @click.option(
-    "--plot", type=_Picture(path_type=Path), help="With --windows: picture of who speaks when; of one recording."
+    "--plot", type=_Picture(path_type=Path), help="With --windows and one recording: picture of who speaks when."
 )
 @_PRIOR
 @_CONFIDENCE
@@ -186,8 +186,8 @@ def identify(
 ) -> None:
     """Find the enrolled speaker of a recording.
 
-    The answer may be that nobody enrolled speaks; with --windows it is who speaks when. Recordings that cannot be used
-    are named; the command then exits with status 1. With --json, one line for each recording.
+    The answer may be "nobody enrolled"; with --windows, the answer is who speaks when. Names recordings that cannot be
+    used, and then exits with status 1. With --json, prints one line for each recording.
     """
     from mqmha_jax.embed_files import list_audio
     from mqmha_jax.errors import printable
@@ -261,7 +261,7 @@ def list_(store: Path, as_json: bool) -> None:
     arguments={
         "STORE": _STORE,
         "NAME": "Name of the speaker.",
-        "RECORDING": "Recordings, as they were given or as --json lists them; none: all.",
+        "RECORDING": "Recordings, by their path as given to enrol or as 'store list --json' prints it; none: all.",
     }
 )
 @click.argument("store", type=PATH)
@@ -275,11 +275,11 @@ def remove(store: Path, name: str, recording: tuple[str, ...]) -> None:
     click.echo(f"Removed. {count_speakers(left)} left in {store}")
 
 
-@store.command(arguments={"STORE": f"{_STORE} It takes over the others' speakers.", "OTHER": "Other stores."})
+@store.command(arguments={"STORE": f"{_STORE} It gets the others' speakers.", "OTHER": "Other stores."})
 @click.argument("store", type=PATH)
 @click.argument("other", type=PATH, nargs=-1, required=True)
 def merge(store: Path, other: tuple[Path, ...]) -> None:
-    """Take over the speakers of other stores of the same network.
+    """Copy the speakers of other stores of the same network into a store.
 
     Speakers of the same name become one. The other stores stay as they are.
     """
@@ -294,7 +294,7 @@ def merge(store: Path, other: tuple[Path, ...]) -> None:
 @click.argument("store", type=PATH)
 @click.argument("name")
 @click.argument("audio", type=PATH)
-@click.option("--prior", type=PROBABILITY, default=0.5, help="Probability before listening that it is this speaker.")
+@click.option("--prior", type=PROBABILITY, default=0.5, help="Prior probability that it is this speaker.")
 @_CONFIDENCE
 @_THRESHOLD
 @_MIN_SPEECH

@@ -57,7 +57,7 @@ def _list_conditions(ctx: click.Context, param: click.Parameter, asked: bool) ->
     "--side",
     type=click.Choice(["both", "test"]),
     default="both",
-    help="Sides of the trials that suffer; test: the enrolment stays clean.",
+    help="Sides of the trials that the conditions change; test: the enrolment stays clean.",
 )
 @click.option("--noise", type=PATH, show_default="made with the spectrum of the recordings", help="Folder of noises.")
 @click.option("--rooms", type=PATH, help="Folder of impulse responses, for the condition 'rooms'.")

@@ -22,7 +22,7 @@ from mqmha_jax.command_line import SEED, SectionedCommand
     "--per-speaker", type=click.IntRange(1), default=200, help="Maximum number of trials of each kind per speaker."
 )
 @click.option("--seed", type=SEED, default=0, help="Seed of the draw.")
-@click.option("--not-in", type=_PATH, help="Training shards or run; refuse speakers that it shares.")
+@click.option("--not-in", type=_PATH, help="Training shards or run; refuse speakers that are in it.")
 def make_trials(
     data: Path, output: Path, session: str, gender: str, per_speaker: int, seed: int, not_in: Path | None
 ) -> None:

@@ -1,4 +1,4 @@
-"""What both command lines share: help in sections, mistakes as sentences, and hints for misplaced options."""
+"""Shared by both command lines: help in sections, readable errors, and hints for misplaced options."""
 
 import difflib
 import math
@@ -98,7 +98,7 @@ class SectionedCommand(click.Command):
             _write_rows(formatter, title, section)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses the words; an option of the configuration is answered with the way to write it."""
+        """Parses the words; for an option of the configuration, the error shows how to write it."""
         given = list(args)
         try:
             return super().parse_args(ctx, args)

@@ -80,14 +80,14 @@ class DataConfig(_Checked):
 
     train: str | tuple[str, ...] = option("", "directory of training shards, or a list of several that are joined")
     corpus_weights: tuple[Weight, ...] = option(
-        (), "a factor for each directory of data.train: 2 draws its speakers twice as often; none: 1 each"
+        (), "a factor for each directory of data.train: 2 draws its speakers twice as often; empty: 1 each"
     )
     shared_speakers: Literal["refuse", "join"] = option(
-        "refuse", "speakers with the same name in two directories of data.train: an error, or one class"
+        "refuse", "speakers with the same name in two directories of data.train: an error (refuse), or one class (join)"
     )
     dev: str = option("", "directory of shards with the utterances of the dev list; empty: no EER during training")
     dev_trials: str = option("", "trial list over the dev shards")
-    crop_frames: Positive = option(200, "frames per training example; shorter utterances repeat")
+    crop_frames: Positive = option(200, "frames per training example; shorter utterances are repeated")
     batch_size: Positive = option(128, "training examples per step, over all devices and hosts")
     sampling: Literal["utterance", "duration", "speaker"] = option(
         "utterance", "draw every utterance equally often, in proportion to its length, or every speaker equally often"
@@ -95,12 +95,12 @@ class DataConfig(_Checked):
     speaker_exponent: Exponent | None = option(
         None,
         "a: draw speakers in proportion to (number of utterances, or duration with sampling=duration)^a; 0: all "
-        "equally often, 1: as the data have them; null: 1, or 0 with sampling=speaker",
+        "equally often, 1: in proportion; null: 1, or 0 with sampling=speaker",
     )
     utterances_per_speaker: Positive = option(1, "U: a batch holds batch_size / U speakers with U utterances each")
     num_workers: Count = option(0, "worker processes that read crops; 0 reads in threads of the main process")
     read_threads: Positive = option(
-        4, "threads that read in each of them, a batch each; use many more where every read waits, as on object stores"
+        4, "threads per worker, each reading one batch; use many more where reads are slow, as on object stores"
     )
     original_speed_only: bool = option(False, "skip the copies at other speeds, which count as other speakers")
 
@@ -116,13 +116,14 @@ class AugmentConfig(_Checked):
     babble_probability: Fraction = option(0.2, "share of examples with babble, several voices at once")
     reverb_probability: Fraction = option(0.6, "share of examples in a room; the room also reverberates the noise")
     one_at_a_time: bool = option(
-        False, "at most one of these per example, as in offline versions; otherwise each independently"
+        False,
+        "at most one of noise, music, babble and room per example, as in offline versions; otherwise independently",
     )
-    noise_snr_db: tuple[float, float] = option((0.0, 15.0), "range of the speech-to-noise ratio of mean powers")
-    music_snr_db: tuple[float, float] = option((5.0, 15.0), "range of the speech-to-music ratio")
+    noise_snr_db: tuple[float, float] = option((0.0, 15.0), "range of the signal-to-noise ratio, of mean powers")
+    music_snr_db: tuple[float, float] = option((5.0, 15.0), "range of the ratio of speech to music")
     babble_snr_db: tuple[float, float] = option((13.0, 20.0), "range of the ratio of speech to each babble voice")
     babble_voices: tuple[Positive, Positive] = option((3, 7), "fewest and most voices of the babble")
-    context_frames: Count = option(40, "frames before a crop whose echoes reach into it; longer decays end there")
+    context_frames: Count = option(40, "frames before a crop whose echoes reach into it; longer decays are cut")
 
     def __post_init__(self) -> None:
         """Refuses ranges that fall."""
@@ -145,7 +146,7 @@ class SpecAugmentConfig(_Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part(_Checked):
-    """A part by its name; its options are the fields of the class with that name."""
+    """A part of the network by name; its options are the fields of the class with that name."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -164,7 +165,7 @@ class ModelConfig(_Checked):
     pooling: Part = field(default_factory=lambda: part("mqmha"), metadata={"help": "frames to one vector"})
     embedding_dim: Positive = option(256, "size of the embedding, E")
     embedding_layers: Literal[1, 2] = option(
-        1, "1: a linear layer behind the pooling; 2: linear, ReLU, batch normalisation, linear"
+        1, "1: a linear layer after the pooling; 2: linear, ReLU, batch normalisation, linear"
     )
     embedding_bias: bool = option(True, "bias of the last linear layer")
     normalize_pooled: bool = option(False, "batch normalisation between pooling and the embedding layers")
@@ -194,11 +195,11 @@ class PairTerm(_Checked):
 class LossConfig(_Checked):
     """The margin softmax over speakers, the inter-topK penalty, and losses over pairs beside them."""
 
-    name: str = option("am", "what the margin does to the target cosine; your own loss: FILE.py:FUNCTION")
+    name: str = option("am", "form of the margin on the target cosine; your own loss: FILE.py:FUNCTION")
     options: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "options of that loss alone"})
-    sub_centres: Positive = option(3, "prototypes per speaker, K; the nearest counts")
+    sub_centres: Positive = option(3, "prototypes per speaker, K; the nearest one is used")
     sub_centre_temperature: NonNegative = option(
-        0.0, "blend the sub-centres by a softmax of their cosines over this temperature; 0: the nearest counts"
+        0.0, "blend the sub-centres by a softmax of their cosines over this temperature; 0: use the nearest one"
     )
     scale: AboveZero = option(32.0, "s: multiplies all cosines")
     margin: NonNegative = option(0.2, "m: final margin")
@@ -217,10 +218,11 @@ class LossConfig(_Checked):
     hard_negatives: NonNegative = option(
         0.0, "w: other speakers above the target with its margin move up by w (cosine + 1); 0: off"
     )
-    label_smoothing: Fraction = option(0.0, "share of the label that all speakers divide")
+    label_smoothing: Fraction = option(0.0, "share of the label that is spread over all speakers")
     weight: NonNegative = option(1.0, "weight of this loss in the sum with the losses over pairs")
     diagnostics: bool = option(
-        False, "also measure which speakers and sub-centres return, and the lengths of embeddings; costs a little time"
+        False,
+        "also log how often confusable speakers and sub-centres recur, and embedding lengths; costs a little time",
     )
     pairs: tuple[PairTerm, ...] = option((), "losses over the pairs of a batch, each with a weight")
 
@@ -239,7 +241,7 @@ class OptimizerConfig(_Checked):
     """The update rule and the learning rate."""
 
     name: Literal["sgd", "adamw"] = option("sgd", "update rule")
-    learning_rate: NonNegative = option(0.1, "highest learning rate")
+    learning_rate: NonNegative = option(0.1, "peak learning rate")
     final_learning_rate: NonNegative = option(5e-5, "learning rate of the last step")
     schedule: Literal["exponential", "cosine", "constant", "plateau"] = option(
         "exponential", "decay after the warm-up; plateau lowers the rate when the dev EER stops falling"
@@ -252,12 +254,14 @@ class OptimizerConfig(_Checked):
     rates: Mapping[str, NonNegative] = field(
         default_factory=dict,
         hash=False,  # a dictionary has none, and the options are a static argument of jitted functions
-        metadata={"help": "factors of the learning rate by part, e.g. rates.net/encoder=0.1; the longest path counts"},
+        metadata={"help": "factors of the learning rate by part, e.g. rates.net/encoder=0.1; the longest path wins"},
     )
     frozen: tuple[str, ...] = option((), 'parts that do not learn, e.g. ["net/encoder/block[12]_*"]')
     unfreeze_after: Fraction = option(1.0, "share of the run after which frozen parts learn as well; 1: never")
     max_gradient_norm: NonNegative = option(0.0, "clip the global norm of the gradient; 0: no clipping")
-    accumulate: Positive = option(1, "parts of a batch that the network computes one after another, to save memory")
+    accumulate: Positive = option(
+        1, "number of parts of a batch that pass through the network one after another, to save memory"
+    )
     ema: BelowOne = option(
         0.0, "decay of an exponential moving average of the network, which evaluation then uses; 0: none"
     )
@@ -265,7 +269,7 @@ class OptimizerConfig(_Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig(_Checked):
-    """Length of the run, and what it keeps and reports."""
+    """Length of the run, checkpoints and logs."""
 
     steps: Positive = option(10_000, "optimizer steps of the run")
     seed: Count = option(0, "seed of all randomness: initial values, order of the data, crops, masks")
@@ -284,8 +288,8 @@ class TrainConfig(_Checked):
 class MeshConfig(_Checked):
     """How devices share the work. It changes results only by rounding."""
 
-    data: MeshSize = option(-1, "devices that split the batch in the head; -1: those that mesh.model leaves")
-    model: MeshSize = option(1, "devices that split the classes of the head; -1: those that mesh.data leaves")
+    data: MeshSize = option(-1, "devices that split the batch in the head; -1: the devices that mesh.model leaves")
+    model: MeshSize = option(1, "devices that split the classes of the head; -1: the devices that mesh.data leaves")
     class_chunk: Count = option(0, "number of classes whose cosines are in memory at once; 0: all")
 
 
@@ -296,10 +300,11 @@ class StartConfig(_Checked):
     run: str = option("", "work directory of the run to start from; empty: random parameters")
     step: int | None = option(None, "step of its checkpoint; null: the newest")
     head: Literal["match", "means", "fresh"] = option(
-        "match", "prototypes: those of speakers that both runs have, by name; each speaker's mean embedding; or random"
+        "match",
+        "prototypes: those of the earlier run by speaker name, each speaker's mean embedding, or random ones",
     )
     batch_norm: Literal["update", "keep"] = option(
-        "update", "normalise with the statistics of each batch, or keep those of the run and normalise with them"
+        "update", "normalise with the statistics of each batch, or with those of the earlier run, unchanged"
     )
 
 

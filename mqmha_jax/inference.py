@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 class Observation(NamedTuple):
-    """What a recording says about its speaker.
+    """The embedding of a recording, and the measure of its speech.
 
     Attributes:
       name: path, ``waveform 0``, or the name that was given.
@@ -113,7 +113,7 @@ class SpeakerEncoder:
     ) -> "SpeakerEncoder":
         """Loads a checkpoint of a work directory, with mean, threshold and calibration of its evaluation.
 
-        They belong to the network of one step, so a step that was not evaluated has none.
+        Mean, threshold and calibration belong to the network of one step, so a step that was not evaluated has none.
 
         Args:
           workdir: of the run.
@@ -422,7 +422,7 @@ def list_recordings(audio: Audio | Sequence[Audio]) -> list[Audio]:
 
 
 def require_recording(recording: object) -> None:
-    """Refuses what is neither a file nor a waveform.
+    """Requires a file or a waveform.
 
     Raises:
       UserError: names the type that was given.

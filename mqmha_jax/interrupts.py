@@ -19,9 +19,9 @@ _ending = threading.Lock()
 
 
 def end_on_interrupt() -> None:
-    """Lets SIGINT end this process; for programs, before they import much. An ignored SIGINT stays ignored (``nohup``).
+    """Lets SIGINT end this process; programs call it before large imports. An ignored SIGINT stays ignored (``nohup``).
 
-    A handler that is installed later, such as that of training, takes the place of this one for its time.
+    A handler that is installed later, such as that of training, replaces this one while it is active.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return

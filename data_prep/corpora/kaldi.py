@@ -71,7 +71,7 @@ def kaldi_recordings(
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yields place, name and rest of each line; the rest may contain blanks; names are unique."""
+    """Yields place, name and rest of each line; the rest may contain spaces; names are unique."""
     names = set()
     try:
         text = path.read_text(encoding="utf-8-sig")

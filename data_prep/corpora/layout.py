@@ -1,4 +1,4 @@
-"""Finds the folder of a corpus, and tells users who lack the corpus or gave another folder what to do."""
+"""Finds the folder of a corpus; if it is missing or the wrong folder was given, an error says what to do."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What every list of recordings must satisfy, whatever its format."""
+"""Checks that apply to lists of recordings of any format."""
 
 from collections.abc import Iterable
 from pathlib import Path

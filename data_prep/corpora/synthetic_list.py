@@ -20,9 +20,9 @@ def synthetic_recordings(
     voice_seed: int = 0,
     first_speaker: int = 0,
 ) -> list[Recording]:
-    """Machine-made voices, to try things out.
+    """Synthetic voices, for demos and tests.
 
-    They are not the voices of people. The attribute ``session`` names the recording condition.
+    The voices are not real. The attribute ``session`` names the recording condition.
 
     Args:
       num_speakers: number of speakers.

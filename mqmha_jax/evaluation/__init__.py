@@ -1,1 +1,1 @@
-"""From utterances to error rates: embed, score, measure, show."""
+"""Turns utterances into error rates: embed, score, measure, report."""

@@ -1,4 +1,4 @@
-"""Checks of trial lists before anything is scored: what cannot be evaluated, and what flatters the numbers."""
+"""Checks trial lists before scoring: refuses what cannot be evaluated, and reports what makes the numbers too good."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -109,7 +109,7 @@ def leave_out(lists: Lists, utterances: Collection[str]) -> Lists:
 
 
 def note_left_out(before: Lists, after: Lists) -> list[str]:
-    """Says for each list how many of its trials are not measured because their recordings are not usable."""
+    """Reports for each list the number of trials that are left out because their recordings are not usable."""
     kept = {**after.trials, **after.calibration}
     notes = []
     for name, part in {**before.trials, **before.calibration}.items():

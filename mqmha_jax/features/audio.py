@@ -1,6 +1,6 @@
 """One audio file of any common kind to mono float32 samples, or a sentence that says why not.
 
-What decodes counts, not what a header claims; the kind is what the first bytes say, not the ending of the name.
+The decoded samples count, not the length in the header; the first bytes decide the kind, not the ending of the name.
 """
 
 import contextlib

@@ -13,7 +13,7 @@ _BESIDE_AUDIO = {
     "", ".csv", ".html", ".jpg", ".json", ".jsonl", ".lab", ".log", ".md", ".md5", ".npy", ".npz", ".pdf", ".png",
     ".scp", ".textgrid", ".toml", ".trn", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".zip",
 }  # fmt: skip
-"""Endings of files that usually lie next to audio and that nobody expects to be read as audio."""
+"""Endings of files that usually accompany audio and are not audio."""
 
 _log = logging.getLogger(__name__)
 

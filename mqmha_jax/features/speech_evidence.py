@@ -42,7 +42,7 @@ _FRAMES_AT_ONCE = 2_048
 
 
 class SpeechEvidence(NamedTuple):
-    """What a recording offers to a comparison of speakers.
+    """How much usable speech a recording holds.
 
     Attributes:
       duration_s: length of the recording.

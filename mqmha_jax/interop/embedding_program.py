@@ -35,7 +35,7 @@ class EmbeddingProgram(NamedTuple):
 
     Attributes:
       function: ``(waveform [B,n], num_samples [B]) -> embedding [B,E]``, or ``(fbank [B,T,F], num_frames [B]) ->
-        embedding``. What a row holds behind its length does not matter. Without lengths all of a row counts.
+        embedding``. The values of a row after its length have no effect. Without lengths all of a row counts.
         Embeddings are float32, as the network gives them; a row without a frame, or with a value that is not finite,
         has NaN.
       names: of the arguments.

@@ -83,9 +83,9 @@ def import_run(
 def load_file(path: Path, *, family: str | None = None, fbank: Mapping[str, Any] | None = None) -> LoadedFile:
     """Loads the network of a checkpoint file.
 
-    What the tensors do not tell comes from ``fbank``, else from a WeSpeaker ``config.yaml`` next to the file, else from
-    the family's defaults. A file that ``mqmha export --format safetensors`` wrote tells everything; what contradicts it
-    is refused, because its network knows no other features.
+    Options that the tensors do not determine come from ``fbank``, else from a WeSpeaker ``config.yaml`` next to the
+    file, else from the family's defaults. A file that ``mqmha export --format safetensors`` wrote has all options; a
+    contradicting option is refused, because the network was trained with these features.
 
     Args:
       path: PyTorch or safetensors file.

@@ -55,7 +55,7 @@ class ApplyLoss(Protocol):
 
 
 class Loss(NamedTuple):
-    """A loss in Optax's manner: pure functions over parameters and state.
+    """A loss in Optax's style: pure functions over parameters and state.
 
     Attributes:
       init: random key -> parameters: ``prototypes`` ``f32[rows,K,E]`` with the padding of ``ClassLayout``, and learned

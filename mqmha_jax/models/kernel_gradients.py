@@ -24,7 +24,7 @@ _Pairs = tuple[tuple[int, int], tuple[int, int]]
 def speed_up_kernel_gradients(net: SpeakerNet, mesh: Mesh) -> SpeakerNet:
     """Returns the same network with kernel gradients as products, if the mesh is one CPU; otherwise the network.
 
-    Several devices divide a batch between them, but a loop over the utterances of a divided batch would gather it.
+    On several devices, a loop over the utterances would gather the divided batch.
     """
     compute = getattr(net.encoder, "compute", None)
     if compute is None or mesh.size > 1 or mesh.devices.flat[0].platform != "cpu":

@@ -1,6 +1,4 @@
-"""One network out of several: the mean of a run's last checkpoints, and the way back towards the network before
-fine-tuning.
-"""
+"""Averages networks: the last checkpoints of a run, or a fine-tuned network and the one before fine-tuning."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Carries the values of one network over to another that differs behind the encoder."""
+"""Carries the values of one network over to another that differs after the encoder."""
 
 from collections.abc import Mapping
 from pathlib import Path

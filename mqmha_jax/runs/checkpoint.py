@@ -29,10 +29,10 @@ from mqmha_jax.runs.workdir import describe_run
 _SAVING, _REMOVING = ".saving-", ".removing-"
 _LEFTOVERS = (f"{_SAVING}*", f"{_REMOVING}*", "*.orbax-checkpoint-tmp*")  # the last: of versions before manifests
 
-# What a save needs for its directories before its first array; a disk that has so much is not quite full.
+# Bytes that a save needs for its directories before its first array; a disk with this much free is not full.
 _TRIAL_BYTES = 2**20
 
-# How often a reader takes the next newest step after training removed the one that it chose.
+# Number of attempts of a reader whose chosen step training has removed.
 _READ_TRIES = 10
 
 Read = TypeVar("Read")

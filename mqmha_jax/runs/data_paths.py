@@ -1,4 +1,4 @@
-"""Where the relative paths in a run's configuration start: the directory that the training was started in.
+"""Resolves the relative paths in a run's configuration: they start at the directory where training was started.
 
 The directory is no part of what identifies a run, so a run may be resumed, and evaluated, from another one.
 """
@@ -17,7 +17,7 @@ _OPTIONS = (("data", "train"), ("data", "dev"), ("data", "dev_trials"), ("augmen
 
 
 def record_start(workdir: Path, config: Config) -> None:
-    """Notes the present directory in a run if a path of its configuration is relative to it.
+    """Records the current directory in a run if a path of its configuration is relative to it.
 
     Raises:
       UserError: the note cannot be written.
@@ -30,7 +30,7 @@ def record_start(workdir: Path, config: Config) -> None:
 
 
 def locate_data(config: Config, workdir: Path) -> Config:
-    """Finds the relative paths of a run's data from another directory than that of its training.
+    """Finds the relative paths of a run's data from any directory.
 
     Args:
       config: of the run, or one to resume it with.

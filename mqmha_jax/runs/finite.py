@@ -1,4 +1,4 @@
-"""Refuses networks with values that are not finite, before they are written for others to use."""
+"""Refuses networks with values that are not finite, before they are written for other programs."""
 
 import numpy as np
 from flax import traverse_util

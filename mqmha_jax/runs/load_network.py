@@ -1,4 +1,4 @@
-"""The network of a run, without optimizer: what embeds, evaluates and starts other runs."""
+"""The network of a run, without optimizer: for embedding, for evaluation, and to start other runs."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -25,7 +25,7 @@ class LoadedNetwork(NamedTuple):
       config: the run's configuration.
       net: the network that it describes.
       variables: ``params`` and ``batch_stats``.
-      step: steps it was trained.
+      step: number of its training steps.
       head: parameters of the head; empty unless asked for.
     """
 

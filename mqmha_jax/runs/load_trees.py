@@ -1,4 +1,4 @@
-"""Loads trees of arrays from a checkpoint whose files are those that were written."""
+"""Loads trees of arrays from a checkpoint, after checking that its files have not changed."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""What proves that a checkpoint is whole: one manifest with the size and the SHA-256 of every file, written last."""
+"""The manifest of a checkpoint: size and SHA-256 of every file. It is written last, so it proves completeness."""
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A work directory that holds a network without a training of its own: an import, to be used or to start from."""
+"""A work directory with a network that was not trained in it, such as an import: to use, or to start a run from."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

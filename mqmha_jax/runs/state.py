@@ -18,7 +18,7 @@ INIT_STREAM, STEP_STREAM = 0, 1
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """The state of a run after ``step`` steps; with the configuration it is all that a resume needs.
+    """The state of a run after ``step`` steps; a resume needs only this state and the configuration.
 
     The same tree holds shapes or shardings in place of the arrays where these are wanted.
 

@@ -17,7 +17,7 @@ class Problem(BaseModel):
 
 
 class Heard(BaseModel):
-    """What a recording offers to a comparison of speakers."""
+    """Measures of a recording: how well it suits a comparison of speakers."""
 
     name: str = Field(description="The file name that the client gave, without folders, or the name of the field.")
     duration_s: float = Field(description="Length in seconds.")
@@ -78,7 +78,7 @@ class Enrolled(BaseModel):
 
 
 class Candidate(BaseModel):
-    """An enrolled speaker whom a recording may be of."""
+    """An enrolled speaker who may be speaking in a recording."""
 
     name: str
     score: float = Field(description="Mean cosine with the speaker's recordings.")
@@ -86,7 +86,7 @@ class Candidate(BaseModel):
 
 
 class Identified(BaseModel):
-    """Who of the enrolled speakers a recording is of."""
+    """The enrolled speaker of a recording."""
 
     verdict: Literal["match", "nobody", "unsure"] | None = Field(
         description="'match': the first candidate; null if the network has neither a calibration nor a threshold."
@@ -116,7 +116,7 @@ class Identified(BaseModel):
 
 
 class Status(BaseModel):
-    """What runs here, and what it accepts."""
+    """The network that runs, and the limits of requests."""
 
     network: str = Field(description="The run and its checkpoint.")
     encoder: str

@@ -1,4 +1,4 @@
-"""Decides which requests reach the application: whose they are, how large, and how many at a time.
+"""Decides which requests reach the application, by origin, size and number.
 
 A server on the loopback interface is open to every page that its user's browser shows. A page of another site cannot
 read the answers (there are no CORS headers), but it can send forms, which browsers mark with an ``Origin``. After DNS
@@ -67,7 +67,7 @@ class Gate:
         upload = _Upload(receive, self._limits)
         refusal = self._refusal(scope)
         if refusal:
-            if "expect" not in Headers(scope=scope):  # such a client waits with its body until it is wanted
+            if "expect" not in Headers(scope=scope):  # such a client sends its body only when asked
                 await upload.discard()
             await refusal(scope, receive, send_with_headers)
             return

@@ -1,4 +1,4 @@
-"""How much a client may ask of the server; together the limits bound its memory."""
+"""The limits of requests, which together bound the memory of the server."""
 
 from dataclasses import dataclass
 

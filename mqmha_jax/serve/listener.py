@@ -1,4 +1,4 @@
-"""Listens to recordings and answers; the only part of the server that touches the network."""
+"""Answers questions about recordings; the only part of the server that uses the network."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,7 +76,7 @@ class Listener:
 
 @contextmanager
 def _rename(names: Mapping[str, str]) -> Iterator[None]:
-    """Lets mistakes call recordings as the client does."""
+    """Names recordings in error messages as the client does."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What clients send: audio in memory, under a name that only messages use."""
+"""Uploaded audio in memory, with a name that only messages use."""
 
 import hashlib
 from pathlib import PurePosixPath
@@ -27,7 +27,7 @@ class Recording(NamedTuple):
 
     @property
     def unique_name(self) -> str:
-        """The name and the beginning of a hash of the content: other files of the same name are other recordings."""
+        """The name and the beginning of a hash of the content; different files may have one name."""
         return f"{self.name} {hashlib.sha256(self.content).hexdigest()[:8]}"
 
     def decode(self, sample_rate_hz: int, longest_s: float) -> Float32[np.ndarray, " n"]:

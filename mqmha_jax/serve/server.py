@@ -16,7 +16,7 @@ from mqmha_jax.serve.limits import Limits
 from mqmha_jax.store.speaker_store import SpeakerStore
 
 LAST_REQUESTS_S = 120
-"""After SIGTERM, requests that have arrived may take this long."""
+"""After SIGTERM, requests that have arrived may take this many seconds."""
 
 
 def serve(
@@ -29,7 +29,7 @@ def serve(
     host_names: Sequence[str] = (),
     say: Callable[[str], object] = print,
 ) -> None:
-    """Answers requests until SIGTERM or SIGINT; then accepts no more, and ends when those that run are answered.
+    """Answers requests until SIGTERM or SIGINT; then accepts no more, and ends after answering those that have arrived.
 
     Args:
       encoder: the network.

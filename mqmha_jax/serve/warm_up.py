@@ -1,4 +1,4 @@
-"""Compiles the programs for the usual lengths of recordings, beside the requests that already come."""
+"""Compiles the programs for the usual lengths of recordings in the background, while the server answers requests."""
 
 import threading
 
@@ -9,7 +9,7 @@ from mqmha_jax.data.batch_plan import MAX_FRAMES, padded_lengths
 from mqmha_jax.inference import SpeakerEncoder
 
 SHORTEST_S, LONGEST_S = 1.0, 15.0
-"""Recordings that people make for a computer."""
+"""Usual durations of recordings."""
 
 
 class WarmUp:

@@ -1,1 +1,1 @@
-"""Enrolled speakers: who they are, and who of them a recording sounds like."""
+"""Enrols speakers, and identifies the speaker of a recording among them."""

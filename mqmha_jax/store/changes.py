@@ -64,7 +64,7 @@ def add_recordings(
     *,
     say: Callable[[str], object] = lambda _: None,
 ) -> Roster:
-    """Adds recordings to a store. One that the speaker has already counts once; no other one is replaced.
+    """Adds recordings to a store. A recording that the speaker already has counts once; no recording is replaced.
 
     Args:
       path: of the store.
@@ -109,7 +109,7 @@ def remove_speaker(path: Path, name: str, recordings: Sequence[str] = ()) -> Ros
 
 
 def merge_stores(path: Path, other: Path) -> Roster:
-    """Takes over all speakers of another store; a recording that a speaker has in both counts once.
+    """Copies all speakers of another store into this one; a recording that a speaker has in both counts once.
 
     Raises:
       UserError: as ``SpeakerStore.merge``.

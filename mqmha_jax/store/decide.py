@@ -1,4 +1,4 @@
-"""From scores with all enrolled speakers to probabilities and an answer."""
+"""Turns the scores of all enrolled speakers into probabilities and an answer."""
 
 from typing import NamedTuple
 
@@ -57,7 +57,7 @@ class Rule(NamedTuple):
     confidence: float = 0.9
 
     def check(self) -> None:
-        """Refuses numbers that nothing can be decided by.
+        """Refuses invalid thresholds and probabilities.
 
         Raises:
           UserError: threshold, prior or confidence is out of range.
@@ -67,7 +67,7 @@ class Rule(NamedTuple):
             check_value("threshold", self.threshold, float)
 
     def decide(self, scores: Float32[np.ndarray, " P"], centres: Centres, measures: "Measures", top_n: int) -> Decision:
-        """Decides who of P speakers a recording is of.
+        """Decides which of P speakers speaks in a recording.
 
         Args:
           scores: of the recording with each speaker.
@@ -97,7 +97,7 @@ class Rule(NamedTuple):
 def likelihood_ratios(
     calibration: Calibration, scores: Float32[np.ndarray, " P"], centres: Centres, measures: Measures
 ) -> Float64[np.ndarray, " P"]:
-    """Log-likelihood ratios of P speakers: of the recording being of the speaker to it being of another person.
+    """Log-likelihood ratios of P speakers: the recording is of this speaker, against: it is of another person.
 
     Args:
       calibration: of the scores.

@@ -1,4 +1,4 @@
-"""Draws who of the enrolled speaks when."""
+"""Draws which enrolled speaker speaks when."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ _NOBODY_COLOUR = "#999999"
 
 
 def check_picture_name(path: Path) -> None:
-    """Refuses a name of a picture whose ending names no format, before the work.
+    """Refuses the name of a picture whose ending is not that of a format.
 
     Raises:
-      UserError: and which endings are valid.
+      UserError: the ending is invalid; lists the valid ones.
     """
     valid = sorted(new_figure(1.0, 1.0).canvas.get_supported_filetypes())
     if path.suffix[1:].lower() not in valid:
@@ -25,7 +25,7 @@ def check_picture_name(path: Path) -> None:
 
 @plain_text()
 def draw_timeline(timeline: Timeline, path: str | Path) -> None:
-    """Draws the segments of each speaker in a row of its own, and below the scores over time.
+    """Draws the segments, one row per speaker, and below them the scores over time.
 
     Args:
       timeline: to draw.

@@ -1,4 +1,4 @@
-"""What a recording needs to be enrolled: a name, and enough speech."""
+"""Prepares recordings for enrolment: names them, and requires enough speech."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ def observe_speech(
       channel, min_speech_s, on_error, on_warning: as for ``SpeakerStore.enrol``.
 
     Returns:
-      What is found in the usable ones, by name.
+      The observations of the usable recordings, by name.
 
     Raises:
       UserError: a recording cannot be used or holds too little speech, and ``on_error`` is None.

@@ -1,7 +1,7 @@
 """The files of a store: one description, one table of recordings, one array of embeddings.
 
 ``store.json`` names the other two, whose names carry the number of the change that wrote them, and holds their SHA-256.
-A change writes both anew, and then replaces ``store.json``: whoever reads finds the state before or after it.
+A change writes both anew, and then replaces ``store.json``: a reader finds the state before or after the change.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from mqmha_jax.store.roster import Roster
 DESCRIPTION_NAME, LOCK_NAME = "store.json", ".lock"
 FORMAT_VERSION = 1
 LONGEST_WAIT_S = 60.0
-"""For another process that changes the store; a change of a million embeddings takes seconds."""
+"""Seconds to wait for another process that changes the store; a change of a million embeddings takes seconds."""
 
 ROWS_AT_ONCE = 1 << 16
 """Embeddings in memory at a time: 64 MiB at E=256."""
@@ -63,7 +63,7 @@ class Network(NamedTuple):
     step: int
 
     def difference(self, other: "Network") -> str:
-        """What keeps embeddings of another network from being compared with those of this one; empty: nothing."""
+        """Why embeddings of another network cannot be compared with those of this one; empty: they can."""
         changed = differences(Config(fbank=self.fbank), Config(fbank=other.fbank))
         if changed:
             return f"other features ({'; '.join(changed)})"
@@ -157,7 +157,7 @@ def write_state(directory: Path, generation: int, network: Network, roster: Rost
 
 
 def read_generation(directory: Path) -> tuple[int, int]:
-    """What changes when the store does, without reading it.
+    """Two numbers that change whenever the store does; does not read the store.
 
     Raises:
       UserError: there is no store.
@@ -252,7 +252,7 @@ def _check_file(path: Path, written: list[Any] | None) -> None:
 
 
 def _pack(names: tuple[str, ...]) -> np.ndarray:
-    """Names as bytes: an array of strings would give each the size of the longest. No name has a line break."""
+    """Packs names as bytes: an array of strings would give each the size of the longest. No name has a line break."""
     return np.frombuffer("".join(f"{name}\n" for name in names).encode(), np.uint8)
 
 

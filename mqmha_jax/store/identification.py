@@ -9,7 +9,7 @@ Verdict = Literal["match", "nobody", "unsure"]
 
 
 class Match(NamedTuple):
-    """An enrolled speaker whom a recording may be of.
+    """An enrolled speaker who may be speaking in a recording.
 
     Attributes:
       speaker: name.
@@ -23,7 +23,7 @@ class Match(NamedTuple):
 
 
 class Identification(NamedTuple):
-    """Who of the enrolled speakers a recording is of.
+    """The answer to the question which enrolled speaker speaks in a recording.
 
     Attributes:
       recording: name of the recording.

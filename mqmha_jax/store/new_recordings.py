@@ -1,6 +1,6 @@
 """Decides which recordings a speaker does not have yet, and what they are called.
 
-The embedding tells whether two recordings are the same one: a file keeps its embedding when it is renamed, copied or
+Two recordings are the same if their embeddings are: a file keeps its embedding when it is renamed, copied or
 converted to another lossless format, and files of the same name with other audio have other embeddings.
 """
 

@@ -1,4 +1,4 @@
-"""Who is enrolled, by which recordings."""
+"""The enrolled speakers and their recordings."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Roster(NamedTuple):
         raise UserError(f"Nobody called {name!r} is enrolled.{hint} 'mqmha store list' shows who is.")
 
     def rows_of(self, name: str, recordings: Sequence[str] = ()) -> Bool[np.ndarray, " R"]:
-        """Which recordings are those of a speaker, or the named ones of these.
+        """Marks all recordings of a speaker, or the named ones.
 
         A name may also be another form of the same path, such as ``./a.wav`` for ``a.wav``.
 

@@ -1,4 +1,4 @@
-"""The nearest of many speakers to one recording: one vector for each speaker, and exact products with all of them."""
+"""Finds the nearest of many speakers to one recording by exact products with one vector per speaker."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Centres(NamedTuple):
     """What a recording is compared with.
 
     Attributes:
-      vectors: ``[P, E]``, the mean of each speaker's unit-length embeddings, left at its length: the product with a
+      vectors: ``[P, E]``, the mean of each speaker's unit-length embeddings, not normalised: the product with a
         unit-length embedding is the mean of the cosines with the speaker's recordings.
       log_norm: mean logarithm of the length of each speaker's embeddings.
       log_duration: mean logarithm of the seconds of each speaker's recordings.

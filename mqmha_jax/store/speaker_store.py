@@ -1,4 +1,4 @@
-"""Enrols speakers, and tells who of them a recording is of."""
+"""Enrols speakers, and identifies the speaker of a recording among them."""
 
 import logging
 import time
@@ -43,8 +43,8 @@ _log = logging.getLogger(__name__)
 class SpeakerStore:
     """Speakers that are enrolled with recordings, in a directory.
 
-    Any number of processes and threads may use a store at once. Whoever changes it waits for others that do; whoever
-    reads it sees the last complete state.
+    Any number of processes and threads may use a store at once. A writer waits for other writers; a reader
+    sees the last complete state.
     """
 
     def __init__(self, path: Path, encoder: SpeakerEncoder, network: Network) -> None:
@@ -76,7 +76,7 @@ class SpeakerStore:
 
     @classmethod
     def open_or_create(cls, path: str | Path, encoder: SpeakerEncoder) -> "SpeakerStore":
-        """Opens a store, or makes an empty one where there is nothing; another process may do the same at once.
+        """Opens a store, or makes an empty one if none exists; another process may do the same at the same time.
 
         Args:
           path: its directory.
@@ -148,8 +148,8 @@ class SpeakerStore:
     ) -> Speaker:
         """Enrols a speaker, or adds recordings to one.
 
-        A recording that the speaker has already, under whatever name, counts once. Another recording of the same name
-        is added with a number behind its name. ``store.remove`` removes what is to be replaced.
+        The same recording of a speaker counts once, even under another name. A different recording with the same name
+        is added with a number after its name. To replace a recording, remove it first (``store.remove``).
 
         Args:
           name: of the speaker.
@@ -195,14 +195,14 @@ class SpeakerStore:
         channel: int | None = None,
         name: str | None = None,
     ) -> Identification:
-        """Finds the enrolled speakers whom a recording sounds like.
+        """Finds the enrolled speakers nearest to a recording.
 
         The calibration of the run decides if it has one, else its threshold.
 
         Args:
           recording: file or waveform, as in ``SpeakerEncoder.embed``.
           top_n: maximum number of matches.
-          prior: probability that an enrolled speaker speaks, before listening; all of them are equally likely.
+          prior: prior probability that an enrolled speaker speaks; all of them are equally likely.
           confidence: the verdict is "unsure" if the likeliest answer is less probable; 0.5 to 1.
           threshold: lowest score of a match, in place of the run's calibration and threshold.
           min_speech_s: the verdict is "unsure" if the recording holds less speech than this; 0: no minimum.
@@ -239,7 +239,7 @@ class SpeakerStore:
         channel: int | None = None,
         name: str | None = None,
     ) -> Timeline:
-        """Finds who of the enrolled speaks when in a recording of any length, in memory that grows little with it.
+        """Finds which enrolled speaker speaks when in a recording of any length; memory hardly grows with the length.
 
         Args:
           recording: file or waveform, as in ``SpeakerEncoder.embed``; a file is read in blocks.
@@ -286,7 +286,7 @@ class SpeakerStore:
         Args:
           name: of the speaker.
           recording: file or waveform, as in ``SpeakerEncoder.embed``.
-          prior: probability that it is, before listening.
+          prior: prior probability that it is this speaker.
           confidence: as in ``identify``.
           threshold: as in ``identify``.
           min_speech_s: as in ``identify``.
@@ -322,7 +322,7 @@ class SpeakerStore:
         remove_speaker(self.path, name, recordings)
 
     def merge(self, other: "SpeakerStore | str | Path") -> None:
-        """Takes over all speakers of another store of the same network; speakers of the same name are one.
+        """Copies all speakers of another store of the same network; speakers of the same name become one.
 
         Raises:
           UserError: the other store was made with another network.

@@ -1,4 +1,4 @@
-"""Who of the enrolled speaks when, and how it prints."""
+"""The result of tracking enrolled speakers over a recording, and how it prints."""
 
 import math
 import re
@@ -30,7 +30,7 @@ class Segment(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """Who of the enrolled speaks when in a recording.
+    """Which enrolled speaker speaks when in a recording.
 
     Attributes:
       recording: name of the recording.
@@ -67,7 +67,7 @@ class Timeline(NamedTuple):
         return "\n".join([f"{self.recording}: {heard}", *rows, *([", ".join(totals)] if totals else [])])
 
     def rttm(self) -> str:
-        """The enrolled speakers' segments in NIST's Rich Transcription Time Marked format; blanks become "_"."""
+        """The enrolled speakers' segments in NIST's Rich Transcription Time Marked format; spaces become "_"."""
         name = _field(self.recording)
         return "".join(
             f"SPEAKER {name} 1 {one.start_s:.3f} {one.end_s - one.start_s:.3f} "

@@ -1,4 +1,4 @@
-"""Finds who of the enrolled speaks when: embeds windows, averages neighbours, decides, and joins equal decisions.
+"""Finds which enrolled speaker speaks when: averages neighbouring windows, decides, and joins equal decisions.
 
 Every step of ``hop_s`` gets one embedding: the mean of the unit-length embeddings of the windows around it, weighted by
 the speech in them. It is compared with the enrolled speakers as the embedding of a recording is. The frames of speech
@@ -15,16 +15,16 @@ from mqmha_jax.store.timeline import Segment, Timeline, total_seconds
 from mqmha_jax.store.windows import Windows
 
 SMOOTH_S = 3.0
-"""Windows whose middles lie in so many seconds around a step are averaged."""
+"""Length in seconds of the interval around a step whose windows, by their middles, are averaged."""
 
 MIN_SPEECH_SHARE = 0.3
-"""A window with a smaller share of speech says nothing."""
+"""A window with a smaller share of speech is ignored."""
 
 LONGEST_PAUSE_S = 0.6
 """A longer silence ends a segment."""
 
 SHORTEST_SEGMENT_S = 0.25
-"""What is shorter is left out."""
+"""Shorter segments are left out."""
 
 MOST_DRAWN = 12
 """Speakers whose scores are kept for the picture."""
@@ -40,7 +40,7 @@ def track_speakers(
     mean: Float32[np.ndarray, " E"],
     rule: Rule,
 ) -> Timeline:
-    """Finds who of P speakers speaks when.
+    """Finds which of P speakers speaks when.
 
     Args:
       name: of the recording.

@@ -1,4 +1,4 @@
-"""Which lengths of windows ``identify --windows`` takes."""
+"""Checks the window lengths of ``identify --windows``."""
 
 import numbers
 
@@ -7,7 +7,7 @@ from mqmha_jax.field_checks import check_value
 
 
 def check_window_lengths(window_s: float, hop_s: float) -> None:
-    """Refuses lengths that windows cannot have.
+    """Refuses invalid window lengths.
 
     Args:
       window_s: length of a window.

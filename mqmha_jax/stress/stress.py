@@ -41,7 +41,7 @@ def run_stress(
     progress: bool = True,
     say: Say = lambda sentence: None,
 ) -> StressTest:
-    """Measures how a run's network suffers from conditions; what is embedded stays in a folder, for a later call.
+    """Measures a run's network under conditions; a folder keeps the embeddings for later calls.
 
     Args:
       workdir: of the run.
@@ -114,7 +114,7 @@ def _read_lists(lists: Sequence[Path], known: Metadata) -> Lists:
 def _describe_setup(
     workdir: Path, source: AudioSource, folder: AudioFolder, plan: StressPlan
 ) -> dict[str, str | int | None]:
-    """All that decides about the embeddings of a condition."""
+    """Everything that determines the embeddings of a condition."""
 
     def fingerprint(path: Path | None) -> str | None:
         return None if path is None else fingerprint_files([(str(file), file) for file in audio_files(path)])

@@ -12,13 +12,13 @@ from mqmha_jax.features.audio import read_audio
 from mqmha_jax.features.audio_folder import audio_files
 
 VOICES = 6
-"""Of babble: with fewer, a listener still follows one of them."""
+"""Number of babble voices: with fewer, a listener still follows one of them."""
 
 SHAPED_BY = 40
 """Number of recordings whose mean spectrum shapes the noise."""
 
 LONGEST_NOISE_S = 60
-"""Of a noise file, the beginning is used."""
+"""Seconds from the beginning of a noise file that are used."""
 
 BETWEEN_ECHOES_S = 0.1
 """The reverberation time at which the echoes are as strong as the direct path; they grow in proportion to it."""
@@ -27,7 +27,7 @@ Load = Callable[[str], Float32[np.ndarray, " _"]]
 
 
 class Surroundings:
-    """What sounds beside the speech.
+    """Noises and rooms to add to speech.
 
     All choices come from the generators that are passed in, so they depend on neither the order of the recordings nor
     the number of threads.

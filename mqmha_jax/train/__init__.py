@@ -1,4 +1,4 @@
-"""Training: ``loop.py`` tells the story; every other file is one step of it."""
+"""Training: ``loop.py`` is the whole loop; every other file is one part of it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # The loop imports most of the project; whoever needs one step of it does not wait for the rest.
+    # The loop imports most of the project; code that needs one part of it does not wait for the rest.
     if name in ("train", "TrainResult"):
         from mqmha_jax.train import loop
 

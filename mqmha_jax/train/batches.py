@@ -19,7 +19,7 @@ from mqmha_jax.types import Batch
 def open_batches(
     config: Config, shards: TrainingShards, noise_and_rooms: NoiseAndRooms | None, first_step: int
 ) -> Iterator[Iterator[Batch]]:
-    """While inside, the batches of this process; threads and workers end with it.
+    """Yields the batches of this process; its threads and workers end when the context ends.
 
     Args:
       config: the experiment.

@@ -1,4 +1,4 @@
-"""Warns what more steps do to the schedules of a run."""
+"""Warns how more steps change the schedules of a run."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""The training story, top to bottom: data, model, restore, then steps with log, evaluation and checkpoints."""
+"""The training loop, top to bottom: data, model, restore, then steps with log, evaluation and checkpoints."""
 
 import logging
 from collections import deque
@@ -159,7 +159,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
                 profile.before(step + 1)
                 with clock.waiting_for_data(), watchdog.waiting(step + 1):
                     batch = next(batches)
-                # A request to stop travels with the step, so that all processes stop after the same one.
+                # The step carries a request to stop to all processes, so that they stop after the same step.
                 stop = any_process(stop_requested(), mesh)
                 state, metrics = training.step(state, parallel.place_batch(batch, mesh), seed)
                 step += 1

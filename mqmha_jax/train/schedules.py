@@ -1,4 +1,4 @@
-"""What changes with the step: learning rate, margin and inter-topK penalty, each a function of the step."""
+"""The schedules: learning rate, margin and inter-topK penalty, each a function of the step."""
 
 from collections.abc import Callable
 from typing import Any

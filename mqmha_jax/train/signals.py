@@ -16,7 +16,7 @@ _asked_by = signal.SIGTERM
 
 
 def stop_status() -> int:
-    """Exit status of a program that stopped as it was asked to.
+    """Exit status of a program that stopped on request.
 
     130 after Ctrl-C in this process; 143 after every other request, including one that another process received.
     """

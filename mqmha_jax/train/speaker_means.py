@@ -1,4 +1,4 @@
-"""The mean embedding of every training speaker, from which prototypes can start."""
+"""The mean embedding of every training speaker, to initialise prototypes."""
 
 import numpy as np
 from flax import linen as nn

@@ -129,7 +129,7 @@ class AudioSource(RunNetwork):
         note: Callable[[Utterance], object] = lambda utterance: None,
         title: str = "embed",
     ) -> Embeddings:
-        """Embeds what is heard of these recordings, such as what a codec leaves of them.
+        """Embeds these recordings under a condition, such as a codec.
 
         Args:
           utterances: ids.

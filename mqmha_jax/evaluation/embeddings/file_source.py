@@ -1,4 +1,4 @@
-"""Embeddings that any system wrote to files."""
+"""Embeddings of any system, from files."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path

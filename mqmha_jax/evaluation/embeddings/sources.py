@@ -12,7 +12,7 @@ from mqmha_jax.types import Embeddings
 
 
 class Background(NamedTuple):
-    """What scores are taken against.
+    """The mean and the cohort that scores are computed with.
 
     Attributes:
       mean: ``[E]``, subtracted from every embedding; None subtracts nothing.

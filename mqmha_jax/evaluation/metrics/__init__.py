@@ -1,4 +1,4 @@
-"""From scores to error rates, with intervals over speakers."""
+"""Turns scores into error rates, with intervals over speakers."""
 
 from mqmha_jax.evaluation.metrics.detection import (
     DetectionCurve,

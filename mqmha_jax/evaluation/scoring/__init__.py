@@ -1,4 +1,4 @@
-"""From embeddings to scores: cosine, normalisation, enrolment, back-ends, calibration, decisions."""
+"""Turns embeddings into scores: cosine, normalisation, enrolment, back-ends, calibration, decisions."""
 
 from mqmha_jax.evaluation.scoring.cosine import as_norm, cosine_scores, score_matrix
 from mqmha_jax.evaluation.scoring.enrolment import enrol_models

@@ -1,4 +1,4 @@
-"""Calibration: from scores to log-likelihood ratios, and from these to decisions (same, different or unsure)."""
+"""Calibration: turns scores into log-likelihood ratios, and these into decisions (same, different or unsure)."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""Embeddings made ready for the cosine: checked, centred, scaled to unit length."""
+"""Prepares embeddings for the cosine: checks, centres and scales them to unit length."""
 
 from collections import Counter
 from collections.abc import Sequence
