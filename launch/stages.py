@@ -1,4 +1,4 @@
-"""Stages of a long job: each is done once for its inputs, says what it costs, and resumes after a failure.
+"""Stages of a long job: each runs once for given inputs, prints its cost, and resumes after a failure.
 
 A stage works in a folder ``NAME-KEY``. The key is a hash of the stage's settings, of the content of its input files and
 of the keys of the stages before it. So a changed input makes a new folder, as do all stages after it; nothing is
@@ -28,7 +28,7 @@ _KEY_DIGITS = 10
 
 
 class Cost(NamedTuple):
-    """What a stage takes, estimated.
+    """The estimated cost of a stage.
 
     Attributes:
       disk_bytes: what it writes.
@@ -72,7 +72,7 @@ class Stage:
 
     @cached_property
     def key(self) -> str:
-        """Hash of all that decides the result."""
+        """Hash of everything that determines the result."""
         parts = [self.name, dict(self.inputs), dict(self.settings), [stage.key for stage in self.after]]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
 
@@ -96,7 +96,7 @@ class Stage:
 
 
 def run_stages(stages: Sequence[Stage], *, until: str | None, dry_run: bool, say: Callable[[str], object]) -> None:
-    """Does the stages that are not done, in order.
+    """Runs the unfinished stages, in order.
 
     Args:
       stages: in an order in which each comes after those it needs.

@@ -180,7 +180,7 @@ class Maker:
         )
 
     def table(self, stages: Sequence[Stage], scores: Mapping[str, Stage]) -> Stage:
-        """Joins the scores of all networks, and what every stage noted."""
+        """Collects the scores of all networks and the records of all stages."""
         recipe = Path(self._options.recipe).stem
 
         def work(folder: Path) -> Mapping[str, Any]:
@@ -213,7 +213,7 @@ def second_stage(recipe: str) -> str:
 
 
 def _identity(config: Config) -> Mapping[str, Any]:
-    """What decides the numbers of a run; where its data lie is decided by the stages before it."""
+    """What determines the numbers of a run; earlier stages determine the paths of its data."""
     values = to_dict(config)
     for name in ("train", "dev", "dev_trials", "num_workers", "read_threads"):
         values["data"].pop(name)

@@ -1,4 +1,4 @@
-"""Runs the commands of stages, and says on which machine."""
+"""Runs the commands of stages, and describes the machine."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What the stages of launch/voxceleb.py cost: arithmetic on counts, with the assumptions named here. Estimates, all."""
+"""Estimates the cost of the stages of launch/voxceleb.py: arithmetic on counts, with the assumptions named here."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

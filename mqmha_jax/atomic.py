@@ -28,7 +28,7 @@ _TRIAL_BYTES = 2**20
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside ``path``; the file written there replaces ``path`` if no exception is raised.
 
-    Whoever reads ``path``, even after a power failure, finds the old file or the new one. Every call has a temporary
+    A reader of ``path``, even after a power failure, finds the old file or the new one. Every call has a temporary
     name of its own, so that processes and threads may write the same file at once: the last one stays.
 
     Args:

@@ -1,4 +1,4 @@
-"""Many audio files to one file of embeddings: folders as well, in parts that an interrupted call leaves to the next."""
+"""Embeds many audio files, or folders of them, into one file; an interrupted call leaves its parts to the next one."""
 
 import glob
 import hashlib
@@ -21,7 +21,7 @@ from mqmha_jax.types import Embeddings
 
 
 class Outcome(NamedTuple):
-    """What became of the files.
+    """The result of ``embed_files``.
 
     Attributes:
       num_embedded: in the output.
@@ -91,7 +91,7 @@ def embed_files(
     """Embeds files and writes their embeddings.
 
     About 44 minutes of audio are a part, which is kept beside the output until that is written. A later call with the
-    same network takes over the parts, but for files that have changed since. The embeddings wait on the disk, so memory
+    same network reuses the parts, except for files that have changed since. The embeddings wait on the disk, so memory
     holds one part of them and the names of the files.
 
     Args:
@@ -132,7 +132,7 @@ def embed_files(
 
 
 def _refuse_other_parts(output: Path, parts: Path) -> None:
-    """Refuses to start while the work of an interrupted call with another network waits for its end."""
+    """Refuses to start while an interrupted call with another network is unfinished."""
     others = [path for path in output.parent.glob(f".{glob.escape(output.name)}.*.parts") if path != parts]
     if others:
         raise UserError(
@@ -168,7 +168,7 @@ def _keep(parts: Path, part: Embeddings, states: Mapping[str, str]) -> None:
 
 
 def _take_over(parts: Path, states: Mapping[str, str]) -> set[str]:
-    """Names of the files that an earlier call embedded and that are as they were; removes damaged parts."""
+    """Names of the files that an earlier call embedded and that have not changed since; removes damaged parts."""
     done: set[str] = set()
     for path in sorted(parts.glob("*.npz")):
         try:
@@ -193,7 +193,7 @@ def _write_together(output: Path, parts: Path, names: Sequence[str], states: Map
 
 
 def _read_part(path: Path, states: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields names and vectors of the files that are as they were."""
+    """Yields names and vectors of the files that have not changed since."""
     with open_npz(path, advice="Run the command again.") as archive:
         kept = zip(archive["ids"].tolist(), archive["vectors"], archive["states"].tolist(), strict=True)
         yield from [(name, vector) for name, vector, state in kept if states.get(name) == state]

@@ -69,7 +69,7 @@ def _valid_values(value: Any, hint: Any) -> str | None:
     right = isinstance(value, _NUMBERS.get(hint, hint)) and (hint is bool) == isinstance(value, bool)
     if right and (hint is not float or abs(value) <= sys.float_info.max) and all(_holds(value, b) for b in bounds):
         return None  # the comparison is False for NaN
-    # That sizes end somewhere is worth a word only to whom it happens.
+    # Mention the largest size only to those who exceed it.
     too_large = isinstance(value, int) and value > LARGEST_INTEGER
     limits = [_describe(bound) for bound in bounds if too_large or bound != Le(LARGEST_INTEGER)]
     return f"{_WORDS[hint]} {' and '.join(limits)}".rstrip()

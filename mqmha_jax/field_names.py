@@ -1,4 +1,4 @@
-"""What WeSpeaker, SpeechBrain, Kaldi and papers call the things that have another name here."""
+"""Names that WeSpeaker, SpeechBrain, Kaldi and papers use for things that have another name here."""
 
 from collections.abc import Iterable, Mapping
 
@@ -96,7 +96,7 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "query_num": ("queries",),
     "head_num": ("heads",),
 }
-"""Name elsewhere -> names here, the likeliest first. Names here that a registry does not have are passed over."""
+"""Name elsewhere -> names here, the likeliest first. Names here that a registry does not have are skipped."""
 
 
 def names_here(name: str, valid: Iterable[str]) -> list[str]:
@@ -114,7 +114,7 @@ def names_here(name: str, valid: Iterable[str]) -> list[str]:
 
 
 def plain(name: str) -> str:
-    """The name without case, ``-``, ``_`` and blanks: ``AAM-Softmax`` and ``aam_softmax`` are one."""
+    """The name without case, ``-``, ``_`` and spaces: ``AAM-Softmax`` and ``aam_softmax`` are one."""
     return "".join(character for character in name.lower() if character not in "-_ ")
 
 

@@ -1,4 +1,4 @@
-"""The hash of a file: what proves that its bytes are those that were written."""
+"""The hash of a file, which proves that its bytes have not changed."""
 
 import hashlib
 from pathlib import Path

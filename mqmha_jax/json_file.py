@@ -1,4 +1,4 @@
-"""JSON files as we read them: what is wrong with one is a sentence, and a sealed one proves that it is unchanged."""
+"""Reads JSON files with readable errors, and sealed JSON files, whose checksum proves that they have not changed."""
 
 import hashlib
 import json

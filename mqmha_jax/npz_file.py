@@ -1,4 +1,4 @@
-"""NumPy's files as we read them: no objects, no size that is only claimed, and what is wrong is a sentence."""
+"""Reads NumPy's files: no objects, no size that exceeds the file, and readable errors."""
 
 import contextlib
 import math

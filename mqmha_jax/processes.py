@@ -1,4 +1,4 @@
-"""Several processes as one program: they join, agree on settings and raise errors together."""
+"""Runs several processes as one program: they join, agree on settings and raise errors together."""
 
 import contextlib
 import hashlib

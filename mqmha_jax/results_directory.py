@@ -43,7 +43,7 @@ def check_results_directory(
 
 
 def refuse_foreign_files(directory: Path, names: Iterable[str], *, mark: str, work: str) -> None:
-    """Refuses a directory that holds some of the files, unless ``mark`` says that the same work wrote them.
+    """Refuses a directory that holds some of the files, unless ``mark`` says that the same command wrote them.
 
     Args:
       directory, names, mark, work: as for ``check_results_directory``.

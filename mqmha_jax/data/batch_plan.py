@@ -18,7 +18,7 @@ FRAMES_PER_BATCH = 25_600
 """128 utterances of 2 s: 8 MB of filterbank."""
 
 MOST_SHAPES = 10
-"""More compilations do not pay: with these, padding is below a tenth."""
+"""More shapes are not worth their compilation: with this number, padding is below a tenth."""
 
 FRAMES_PER_SHAPE = 2_000
 """Frames (20 s) that another shape must save, so that a few files make one batch."""

@@ -1,4 +1,4 @@
-"""Tables in CSV with a header line, as people write them: blanks after the commas do not count."""
+"""Tables in CSV with a header line, as people write them: spaces after the commas are ignored."""
 
 import csv
 from typing import TextIO

@@ -1,4 +1,4 @@
-"""The speakers of utterances as far as trial lists tell them: by the folders in their ids, or by the labels alone."""
+"""Infers the speakers of utterances from trial lists: by the folders in their ids, or by the labels alone."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from mqmha_jax.types import Trials
 
 
 def infer_speakers(lists: Sequence[Trials]) -> dict[str, str]:
-    """Tells the speaker of each utterance of trial lists that no metadata describe.
+    """Infers the speaker of each utterance of trial lists that no metadata describe.
 
     If one level of the folders in the ids agrees with every label (target trials have equal folders, nontarget trials
     different ones), the folders down to that level are the speakers. Otherwise utterances that target trials link, also

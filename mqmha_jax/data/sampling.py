@@ -1,4 +1,4 @@
-"""Which utterance each sample of the endless training sequence is."""
+"""Chooses the utterance of each sample in the endless training sequence."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What makes ArrayRecord files a directory of shards: the table, and what describes them."""
+"""Completes a directory of shards: adds the table and the descriptions to the ArrayRecord files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

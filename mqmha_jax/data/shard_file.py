@@ -129,7 +129,7 @@ class ShardFileWriter:
 def _record(utterance: str, speaker: str, first_frame: int, arrays: Mapping[str, np.ndarray]) -> bytes:
     """What TensorFlow Datasets reads as ``shard_format.record_features``.
 
-    By hand, because its own serialiser leaves the order of the fields to chance, other in each process.
+    Written here, because its own serialiser orders the fields randomly, differently in each process.
     """
     example = tf_example_pb2.Example()
     feature = example.features.feature
@@ -143,7 +143,7 @@ def _record(utterance: str, speaker: str, first_frame: int, arrays: Mapping[str,
 
 @contextlib.contextmanager
 def name_full_disk(target: Path, afterwards: str) -> Iterator[None]:
-    """Turns what a full disk leads to, in Python or in ArrayRecord, into a sentence.
+    """Turns the errors of a full disk, from Python or ArrayRecord, into a clear message.
 
     Args:
       target: what was being written.

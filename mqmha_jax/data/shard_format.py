@@ -1,4 +1,4 @@
-"""What lies in a directory of shards; the writer and the reader share this page.
+"""The format of a directory of shards, for the writer and the reader.
 
     fbank-train.array_record-00000-of-00002   records: adjacent segments of utterances, in the order of the table
     fbank-train.array_record-00001-of-00002
@@ -29,13 +29,13 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import parse_json, unseal, write_sealed_json
 
 SPEED_MARK = "#speed"
-"""Stands in the name of a speaker that is another one's copy at another speed; these are the last classes."""
+"""Part of the name of a speaker that is a copy at another speed; these are the last classes."""
 
 FORMAT_VERSION = 3
 """Version 3 put a checksum of ``shards.json`` into itself; 2 added measures and codings. All three are read.
 
-Of shards without that checksum, the speakers are compared with the records as these are read; nothing can prove their
-other fields, such as ``fbank``. They are not refused, because to make them again can take days.
+For shards without this checksum, the reader compares the speakers with the records that it reads, but cannot verify
+other fields, such as ``fbank``. It accepts these shards, because making them again can take days.
 """
 
 _SEALED_SINCE = 3

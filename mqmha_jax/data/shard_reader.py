@@ -237,7 +237,7 @@ def _read_table(directory: epath.Path, info: ShardInfo) -> Table:
 
 
 def _check_table(directory: epath.Path, info: ShardInfo, table: Table) -> None:
-    """What can be known without reading the records."""
+    """Checks the table without reading the records."""
     num_utterances = len(table["num_frames"])
     num_records = int(shard_format.first_records(table["num_frames"], info.segment_frames)[-1])
     if (

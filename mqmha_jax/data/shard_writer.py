@@ -1,4 +1,4 @@
-"""Writes a directory of fbank shards from utterances at hand: all of it or nothing.
+"""Writes a directory of fbank shards from utterances in memory: all of it or nothing.
 
 A corpus of audio goes through ``data_prep``, which works on many files at once and can be interrupted.
 """

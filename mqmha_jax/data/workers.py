@@ -1,4 +1,4 @@
-"""Processes that make batches: they outlive a request to stop, but not the training process."""
+"""Worker processes that make batches: they survive a request to stop, but not the training process."""
 
 import multiprocessing
 import os

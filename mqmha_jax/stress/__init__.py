@@ -1,1 +1,1 @@
-"""How much a network's error rate suffers from codecs, noise, rooms and other conditions of the same trials."""
+"""Measures how codecs, noise, rooms and other conditions change a network's error rate on the same trials."""

@@ -1,4 +1,4 @@
-"""Speech through a codec: coded and decoded in memory by FFmpeg's libraries, without other programs."""
+"""Codes and decodes speech in memory with FFmpeg's libraries, without other programs."""
 
 import io
 from typing import Any, NamedTuple

@@ -37,7 +37,7 @@ class Sound(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """A way to make recordings worse.
+    """A way to degrade recordings.
 
     Attributes:
       group: kind of condition, which has a colour in the picture.

@@ -1,4 +1,4 @@
-"""What a stress test has embedded, in a folder, so that a stopped test is resumed."""
+"""Keeps the embeddings of a stress test in a folder, so that a stopped test can resume."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Embeds what is heard of recordings under a condition."""
+"""Embeds recordings under a condition."""
 
 import threading
 import zlib
@@ -22,7 +22,7 @@ CACHE_BYTES = 1 << 30
 
 
 class Listener:
-    """Loads recordings, changes them and embeds what is left."""
+    """Loads recordings, applies a condition and embeds the result."""
 
     def __init__(self, source: AudioSource, utterances: Collection[str], plan: StressPlan) -> None:
         """Finds noises and rooms.

@@ -1,4 +1,4 @@
-"""Error rates of the same trials under every condition, and how far they are from the clean ones."""
+"""Error rates of the same trials under every condition, and their differences from the clean ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

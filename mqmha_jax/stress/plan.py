@@ -1,4 +1,4 @@
-"""What a stress test does: the choices that a user has."""
+"""The options of a stress test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ class StressPlan(NamedTuple):
 
     Attributes:
       conditions: names of conditions or groups; empty: all.
-      side: sides of the trials that suffer; "test": the enrolment side stays clean.
+      side: sides of the trials that the conditions change; "test": the enrolment side stays clean.
       noise: folder of noises; None: noise with the spectrum of the recordings.
       rooms: folder of impulse responses; None: without the condition that needs them.
       use_mean: subtract the mean embedding of the training set where it is known.

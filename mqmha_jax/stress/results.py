@@ -7,11 +7,11 @@ from mqmha_jax.evaluation.metrics.results import Measured
 
 
 class Suffering(NamedTuple):
-    """What a condition does to the trials of a list, or on average to those of several.
+    """The effect of a condition on the trials of a list, or on average over several lists.
 
     Attributes:
       eer: equal error rate, a fraction.
-      difference: less that of the clean trials, with the interval of the same resamples of the speakers.
+      difference: ``eer`` minus that of the clean trials, with the interval of the same resamples of the speakers.
       miss: share of the targets below the threshold at which misses and false alarms are equally frequent when clean.
       false_alarm: share of the nontargets that this threshold accepts.
     """

@@ -1,1 +1,1 @@
-"""Shows an evaluation: tables, plots, the HTML page, the comparison of systems."""
+"""Reports an evaluation: tables, plots, the HTML page, the comparison of systems."""
