@@ -19,17 +19,35 @@ print("runs", flush=True)
 """
 
 
-def run(tmp_path: Path, kernel: str | None, tunables: str | None = None) -> list[str]:
-    """Starts a program that restarts itself; returns the lines it prints."""
+def run(
+    tmp_path: Path,
+    kernel: str | None,
+    tunables: str | None = None,
+    *,
+    text: str = PROGRAM,
+    file: str = "",
+    name: str = "",
+) -> list[str]:
+    """Starts a program that restarts itself, under another name or from another file; returns the lines it prints."""
     program, choice = tmp_path / "program.py", tmp_path / "enabled"
-    program.write_text(PROGRAM)
+    program.write_text(text)
     if kernel is not None:
         choice.write_text(kernel)
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     if tunables is not None:
         environment["GLIBC_TUNABLES"] = tunables
-    command = [sys.executable, "-X", "utf8", str(program), str(choice), "a b", "--x"]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+    command = [name or sys.executable, "-X", "utf8", file or str(program), str(choice), "a b", "--x"]
+    with program.open() as stdin:
+        done = subprocess.run(
+            command,
+            executable=sys.executable,
+            env=environment,
+            check=True,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    return done.stdout.splitlines()
 
 
 def test_the_same_program_starts_once_more_with_huge_pages(tmp_path: Path) -> None:
@@ -58,3 +76,17 @@ def test_options_of_the_user_stay(tmp_path: Path) -> None:
 def test_nothing_happens_where_it_would_not_help(tmp_path: Path, kernel: str | None, tunables: str | None) -> None:
     first, end = run(tmp_path, kernel, tunables)
     assert (first.split()[1], end) == (str(tunables), "runs")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"file": "-"},
+        {"text": PROGRAM.replace("huge_pages.restart", "sys.argv = ['mqmha', 'train']\nhuge_pages.restart")},
+        {"name": "trainer"},
+    ],
+    ids=["from standard input, which is read already", "code sets the arguments", "Python does not know its path"],
+)
+def test_a_program_that_cannot_be_started_again_runs_on(tmp_path: Path, how: dict[str, str]) -> None:
+    first, end = run(tmp_path, "always [madvise] never\n", **how)
+    assert (first.split()[1], end) == ("None", "runs")
