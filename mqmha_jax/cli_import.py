@@ -61,6 +61,9 @@ def import_(
 _ENDINGS = {".onnx": "onnx", ".stablehlo": "stablehlo", ".safetensors": "safetensors"}
 
 
+_OF_PROGRAMS = {"source": "--input", "batch": "--batch", "seconds": "--seconds", "dtype": "--dtype"}
+
+
 class _NumberOrAny(click.ParamType):
     """A number of a range, or "any"."""
 
@@ -128,6 +131,8 @@ def export(
     from mqmha_jax.interop.export_run import export_3dspeaker, export_program, export_safetensors, export_wespeaker
 
     file_format = file_format or _find_format(output)
+    if file_format not in ("onnx", "stablehlo"):
+        _refuse_options_of_programs(file_format)
     if file_format == "safetensors":
         export_safetensors(workdir, output, step=step)
         click.echo(f"The network is in {output}; its metadata hold the configuration.")
@@ -143,6 +148,16 @@ def export(
         click.echo(f"The network is in {output} ({output.stat().st_size / 1e6:.1f} MB). docs/export.md shows its use.")
     for remark in remarks:
         click.echo(f"Note: {remark}")
+
+
+def _refuse_options_of_programs(file_format: str) -> None:
+    typed = click.get_current_context().get_parameter_source
+    given = [option for name, option in _OF_PROGRAMS.items() if typed(name) is click.core.ParameterSource.COMMANDLINE]
+    if given:
+        raise click.UsageError(
+            f"--format {file_format} writes the variables as they are, without {' and '.join(given)}: these options "
+            "are for onnx and stablehlo."
+        )
 
 
 def _find_format(output: Path) -> str:

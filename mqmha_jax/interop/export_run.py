@@ -72,9 +72,10 @@ def _refuse_other_model(output: Path) -> None:
     present = [name for name in (TENSORS_FILE, CONFIG_FILE) if (output / name).is_file()]
     config = output / CONFIG_FILE
     if present and not (config.is_file() and config.read_bytes().startswith(_OURS.encode())):
+        them = "them" if len(present) > 1 else "it"
         raise UserError(
-            f"{output} already holds {' and '.join(present)}, not written by mqmha export, which would replace them. "
-            "Give another --output, or move them away."
+            f"{output} already holds {' and '.join(present)}, not written by mqmha export, which would replace {them}. "
+            f"Give another --output, or move {them} away."
         )
 
 

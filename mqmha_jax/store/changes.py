@@ -60,8 +60,8 @@ def add_recordings(
     path: Path,
     added: Roster,
     vectors: Float32[np.ndarray, "R E"],
-    network: Network | None = None,
     *,
+    origin: tuple[Path, Network] | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> Roster:
     """Adds recordings to a store. A recording that the speaker already has counts once; no recording is replaced.
@@ -70,7 +70,7 @@ def add_recordings(
       path: of the store.
       added: the recordings.
       vectors: their embeddings, not normalised.
-      network: made them; None: that of the store.
+      origin: the store that they come from and its network; None: the network of ``path`` made them.
       say: called with a sentence for each recording that counts once, or has another name than the given one.
 
     Returns:
@@ -81,8 +81,11 @@ def add_recordings(
     """
     with lock_store(path):
         stored = read_state(path)
-        if network and (difference := stored.network.difference(network)):
-            raise UserError(f"{path} and the other store are of different networks: {difference}.")
+        if origin and (difference := stored.network.difference(origin[1])):
+            raise UserError(
+                f"{path} and {origin[0]} are of different networks: {difference}. Enrol the recordings of "
+                f"{origin[0]} in {path} instead."
+            )
         new = select_new(stored.roster, stored.vectors, added, vectors)
         roster = stored.roster
         if new.rows.any():
@@ -117,7 +120,7 @@ def merge_stores(path: Path, other: Path) -> Roster:
     if path.resolve() == other.resolve():
         raise UserError(f"{path} cannot be merged with itself; give two stores.")
     theirs = read_state(other)
-    return add_recordings(path, theirs.roster, theirs.vectors, theirs.network)
+    return add_recordings(path, theirs.roster, theirs.vectors, origin=(other, theirs.network))
 
 
 def count_speakers(roster: Roster) -> str:

@@ -14,7 +14,7 @@ from mqmha_jax.evaluation.embeddings.recordings import Utterance, make_utterance
 from mqmha_jax.evaluation.numbers import require_direction
 from mqmha_jax.stress.conditions import Condition, Sound
 from mqmha_jax.stress.plan import StressPlan
-from mqmha_jax.stress.surroundings import Surroundings
+from mqmha_jax.stress.surroundings import Surroundings, SurroundingsError
 from mqmha_jax.types import Embeddings
 
 CACHE_BYTES = 1 << 30
@@ -67,9 +67,8 @@ class Listener:
         """
 
         def refuse(utterance: str, error: UserError) -> NoReturn:
-            raise UserError(
-                f"{name}: {error} Leave this condition out by --conditions, or take {utterance} off the lists."
-            ) from error
+            other = "" if isinstance(error, SurroundingsError) else f", or take {utterance} off the lists"
+            raise UserError(f"{name}: {error} Leave this condition out by --conditions{other}.") from error
 
         def hear(utterance: str) -> Utterance:
             return make_utterance(utterance, self.hear(utterance, name, condition), self._source.config.fbank)

@@ -117,7 +117,9 @@ def _describe_setup(
     """Everything that determines the embeddings of a condition."""
 
     def fingerprint(path: Path | None) -> str | None:
-        return None if path is None else fingerprint_files([(str(file), file) for file in audio_files(path)])
+        if path is None:
+            return None
+        return fingerprint_files([(str(file.relative_to(path)), file) for file in audio_files(path)])
 
     return {
         "version": 1,

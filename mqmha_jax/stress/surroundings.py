@@ -23,6 +23,11 @@ LONGEST_NOISE_S = 60
 BETWEEN_ECHOES_S = 0.1
 """The reverberation time at which the echoes are as strong as the direct path; they grow in proportion to it."""
 
+
+class SurroundingsError(UserError):
+    """There is no usable noise, voice or room for a condition, whatever recording is under test."""
+
+
 Load = Callable[[str], Float32[np.ndarray, " _"]]
 
 
@@ -68,7 +73,11 @@ class Surroundings:
         self._spectrum = functools.cache(self._mean_spectrum)
 
     def noise(self, num_samples: int, rng: np.random.Generator) -> Float32[np.ndarray, " _"]:
-        """A noise of the folder; without one, as many samples of noise with the mean spectrum of the recordings."""
+        """A noise of the folder; without one, as many samples of noise with the mean spectrum of the recordings.
+
+        Raises:
+          SurroundingsError: the noise cannot be read.
+        """
         if self._noises:
             return self._read(self._noises[rng.integers(len(self._noises))])
         frequencies, amplitude = self._spectrum()
@@ -86,7 +95,7 @@ class Surroundings:
           utterance: whose background it is.
 
         Raises:
-          UserError: there is no recording of another speaker.
+          SurroundingsError: there is no recording of another speaker.
         """
         own = self._utt2spk.get(utterance)
         total = np.zeros(num_samples, np.float32)
@@ -95,7 +104,7 @@ class Surroundings:
         others = dict.fromkeys(self._utterances[i] for i in drawn)
         chosen = [u for u in others if u != utterance and (own is None or self._utt2spk.get(u) != own)][:VOICES]
         if not chosen:
-            raise UserError("Babble is made of recordings of other speakers, and there are none.")
+            raise SurroundingsError("Babble is made of recordings of other speakers, and there are none.")
         for name in chosen:
             voice = self._load(name)
             start = rng.integers(len(voice))
@@ -105,11 +114,22 @@ class Surroundings:
         return total
 
     def room(self, rng: np.random.Generator) -> Float32[np.ndarray, " m"]:
-        """An impulse response of the folder."""
-        return self._read(self._rooms[rng.integers(len(self._rooms))])
+        """An impulse response of the folder.
+
+        Raises:
+          SurroundingsError: it cannot be read, or is silent.
+        """
+        path = self._rooms[rng.integers(len(self._rooms))]
+        response = self._read(path)
+        if not response.any():
+            raise SurroundingsError(f"{path}: the impulse response is empty or all zeros. Remove it from the folder.")
+        return response
 
     def _read_file(self, path: Path) -> Float32[np.ndarray, " n"]:
-        return read_audio(path, self._rate_hz)[: LONGEST_NOISE_S * self._rate_hz]
+        try:
+            return read_audio(path, self._rate_hz)[: LONGEST_NOISE_S * self._rate_hz]
+        except UserError as error:
+            raise SurroundingsError(f"{error} You may also remove the file.") from error
 
     def _mean_spectrum(self) -> tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
         """Frequencies, and the root of the mean power of evenly spaced recordings there, each equally loud."""

@@ -228,11 +228,23 @@ def test_a_model_of_another_toolkit_is_not_replaced(folder, tmp_path, present):
     folder, _, _ = folder
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / present).write_text("model: theirs\n")
-    with pytest.raises(UserError, match=f"already holds {present}, not written by mqmha export"):
+    with pytest.raises(
+        UserError, match=f"already holds {present}, not written by mqmha export, which would replace it"
+    ):
         export_wespeaker(folder / "run", tmp_path / "theirs")
     assert (tmp_path / "theirs" / present).read_text() == "model: theirs\n"
     for _ in range(2):  # its own files it replaces
         export_wespeaker(folder / "run", tmp_path / "ours")
+
+
+@pytest.mark.parametrize("output", ["x.safetensors", "wespeaker"])
+def test_options_that_a_format_cannot_follow_are_refused(folder, tmp_path, output):
+    folder, _, _ = folder
+    arguments = ["export", folder / "run", "--output", tmp_path / output, "--dtype", "float16", "--batch", 1]
+    result = CliRunner().invoke(main, [*map(str, arguments)])
+    assert result.exit_code == 2
+    assert "writes the variables as they are, without --batch and --dtype: these options are for onnx" in result.stderr
+    assert not (tmp_path / output).exists()
 
 
 def test_from_pretrained_takes_runs_files_folders_and_the_hub(folder, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from data_prep.trials import make_trials, write_trials
 from mqmha_jax.data.lists import read_trials
@@ -81,6 +82,29 @@ def test_another_network_list_or_seed_is_refused(home: Path, tmp_path: Path) -> 
         run_stress(
             tmp_path / "other", AudioFolder(home / "audio"), [home / "all.trials"], tmp_path / "kept", progress=False
         )
+
+
+@pytest.mark.parametrize("condition", ["rooms", "noise-0db"])
+def test_a_room_or_noise_that_cannot_be_used_is_named(home: Path, tmp_path: Path, condition: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    soundfile.write(folder / "x.wav", np.zeros(100), 16_000)
+    if condition != "rooms":  # silence is a room without sound, but a noise of no effect
+        (folder / "x.wav").write_text("broken")
+    plan = StressPlan((condition,), noise=folder, rooms=folder, replicates=0)
+    with pytest.raises(UserError, match=rf"{condition}: {folder}/x\.wav.*emove .* out by --conditions\.$"):
+        run(home, tmp_path / "kept", plan)
+
+
+def test_the_same_noises_by_another_path_are_the_same_test(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    one, other = (
+        run(home, tmp_path / "kept", StressPlan(("first-1s",), noise=noise, replicates=0))
+        for noise in (home / "audio", Path("audio"))
+    )
+    assert one.lists == other.lists
 
 
 @pytest.mark.slow
