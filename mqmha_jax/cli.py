@@ -169,7 +169,7 @@ def average(workdir: Path, last: int, output: Path, towards: Path | None, share:
     from mqmha_jax.runs.average import Towards, average_checkpoints
 
     if towards is None and share is not None:
-        raise click.UsageError("--share says how far the average moves towards another run; name it with --towards.")
+        raise click.UsageError("--share is the weight of another run's network; give that run with --towards.")
     share = 0.5 if share is None else share
     steps = average_checkpoints(workdir, last, output, None if towards is None else Towards(towards, share))
     numbers = ", ".join(map(str, steps))

@@ -164,7 +164,7 @@ def _find_format(output: Path) -> str:
     """The format that the ending of the output asks for; a directory is one of wespeaker."""
     if output.suffix and output.suffix not in _ENDINGS and not output.is_dir():
         raise click.UsageError(
-            f"The ending of {output} is that of no format; valid: {', '.join(_ENDINGS)}, or a directory without an "
+            f"The ending of {output} belongs to no format; valid: {', '.join(_ENDINGS)}, or a directory without an "
             "ending for wespeaker. --format sets the format of any other name."
         )
     return _ENDINGS.get(output.suffix, "wespeaker")

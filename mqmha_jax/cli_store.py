@@ -322,7 +322,7 @@ def _open_or_create(store: Path, run: Path | None) -> "SpeakerStore":
     if is_store(store):
         return _open(store, run)
     if run is None:
-        raise click.UsageError(f"{store} is no store yet. Name the run whose network makes the embeddings: --run RUN.")
+        raise click.UsageError(f"{store} does not exist yet. Give the run whose network embeds: --run RUN.")
     _prepare()
     from mqmha_jax.inference import SpeakerEncoder
     from mqmha_jax.store.speaker_store import SpeakerStore

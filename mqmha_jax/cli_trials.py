@@ -72,4 +72,4 @@ def import_trials(
     click.echo(f"{output}: {said}")
     if models:
         write_models(map_path, models)
-        click.echo(f"{map_path}: what {len(models):,} enrolments are made of, for 'mqmha evaluate --enrol-map'.")
+        click.echo(f"{map_path}: the utterances of {len(models):,} enrolments, for 'mqmha evaluate --enrol-map'.")

@@ -79,7 +79,7 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
         click.echo(result.sentence())
         return False
 
-    click.echo("3. Evaluation: speakers that the network has never heard")
+    click.echo("3. Evaluation: speakers outside the training set")
     evaluation = evaluate_run(
         workdir, data=[data / "eval"], lists=[data / "eval.trials"], keep=True, progress=progress, say=click.echo
     )

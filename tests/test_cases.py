@@ -151,7 +151,7 @@ def test_batch_size_one(run: Path) -> None:
     assert f"data.batch_size=1 does not divide by the {jax.device_count()} devices; choose a multiple" in text
     config = load_config("config.json", ["data.batch_size=1"])
     with pytest.raises(
-        UserError, match=r"data\.batch_size=1 lets a single example pass .* Give data\.batch_size=2 or more"
+        UserError, match=r"data\.batch_size=1 passes a single example .* Give data\.batch_size=2 or more"
     ):
         build_training(config, num_speakers=4, mesh=device_mesh(config.mesh, jax.devices()[:1]))
 

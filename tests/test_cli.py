@@ -410,7 +410,7 @@ def test_a_small_cohort_is_told_before_the_work(workdir: Path, tmp_path: Path) -
     output = ["--replicates", 0, "--output", tmp_path / "out"]
     code, text = invoke("evaluate", workdir, "--as-norm", workdir.parent / "train", *output)
     assert code == 0, text
-    assert "has 8 members: all of them count (--top-n 300)." in text
+    assert "has 8 members; all of them are used (--top-n 300)." in text
     settings = json.loads((tmp_path / "out" / "metrics.json").read_text())["settings"]
     assert settings["as-norm"].endswith("8 members, the 8 nearest count")
     code, text = invoke("evaluate", workdir, "--top-n", 1)

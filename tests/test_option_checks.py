@@ -66,7 +66,7 @@ def test_numbers_that_are_not_finite_are_refused_by_every_command() -> None:
         (["make-trials", "a", "b", "--seed", -1], "-1 is not in the range 0<=x<=2147483647"),
         (["show", "demo", "--speakers", 0], "0 is not in the range x>=1"),
         (["average", "run", "--output", "o", "--share", "nan", "--towards", "r"], "nan is not a finite number"),
-        (["average", "run", "--output", "o", "--share", 0.5], "--share says how far the average moves towards another"),
+        (["average", "run", "--output", "o", "--share", 0.5], "--share is the weight of another run's network"),
         (["verify", "--work", "X", "a", "b"], "WORKDIR is given without a name: main verify WORKDIR FIRST SECOND"),
         (["verify", "--priro", 0.5, "run", "a", "b"], "Did you mean --prior?"),
     ],

@@ -217,5 +217,5 @@ def test_a_home_that_cannot_be_written_is_a_warning(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     (tmp_path / "run").mkdir()
     copy_code(values, tmp_path / "run")
-    assert "using this run, which has code of yours, will need --allow-code" in caplog.text
+    assert "this run has your own code and will need --allow-code" in caplog.text
     assert read_json(tmp_path / "run" / "code" / "code.json", dict, advice="")["hashes"]

@@ -84,7 +84,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
             continue
         name, rest = split_first(line)
         if not rest:
-            raise UserError(f"{path}:{number}: only one field; a line holds a name, a blank and a value. {_MEND}")
+            raise UserError(f"{path}:{number}: only one field; a line holds a name, a space and a value. {_MEND}")
         name = plain_id(name)
         if name in names:
             raise UserError(f"{path}:{number}: {name!r} is listed twice. {_MEND}")

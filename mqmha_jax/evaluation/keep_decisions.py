@@ -95,7 +95,7 @@ def keep_decisions(
         before = f"; before: the calibration on list {earlier_calibration.list}" if earlier_calibration else ""
         say(f"'mqmha verify' now uses the calibration on list {calibration.list} at step {step}{before}.")
     elif earlier_calibration and earlier != threshold:
-        say(f"'mqmha verify' decides by its calibration, which stays that on list {earlier_calibration.list}.")
+        say(f"'mqmha verify' decides by its calibration, which is still that of list {earlier_calibration.list}.")
 
 
 def _load(workdir: Path, kind: type[Decision], step: int) -> Decision | None:

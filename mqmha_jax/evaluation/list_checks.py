@@ -142,7 +142,7 @@ def fit_top_n(method: Method, source: EmbeddingSource, say: Say) -> Method:
     if size < 2:
         raise UserError(f"The cohort {method.cohort} has {count_noun(size, 'member')}; AS-norm needs at least 2.")
     if method.top_n > size:
-        say(f"The cohort {method.cohort} has {size} members: all of them count (--top-n {method.top_n}).")
+        say(f"The cohort {method.cohort} has {size} members; all of them are used (--top-n {method.top_n}).")
     return method._replace(top_n=min(method.top_n, size))
 
 

@@ -70,7 +70,7 @@ def _blocks(name: str, kind: Kind, file: Any, to_float: Any) -> Iterator[tuple[i
         for frame in packet.decode():
             shape = shape or (frame.sample_rate, len(frame.layout.channels))
             if (frame.sample_rate, len(frame.layout.channels)) != shape:
-                raise UserError(f"{name}: changes its sample rate or its channels on the way; convert it to wav.")
+                raise UserError(f"{name}: changes its sample rate or its channels within the file; convert it to wav.")
             parts += [part.to_ndarray() for part in to_float.resample(frame)]
             waiting += frame.samples
         if shape and waiting >= _BLOCK_FRAMES:

@@ -63,7 +63,7 @@ class Mixdown:
             )
         channel = self._part.channel
         if channel is not None and channel >= num_channels:
-            raise UserError(f"{self._name}: has {num_channels} channels; number {channel} (from 0) is not there.")
+            raise UserError(f"{self._name}: has {num_channels} channels, so no channel {channel} (counted from 0).")
         if self._rate_hz and (rate_hz, num_channels) != (self._rate_hz, self._num_channels):
             raise UserError(
                 f"{self._name}: holds several recordings, one with {self._num_channels} channels at {self._rate_hz} Hz "
@@ -126,7 +126,7 @@ class Mixdown:
         if not self.is_complete:
             self._part.frames(self._name, self._rate_hz, self._position)  # refuses a part that is not there
         if not self._num_kept:
-            raise UserError(f"{self._name}: the part that is wanted holds no samples (zero length); leave it out.")
+            raise UserError(f"{self._name}: the selected part holds no samples (zero length); leave it out.")
         if self._first_broken is not None:
             raise UserError(
                 f"{self._name}: {self._num_broken} of {self._num_kept} samples are NaN or infinite, the first at "

@@ -81,7 +81,7 @@ def wav_extent(file: ReadableFile, start: int, name: str) -> WavExtent:
         return WavExtent(end, {})
     raise UserError(
         f"{name}: {size:,} bytes of samples by its header, but {rest:,} more follow that are not part of a WAV file. "
-        "If they are samples, mend the header, e.g. with 'sox --ignore-length'; else cut them off."
+        "If they are samples, repair the header, e.g. with 'sox --ignore-length'; else cut them off."
     )
 
 

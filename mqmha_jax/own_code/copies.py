@@ -89,7 +89,7 @@ def locate_code(values: Any, workdir: Path) -> Any:
     for name in names:
         file, attribute = split_name(name)
         if file not in listed["hashes"]:
-            raise UserError(f"{target / LIST_NAME} knows nothing of {file}, which the run names. Copy the run again.")
+            raise UserError(f"{target / LIST_NAME} does not list {file}, which the run names. Copy the run again.")
         digest = listed["hashes"][file]
         place = target / digest / Path(file).name
         require_code(digest, attribute, place, where=str(workdir))
@@ -116,7 +116,7 @@ def _require_digest(target: Path, digest: str) -> None:
     folder = target / digest
     found = sorted(folder.rglob("*"))
     if links := [path for path in (folder, *found) if path.is_symlink()]:
-        raise UserError(f"{links[0]} is a link, which no copy of a run's code has. Restore it from a copy of this run.")
+        raise UserError(f"{links[0]} is a link; a copy of a run's code has none. Restore it from a copy of this run.")
     contents = {path.relative_to(folder).as_posix(): read_file(path) for path in found if not path.is_dir()}
     if hash_files(dict(sorted(contents.items()))) != digest:
         raise UserError(f"{folder} differs from what the run was trained with. Restore it from a copy of this run.")

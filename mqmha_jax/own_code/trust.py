@@ -99,7 +99,7 @@ def _write_note(note: Path) -> None:
         note.touch()
     except OSError as error:
         logging.getLogger(__name__).warning(
-            "%s cannot be written (%s): using this run, which has code of yours, will need --allow-code.",
+            "%s cannot be written (%s): this run has your own code and will need --allow-code.",
             note.parent,
             error.strerror,
         )

@@ -144,7 +144,7 @@ def _remember(path: Path, step: CompiledStep) -> None:
     try:
         write_json(path, dataclasses.asdict(step))
     except UserError as error:  # the answer is here; only the next plan takes as long again
-        logging.getLogger(__name__).warning("The compiler's answer cannot be kept for the next plan: %s", error)
+        logging.getLogger(__name__).warning("The compiler's answer cannot be cached for the next plan: %s", error)
 
 
 def _read_refusal(error: jax.errors.JaxRuntimeError) -> CompiledStep:

@@ -158,7 +158,7 @@ def read_speakers(workdir: Path) -> list[str]:
       UserError: the run has no list of them, or it is damaged or does not belong to the run's data.
     """
     if not has_speakers(workdir):
-        raise UserError(f"{workdir} does not tell its speakers: it has no {SPEAKERS_NAME}.")
+        raise UserError(f"{workdir} does not name its speakers: it has no {SPEAKERS_NAME}.")
     path, advice = workdir / SPEAKERS_NAME, "Restore it from a copy of this run; resuming its training writes it again."
     if path.is_file():
         content = read_sealed_json(path, advice=advice)

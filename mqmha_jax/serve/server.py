@@ -46,8 +46,8 @@ def serve(
     listening = _listen(host, port)
     if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
         say(
-            f"Warning: other machines reach this server at {host}, and it asks nobody for a password. Whoever reaches "
-            "it can use it, and browsers give it a microphone over https alone; see docs/serve.md for a proxy."
+            f"Warning: other machines can reach this server at {host}, and it has no passwords. Anyone who reaches it "
+            "can use it, and browsers allow the microphone only over https; see docs/serve.md for a proxy."
         )
     app = make_app(encoder, store, limits=limits, host_names=host_names)
     config = uvicorn.Config(

@@ -165,7 +165,7 @@ def read_generation(directory: Path) -> tuple[int, int]:
     try:
         status = (directory / DESCRIPTION_NAME).stat()
     except OSError as error:
-        raise UserError(f"{directory} is no store of speakers. 'mqmha enrol' makes one.") from error
+        raise UserError(f"{directory} is not a store of speakers. 'mqmha enrol' makes one.") from error
     return status.st_ino, status.st_mtime_ns
 
 

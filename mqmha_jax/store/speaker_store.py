@@ -357,7 +357,7 @@ def _describe_network(encoder: SpeakerEncoder) -> Network:
 
 def _load_encoder(path: Path, network: Network) -> SpeakerEncoder:
     if not network.run:
-        raise UserError(f"{path} names no run to load its network from ({network.name}); give it (--run RUN).")
+        raise UserError(f"{path} names no run to load its network from ({network.name}); give one with --run RUN.")
     if not Path(network.run).is_dir():
-        raise UserError(f"{path} was made with the run in {network.run}, which is not there; name it (--run RUN).")
+        raise UserError(f"{path} was made with the run in {network.run}, which is not there; give its path with --run.")
     return SpeakerEncoder.load(network.run, step=network.step)

@@ -36,12 +36,12 @@ class KeptEmbeddings:
             directory.mkdir(parents=True, exist_ok=True)
             write_sealed_json(path, dict(setup))
             return
-        earlier = read_sealed_json(path, advice=f"Delete {directory} to begin anew.")
+        earlier = read_sealed_json(path, advice=f"Delete {directory} to start again.")
         differing = [name for name, value in setup.items() if earlier.get(name) != value]
         if differing:
             raise UserError(
                 f"{directory} holds embeddings of another stress test, which differs in {', '.join(differing)}. Give "
-                "another --output, or delete that folder to begin anew."
+                "another --output, or delete that folder to start again."
             )
 
     def read(self, condition: str, wanted: Collection[str]) -> Embeddings | None:

@@ -138,7 +138,7 @@ def _check_rows(config: Config) -> None:
     if rows == 1:
         part = f" / optimizer.accumulate={config.optimizer.accumulate}" if config.optimizer.accumulate > 1 else ""
         raise UserError(
-            f"data.batch_size={config.data.batch_size}{part} lets a single example pass through the network at a time, "
+            f"data.batch_size={config.data.batch_size}{part} passes a single example at a time through the network, "
             "and batch normalisation needs at least 2 to compare. Give data.batch_size=2 or more, e.g. 32."
         )
     if rows % groups:

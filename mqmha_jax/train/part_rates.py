@@ -61,7 +61,7 @@ def check_parts(params: PyTree, config: OptimizerConfig) -> None:
             if not any(_begins(prefix, name) for name in names):
                 parts = sorted({"/".join(name.split("/")[:2]) for name in names})
                 raise UserError(
-                    f"optimizer.{option} names {prefix!r}, but no parameter's path begins so. Parts of this run: "
+                    f"optimizer.{option} names {prefix!r}, but no parameter's path begins with it. Parts of this run: "
                     f"{', '.join(parts)}; 'mqmha show' lists all parameters."
                 )
     if config.unfreeze_after < 1 and not config.frozen:

@@ -260,7 +260,7 @@ def test_one_channel(tmp_path: Path, tone: np.ndarray) -> None:
     path = write_audio(tmp_path / "a.wav", np.stack([tone, 0.5 * tone], axis=1))
     np.testing.assert_allclose(read_audio(path, RATE, Part(channel=0)), tone, atol=4e-5)
     np.testing.assert_allclose(read_audio(path, RATE, Part(channel=1)), 0.5 * tone, atol=4e-5)
-    with pytest.raises(UserError, match=r"a\.wav: has 2 channels; number 2 \(from 0\) is not there"):
+    with pytest.raises(UserError, match=r"a\.wav: has 2 channels, so no channel 2 \(counted from 0\)"):
         read_audio(path, RATE, Part(channel=2))
 
 

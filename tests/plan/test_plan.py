@@ -182,7 +182,7 @@ def test_an_answer_that_cannot_be_kept_is_still_given(
     (tmp_path / "file").touch()
     plan = make_plan(experiment(), "v5e-8", num_speakers=SPEAKERS, cache=tmp_path / "file" / "plans")
     assert plan.step == answer
-    assert "cannot be kept for the next plan" in caplog.text
+    assert "cannot be cached for the next plan" in caplog.text
 
 
 def test_remedies_begin_with_the_largest_class() -> None:

@@ -59,7 +59,7 @@ def test_a_server_that_other_machines_reach_warns(monkeypatch, host, is_open):
     monkeypatch.setattr(uvicorn.Server, "run", lambda *_, sockets: sockets[0].close())
     lines = []
     serve(make_encoder(), host=host, port=0, say=lines.append)
-    assert [line.startswith("Warning: other machines reach this server") for line in lines] == [True] * is_open + [
+    assert [line.startswith("Warning: other machines can reach this server") for line in lines] == [True] * is_open + [
         False
     ]
     assert lines[-1].startswith(f"Serving at http://{host}:")

@@ -51,7 +51,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch):
 def test_from_the_first_recording_to_an_answer(run, folder: Path) -> None:
     missing = run("enrol people anna anna")
     assert missing.exit_code == 2
-    assert "people is no store yet. Name the run whose network makes the embeddings: --run RUN" in missing.stderr
+    assert "people does not exist yet. Give the run whose network embeds: --run RUN" in missing.stderr
     enrolled = run("enrol people anna anna --run run")
     assert enrolled.exit_code == 0, enrolled.output
     assert enrolled.stdout.startswith("anna: 2 recordings, ")
@@ -143,7 +143,7 @@ def test_what_is_no_store_is_a_sentence(run) -> None:
     ):
         failed = run(line)
         assert failed.exit_code == 1
-        assert failed.stderr == "Error: run is no store of speakers. 'mqmha enrol' makes one.\n", line
+        assert failed.stderr == "Error: run is not a store of speakers. 'mqmha enrol' makes one.\n", line
 
 
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def test_damage_is_told(store: Path, name: str, damage: str) -> None:
         path.unlink()
     else:
         path.write_bytes(content if damage == "flip" else content[:-7])
-    with pytest.raises(UserError, match=r"store\.json|differs from what was written|cannot be read|no store"):
+    with pytest.raises(UserError, match=r"store\.json|differs from what was written|cannot be read|not a store"):
         read_state(store)
 
 
@@ -108,7 +108,7 @@ def test_a_newer_format_and_swapped_files_are_refused(store: Path, tmp_path: Pat
     files.write_sealed_json(store / "store.json", {"format_version": 1})
     with pytest.raises(UserError, match="is incomplete: it has no generation"):
         read_state(store)
-    with pytest.raises(UserError, match="is no store of speakers"):
+    with pytest.raises(UserError, match="is not a store of speakers"):
         read_state(tmp_path)
 
 

@@ -164,7 +164,7 @@ def test_a_start_that_does_not_fit_is_refused(
         start(folded, fresh)
     (base / "speakers.json").unlink()
     try:
-        with pytest.raises(UserError, match=r"does not tell its speakers.*Use start\.head=fresh"):
+        with pytest.raises(UserError, match=r"does not name its speakers.*Use start\.head=fresh"):
             start(folded, fresh)
     finally:
         (tmp_path / "speakers.json").rename(base / "speakers.json")

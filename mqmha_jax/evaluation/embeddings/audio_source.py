@@ -84,7 +84,7 @@ class AudioSource(RunNetwork):
             named = ", ".join(sorted(missing)[:_NAMED]) + (" and more" if len(missing) > _NAMED else "")
             raise UserError(
                 f"{len(missing):,} of {count_noun(len(missing) + len(self.paths), 'recording')} in the lists are not "
-                f"below {folder.root}: {named}. Bring them, or give --max-rejected {len(missing)} to leave out their "
+                f"below {folder.root}: {named}. Add them, or give --max-rejected {len(missing)} to leave out their "
                 "trials."
             )
         super().__init__(workdir, audio=folder.root, step=step, progress=progress, say=say)

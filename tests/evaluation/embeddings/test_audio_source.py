@@ -161,5 +161,5 @@ def test_recordings_of_every_awkward_kind(home: Path, tmp_path: Path) -> None:
     left = open_source(home, names[:1], root=tmp_path, channel=1).embeddings(names[:1])
     alone = open_source(home, ["s1/0.wav"]).embeddings(["s1/0.wav"])
     np.testing.assert_allclose(left.vectors, alone.vectors, atol=2e-3)
-    with pytest.raises(UserError, match=r"stereo\.wav: has 2 channels; number 2 \(from 0\) is not there"):
+    with pytest.raises(UserError, match=r"stereo\.wav: has 2 channels, so no channel 2 \(counted from 0\)"):
         open_source(home, names[:1], root=tmp_path, channel=2).embeddings(names[:1])
