@@ -148,7 +148,7 @@ def test_an_edited_copy_is_refused_although_the_sender_sealed_its_list_again(run
     (folder / "json").symlink_to(run)  # importable, and no file
     listed["files"][f"{folder.name}/own.py"] = hashlib.sha256(SOURCE.encode()).hexdigest()
     write_sealed_json(path, listed)
-    with pytest.raises(UserError, match="json is a link, which no copy"):
+    with pytest.raises(UserError, match="json is a link; a copy"):
         locate_code(values, run)
 
 
