@@ -115,6 +115,8 @@ _EXAMPLES = {
     bool: "true or false",
     str: "text",
     tuple[str, ...]: """a list, such as '{name}=["net/encoder"]' with the quotes""",
+    str | tuple[str, ...]: """a directory, or a list of several, such as '{name}=["a","b"]' with the quotes""",
+    tuple[float, ...]: "a list of numbers, such as '{name}=[1,3]'",
     tuple[float, float]: "a list of two numbers, such as '{name}=[0,15]'",
     tuple[int, int]: "a list of two integers, such as '{name}=[3,7]'",
     tuple[PairTerm, ...]: """a list of losses, such as '{name}=[{{"name":"ge2e","weight":0.1}}]' with the quotes""",

@@ -93,6 +93,8 @@ def test_overrides_reach_sections_parts_and_lists() -> None:
             "optimizer.rates=3",
             r"optimizer.rates=3: give parts with their factors, such as .*rates.net/encoder=",
         ),
+        ("data.train=5", r"for data.train=5: give a directory, or a list of several, such as .* with the quotes\.$"),
+        ("data.corpus_weights=2", r"corpus_weights=2: give a list of numbers, such as 'data\.corpus_weights=\[1,3\]'"),
         ("augment.noise_snr_db=[1]", r"augment.noise_snr_db=\[1\]: give a list of two numbers, such as .*=\[0,15\]'"),
         ("data.original_speed_only=maybe", r"data.original_speed_only='maybe': give true or false\.$"),
         ("loss.pairs=ge2e", r"loss.pairs='ge2e': give a list of losses, such as 'loss.pairs=\[{\"name\":\"ge2e\""),

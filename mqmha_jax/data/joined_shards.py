@@ -133,9 +133,10 @@ def open_training_shards(data: DataConfig, fbank: FbankSpec | None = None) -> Tr
             "data.train is not set: give the training shards, data.train=DIR (see python -m data_prep --help)."
         )
     if data.corpus_weights and len(data.corpus_weights) != len(directories):
+        noun = "directory" if len(directories) == 1 else "directories"
         raise UserError(
-            f"data.corpus_weights has {len(data.corpus_weights)} values, and data.train {len(directories)} directories "
-            f"({', '.join(directories)}). Give a weight for each directory, in their order."
+            f"data.corpus_weights has {count_noun(len(data.corpus_weights), 'value')}, and data.train "
+            f"{len(directories)} {noun} ({', '.join(directories)}). Give a weight for each directory, in their order."
         )
     parts = [open_shards(path, original_speed_only=data.original_speed_only) for path in directories]
     for path, part in zip(directories, parts, strict=True):

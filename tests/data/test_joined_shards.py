@@ -102,6 +102,7 @@ def test_the_same_recordings_twice_are_refused(corpora: list[str]) -> None:
             {"corpus_weights": (1.0, 2.0, 3.0)},
             r"weights has 3 values, and data\.train 2 directories \(.*a, .*b\)",
         ),
+        ({"corpus_weights": (1.0,)}, r"weights has 1 value, and data\.train 2 directories"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(corpora: list[str], options: dict[str, Any], message: str) -> None:
