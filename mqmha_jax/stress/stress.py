@@ -55,8 +55,8 @@ def run_stress(
       say: receives a sentence for each condition and whatever is doubtful.
 
     Raises:
-      UserError: run, recordings or lists are missing or do not fit together, a condition is unknown, or the folder
-        belongs to another test.
+      UserError: run, recordings or lists are missing or do not fit together, a condition is unknown, none can be
+        tested, or the folder belongs to another test.
     """
     conditions = choose_conditions(plan.conditions)
     everything = _read_lists(lists, known)
@@ -74,6 +74,9 @@ def run_stress(
             absent[name] = why
             say(f"{name} is left out: {why}.")
     chosen = {name: condition for name, condition in conditions.items() if name not in absent}
+    if absent and chosen.keys() == {CLEAN}:  # a table without a condition would replace the earlier one
+        reasons = ", ".join(f"{name} ({why})" for name, why in absent.items())
+        raise UserError(f"None of the --conditions can be tested: {reasons}.")
     kept = KeptEmbeddings(directory, _describe_setup(workdir, source, folder, plan))
     clean, read = _embed_clean(source, kept, read)
     mean = source.background(None, use_mean=plan.use_mean).mean

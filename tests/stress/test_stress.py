@@ -84,6 +84,14 @@ def test_another_network_list_or_seed_is_refused(home: Path, tmp_path: Path) -> 
         )
 
 
+def test_conditions_none_of_which_can_be_tested_are_refused(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^None of the --conditions can be tested: rooms \(needs .*--rooms FOLDER\)\.$"
+    ):
+        run(home, tmp_path / "kept", StressPlan(("rooms",)))
+    assert not (tmp_path / "kept").exists()
+
+
 @pytest.mark.parametrize("condition", ["rooms", "noise-0db"])
 def test_a_room_or_noise_that_cannot_be_used_is_named(home: Path, tmp_path: Path, condition: str) -> None:
     folder = tmp_path / "folder"
