@@ -26,9 +26,8 @@ def run(
     *,
     text: str = PROGRAM,
     file: str = "",
-    name: str = "",
 ) -> list[str]:
-    """Starts a program that restarts itself, under another name or from another file; returns the lines it prints."""
+    """Starts a program that restarts itself; returns the lines it prints."""
     program, choice = tmp_path / "program.py", tmp_path / "enabled"
     program.write_text(text)
     if kernel is not None:
@@ -36,17 +35,9 @@ def run(
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     if tunables is not None:
         environment["GLIBC_TUNABLES"] = tunables
-    command = [name or sys.executable, "-X", "utf8", file or str(program), str(choice), "a b", "--x"]
+    command = [sys.executable, "-X", "utf8", file or str(program), str(choice), "a b", "--x"]
     with program.open() as stdin:
-        done = subprocess.run(
-            command,
-            executable=sys.executable,
-            env=environment,
-            check=True,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        done = subprocess.run(command, env=environment, check=True, stdin=stdin, stdout=subprocess.PIPE, text=True)
     return done.stdout.splitlines()
 
 
@@ -83,7 +74,7 @@ def test_nothing_happens_where_it_would_not_help(tmp_path: Path, kernel: str | N
     [
         {"file": "-"},
         {"text": PROGRAM.replace("huge_pages.restart", "sys.argv = ['mqmha', 'train']\nhuge_pages.restart")},
-        {"name": "trainer"},
+        {"text": PROGRAM.replace("huge_pages.restart", "sys.executable = ''\nhuge_pages.restart")},
     ],
     ids=["from standard input, which is read already", "code sets the arguments", "Python does not know its path"],
 )
