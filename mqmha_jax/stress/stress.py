@@ -1,5 +1,7 @@
 """A stress test from beginning to end: find the recordings, embed them under each condition, score, measure."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -77,7 +79,7 @@ def run_stress(
     if absent and chosen.keys() == {CLEAN}:  # a table without a condition would replace the earlier one
         reasons = ", ".join(f"{name} ({why})" for name, why in absent.items())
         raise UserError(f"None of the --conditions can be tested: {reasons}.")
-    kept = KeptEmbeddings(directory, _describe_setup(workdir, source, folder, plan))
+    kept = KeptEmbeddings(directory, _describe_setup(workdir, source, folder, utt2spk, plan))
     clean, read = _embed_clean(source, kept, read)
     mean = source.background(None, use_mean=plan.use_mean).mean
     tests = {name for part in read.trials.values() for name in part.test}
@@ -115,7 +117,7 @@ def _read_lists(lists: Sequence[Path], known: Metadata) -> Lists:
 
 
 def _describe_setup(
-    workdir: Path, source: AudioSource, folder: AudioFolder, plan: StressPlan
+    workdir: Path, source: AudioSource, folder: AudioFolder, utt2spk: Mapping[str, str], plan: StressPlan
 ) -> dict[str, str | int | None]:
     """Everything that determines the embeddings of a condition."""
 
@@ -128,6 +130,7 @@ def _describe_setup(
         "version": 1,
         "network": identify_checkpoint(workdir, source.step),
         "recordings": fingerprint_files([*source.paths.items()]),
+        "speakers": hashlib.sha256(json.dumps(sorted(utt2spk.items())).encode()).hexdigest(),  # others babble
         "channel": folder.channel,
         "seed": plan.seed,
         "noise": fingerprint(plan.noise),

@@ -9,6 +9,7 @@ import soundfile
 
 from data_prep.trials import make_trials, write_trials
 from mqmha_jax.data.lists import read_trials
+from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
@@ -68,15 +69,19 @@ def test_a_stopped_test_is_resumed_with_the_same_numbers(
     assert whole.absent == {"gsm": "this build of PyAV has no encoder libgsm"}
 
 
-def test_another_network_list_or_seed_is_refused(home: Path, tmp_path: Path) -> None:
+def test_another_network_list_seed_or_speakers_are_refused(home: Path, tmp_path: Path) -> None:
     run(home, tmp_path / "kept", StressPlan(("first-1s",), replicates=0))
     for plan, lists, differing in (
         (StressPlan(("first-1s",), seed=1), ("all",), "seed"),
-        (StressPlan(("first-1s",)), ("some",), "recordings"),
+        (StressPlan(("first-1s",)), ("some",), "recordings, speakers"),
         (StressPlan(("first-1s",), noise=home / "audio"), ("all",), "noise"),
     ):
         with pytest.raises(UserError, match=f"another stress test, which differs in {differing}\\. Give another"):
             run(home, tmp_path / "kept", plan, lists=lists)
+    trials = read_trials(home / "all.trials")
+    others = Metadata({name: name for name in (*trials.enrol, *trials.test)}, {})
+    with pytest.raises(UserError, match="differs in speakers"):  # other voices would babble
+        run(home, tmp_path / "kept", StressPlan(("first-1s",), replicates=0), known=others)
     write_tiny_run(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match="differs in network"):
         run_stress(
