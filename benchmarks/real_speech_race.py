@@ -8,7 +8,7 @@ over lists with an interval over speakers and seeds; appends all to ``results/re
 
     python benchmarks/real_speech_race.py SPEECH WORK --torch-python ENV/bin/python --minutes 15 --seeds 0,1,2
 
-OVERRIDES are options of ours. A second call reuses shards and finished runs; give other settings another WORK.
+OVERRIDES are options of ours. A second call reuses shards and finished runs; other settings need another WORK.
 """
 
 import json
@@ -152,12 +152,21 @@ class Peer(NamedTuple):
 
 
 def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[Path, float]:
-    """Runs the commands that have not ended in an earlier call, in turns; returns how many seconds each was awake."""
-    ended = {output: output.with_name(f"{output.name}.seconds") for output in commands}
-    pending = [output for output in commands if not ended[output].exists()]
-    for output, seconds in zip(pending, run([commands[output] for output in pending], turn), strict=True):
-        ended[output].write_text(str(seconds))
-    return {output: float(path.read_text()) for output, path in ended.items()}
+    """Runs the commands that have not ended in an earlier call, in turns; returns how many seconds each was awake.
+
+    Raises:
+      click.ClickException: a command failed, or an earlier call ran another one for the same output.
+    """
+    ended = {output: output.with_name(f"{output.name}.json") for output in commands}
+    earlier = {output: json.loads(path.read_text()) for output, path in ended.items() if path.exists()}
+    for output, kept in earlier.items():
+        if kept["command"] != commands[output]:
+            raise click.ClickException(f"{output} comes from an earlier call with other settings; give another WORK.")
+    pending = {output: command for output, command in commands.items() if output not in earlier}
+    awake = dict(zip(pending, run([*pending.values()], turn), strict=True))
+    for output, seconds in awake.items():
+        ended[output].write_text(json.dumps({"command": pending[output], "seconds": seconds}))
+    return {output: kept["seconds"] for output, kept in earlier.items()} | awake
 
 
 def run(commands: Sequence[Sequence[str]], turn: float) -> list[float]:

@@ -1,13 +1,15 @@
 """What do the penalty, sub-centres and MQMHA give once the network has converged? (arXiv 2110.05042)
 
 The penalty moves the nearest other speakers away. While the network still confuses the training speakers, the margin
-does that already. So these runs are few and long: they end when more than 90 % of the training crops are recognised.
+does that already. So these runs are few and long: long enough to recognise more than 90 % of the training crops, which
+the report's training curves show.
 The reference is MQMHA with the penalty and one centre per speaker. Each other cell changes one part: no penalty, two
 centres, or plain statistics on a wider encoder with as many parameters.
 
-Small: clean recordings of a small corpus of real speech. Synthetic: 2,000 machine-made voices, so that speech is
+Small: clean recordings of a small corpus of real speech. Synthetic: 2,000 synthetic voices, so that speech is
 plentiful.
 
+    mqmha prep csv LIST shards/train_clean
     mqmha study converged --scale small --workdir runs/converged --data shards --data lists
 
     mqmha prep synthetic shards/train --num-speakers 2000 --sessions-per-speaker 3 --utterances-per-session 4

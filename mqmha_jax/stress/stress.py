@@ -1,7 +1,5 @@
 """A stress test from beginning to end: find the recordings, embed them under each condition, score, measure."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from mqmha_jax.evaluation.numbers import require_direction
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.features.audio_folder import audio_files
+from mqmha_jax.json_file import seal_of
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.manifest import identify_checkpoint
 from mqmha_jax.stress.conditions import CLEAN, choose_conditions, explain_absence
@@ -130,7 +129,7 @@ def _describe_setup(
         "version": 1,
         "network": identify_checkpoint(workdir, source.step),
         "recordings": fingerprint_files([*source.paths.items()]),
-        "speakers": hashlib.sha256(json.dumps(sorted(utt2spk.items())).encode()).hexdigest(),  # others babble
+        "speakers": seal_of(dict(utt2spk)),  # others babble
         "channel": folder.channel,
         "seed": plan.seed,
         "noise": fingerprint(plan.noise),
