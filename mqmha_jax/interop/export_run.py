@@ -18,6 +18,7 @@ from mqmha_jax.interop.torch_writer import write_torch_file
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.finite import require_finite
 from mqmha_jax.runs.load_network import LoadedNetwork, load_network
+from mqmha_jax.runs.workdir import is_file_of_run
 
 TENSORS_FILE, CONFIG_FILE = "avg_model.pt", "config.yaml"
 _OURS = "# Written by mqmha export."  # the first line of the configuration; an export replaces only such files
@@ -88,10 +89,10 @@ def export_3dspeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
       step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
 
     Raises:
-      UserError: there is no such run or checkpoint, its network is not finite, 3D-Speaker has no such network, or the
-        file cannot be written.
+      UserError: there is no such run or checkpoint, its network is not finite, 3D-Speaker has no such network, the
+        output is a file of the run, or it cannot be written.
     """
-    check_writable(output)
+    _check_file(workdir, output)
     network = _load_finite(workdir, step)
     fbank = network.config.fbank
     exported = export_model(
@@ -117,9 +118,10 @@ def export_safetensors(workdir: Path, output: Path, *, step: Step = None) -> Non
       step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
 
     Raises:
-      UserError: there is no such run or checkpoint, its network is not finite, or the file cannot be written.
+      UserError: there is no such run or checkpoint, its network is not finite, the output is a file of the
+        run, or it cannot be written.
     """
-    check_writable(output)
+    _check_file(workdir, output)
     network = _load_finite(workdir, step)
     write_network_file(output, network.config, network.variables)
 
@@ -138,10 +140,10 @@ def export_program(workdir: Path, output: Path, *, file_format: str, step: Step 
       Sentences on what the file leaves out or other programs do differently.
 
     Raises:
-      UserError: there is no such run or checkpoint, its network is not finite, the format cannot hold it, or the file
-        cannot be written.
+      UserError: there is no such run or checkpoint, its network is not finite, the format cannot hold it, the output
+        is a file of the run, or it cannot be written.
     """
-    check_writable(output)
+    _check_file(workdir, output)
     network = _load_finite(workdir, step)
     config = network.config
     program = embedding_program(config, network.variables, **options)
@@ -155,6 +157,14 @@ def export_program(workdir: Path, output: Path, *, file_format: str, step: Step 
     if file_format == "onnx" and program.names[0] == "fbank" and (found := sherpa_differences(config)):
         remarks.append(f"sherpa-onnx computes another filterbank ({'; '.join(found)}), so its embeddings differ.")
     return remarks
+
+
+def _check_file(workdir: Path, output: Path) -> None:
+    if is_file_of_run(workdir, output):
+        raise UserError(
+            f"{output} is a file of the run {workdir}, which the export would destroy. Give another --output."
+        )
+    check_writable(output)
 
 
 def _load_finite(workdir: Path, step: Step) -> LoadedNetwork:

@@ -74,6 +74,13 @@ def claim_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers:
             raise
 
 
+def is_file_of_run(workdir: Path, path: Path) -> bool:
+    """Whether a path names a file that a training keeps in its work directory: no other command may replace it."""
+    path, workdir = path.resolve(), workdir.resolve()
+    kept = (CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME, LOG_NAME, STARTED_NAME)
+    return path in [workdir / name for name in kept] or CheckpointDirectory(workdir).path in path.parents
+
+
 def _has_results(workdir: Path) -> bool:
     log = workdir / LOG_NAME
     return bool(CheckpointDirectory(workdir).steps) or (log.exists() and log.stat().st_size > 0)
