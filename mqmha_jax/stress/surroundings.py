@@ -76,10 +76,10 @@ class Surroundings:
         """A noise of the folder; without one, as many samples of noise with the mean spectrum of the recordings.
 
         Raises:
-          SurroundingsError: the noise cannot be read.
+          SurroundingsError: the noise cannot be read, or is silent.
         """
         if self._noises:
-            return self._read(self._noises[rng.integers(len(self._noises))])
+            return self._draw(self._noises, "noise", rng)
         frequencies, amplitude = self._spectrum()
         bins = np.fft.rfftfreq(num_samples, 1 / self._rate_hz)
         draws = rng.standard_normal((2, len(bins)))
@@ -119,11 +119,14 @@ class Surroundings:
         Raises:
           SurroundingsError: it cannot be read, or is silent.
         """
-        path = self._rooms[rng.integers(len(self._rooms))]
-        response = self._read(path)
-        if not response.any():
-            raise SurroundingsError(f"{path}: the impulse response is empty or all zeros. Remove it from the folder.")
-        return response
+        return self._draw(self._rooms, "impulse response", rng)
+
+    def _draw(self, paths: Sequence[Path], kind: str, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
+        path = paths[rng.integers(len(paths))]
+        sound = self._read(path)
+        if not sound.any():
+            raise SurroundingsError(f"{path}: the {kind} is empty or all zeros. Remove it from the folder.")
+        return sound
 
     def _read_file(self, path: Path) -> Float32[np.ndarray, " n"]:
         try:

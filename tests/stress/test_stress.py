@@ -97,12 +97,14 @@ def test_conditions_none_of_which_can_be_tested_are_refused(home: Path, tmp_path
     assert not (tmp_path / "kept").exists()
 
 
+@pytest.mark.parametrize("content", ["silence", "text"])
 @pytest.mark.parametrize("condition", ["rooms", "noise-0db"])
-def test_a_room_or_noise_that_cannot_be_used_is_named(home: Path, tmp_path: Path, condition: str) -> None:
+def test_a_room_or_noise_that_cannot_be_used_is_named(home: Path, tmp_path: Path, condition: str, content: str) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    soundfile.write(folder / "x.wav", np.zeros(100), 16_000)
-    if condition != "rooms":  # silence is a room without sound, but a noise of no effect
+    if content == "silence":
+        soundfile.write(folder / "x.wav", np.zeros(100), 16_000)
+    else:
         (folder / "x.wav").write_text("broken")
     plan = StressPlan((condition,), noise=folder, rooms=folder, replicates=0)
     with pytest.raises(UserError, match=rf"{condition}: {folder}/x\.wav.*emove .* out by --conditions\.$"):
