@@ -24,6 +24,11 @@ TASKS_AHEAD = 2
 
 NAME_BYTES = 512
 
+_NONE_BEGAN = (
+    "No worker process could start. Each one imports your script again, so the script must start work only below "
+    "if __name__ == '__main__': (or with num_workers=0, without processes)."
+)
+
 
 class _Note(ctypes.Structure):
     """What a worker works on, in memory that the parent can read after the worker died."""
@@ -73,9 +78,8 @@ def ordered_map(
     context = multiprocessing.get_context("spawn")
     notes = context.RawArray(_Note, num_workers)
     others = set(multiprocessing.active_children())
-    pool = concurrent.futures.ProcessPoolExecutor(
-        num_workers, context, initializer=_begin, initargs=(notes, context.Value("i", 0))
-    )
+    num_begun = context.Value("i", 0)
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, context, initializer=_begin, initargs=(notes, num_begun))
     try:
         waiting = collections.deque(
             pool.submit(function, item) for item in itertools.islice(items, num_workers * TASKS_AHEAD)
@@ -85,7 +89,7 @@ def ordered_map(
             waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
             yield result
     except BrokenProcessPool:
-        raise UserError(_describe_death(notes, num_workers)) from None
+        raise UserError(_describe_death(notes, num_workers) if num_begun.value else _NONE_BEGAN) from None
     finally:
         # The tasks in progress are useless now, and could take minutes.
         for worker in set(multiprocessing.active_children()) - others:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -333,6 +335,15 @@ def die(_: int) -> None:
 def test_a_dead_worker_is_reported() -> None:
     with pytest.raises(UserError, match=r"A worker process died.*--num-workers 1"):
         list(ordered_map(die, range(3), 2))
+
+
+def test_a_script_whose_import_starts_the_work_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "from data_prep.ordered_map import ordered_map\nlist(ordered_map(abs, [1], 1))\n"
+    )
+    result = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    assert "No worker process could start. Each one imports your script again" in result.stderr
+    assert "most likely because memory ran out" not in result.stderr
 
 
 # ---- command line
