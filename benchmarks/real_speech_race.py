@@ -8,7 +8,8 @@ over lists with an interval over speakers and seeds; appends all to ``results/re
 
     python benchmarks/real_speech_race.py SPEECH WORK --torch-python ENV/bin/python --minutes 15 --seeds 0,1,2
 
-OVERRIDES are options of ours. A second call reuses shards and finished runs; other settings need another WORK.
+OVERRIDES are options of ours. A second call reuses shards and finished runs, those of the peer too; other settings of
+ours need another --name.
 """
 
 import json
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -52,6 +53,7 @@ PATH = click.Path(path_type=Path)
 @click.argument("work", type=PATH)
 @click.option("--torch-python", required=True, help="An interpreter that has torch, numpy and click.")
 @click.option("--config", default="laptop", help="Our configuration.")
+@click.option("--name", default="ours", help="Name of our setting in the table and in WORK.")
 @click.option("--minutes", default=15.0, help="Training time of each contender.")
 @click.option("--seeds", default="0,1,2", help="Seeds, separated by commas.")
 @click.option("--versions", default=",".join(TRAINING), help="Versions of our training recordings (real_speech.py).")
@@ -63,6 +65,7 @@ def main(
     work: Path,
     torch_python: str,
     config: str,
+    name: str,
     minutes: float,
     seeds: str,
     versions: str,
@@ -75,31 +78,35 @@ def main(
     names, lists = dict(eval_lists(speech)), {}
     fbank = load_config(config, overrides).fbank
     shards = {name: prepare_shards(speech, work / f"eval_{name}", eval_csv(speech, name), fbank) for name in names}
-    for name, path in names.items():
+    for part, path in names.items():
         trials = read_trials(path)
-        lists[name] = (trials.target, *trial_speakers(trials, speakers_by_utterance(open_shards(shards[name]))))
+        lists[part] = (trials.target, *trial_speakers(trials, speakers_by_utterance(open_shards(shards[part]))))
     _, training = prepare_training(speech, work / "train", speech / "lists" / "train.csv", fbank, versions, speeds)
     ours = Ours(config, shards, names, [*training, *overrides])
     peer = Peer(torch_python, _write_peer_training(speech, work), _write_peer_lists(speech, work, names), names)
-    contenders = {"ours": ours, "peer": peer}
+    contenders = {name: ours, "peer": peer}
     steps = {}
-    for name, contender in contenders.items():
-        train_in_turns({work / f"speed_{name}": contender.command(work / f"speed_{name}", _TRIAL_STEPS, seed=0)}, turn)
-        steps[name] = round(minutes * 60 / contender.seconds_per_step(work / f"speed_{name}"))
+    for who, contender in contenders.items():
+        train_in_turns({work / f"speed_{who}": contender.command(work / f"speed_{who}", _TRIAL_STEPS, seed=0)}, turn)
+        steps[who] = round(minutes * 60 / contender.seconds_per_step(work / f"speed_{who}"))
     click.echo(f"Steps in {minutes:g} minutes: {steps}")
-    scores: dict[str, list[TrialScores]] = {name: [] for name in contenders}
+    scores: dict[str, list[TrialScores]] = {who: [] for who in contenders}
     for seed in map(int, seeds.split(",")):
-        outputs = {name: work / f"{name}_{minutes:g}min_seed{seed}" for name in contenders}
-        commands = {outputs[name]: c.command(outputs[name], steps[name], seed=seed) for name, c in contenders.items()}
+        outputs = {who: work / f"{who}_{minutes:g}min_seed{seed}" for who in contenders}
+        commands = {outputs[who]: c.command(outputs[who], steps[who], seed=seed) for who, c in contenders.items()}
+        new = {who for who, output in outputs.items() if not _marker(output).exists()}
         awake = train_in_turns(commands, turn)
-        for name, contender in contenders.items():
-            scores[name].append(contender.scores(outputs[name]))
-            seconds = awake[outputs[name]]
-            about = {"minutes": round(seconds / 60, 2), "steps": steps[name]}
-            if name == "ours":
+        for who, contender in contenders.items():
+            scores[who].append(contender.scores(outputs[who]))
+            rates = equal_error_rates(scores[who][-1], lists)
+            click.echo(f"{who}, seed {seed}: {' '.join(f'{part} {rate:.2%}' for part, rate in rates.items())}")
+            about = {"minutes": round(awake[outputs[who]] / 60, 2), "steps": steps[who]}
+            if who == name:
                 about |= {"config": config, "versions": versions, "speeds": speeds, "overrides": list(overrides)}
-            _record(name, seed, scores[name][-1], lists, **about)
-    _show(scores, lists)
+            if who in new:
+                mean = statistics.mean(rates.values())
+                keep("real_speech_race", {"contender": who, "seed": seed, **about, "eer": rates, "mean_eer": mean})
+    _show(name, scores, lists)
 
 
 class Ours(NamedTuple):
@@ -157,15 +164,16 @@ def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[
     Raises:
       click.ClickException: a command failed, or an earlier call ran another one for the same output.
     """
-    ended = {output: output.with_name(f"{output.name}.json") for output in commands}
-    earlier = {output: json.loads(path.read_text()) for output, path in ended.items() if path.exists()}
+    earlier = {output: json.loads(_marker(output).read_text()) for output in commands if _marker(output).exists()}
     for output, kept in earlier.items():
         if kept["command"] != commands[output]:
-            raise click.ClickException(f"{output} comes from an earlier call with other settings; give another WORK.")
+            raise click.ClickException(
+                f"{output} comes from an earlier call with other settings; give another --name or WORK."
+            )
     pending = {output: command for output, command in commands.items() if output not in earlier}
     awake = dict(zip(pending, run([*pending.values()], turn), strict=True))
     for output, seconds in awake.items():
-        ended[output].write_text(json.dumps({"command": pending[output], "seconds": seconds}))
+        _marker(output).write_text(json.dumps({"command": pending[output], "seconds": seconds}))
     return {output: kept["seconds"] for output, kept in earlier.items()} | awake
 
 
@@ -225,21 +233,19 @@ def _write_frames(directories: Sequence[Path], path: Path) -> Path:
     return path
 
 
-def _record(name: str, seed: int, scores: TrialScores, lists: Mapping[str, Labels], **about: Any) -> None:
-    rates = equal_error_rates(scores, lists)
-    mean = statistics.mean(rates.values())
-    keep("real_speech_race", {"contender": name, "seed": seed, **about, "eer": rates, "mean_eer": mean})
-    click.echo(f"{name}, seed {seed}: {' '.join(f'{k} {v:.2%}' for k, v in rates.items())} mean {mean:.2%}")
+def _marker(output: Path) -> Path:
+    """Says that a run has ended: its command, and how many seconds it was awake."""
+    return output.with_name(f"{output.name}.json")
 
 
-def _show(scores: Mapping[str, Sequence[TrialScores]], lists: Mapping[str, Labels]) -> None:
+def _show(name: str, scores: Mapping[str, Sequence[TrialScores]], lists: Mapping[str, Labels]) -> None:
     rows = []
-    for name, seeds in scores.items():
+    for who, seeds in scores.items():
         rates = [equal_error_rates(one, lists) for one in seeds]
-        means = [statistics.mean(one[part] for one in rates) for part in lists]
-        rows.append([name, *(f"{mean:.2%}" for mean in means), f"{statistics.mean(means):.2%}"])
+        means = [statistics.mean(rate[part] for rate in rates) for part in lists]
+        rows.append([who, *(f"{mean:.2%}" for mean in means), f"{statistics.mean(means):.2%}"])
     click.echo(tabulate(rows, ["EER", *lists, "mean"], tablefmt="github"))
-    click.echo(f"ours against the peer: {compare_means(scores['peer'], scores['ours'], lists)}")
+    click.echo(f"{name} against the peer: {compare_means(scores['peer'], scores[name], lists)}")
 
 
 if __name__ == "__main__":
