@@ -75,6 +75,27 @@ def split_training_speakers(speech: Path, directory: Path) -> Split:
     return split
 
 
+def cross_channels(trials: Mapping[str, Path], versions: Sequence[str]) -> list[Path]:
+    """Writes each list once per version, with the test side of each trial in that version, the enrolment as it was.
+
+    The targets of most sets pair one session, in which room and microphone help to recognise the speaker; here they do
+    not.
+
+    Args:
+      trials: dev list of each set, of utterances without versions.
+      versions: of the shards, such as ``noise``.
+
+    Returns:
+      The lists, as files beside the others: ``SET_VERSION.trials``.
+    """
+    crossed = []
+    for name, version in itertools.product(trials, versions):
+        lines = [line.split() for line in trials[name].read_text().splitlines()]
+        crossed.append(trials[name].with_name(f"{name}_{version}.trials"))
+        crossed[-1].write_text("".join(f"{label} {enrol} {test}#{version}\n" for label, enrol, test in lines))
+    return crossed
+
+
 def thin_training_list(speech: Path, output: Path) -> Path:
     """Writes the training list with at most 40 recordings per speaker, the same ones as in the dev lists."""
     rows = list(csv.DictReader((speech / "lists" / "train.csv").open()))

@@ -2,8 +2,9 @@
 
 The folder holds ``lists/train.csv`` and ``lists/eval_*.csv`` (columns path, speaker, set, session), trial lists
 ``lists/trials_*.txt``, ``noise/`` and ``rir/``. Use ``--hold-out`` to choose settings: it moves some training speakers
-to dev lists (``held_out_speakers.py``). Scores are cosines, and cosines after adaptive s-norm. Appends every evaluation
-to ``benchmarks/results/real_speech.jsonl``.
+to dev lists (``held_out_speakers.py``), and repeats each list with the test side in noise, in a room, and on the
+telephone: the "crossed" lists. Scores are cosines, and cosines after adaptive s-norm. Appends every evaluation to
+``benchmarks/results/real_speech.jsonl``.
 
     python benchmarks/real_speech.py SPEECH WORK --hold-out     # choose settings on held-out training speakers
     python benchmarks/real_speech.py SPEECH WORK                # the final run, on the whole training split
@@ -11,13 +12,13 @@ to ``benchmarks/results/real_speech.jsonl``.
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from held_out_speakers import split_training_speakers
+from held_out_speakers import cross_channels, split_training_speakers
 from record import keep
 
 from data_prep.build_shards import build_shards
@@ -66,26 +67,30 @@ def main(
     steps = [None] if at_minutes is None else [_step_at(workdir, at_minutes), None]
     for step in steps:
         method = Method(cohort=train_shards[0])  # cosine, and adaptive s-norm beside it
-        evaluation = evaluate_run(workdir, data=data.shards, lists=data.trials, method=method, step=step)
+        evaluation = evaluate_run(
+            workdir, data=data.shards, lists=[*data.trials, *data.crossed], method=method, step=step
+        )
         write_evaluation(workdir / "evaluation", evaluation, title="real speech, speakers outside the training data")
         click.echo(f"step {step or 'last'}\n{format_tables(evaluation.lists)}")
-        about = {"hold_out": hold_out, "versions": versions, "speeds": speeds, "overrides": list(overrides)}
-        _record(name, step, about, evaluation, workdir)
+        about = {"hold_out": hold_out, "recordings": versions, "speeds": speeds, "overrides": list(overrides)}
+        _record(name, step, about, evaluation, workdir, {path.stem for path in data.crossed})
 
 
 class _Data(NamedTuple):
-    """Whom a run learns from, and whom it is evaluated on."""
+    """Whom a run learns from, and whom it is evaluated on; the sides of a crossed trial differ in their channel."""
 
     name: str
     train: Path
     shards: Sequence[Path]
     trials: Sequence[Path]
+    crossed: Sequence[Path] = ()
 
 
 def _hold_out(speech: Path, work: Path, fbank: FbankSpec) -> _Data:
     split = split_training_speakers(speech, work / "held_out")
-    dev = prepare_shards(speech, work / "dev", split.dev, fbank)
-    return _Data("train_held_out", split.train, [dev], [*split.trials.values()])
+    dev = prepare_shards(speech, work / "dev_versions", split.dev, fbank, plan=plan_versions(speech))
+    crossed = cross_channels(split.trials, [version for version in TRAINING if version != "clean"])
+    return _Data("train_held_out", split.train, [dev], [*split.trials.values()], crossed)
 
 
 def _final(speech: Path, work: Path, fbank: FbankSpec) -> _Data:
@@ -160,7 +165,14 @@ def _step_at(workdir: Path, minutes: float) -> int:
     return min(when, key=lambda step: abs(when[step] - minutes))
 
 
-def _record(name: str, step: int | None, about: Mapping[str, Any], evaluation: Evaluation, workdir: Path) -> None:
+def _record(
+    name: str,
+    step: int | None,
+    about: Mapping[str, Any],
+    evaluation: Evaluation,
+    workdir: Path,
+    crossed: Collection[str],
+) -> None:
     lines = [line for line in read_log(workdir) if step is None or line["step"] <= step]
     figures = {
         "run": name,
@@ -173,7 +185,10 @@ def _record(name: str, step: int | None, about: Mapping[str, Any], evaluation: E
         figures[f"lists{suffix}"] = {
             key: {"eer": own["EER"].value, "min_dcf_01": own["minDCF 0.01"].value} for key, own in metrics.items()
         }
-        figures[f"mean_eer{suffix}"] = float(np.mean([own["EER"].value for own in metrics.values()]))
+        for kind, names in {"": metrics.keys() - crossed, "_crossed": metrics.keys() & crossed}.items():
+            if names:
+                eers = [metrics[part]["EER"].value for part in names]
+                figures[f"mean_eer{kind}{suffix}"] = float(np.mean(eers))
     keep("real_speech", figures)
 
 

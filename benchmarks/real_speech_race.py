@@ -1,7 +1,7 @@
 """Trains ours and a plain PyTorch TDNN on real speech for the same time on the same machine, and compares their EER.
 
-Both learn from the same training split of a speech folder (``real_speech.py`` describes it): ours from clean, noisy,
-reverberant and telephone versions, the peer (``torch_tdnn.py``) from clean and noisy ones. First both make some steps
+Both learn from the same training split of a speech folder (``real_speech.py`` describes it), each from versions of its
+own; the peer is ``torch_tdnn.py``. First both make some steps
 to find out how many fit into the time. Then they train in turns: while one runs, the other's processes are stopped, so
 drifts of the machine affect both alike. Prints the EER of each list, mean over seeds, and the difference of the means
 over lists with an interval over speakers and seeds; appends all to ``results/real_speech_race.jsonl``.
@@ -58,6 +58,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--seeds", default="0,1,2", help="Seeds, separated by commas.")
 @click.option("--versions", default=",".join(TRAINING), help="Versions of our training recordings (real_speech.py).")
 @click.option("--speeds", default="1.0", help="Speeds of our training recordings (real_speech.py).")
+@click.option("--peer-versions", default="clean", help="Versions of the peer's training recordings.")
 @click.option("--turn", default=30.0, help="Seconds of a turn.")
 @click.argument("overrides", nargs=-1)
 def main(
@@ -70,6 +71,7 @@ def main(
     seeds: str,
     versions: str,
     speeds: str,
+    peer_versions: str,
     turn: float,
     overrides: tuple[str, ...],
 ) -> None:
@@ -83,7 +85,9 @@ def main(
         lists[part] = (trials.target, *trial_speakers(trials, speakers_by_utterance(open_shards(shards[part]))))
     _, training = prepare_training(speech, work / "train", speech / "lists" / "train.csv", fbank, versions, speeds)
     ours = Ours(config, shards, names, [*training, *overrides])
-    peer = Peer(torch_python, _write_peer_training(speech, work), _write_peer_lists(speech, work, names), names)
+    peer = Peer(
+        torch_python, _write_peer_training(speech, work, peer_versions), _write_peer_lists(speech, work, names), names
+    )
     contenders = {name: ours, "peer": peer}
     steps = {}
     for who, contender in contenders.items():
@@ -101,8 +105,10 @@ def main(
             rates = equal_error_rates(scores[who][-1], lists)
             click.echo(f"{who}, seed {seed}: {' '.join(f'{part} {rate:.2%}' for part, rate in rates.items())}")
             about = {"minutes": round(awake[outputs[who]] / 60, 2), "steps": steps[who]}
-            if who == name:
-                about |= {"config": config, "versions": versions, "speeds": speeds, "overrides": list(overrides)}
+            if who == "peer":
+                about["recordings"] = peer_versions
+            else:
+                about |= {"config": config, "recordings": versions, "speeds": speeds, "overrides": list(overrides)}
             if who in new:
                 mean = statistics.mean(rates.values())
                 keep("real_speech_race", {"contender": who, "seed": seed, **about, "eer": rates, "mean_eer": mean})
@@ -209,11 +215,11 @@ def run(commands: Sequence[Sequence[str]], turn: float) -> list[float]:
     return awake
 
 
-def _write_peer_training(speech: Path, work: Path) -> Path:
-    """The frames of the training split, clean and with one noise, as the peer reads them."""
-    plan = plan_versions(speech, ("clean", "noise"))
-    shards = prepare_shards(speech, work / "peer_train", speech / "lists" / "train.csv", PEER_FBANK, plan=plan)
-    return _write_frames([shards], work / "peer_train.npz")
+def _write_peer_training(speech: Path, work: Path, versions: str) -> Path:
+    """The frames of the training split, as the peer reads them."""
+    plan, directory = plan_versions(speech, versions.split(",")), work / f"peer_train_{versions}"
+    shards = prepare_shards(speech, directory, speech / "lists" / "train.csv", PEER_FBANK, plan=plan)
+    return _write_frames([shards], directory.with_name(f"{directory.name}.npz"))
 
 
 def _write_peer_lists(speech: Path, work: Path, lists: Mapping[str, Path]) -> Path:

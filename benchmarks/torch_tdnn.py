@@ -1,7 +1,8 @@
 """A plain speaker network in PyTorch, the peer of ``real_speech_race.py``.
 
 A TDNN of 0.3 million parameters with statistics pooling, AM-softmax (margin 0.2, scale 30), AdamW with the one-cycle
-schedule, and batches that draw speakers with equal probability. Reads and writes NumPy files, and needs torch, numpy
+schedule, and batches that draw speakers with equal probability. As ours, it subtracts the mean embedding of training
+utterances. Reads and writes NumPy files, and needs torch, numpy
 and click. The file of utterances holds ``frames [n,F]``, ``end [N]`` (where each utterance ends) and ``speaker [N]``.
 
     python benchmarks/torch_tdnn.py TRAIN.npz EVALUATE.npz OUTPUT.npz --steps 3000
@@ -9,6 +10,7 @@ and click. The file of utterances holds ``frames [n,F]``, ``end [N]`` (where eac
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -21,6 +23,7 @@ EMBEDDING_DIM, SCALE, MARGIN = 128, 30.0, 0.2
 BATCH, CROP, PEAK_RATE = 96, 200, 3e-3
 LAYERS = ((128, 5, 1), (128, 3, 2), (128, 3, 3), (128, 1, 1), (384, 1, 1))  # channels, taps, dilation
 MAX_FRAMES = 1200  # of an utterance that is embedded
+CENTRED_BY = 2000  # evenly spaced training utterances, whose mean embedding is subtracted
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -108,11 +111,17 @@ def main(train: Path, evaluate: Path, output: Path, steps: int, seed: int, threa
             accuracy = float((cosine.argmax(1) == label).float().mean())
             print(f"step {step + 1}: loss {float(loss):.3f}, accuracy {accuracy:.2f}", file=sys.stderr, flush=True)
     listed = Utterances(evaluate)
+    trained_on = np.linspace(0, len(utterances.end) - 1, CENTRED_BY).astype(int)
+    vectors = embed(net, listed, range(len(listed.end))) - embed(net, utterances, trained_on).mean(0)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    np.savez(output, vectors=vectors, seconds_per_step=np.median(times), parameters=parameters)
+
+
+def embed(net: Tdnn, utterances: Utterances, chosen: Iterable[int]) -> np.ndarray:
+    """Whole utterances, one by one: ``[N,E]``."""
     net.eval()
     with torch.no_grad():
-        vectors = [net(torch.from_numpy(listed.whole(i))[None])[0].numpy() for i in range(len(listed.end))]
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    np.savez(output, vectors=np.stack(vectors), seconds_per_step=np.median(times), parameters=parameters)
+        return np.stack([net(torch.from_numpy(utterances.whole(i))[None])[0].numpy() for i in chosen])
 
 
 if __name__ == "__main__":
