@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -77,42 +77,49 @@ def main(
 ) -> None:
     """Train both for the same MINUTES, print and record the table."""
     work.mkdir(parents=True, exist_ok=True)
-    names, lists = dict(eval_lists(speech)), {}
-    fbank = load_config(config, overrides).fbank
-    shards = {name: prepare_shards(speech, work / f"eval_{name}", eval_csv(speech, name), fbank) for name in names}
-    for part, path in names.items():
-        trials = read_trials(path)
-        lists[part] = (trials.target, *trial_speakers(trials, speakers_by_utterance(open_shards(shards[part]))))
+    trials, fbank = dict(eval_lists(speech)), load_config(config, overrides).fbank
+    shards = {part: prepare_shards(speech, work / f"eval_{part}", eval_csv(speech, part), fbank) for part in trials}
+    lists = {part: label_trials(path, shards[part]) for part, path in trials.items()}
     _, training = prepare_training(speech, work / "train", speech / "lists" / "train.csv", fbank, versions, speeds)
-    ours = Ours(config, shards, names, [*training, *overrides])
-    peer = Peer(
-        torch_python, _write_peer_training(speech, work, peer_versions), _write_peer_lists(speech, work, names), names
-    )
-    contenders = {name: ours, "peer": peer}
-    steps = {}
+    peer_training = _write_peer_training(speech, work, peer_versions)
+    contenders = {
+        name: Ours(config, shards, trials, [*training, *overrides]),
+        "peer": Peer(torch_python, peer_training, _write_peer_lists(speech, work, trials), trials),
+    }
+    about: dict[str, dict[str, Any]] = {
+        name: {"config": config, "recordings": versions, "speeds": speeds, "overrides": list(overrides)},
+        "peer": {"recordings": peer_versions},
+    }
     for who, contender in contenders.items():
-        train_in_turns({work / f"speed_{who}": contender.command(work / f"speed_{who}", _TRIAL_STEPS, seed=0)}, turn)
-        steps[who] = round(minutes * 60 / contender.seconds_per_step(work / f"speed_{who}"))
-    click.echo(f"Steps in {minutes:g} minutes: {steps}")
+        about[who]["steps"] = round(minutes * 60 / measure_step(contender, work / f"speed_{who}", turn))
+        click.echo(f"{who}: {about[who]['steps']} steps in {minutes:g} minutes")
     scores: dict[str, list[TrialScores]] = {who: [] for who in contenders}
     for seed in map(int, seeds.split(",")):
         outputs = {who: work / f"{who}_{minutes:g}min_seed{seed}" for who in contenders}
-        commands = {outputs[who]: c.command(outputs[who], steps[who], seed=seed) for who, c in contenders.items()}
         new = {who for who, output in outputs.items() if not _marker(output).exists()}
+        commands = {outputs[who]: c.command(outputs[who], about[who]["steps"], seed) for who, c in contenders.items()}
         awake = train_in_turns(commands, turn)
         for who, contender in contenders.items():
             scores[who].append(contender.scores(outputs[who]))
             rates = equal_error_rates(scores[who][-1], lists)
             click.echo(f"{who}, seed {seed}: {' '.join(f'{part} {rate:.2%}' for part, rate in rates.items())}")
-            about = {"minutes": round(awake[outputs[who]] / 60, 2), "steps": steps[who]}
-            if who == "peer":
-                about["recordings"] = peer_versions
-            else:
-                about |= {"config": config, "recordings": versions, "speeds": speeds, "overrides": list(overrides)}
             if who in new:
-                mean = statistics.mean(rates.values())
-                keep("real_speech_race", {"contender": who, "seed": seed, **about, "eer": rates, "mean_eer": mean})
+                figures = {"minutes": round(awake[outputs[who]] / 60, 2), "eer": rates}
+                figures["mean_eer"] = statistics.mean(rates.values())
+                keep("real_speech_race", {"contender": who, "seed": seed, **about[who], **figures})
     _show(name, scores, lists)
+
+
+def label_trials(path: Path, shards: Path) -> Labels:
+    """Reads whether each trial is a target, and its speakers."""
+    trials = read_trials(path)
+    return (trials.target, *trial_speakers(trials, speakers_by_utterance(open_shards(shards))))
+
+
+def measure_step(contender: "Ours | Peer", output: Path, turn: float) -> float:
+    """Seconds of a step when nothing else runs."""
+    train_in_turns({output: contender.command(output, _TRIAL_STEPS, seed=0)}, turn)
+    return contender.seconds_per_step(output)
 
 
 class Ours(NamedTuple):
@@ -123,7 +130,7 @@ class Ours(NamedTuple):
     lists: Mapping[str, Path]
     overrides: Sequence[str]
 
-    def command(self, output: Path, steps: int, *, seed: int) -> list[str]:
+    def command(self, output: Path, steps: int, seed: int) -> list[str]:
         options = [f"train.steps={steps}", f"train.seed={seed}", "train.log_every=10"]
         train = [sys.executable, "-m", "mqmha_jax", "train", self.config, "--workdir", str(output), "--quiet"]
         return [*train, *options, *self.overrides]
@@ -150,7 +157,7 @@ class Peer(NamedTuple):
     evaluated: Path
     lists: Mapping[str, Path]
 
-    def command(self, output: Path, steps: int, *, seed: int) -> list[str]:
+    def command(self, output: Path, steps: int, seed: int) -> list[str]:
         script = [self.python, str(HERE / "torch_tdnn.py"), str(self.train), str(self.evaluated), f"{output}.npz"]
         return [*script, f"--steps={steps}", f"--seed={seed}"]
 
