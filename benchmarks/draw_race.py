@@ -1,6 +1,6 @@
 """Draws the picture of the race on real speech from ``results/real_speech_race.jsonl``.
 
-    python benchmarks/draw_race.py docs/race.png
+    python benchmarks/draw_race.py docs/race.png ours peer
 
 A bar is the mean over the seeds, a dot one seed. Each contender shows the newest run of each seed.
 """
@@ -18,13 +18,16 @@ from mqmha_jax.evaluation.report.drawing import GRID, INK, draw_legend, new_figu
 
 _NAMES = {"libri10": "sentences\n(libri10)", "dsp10": "words\n(dsp10)", "arabic10": "keywords\n(arabic10)"}
 _NAMES |= {"wuw_xsession": "calls\n(wuw)", "mean": "mean"}
+_NAMES |= {"ours": "mqmha_jax", "ours_clean": "mqmha_jax, clean recordings only", "peer": "a plain TDNN in PyTorch"}
 
 
 @click.command()
 @click.argument("picture", type=click.Path(dir_okay=False, path_type=Path))
-def main(picture: Path) -> None:
-    """Draw PICTURE."""
-    contenders = read_runs()
+@click.argument("names", nargs=-1, required=True)
+def main(picture: Path, names: tuple[str, ...]) -> None:
+    """Draw the contenders NAMES into PICTURE."""
+    runs_of = read_runs()
+    contenders = {name: runs_of[name] for name in names}
     figure = new_figure(10, 4.5)
     axes = figure.subplots()
     width = 0.8 / len(contenders)
@@ -43,7 +46,7 @@ def main(picture: Path) -> None:
     axes.grid(True, axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     style_axes(axes)
-    draw_legend(axes, handles, list(contenders))
+    draw_legend(axes, handles, [_NAMES.get(name, name) for name in contenders])
     figure.savefig(picture)
 
 
