@@ -121,7 +121,7 @@ class Surroundings:
         """
         return self._draw(self._rooms, "impulse response", rng)
 
-    def _draw(self, paths: Sequence[Path], kind: str, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
+    def _draw(self, paths: list[Path], kind: str, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
         path = paths[rng.integers(len(paths))]
         sound = self._read(path)
         if not sound.any():
