@@ -6,13 +6,12 @@ The picture shows how many times faster each part is than its alternative; where
 by the TPU's compiler, on a TPU; and how much memory the head needs. It leaves out benchmarks without a record.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from record import RESULTS
+from record import read_records
 
 from mqmha_jax.evaluation.report.drawing import GRID, INK, draw_legend, new_figure, style_axes, system_colour
 
@@ -37,9 +36,7 @@ def main(picture: Path) -> None:
 
 def newest(name: str, **wanted: Any) -> Record | None:
     """Reads the last record of a benchmark that has these values."""
-    path = RESULTS / f"{name}.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    records = [record for record in map(json.loads, lines) if wanted.items() <= record.items()]
+    records = [record for record in read_records(name) if wanted.items() <= record.items()]
     return records[-1] if records else None
 
 

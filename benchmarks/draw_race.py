@@ -5,20 +5,23 @@
 A bar is the mean over the seeds, a dot one seed. Each contender shows the newest run of each seed.
 """
 
-import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-from record import RESULTS
+from record import read_records
 
 from mqmha_jax.evaluation.report.drawing import GRID, INK, draw_legend, new_figure, style_axes, system_colour
 
-_NAMES = {"libri10": "sentences\n(libri10)", "dsp10": "words\n(dsp10)", "arabic10": "keywords\n(arabic10)"}
-_NAMES |= {"wuw_xsession": "calls\n(wuw)", "mean": "mean"}
-_NAMES |= {"ours": "mqmha_jax", "ours_clean": "mqmha_jax, clean recordings only", "peer": "a plain TDNN in PyTorch"}
+_LISTS = {
+    "libri10": "sentences\n(libri10)",
+    "dsp10": "words\n(dsp10)",
+    "arabic10": "keywords\n(arabic10)",
+    "wuw_xsession": "calls\n(wuw)",
+}
+_CONTENDERS = {"ours": "mqmha_jax", "ours_clean": "mqmha_jax, clean recordings only", "peer": "a plain TDNN in PyTorch"}
 
 
 @click.command()
@@ -41,20 +44,19 @@ def main(picture: Path, names: tuple[str, ...]) -> None:
         for place, mean, part in zip(places, means, rates.values(), strict=True):
             axes.plot([place] * len(part), part, "o", color=INK, markersize=3)
             axes.text(place, max(part), f"{mean:.1f}\n", ha="center", va="center", fontsize="small")
-        axes.set_xticks(range(len(rates)), [_NAMES.get(name, name) for name in rates])
+        axes.set_xticks(range(len(rates)), [_LISTS.get(name, name) for name in rates])
     axes.set_ylabel("EER, %")
     axes.grid(True, axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     style_axes(axes)
-    draw_legend(axes, handles, [_NAMES.get(name, name) for name in contenders])
+    draw_legend(axes, handles, [_CONTENDERS.get(name, name) for name in contenders])
     figure.savefig(picture)
 
 
 def read_runs() -> Mapping[str, list[dict[str, Any]]]:
     """The newest run of each seed, by contender."""
     newest: dict[str, dict[int, dict[str, Any]]] = {}
-    for line in (RESULTS / "real_speech_race.jsonl").read_text().splitlines():
-        run = json.loads(line)
+    for run in read_records("real_speech_race"):
         newest.setdefault(run["contender"], {})[run["seed"]] = run
     return {name: list(seeds.values()) for name, seeds in newest.items()}
 

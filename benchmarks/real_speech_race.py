@@ -1,10 +1,10 @@
 """Trains ours and a plain PyTorch TDNN on real speech for the same time on the same machine, and compares their EER.
 
 Both learn from the same training split of a speech folder (``real_speech.py`` describes it), each from versions of its
-own; the peer is ``torch_tdnn.py``. First both make some steps
-to find out how many fit into the time. Then they train in turns: while one runs, the other's processes are stopped, so
-drifts of the machine affect both alike. Prints the EER of each list, mean over seeds, and the difference of the means
-over lists with an interval over speakers and seeds; appends all to ``results/real_speech_race.jsonl``.
+own; the peer is ``torch_tdnn.py``. First both make some steps to find out how many fit into the time. Then they train
+in turns: while one runs, the other's processes are stopped, so drifts of the machine affect both alike. Prints the EER
+of each list, mean over seeds, and the difference of the means over lists with an interval over speakers and seeds;
+appends all to ``results/real_speech_race.jsonl``.
 
     python benchmarks/real_speech_race.py SPEECH WORK --torch-python ENV/bin/python --minutes 15 --seeds 0,1,2
 

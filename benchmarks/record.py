@@ -26,6 +26,12 @@ def keep(name: str, figures: Mapping[str, Any]) -> None:
         file.write(json.dumps({**circumstances(), **figures}) + "\n")
 
 
+def read_records(name: str) -> list[dict[str, Any]]:
+    """Reads all runs in ``results/NAME.jsonl``, oldest first; none if there is no such file."""
+    path = RESULTS / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
 def circumstances() -> dict[str, Any]:
     """Describes where, when and how this process runs; ``load`` above the number of cores shows other work."""
     return {

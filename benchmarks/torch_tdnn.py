@@ -2,8 +2,8 @@
 
 A TDNN of 0.3 million parameters with statistics pooling, AM-softmax (margin 0.2, scale 30), AdamW with the one-cycle
 schedule, and batches that draw speakers with equal probability. As ours, it subtracts the mean embedding of training
-utterances. Reads and writes NumPy files, and needs torch, numpy
-and click. The file of utterances holds ``frames [n,F]``, ``end [N]`` (where each utterance ends) and ``speaker [N]``.
+utterances. Reads and writes NumPy files, and needs torch, numpy and click. The file of utterances holds
+``frames [n,F]``, ``end [N]`` (where each utterance ends) and ``speaker [N]``.
 
     python benchmarks/torch_tdnn.py TRAIN.npz EVALUATE.npz OUTPUT.npz --steps 3000
 """

@@ -3,6 +3,7 @@
 The penalty moves the nearest other speakers away. While the network still confuses the training speakers, the margin
 does that already. So these runs are few and long: at their end the network recognises about nine of ten training crops
 (the report's training curves).
+
 The reference is MQMHA with the penalty and one centre per speaker. Each other cell changes one part: no penalty, two
 centres, or plain statistics on a wider encoder with as many parameters.
 
