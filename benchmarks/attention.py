@@ -49,13 +49,14 @@ def main(run: Path, data: Path, trials: tuple[Path, ...], seconds: str) -> None:
     logged = [line for line in read_log(run) if "accuracy" in line]
     figures["training"] = {name: logged[-1][name] for name in ("accuracy", "loss")} if logged else {}
     click.echo(f"{run.name}, step {network.step}: {figures['training']}")
+    cuts = [*map(float, seconds.split(","))]
     if isinstance(network.net.pooling, MQMHA):
         figures["attention"] = {}
-        for length in map(float, seconds.split(",")):
-            found = figures["attention"][f"{length:g} s"] = _attention(network, shards, round(100 * length))
-            click.echo(f"{length:g} s: {found}")
+        for cut in cuts:
+            found = figures["attention"][f"{cut:g} s"] = _attention(network, shards, round(100 * cut))
+            click.echo(f"{cut:g} s: {found}")
     figures["eer"] = {}
-    for name, length, eer in _error_rates(network, shards, trials, [*map(float, seconds.split(",")), None]):
+    for name, length, eer in _error_rates(network, shards, trials, [*cuts, None]):
         shown = "whole" if length is None else f"{length:g} s"
         figures["eer"].setdefault(name, {})[shown] = eer
         click.echo(f"{name}, {shown}: EER {eer:.2%}")

@@ -18,6 +18,7 @@ import json
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import click
 import jax
@@ -65,7 +66,7 @@ def prepare_arms(speech: Path, work: Path) -> dict[str, list[str]]:
     train_list = speech / "lists" / "train.csv"
     clean = prepare_shards(speech, work / "clean", train_list)
     offline, noise, rooms = work / "offline", work / "noise", work / "rooms.npz"
-    common = {"spec": load_config("laptop").fbank, "num_workers": num_cores(), "max_rejected": 0}
+    common: dict[str, Any] = {"spec": load_config("laptop").fbank, "num_workers": num_cores(), "max_rejected": 0}
     if not offline.exists():
         plan = VersionPlan(names=("clean", "noise", "reverb"), noise=speech / "noise", room_responses=speech / "rir")
         build_shards(CORPORA["csv"](train_list, speech), offline, plan=plan, provenance={}, **common)

@@ -119,7 +119,11 @@ def cache_frames(network: LoadedNetwork, shards: FbankShards, path: Path, layer:
     else:
         lower = cache_frames(network, shards, path, "transit2", max_frames=max_frames)
         ids, lengths, starts, width = lower.ids, lower.lengths, lower.starts, 512
-        net, variables, read = tail_of(network.net, "transit2"), tail_variables(network.variables, "transit2"), lower.of
+        net, variables = tail_of(network.net, "transit2"), tail_variables(network.variables, "transit2")
+
+        def read(row: int) -> np.ndarray:
+            return lower.of(row)
+
     values = np.empty((starts[-1], 512), np.float16)
     step = 2 if layer == "transit2" else 1  # input frames per frame of the layer
     for rows, size in tqdm(list(_batches(np.diff(starts)))):
@@ -148,11 +152,10 @@ def _layer_output(net: nn.Module, layer: str, variables: Any, batch: Array, leng
 
 
 def embed_frames(
-    net: nn.Module, variables: Any, frames: Frames, rows: Sequence[int], *, max_frames: int = _LENGTHS[-1]
+    net: nn.Module, variables: Any, frames: Frames, rows: Sequence[int] | np.ndarray, *, max_frames: int = _LENGTHS[-1]
 ) -> np.ndarray:
     """Embeds utterances, cut to ``max_frames``, with a tail network: ``[len(rows), E]``."""
-    rows = np.asarray(rows)
-    lengths = np.minimum(frames.lengths[rows], max_frames)
+    lengths = np.minimum(frames.lengths[np.asarray(rows)], max_frames)
     vectors = np.empty((len(rows), net.embedding_dim), np.float32)
     for chosen, size in _batches(lengths):
         values = np.zeros((len(chosen), size, 512), np.float16)

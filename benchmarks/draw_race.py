@@ -34,7 +34,7 @@ def main(picture: Path, names: tuple[str, ...]) -> None:
     figure = new_figure(10, 4.5)
     axes = figure.subplots()
     width = 0.8 / len(contenders)
-    handles = []
+    handles: list[Any] = []
     for i, runs in enumerate(contenders.values()):
         rates = {name: [100 * run["eer"][name] for run in runs] for name in runs[0]["eer"]}
         rates["mean"] = [100 * run["mean_eer"] for run in runs]

@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -85,7 +86,7 @@ def prepare_network(source: str, folder: Path) -> str:
     write_network_run(folder / "run", config, {"source": "benchmark"}, variables, head={})
     write_onnx(folder / "net.onnx", embedding_program(config, variables), {})
     (folder / "settings.json").write_text(json.dumps(to_dict(config)))
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for tree in variables.values():
         arrays |= {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()}
     np.savez(folder / "arrays.npz", **arrays)

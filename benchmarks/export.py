@@ -46,7 +46,8 @@ def cut_recordings(audio: Path, number: int, longest_s: float) -> list[np.ndarra
     files = itertools.cycle(sorted(path for path in audio.rglob("*") if path.suffix in (".flac", ".opus", ".wav")))
     recordings = []
     for duration_s in np.geomspace(SHORTEST_S, longest_s, number):
-        wanted, parts = round(duration_s * RATE), []
+        wanted = round(duration_s * RATE)
+        parts: list[np.ndarray] = []
         while sum(map(len, parts)) < wanted:
             parts.append(read_audio(next(files), RATE))
         recordings.append(np.concatenate(parts)[:wanted])

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import click
 import jax
 import numpy as np
+from jax import Array
 from record import keep
 
 from mqmha_jax.data.batch_plan import FRAMES_PER_BATCH
@@ -81,17 +82,18 @@ def run(embedder: Embedder, speech: Speech, name: str) -> Pass:
     """Embeds all utterances; as in ``embed``, the host makes a batch while the device computes the previous one."""
     shapes: set[tuple[int, ...]] = set()
     frames = 0
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    found: list[tuple[np.ndarray, ...]] = []
     start = time.perf_counter()
-    pending = None
+    pending: tuple[Array, Array] | None = None
     for batch in METHODS[name](speech):
         shapes.add(batch.fbank.shape)
         frames += batch.fbank.shape[0] * batch.fbank.shape[1]
         output = embedder(batch)
-        if pending is not None:
+        if pending:
             found.append(tuple(map(np.asarray, pending)))
         pending = output
-    found.append(tuple(map(np.asarray, pending)))
+    if pending:
+        found.append(tuple(map(np.asarray, pending)))
     seconds = time.perf_counter() - start
     index, vectors = (np.concatenate(part) for part in zip(*found, strict=True))
     units = np.empty((len(speech.fbanks), vectors.shape[1]), np.float32)

@@ -184,7 +184,7 @@ class Bench:
             kind,
             *(str(about[key]) for key in ("run", "learns", "arm", "seed", "share") if about.get(key, "") != ""),
         ]
-        np.savez(self._scores / f"{'_'.join(names)}.npz", **scores)
+        np.savez(self._scores / f"{'_'.join(names)}.npz", **dict[str, Any](scores))
         keep("fine_tuning", {"lists": kind, **about, "eer": rates, "mean_eer": mean})
         shown = "  ".join(f"{name} {rate:.2%}" for name, rate in rates.items())
         click.echo(f"{' '.join(f'{k}={v}' for k, v in about.items() if k != 'overrides')}: {shown}  mean {mean:.2%}")
@@ -208,7 +208,7 @@ def train_tail(
     if from_scratch:
         first = {name: {**tree, "encoder": bench.start_tail[name]["encoder"]} for name, tree in fresh.items()}
     else:
-        first = carry_over(bench.start_tail, bench.start.net.pooling, fresh, Path("the start")).variables
+        first = carry_over(bench.start_tail, bench.start.net.pooling, fresh, Path("the start"), advice="").variables
     loss = build_loss(config.loss, num_speakers=len(bench.speakers), embedding_dim=net.embedding_dim)
     head = loss.init(key)
     if not from_scratch:

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
+from compiled_memory import memory_of
 from head_jax import FORMS, compile_form
 from head_size import SUB_CENTRES, HeadSize
 from race import race
@@ -46,7 +47,7 @@ def memory(classes: tuple[int, ...], batch_size: tuple[int, ...], embedding_dim:
     click.echo(" " * 37 + "".join(f"{form:>14}" for form in FORMS))
     rows = []
     for size in (HeadSize(c, b, embedding_dim) for c in classes for b in batch_size):
-        temporaries = {form: compile_form(form, size).memory_analysis().temp_size_in_bytes for form in FORMS}
+        temporaries = {form: memory_of(compile_form(form, size)).temp_size_in_bytes for form in FORMS}
         own = f"{size.classes:10,}{size.batch_size:6}{size.classes * size.batch_size * 4 / 1e6:9.0f}"
         prototypes = size.classes * SUB_CENTRES * embedding_dim * 4
         click.echo(f"{own}{prototypes / 1e6:12.0f}" + "".join(f"{temporaries[form] / 1e6:14.1f}" for form in FORMS))
@@ -99,7 +100,7 @@ def take_turn(
     if beside:
         ours = [OURS, "ours, chunked"]
         commands |= {f"{name}, beside": with_package_of(beside, commands[name]) for name in ours}
-    found = {}
+    found: dict[str, Any] = {}
     for name, command in commands.items():
         own = {name: [*command, str(folder / f"{name}.npz"), *size.arguments()]}
         found |= race(own, rounds=1, milliseconds=milliseconds)

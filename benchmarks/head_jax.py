@@ -4,11 +4,13 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import jax
 import jax.numpy as jnp
 import numpy as np
+from compiled_memory import memory_of
 from head_size import MARGIN, PENALTY, SCALE, SUB_CENTRES, TOP_K, HeadSize, draw_inputs, size_options
 from jax import Array, lax
 from race import available_bytes, serve
@@ -87,7 +89,7 @@ def main(form: str, path: Path, **numbers: int) -> None:
     size = HeadSize(**numbers)
     start = time.perf_counter()
     program = compile_form(form, size)
-    memory = program.memory_analysis()
+    memory = memory_of(program)
     device = jax.devices()[0]
     opening = {
         "version": jax.__version__,
@@ -108,7 +110,8 @@ def main(form: str, path: Path, **numbers: int) -> None:
 
     def save(result: tuple[Array, tuple[Array, Array]]) -> None:
         loss, (of_embedding, of_prototypes) = result
-        np.savez(path, **{f"{i}": value for i, value in enumerate((loss, of_embedding, of_prototypes[own]))})
+        found: dict[str, Any] = {"0": loss, "1": of_embedding, "2": of_prototypes[own]}
+        np.savez(path, **found)
 
     def device_bytes() -> tuple[int, int]:
         return tuple(device.memory_stats()[key] for key in ("bytes_in_use", "peak_bytes_in_use"))

@@ -59,9 +59,9 @@ def split_training_speakers(speech: Path, directory: Path) -> Split:
             dev[name] = [{**row, "utterance": row["path"]} for speaker in chosen for row in _thin(speakers[speaker])]
         elif name == _CUT_SET:
             long = sorted(s for s, (row,) in speakers.items() if float(row["seconds"]) >= _LONG_S)
-            chosen = rng.permutation(long)[:_CUT_SPEAKERS]
+            readers = rng.permutation(long)[:_CUT_SPEAKERS]
             for pieces in _PIECES:
-                dev[f"{name}_cut{pieces}"] = [x for speaker in chosen for x in _cut(*speakers[speaker], pieces)]
+                dev[f"{name}_cut{pieces}"] = [x for speaker in readers for x in _cut(speakers[speaker][0], pieces)]
     for name, own in dev.items():
         utt2spk = {row["utterance"]: row["speaker"] for row in own}
         sessions = {row["utterance"]: row["session"] or row["utterance"] for row in own}

@@ -12,7 +12,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -89,7 +89,7 @@ def make_roster(speakers: int) -> Roster:
     return Roster(names, paths, np.arange(speakers, dtype=np.int32), ones, ones, np.zeros(speakers, np.int64))
 
 
-def make_vectors(speakers: int, dimension: int):
+def make_vectors(speakers: int, dimension: int) -> Iterator[np.ndarray]:
     """Yields blocks of random embeddings."""
     rng = np.random.default_rng(0)
     for start in range(0, speakers, ROWS_AT_ONCE):

@@ -38,7 +38,7 @@ def main(config: str, overrides: tuple[str, ...], parameters: str | None, **size
     training = build_training(resized, num_speakers=step_size.classes, mesh=mesh)
     seed = parallel.place_seed(resized.train.seed, mesh)
     state = training.init(seed)
-    arrays = flat_parameters(state, step_size.classes)
+    arrays: dict[str, Any] = flat_parameters(state, step_size.classes)
     if parameters:
         np.savez(parameters, **arrays)
     num_parameters = sum(array.size for array in arrays.values())
@@ -67,7 +67,7 @@ def main(config: str, overrides: tuple[str, ...], parameters: str | None, **size
     }
 
     def operations(count: int) -> dict[str, float]:
-        seconds = operation_seconds(training.lower().compile().as_text(), lambda: steps(count))
+        seconds = operation_seconds(training.lower().compile().as_text() or "", lambda: steps(count))
         return {kind: value / count for kind, value in seconds.items()}
 
     def matmul(size: int) -> dict[str, float]:

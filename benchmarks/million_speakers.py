@@ -26,6 +26,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import jax.numpy as jnp
 import numpy as np
+from compiled_memory import memory_of
 from jax import Array, lax
 
 from mqmha_jax import parallel
@@ -76,7 +77,7 @@ def one_hot_step(prototypes: Array, momentum: Array, embedding: Array, speaker: 
 
 def gigabytes(compiled: jax.stages.Compiled, devices: int) -> str:
     """Returns the memory of a program's arguments (the state) and temporaries over all devices, in 10^9 bytes."""
-    memory = compiled.memory_analysis()
+    memory = memory_of(compiled)
     state, temporary = (x * devices / 1e9 for x in (memory.argument_size_in_bytes, memory.temp_size_in_bytes))
     return f"state {state:6.2f} GB + temporaries {temporary:6.2f} GB = {state + temporary:6.2f} GB"
 

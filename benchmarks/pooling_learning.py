@@ -10,7 +10,6 @@ encoder that learns with it turns out.
 """
 
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ def main(
         click.echo(f"{seconds} s, {names[0]} -> {variant}: {compared}")
 
 
-def _attention(net: SpeakerNet, variables: Any, frames: Frames, rows: Sequence[int], length: int) -> dict[str, Any]:
+def _attention(net: SpeakerNet, variables: Any, frames: Frames, rows: np.ndarray, length: int) -> dict[str, Any]:
     """Figures of the attention on the first frames of training utterances that are long enough."""
     long = [row for row in rows if frames.lengths[row] >= length - 1][:64]
     values = np.stack([frames.of(int(row))[: length - 1] for row in long]).astype(np.float32)

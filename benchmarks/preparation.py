@@ -10,7 +10,6 @@ Appends the results to ``benchmarks/results/preparation.jsonl``.
 """
 
 import contextlib
-import functools
 import importlib.util
 import json
 import os
@@ -19,6 +18,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -93,13 +93,13 @@ def throughput(speech: Path, work: Path, minutes: float, passes: int) -> None:
     for _ in range(passes):
         for suffix in SUFFIXES:
             for name, way in ways.items():
-                seconds = _cpu_seconds(lambda way=way, suffix=suffix: [way(path) for path in files[suffix]])
+                seconds = _cpu_seconds(partial(list, map(way, files[suffix])))
                 best[suffix][name] = min(seconds, best[suffix].get(name, np.inf))
             for name, seconds in _stages(files[suffix], work).items():
                 best[suffix][name] = min(seconds, best[suffix].get(name, np.inf))
             for speeds in ((1.0,), SPEEDS):
                 name = f"whole job, {len(speeds)} speeds"
-                seconds = _cpu_seconds(lambda speeds=speeds, suffix=suffix: _whole(files[suffix], work, speeds))
+                seconds = _cpu_seconds(partial(_whole, files[suffix], work, speeds))
                 best[suffix][name] = min(seconds, best[suffix].get(name, np.inf))
     os.sched_setaffinity(0, cores)
     figures = {
@@ -240,7 +240,7 @@ def _all_cores(files: dict[str, list[Path]], work: Path, hours: float) -> dict[s
             }
     _built(files[".wav"], work / "shards.uint8", num_cores(), "uint8")
     start = [
-        _time_once(lambda w=num_workers: _built(files[".wav"][:2], work / "few", w, "float16"))
+        _time_once(partial(_built, files[".wav"][:2], work / "few", num_workers, "float16"))
         for num_workers in (1, num_cores())
     ]
     return found | {"seconds to start and compile": [round(seconds, 1) for seconds in start]}
@@ -248,7 +248,7 @@ def _all_cores(files: dict[str, list[Path]], work: Path, hours: float) -> dict[s
 
 def _built(paths: list[Path], output: Path, num_workers: int, coding: Any) -> None:
     shutil.rmtree(output, ignore_errors=True)
-    options = {"spec": SPEC, "provenance": {}, "max_rejected": 0, "progress": False, "coding": coding}
+    options: dict[str, Any] = {"spec": SPEC, "provenance": {}, "max_rejected": 0, "progress": False, "coding": coding}
     build_shards(_recordings(paths), output, num_workers=num_workers, **options)
 
 
@@ -301,7 +301,7 @@ def reading(work: Path, batches: int, crop_frames: int, latency_ms: float) -> No
     note("reading", {"crop_frames": crop_frames, **found, f"every read {latency_ms:g} ms later": waiting})
 
 
-def _crops_per_second(shards: FbankShards, batches: int, crop_frames: int, *, warm_up: int = 20, **options: int) -> int:
+def _crops_per_second(shards: FbankShards, batches: int, crop_frames: int, *, warm_up: int = 20, **options: Any) -> int:
     data = DataConfig(batch_size=READING_BATCH, crop_frames=crop_frames, **options)
     iterator = train_batches(shards, data, seed=0, first_step=0)
     for _ in range(warm_up):
@@ -331,7 +331,7 @@ def _slow_reads(milliseconds: float) -> contextlib.AbstractContextManager[Any]:
 def memory(work: Path, utterances: int, num_workers: int) -> None:
     """Measure memory of the main process and its workers during the preparation of many utterances."""
     recordings = [
-        Recording(f"id{number // 100:05d}/{number:07d}.wav", f"id{number // 100:05d}", functools.partial(_tiny, number))
+        Recording(f"id{number // 100:05d}/{number:07d}.wav", f"id{number // 100:05d}", partial(_tiny, number))
         for number in range(utterances)
     ]
     samples: list[tuple[float, int, int]] = []
@@ -340,7 +340,13 @@ def memory(work: Path, utterances: int, num_workers: int) -> None:
     watcher = threading.Thread(target=_watch_memory, args=(samples, done, started))
     watcher.start()
     shutil.rmtree(work / "many", ignore_errors=True)
-    options = {"spec": SPEC, "provenance": {}, "max_rejected": 0, "progress": True, "shard_megabytes": 16}
+    options: dict[str, Any] = {
+        "spec": SPEC,
+        "provenance": {},
+        "max_rejected": 0,
+        "progress": True,
+        "shard_megabytes": 16,
+    }
     build_shards(recordings, work / "many", num_workers=num_workers, **options)
     seconds = time.monotonic() - started
     done.set()

@@ -7,6 +7,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def race(commands: Mapping[str, Sequence[str]], *, rounds: int, milliseconds: in
       click.ClickException: a contender ended early, for example because its interpreter has no PyTorch.
     """
     with contextlib.ExitStack() as stack:
-        found, contenders, turns = {}, {}, {name: [] for name in commands}
+        found: dict[str, dict[str, Any]] = {}
+        contenders: dict[str, Contender] = {}
+        turns: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
         for name, command in commands.items():
             contenders[name] = stack.enter_context(Contender(command, {}))
             found[name] = _of(name, contenders[name].answer)
@@ -73,7 +76,7 @@ def race(commands: Mapping[str, Sequence[str]], *, rounds: int, milliseconds: in
                 del contenders[name], turns[name]
         for _ in range(rounds):
             for name, contender in contenders.items():
-                turns[name].append(_of(name, lambda contender=contender: contender.ask("milliseconds", milliseconds)))
+                turns[name].append(_of(name, partial(contender.ask, "milliseconds", milliseconds)))
     for name, answers in turns.items():
         found[name] |= {key: statistics.median(answer[key] for answer in answers) for key in answers[0]}
     return found
@@ -85,7 +88,7 @@ def available_bytes() -> int:
 
 
 def _process_bytes() -> tuple[int, int]:
-    return tuple(_kilobytes("/proc/self/status", field) * 1024 for field in ("VmRSS", "VmHWM"))
+    return _kilobytes("/proc/self/status", "VmRSS") * 1024, _kilobytes("/proc/self/status", "VmHWM") * 1024
 
 
 def _kilobytes(path: str, field: str) -> int:

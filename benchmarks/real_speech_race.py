@@ -30,6 +30,7 @@ from real_speech import TRAINING, eval_csv, eval_lists, plan_versions, prepare_s
 from record import keep
 from tabulate import tabulate
 
+from mqmha_jax.atomic import replacing
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.config_io import load_config
 from mqmha_jax.data.lists import read_trials
@@ -76,13 +77,15 @@ def main(
     overrides: tuple[str, ...],
 ) -> None:
     """Train both for the same MINUTES, print and record the table."""
+    if name == "peer":
+        raise click.BadParameter("'peer' is the other contender; give another name.", param_hint="--name")
     work.mkdir(parents=True, exist_ok=True)
     trials, fbank = dict(eval_lists(speech)), load_config(config, overrides).fbank
     shards = {part: prepare_shards(speech, work / f"eval_{part}", eval_csv(speech, part), fbank) for part in trials}
     lists = {part: label_trials(path, shards[part]) for part, path in trials.items()}
     _, training = prepare_training(speech, work / "train", speech / "lists" / "train.csv", fbank, versions, speeds)
     peer_training = _write_peer_training(speech, work, peer_versions)
-    contenders = {
+    contenders: dict[str, Ours | Peer] = {
         name: Ours(config, shards, trials, [*training, *overrides]),
         "peer": Peer(torch_python, peer_training, _write_peer_lists(speech, work, trials), trials),
     }
@@ -96,14 +99,13 @@ def main(
     scores: dict[str, list[TrialScores]] = {who: [] for who in contenders}
     for seed in map(int, seeds.split(",")):
         outputs = {who: work / f"{who}_{minutes:g}min_seed{seed}" for who in contenders}
-        new = {who for who, output in outputs.items() if not _marker(output).exists()}
-        commands = {outputs[who]: c.command(outputs[who], about[who]["steps"], seed) for who, c in contenders.items()}
-        awake = train_in_turns(commands, turn)
+        commands = {who: c.command(outputs[who], about[who]["steps"], seed) for who, c in contenders.items()}
+        awake = train_in_turns({outputs[who]: command for who, command in commands.items()}, turn)
         for who, contender in contenders.items():
             scores[who].append(contender.scores(outputs[who]))
             rates = equal_error_rates(scores[who][-1], lists)
             click.echo(f"{who}, seed {seed}: {' '.join(f'{part} {rate:.2%}' for part, rate in rates.items())}")
-            if who in new:
+            if outputs[who] in awake:
                 figures = {"minutes": round(awake[outputs[who]] / 60, 2), "eer": rates}
                 figures["mean_eer"] = statistics.mean(rates.values())
                 keep("real_speech_race", {"contender": who, "seed": seed, **about[who], **figures})
@@ -172,22 +174,27 @@ class Peer(NamedTuple):
 
 
 def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[Path, float]:
-    """Runs the commands that have not ended in an earlier call, in turns; returns how many seconds each was awake.
+    """Runs the commands that have not ended in an earlier call, in turns; returns how many seconds these were awake.
 
     Raises:
       click.ClickException: a command failed, or an earlier call ran another one for the same output.
     """
-    earlier = {output: json.loads(_marker(output).read_text()) for output in commands if _marker(output).exists()}
-    for output, kept in earlier.items():
-        if kept["command"] != commands[output]:
-            raise click.ClickException(
-                f"{output} comes from an earlier call with other settings; give another --name or WORK."
-            )
-    pending = {output: command for output, command in commands.items() if output not in earlier}
+    pending = {output: command for output, command in commands.items() if not _has_ended(output, command)}
     awake = dict(zip(pending, run([*pending.values()], turn), strict=True))
     for output, seconds in awake.items():
         _marker(output).write_text(json.dumps({"command": pending[output], "seconds": seconds}))
-    return {output: kept["seconds"] for output, kept in earlier.items()} | awake
+    return awake
+
+
+def _has_ended(output: Path, command: Sequence[str]) -> bool:
+    """Whether an earlier call ran this command to its end."""
+    if not _marker(output).exists():
+        return False
+    if json.loads(_marker(output).read_text())["command"] != command:
+        raise click.ClickException(
+            f"{output} comes from an earlier call with other settings; give another --name or WORK."
+        )
+    return True
 
 
 def run(commands: Sequence[Sequence[str]], turn: float) -> list[float]:
@@ -237,12 +244,16 @@ def _write_peer_lists(speech: Path, work: Path, lists: Mapping[str, Path]) -> Pa
 
 
 def _write_frames(directories: Sequence[Path], path: Path) -> Path:
+    """Writes the frames of shards into one file, once; the ids lie beside it."""
+    if path.exists():
+        return path
     parts = [open_shards(directory) for directory in directories]
     frames = [shards.fbank(i) for shards in parts for i in range(len(shards))]
     ids = [shards.utterance(i) for shards in parts for i in range(len(shards))]
     path.with_suffix(".json").write_text(json.dumps(ids))
-    end = np.cumsum([len(one) for one in frames])
-    np.savez(path, frames=np.concatenate(frames), end=end, speaker=np.concatenate([s.speaker for s in parts]))
+    end, speaker = np.cumsum([len(one) for one in frames]), np.concatenate([one.speaker for one in parts])
+    with replacing(path) as half_written, half_written.open("wb") as file:
+        np.savez(file, frames=np.concatenate(frames), end=end, speaker=speaker)
     return path
 
 

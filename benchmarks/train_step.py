@@ -50,6 +50,7 @@ _ENVIRONMENT = {
     "PYTHONPATH": str(HERE.parent),
 }
 _ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 @click.command(context_settings={"show_default": True})
@@ -80,6 +81,9 @@ _ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     help="Memory layout of the peer's maps; repeatable.",
 )
 @click.option("--beside", type=CHECKOUT, help="Also measure another checkout of this project.")
+@click.option(
+    "--huge-pages/--no-huge-pages", default=True, help="Huge pages for all contenders, as 'mqmha train' asks for."
+)
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads of the peer on a CPU; 0: torch decides.")
 @click.option("--rounds", type=click.IntRange(1), default=5, help="Turns of each contender.")
 @click.option("--steps", type=click.IntRange(1), default=2, help="Steps per turn.")
@@ -94,6 +98,7 @@ def main(
     compile_modes: tuple[str, ...],
     layouts: tuple[str, ...],
     beside: Path | None,
+    huge_pages: bool,
     threads: int,
     rounds: int,
     steps: int,
@@ -129,10 +134,11 @@ def main(
             if check:
                 _check(step_size, commands[OURS], peers[f"torch {layouts[0]}"])
                 continue
-            figures = _measure(step_size, commands, rounds, steps, operations)
+            environment = _ENVIRONMENT | (_HUGE_PAGES if huge_pages else {})
+            figures = _measure(step_size, commands, environment, rounds, steps, operations)
             _show(step_size, figures)
             described = {"config": config, "encoder": encoder, "spec_augment": settings["spec_augment"]}
-            keep("train_step", {**described, **step_size._asdict(), "contenders": figures})
+            keep("train_step", {**described, "huge_pages": huge_pages, **step_size._asdict(), "contenders": figures})
     except ContenderError as error:
         raise click.ClickException(f"A contender {error}") from error
 
@@ -150,7 +156,12 @@ def _numbers(text: str) -> list[int]:
 
 
 def _measure(
-    size: StepSize, commands: dict[str, list[str]], rounds: int, steps: int, operations: int
+    size: StepSize,
+    commands: dict[str, list[str]],
+    environment: dict[str, str],
+    rounds: int,
+    steps: int,
+    operations: int,
 ) -> dict[str, dict[str, Any]]:
     """Starts the contenders one after another, so that each compiles alone, then lets them take turns."""
     figures: dict[str, dict[str, Any]] = {}
@@ -158,7 +169,7 @@ def _measure(
     with ExitStack() as stack:
         running: dict[str, Contender] = {}
         for name, command in commands.items():
-            contender = stack.enter_context(Contender([*command, *size.arguments()], _ENVIRONMENT))
+            contender = stack.enter_context(Contender([*command, *size.arguments()], environment))
             try:
                 figures[name] = contender.answer()
                 contender.ask("steps", 1)  # warm-up: the second step may still allocate

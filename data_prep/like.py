@@ -70,7 +70,8 @@ def read_features(path: Path) -> FbankSpec:
     from mqmha_jax.config_io import load_config  # here and below: libraries that --help does without
     from mqmha_jax.data.shard_format import INFO_NAME
     from mqmha_jax.data.shard_reader import open_shards
-    from mqmha_jax.runs.workdir import CONFIG_NAME, read_config
+    from mqmha_jax.runs.run_files import CONFIG_NAME
+    from mqmha_jax.runs.workdir import read_config
 
     if (path / INFO_NAME).is_file():
         return open_shards(path).spec

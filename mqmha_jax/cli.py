@@ -18,7 +18,7 @@ from mqmha_jax import (
     cli_study,
     cli_trials,
 )
-from mqmha_jax.atomic import check_writable, write_json
+from mqmha_jax.atomic import write_json
 from mqmha_jax.command_line import PATH, SEED, SETTINGS, FiniteRange, SentenceGroup, allow_code_option
 from mqmha_jax.tpu_library import hide_unneeded_tpu_library
 
@@ -220,9 +220,10 @@ def plan(
     from mqmha_jax.plan import format_plan, make_plan, plan_to_dict
     from mqmha_jax.plan.compiled import default_cache
     from mqmha_jax.plan.corpus import find_corpus_size
+    from mqmha_jax.runs.run_files import check_output_file
 
     if output:
-        check_writable(output)
+        check_output_file(output)
     experiment = load_config(config, overrides)
     size = find_corpus_size(experiment.data, speakers, utterances)
     result = make_plan(

@@ -6,7 +6,6 @@ from typing import Literal
 
 import click
 
-from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import (
     CONFIDENCE,
     PATH,
@@ -39,7 +38,9 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
     The ids are the paths as given or, for a single folder, the paths below it. Names and leaves out files that cannot
     be used, and then exits with status 1. The same command resumes after an interruption.
     """
-    check_writable(output)
+    from mqmha_jax.runs.run_files import check_output_file
+
+    check_output_file(output)
     from tqdm import tqdm
 
     from mqmha_jax.compilation_cache import use_compilation_cache

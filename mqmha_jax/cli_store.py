@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mqmha_jax.atomic import check_writable, replacing, write_text
+from mqmha_jax.atomic import replacing, write_text
 from mqmha_jax.command_line import (
     CONFIDENCE,
     PATH,
@@ -191,6 +191,7 @@ def identify(
     """
     from mqmha_jax.embed_files import list_audio
     from mqmha_jax.errors import printable
+    from mqmha_jax.runs.run_files import check_output_file
 
     failed = False
 
@@ -205,7 +206,7 @@ def identify(
     if plot and len(files) > 1:
         raise click.UsageError(f"--plot draws one recording, and {len(files)} are given.")
     for output in filter(None, (rttm, plot)):
-        check_writable(output)
+        check_output_file(output)
     opened = _open(store, run)
     shared: dict[str, Any] = {"prior": prior, "threshold": threshold, "channel": channel}
     alone: dict[str, Any] = {"top_n": top_n, "confidence": confidence, "min_speech_s": min_speech}

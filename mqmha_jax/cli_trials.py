@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH as _PATH
 from mqmha_jax.command_line import SEED, SectionedCommand
 
@@ -28,8 +27,9 @@ def make_trials(
 ) -> None:
     """Draw a trial list for your own data."""
     from data_prep.trials import draw_trials, write_trials
+    from mqmha_jax.runs.run_files import check_output_file
 
-    check_writable(output)
+    check_output_file(output)
     trials, said = draw_trials(data, session=session, gender=gender, per_speaker=per_speaker, seed=seed, not_in=not_in)
     write_trials(output, trials)
     click.echo(f"{output}: {said}")
@@ -60,11 +60,12 @@ def import_trials(
     from data_prep.official_lists import import_official, write_models
     from data_prep.trials import write_trials
     from mqmha_jax.errors import UserError
+    from mqmha_jax.runs.run_files import check_output_file
 
     map_path = output.with_name(f"{output.name}.map")
-    check_writable(output)
+    check_output_file(output)
     if form == "cnceleb":
-        check_writable(map_path)
+        check_output_file(map_path)
     elif enrol_list or enrol_map:
         raise UserError(f"--enrol-list and --enrol-map belong to CN-Celeb; leave them out with {form}.")
     trials, models, said = import_official(form, official, enrol_list=enrol_list, enrol_map=enrol_map, suffix=suffix)

@@ -23,7 +23,7 @@ from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import read_audio
 from mqmha_jax.parallel import device_mesh
-from mqmha_jax.runs.workdir import CONFIG_NAME
+from mqmha_jax.runs.run_files import CONFIG_NAME
 from mqmha_jax.train.build import build_training
 from mqmha_jax.train.loop import train
 from tests.conftest import SHARED

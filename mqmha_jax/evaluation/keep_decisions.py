@@ -1,6 +1,5 @@
 """Keeps threshold and calibration for ``verify``: those of a run's own list, or of one that the user names."""
 
-import re
 from pathlib import Path
 
 from mqmha_jax.atomic import check_writable_directory
@@ -17,10 +16,7 @@ from mqmha_jax.evaluation.scoring.decisions import (
 from mqmha_jax.evaluation.scoring.method import Method
 from mqmha_jax.evaluation.scoring.systems import COSINE
 from mqmha_jax.runs.checkpoint import Checkpoints
-
-# Files that belong to the network of a step. Where its checkpoint is gone, another network may reach the same step.
-# Earlier versions had one threshold and one mean for all steps.
-_STEP_FILE = re.compile(r"(?:threshold|calibration)(?:-(\d+))?\.json|mean_embedding(?:-(\d+))?\.npz")
+from mqmha_jax.runs.run_files import FILE_OF_STEP
 
 
 def require_writable(workdir: Path) -> None:
@@ -107,10 +103,10 @@ def _load(workdir: Path, kind: type[Decision], step: int) -> Decision | None:
 
 
 def _remove_stale(workdir: Path) -> None:
-    """Removes the files of steps whose checkpoints are gone."""
+    """Removes the files of steps whose checkpoints are gone: another network may reach the same step."""
     with Checkpoints(workdir) as checkpoints:
         steps = {str(step) for step in checkpoints.steps}
     for path in workdir.iterdir():
-        match = _STEP_FILE.fullmatch(path.name)  # nothing else in the directory is ours
+        match = FILE_OF_STEP.fullmatch(path.name)  # nothing else in the directory is ours
         if match and (match[1] or match[2]) not in steps:
             path.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from mqmha_jax.atomic import check_writable, check_writable_directory, write_text
+from mqmha_jax.atomic import check_writable_directory, write_text
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
 from mqmha_jax.interop.embedding_program import embedding_program
@@ -18,7 +18,7 @@ from mqmha_jax.interop.torch_writer import write_torch_file
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.finite import require_finite
 from mqmha_jax.runs.load_network import LoadedNetwork, load_network
-from mqmha_jax.runs.workdir import is_file_of_run
+from mqmha_jax.runs.run_files import check_output_file
 
 TENSORS_FILE, CONFIG_FILE = "avg_model.pt", "config.yaml"
 _OURS = "# Written by mqmha export."  # the first line of the configuration; an export replaces only such files
@@ -92,7 +92,7 @@ def export_3dspeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
       UserError: there is no such run or checkpoint, its network is not finite, 3D-Speaker has no such network, the
         output is a file of the run, or it cannot be written.
     """
-    _check_file(workdir, output)
+    check_output_file(output)
     network = _load_finite(workdir, step)
     fbank = network.config.fbank
     exported = export_model(
@@ -121,7 +121,7 @@ def export_safetensors(workdir: Path, output: Path, *, step: Step = None) -> Non
       UserError: there is no such run or checkpoint, its network is not finite, the output is a file of the
         run, or it cannot be written.
     """
-    _check_file(workdir, output)
+    check_output_file(output)
     network = _load_finite(workdir, step)
     write_network_file(output, network.config, network.variables)
 
@@ -143,7 +143,7 @@ def export_program(workdir: Path, output: Path, *, file_format: str, step: Step 
       UserError: there is no such run or checkpoint, its network is not finite, the format cannot hold it, the output
         is a file of the run, or it cannot be written.
     """
-    _check_file(workdir, output)
+    check_output_file(output)
     network = _load_finite(workdir, step)
     config = network.config
     program = embedding_program(config, network.variables, **options)
@@ -157,14 +157,6 @@ def export_program(workdir: Path, output: Path, *, file_format: str, step: Step 
     if file_format == "onnx" and program.names[0] == "fbank" and (found := sherpa_differences(config)):
         remarks.append(f"sherpa-onnx computes another filterbank ({'; '.join(found)}), so its embeddings differ.")
     return remarks
-
-
-def _check_file(workdir: Path, output: Path) -> None:
-    if is_file_of_run(workdir, output):
-        raise UserError(
-            f"{output} is a file of the run {workdir}, which the export would destroy. Give another --output."
-        )
-    check_writable(output)
 
 
 def _load_finite(workdir: Path, step: Step) -> LoadedNetwork:

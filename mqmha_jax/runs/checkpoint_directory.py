@@ -7,7 +7,8 @@ from typing import Literal
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import read_json
-from mqmha_jax.runs.manifest import DIRECTORY, MANIFEST_NAME, read_manifest
+from mqmha_jax.runs.manifest import MANIFEST_NAME, read_manifest
+from mqmha_jax.runs.run_files import CHECKPOINTS_NAME
 from mqmha_jax.runs.saved_trees import NETWORK
 
 # Arrays lie in a directory of their own beside the manifest. A version before manifests had them one level higher,
@@ -30,7 +31,7 @@ class CheckpointDirectory:
 
     def __init__(self, workdir: Path) -> None:
         self.workdir = workdir
-        self.path = (workdir / DIRECTORY).resolve()
+        self.path = (workdir / CHECKPOINTS_NAME).resolve()
         self.damaged: set[int] = set()
 
     @property

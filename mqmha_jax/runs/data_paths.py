@@ -11,8 +11,8 @@ from mqmha_jax.atomic import write_json
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import read_json
+from mqmha_jax.runs.run_files import STARTED_NAME
 
-STARTED_NAME = "started_in.json"
 _OPTIONS = (("data", "train"), ("data", "dev"), ("data", "dev_trials"), ("augment", "noise"), ("augment", "rooms"))
 
 

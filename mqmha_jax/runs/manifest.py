@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from mqmha_jax.errors import UserError
 from mqmha_jax.file_hash import size_and_hash
 from mqmha_jax.json_file import read_sealed_json, read_versioned_json, seal_of, write_sealed_json
+from mqmha_jax.runs.run_files import CHECKPOINTS_NAME
 
 MANIFEST_NAME = "manifest.json"
-DIRECTORY = "checkpoints"  # of a work directory; each step has a directory in it
 FORMAT_VERSION = 1
 
 # hashlib releases the interpreter, so that files are hashed side by side while training goes on.
@@ -49,7 +49,7 @@ def identify_checkpoint(workdir: Path, step: int) -> str:
     Raises:
       UserError: the manifest is damaged.
     """
-    path = workdir / DIRECTORY / str(step) / MANIFEST_NAME
+    path = workdir / CHECKPOINTS_NAME / str(step) / MANIFEST_NAME
     if not path.exists():
         return ""
     return seal_of(read_sealed_json(path, advice=_ADVICE))

@@ -17,7 +17,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from mqmha_jax.atomic import write_bytes, write_text
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import parse_json
-from mqmha_jax.runs.workdir import LOG_NAME
+from mqmha_jax.runs.run_files import LOG_NAME
 
 _CHECKSUM = "crc32"  # the last field of every line
 

@@ -17,10 +17,8 @@ from mqmha_jax.own_code.copies import copy_code, copy_code_of_run, locate_code, 
 from mqmha_jax.own_code.trust import trust_code
 from mqmha_jax.processes import is_first_process, raise_together
 from mqmha_jax.runs.checkpoint_directory import CheckpointDirectory
-from mqmha_jax.runs.data_paths import STARTED_NAME, record_start
-
-CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.json", ".lock"
-LOG_NAME = "metrics.jsonl"
+from mqmha_jax.runs.data_paths import record_start
+from mqmha_jax.runs.run_files import CONFIG_NAME, DATA_NAME, LOCK_NAME, LOG_NAME, SPEAKERS_NAME, STARTED_NAME
 
 # Versions before checksums wrote one name per line, which a line break within a name shifted.
 _OLD_SPEAKERS_NAME = "speakers.txt"
@@ -72,13 +70,6 @@ def claim_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers:
                 (workdir / CONFIG_NAME).unlink(missing_ok=True)
                 remove_code(workdir)  # so that the user may edit it and start again
             raise
-
-
-def is_file_of_run(workdir: Path, path: Path) -> bool:
-    """Whether a path names a file that a training keeps in its work directory: no other command may replace it."""
-    path, workdir = path.resolve(), workdir.resolve()
-    kept = (CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME, LOG_NAME, STARTED_NAME)
-    return path in [workdir / name for name in kept] or CheckpointDirectory(workdir).path in path.parents
 
 
 def _has_results(workdir: Path) -> bool:

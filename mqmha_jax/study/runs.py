@@ -16,7 +16,8 @@ from mqmha_jax.evaluation.metrics.measure_list import Measuring
 from mqmha_jax.evaluation.report.output_files import METRICS_FILE
 from mqmha_jax.evaluation.report.tables import write_numbers
 from mqmha_jax.json_file import read_json
-from mqmha_jax.runs.workdir import CONFIG_NAME, read_config
+from mqmha_jax.runs.run_files import CONFIG_NAME
+from mqmha_jax.runs.workdir import read_config
 from mqmha_jax.study.plan import Cell, Plan
 from mqmha_jax.train.loop import train
 

@@ -24,8 +24,9 @@ from mqmha_jax.processes import any_process, is_first_process, raise_together, r
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.data_paths import locate_data
 from mqmha_jax.runs.metrics_log import MetricsLog
+from mqmha_jax.runs.run_files import CONFIG_NAME
 from mqmha_jax.runs.state import TrainState
-from mqmha_jax.runs.workdir import CONFIG_NAME, claim_workdir, read_config
+from mqmha_jax.runs.workdir import claim_workdir, read_config
 from mqmha_jax.train.batches import check_batch_memory, open_batches
 from mqmha_jax.train.build import Training, build_training
 from mqmha_jax.train.clock import Clock

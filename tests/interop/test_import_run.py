@@ -237,18 +237,6 @@ def test_a_model_of_another_toolkit_is_not_replaced(folder, tmp_path, present):
         export_wespeaker(folder / "run", tmp_path / "ours")
 
 
-@pytest.mark.parametrize("file_format", ["3dspeaker", "safetensors", "onnx"])
-@pytest.mark.parametrize("name", ["config.json", "./config.json", "checkpoints/0/mqmha.json"])
-def test_an_export_never_replaces_a_file_of_its_run(folder, name, file_format):
-    folder, _, _ = folder
-    before = (folder / "run" / "config.json").read_bytes()
-    output = f"{folder / 'run'}/{name}"
-    result = CliRunner().invoke(main, ["export", str(folder / "run"), "--output", output, "--format", file_format])
-    assert result.exit_code == 1
-    assert "is a file of the run" in result.stderr
-    assert (folder / "run" / "config.json").read_bytes() == before
-
-
 @pytest.mark.parametrize("output", ["x.safetensors", "wespeaker"])
 def test_options_that_a_format_cannot_follow_are_refused(folder, tmp_path, output):
     folder, _, _ = folder

@@ -152,7 +152,8 @@ def look(workdir: Path) -> dict[str, Any]:
     """Reads the run without writing; every checkpoint must be complete."""
     from mqmha_jax.runs.checkpoint import Checkpoints
     from mqmha_jax.runs.metrics_log import read_log
-    from mqmha_jax.runs.workdir import CONFIG_NAME, read_config, read_speakers
+    from mqmha_jax.runs.run_files import CONFIG_NAME
+    from mqmha_jax.runs.workdir import read_config, read_speakers
 
     with Checkpoints(workdir) as checkpoints:
         steps = checkpoints.steps

@@ -1,0 +1,42 @@
+"""Names of the files in a work directory, which no other command may replace."""
+
+import re
+from pathlib import Path
+
+from mqmha_jax.atomic import check_writable
+from mqmha_jax.errors import UserError
+from mqmha_jax.own_code.copies import FOLDER as CODE_FOLDER
+
+CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME = "config.json", "data.json", "speakers.json", ".lock"
+LOG_NAME, STARTED_NAME, CHECKPOINTS_NAME = "metrics.jsonl", "started_in.json", "checkpoints"
+
+# What an evaluation keeps for the network of a step. Earlier versions had one threshold and one mean for all steps.
+FILE_OF_STEP = re.compile(r"(?:threshold|calibration)(?:-(\d+))?\.json|mean_embedding(?:-(\d+))?\.npz")
+
+_FILES = (CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME, LOG_NAME, STARTED_NAME)
+
+
+def check_output_file(path: Path) -> None:
+    """Refuses an output file that cannot be written or belongs to a run, before the work whose result it holds.
+
+    Args:
+      path: of the file; its directory is made if it is missing.
+
+    Raises:
+      UserError: it is a file that a run keeps in its work directory, or ``check_writable`` refuses it.
+    """
+    real = path.resolve()
+    for directory in real.parents:
+        if _is_kept(directory, real.relative_to(directory)):
+            raise UserError(f"{path} is a file of the run {directory}, which this would destroy. Give another output.")
+    check_writable(path)
+
+
+def _is_kept(directory: Path, inside: Path) -> bool:
+    """Whether a directory is a run, and the path within it one of its files."""
+    if not ((directory / CONFIG_NAME).is_file() and (directory / CHECKPOINTS_NAME).is_dir()):
+        return False
+    top, *below = inside.parts
+    if not below:
+        return top in _FILES or FILE_OF_STEP.fullmatch(top) is not None
+    return (top == CHECKPOINTS_NAME and below[0].isdecimal()) or (top == CODE_FOLDER and below[0] != "__pycache__")

@@ -1,0 +1,85 @@
+"""No command replaces a file that a run keeps in its work directory."""
+
+import pytest
+from click.testing import CliRunner
+
+from mqmha_jax.cli import main
+from mqmha_jax.errors import UserError
+from mqmha_jax.runs.run_files import check_output_file
+
+KEPT = [
+    "config.json",
+    "./config.json",
+    "checkpoints/../data.json",
+    "metrics.jsonl",
+    "threshold-100.json",
+    "calibration-100.json",
+    "mean_embedding-100.npz",
+    "checkpoints/100/mqmha.json",
+    "checkpoints/100/arrays/new",
+    "code/own.py",
+]
+FREE = [
+    "network.onnx",
+    "threshold.txt",
+    "threshold-100.json.bak",
+    "evaluation/config.json",
+    "checkpoints/best.onnx",
+    "export/threshold-100.json",
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints" / "100").mkdir(parents=True)
+    for name in ("config.json", "threshold-100.json"):
+        (run / name).write_text("{}")
+    return run
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_file_of_a_run_is_no_output(run, name):
+    before = sorted(run.rglob("*"))
+    with pytest.raises(UserError, match=r"is a file of the run .*run, which this would destroy. Give another output."):
+        check_output_file(run / name)
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_other_names_in_a_run_are_free(run, name):
+    check_output_file(run / name)
+
+
+@pytest.mark.parametrize("name", ["config.json", "code/model.onnx", "checkpoints/best.onnx"])
+def test_a_directory_without_checkpoints_of_ours_is_no_run(tmp_path, name):
+    (tmp_path / "config.json").write_text("{}")
+    check_output_file(tmp_path / name)
+
+
+def test_the_run_that_is_reached_through_a_link_is_safe(run, tmp_path):
+    (tmp_path / "link").symlink_to(run)
+    (tmp_path / "out.json").symlink_to(run / "config.json")
+    for path in (tmp_path / "link" / "config.json", tmp_path / "out.json"):
+        with pytest.raises(UserError, match="is a file of the run"):
+            check_output_file(path)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["embed", "{run}", "{run}/a.wav", "--output", "{run}/config.json"],
+        ["export", "{run}", "--output", "{run}/threshold-100.json", "--format", "onnx"],
+        ["make-trials", "{run}/shards", "{run}/config.json"],
+        ["import-trials", "voxceleb", "{run}/config.json", "{run}/config.json"],
+        ["plan", "demo", "--topology", "v5e-16", "--json", "{run}/config.json"],
+        ["identify", "{run}/store", "{run}/a.wav", "--windows", "1.5,0.75", "--rttm", "{run}/config.json"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_refuses_before_it_works(run, command):
+    (run / "a.wav").write_bytes(b"")
+    result = CliRunner().invoke(main, [word.format(run=run) for word in command])
+    assert result.exit_code == 1, result.output
+    assert "is a file of the run" in result.output
+    assert (run / "config.json").read_text() == "{}"
