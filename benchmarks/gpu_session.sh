@@ -11,28 +11,7 @@ set -uo pipefail
 
 results=$(mkdir -p "$1" && cd "$1" && pwd)
 end=$((SECONDS + ${2:-520}))
-cd "$(dirname "$0")/.."
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} BENCHMARK_RESULTS=$results XLA_PYTHON_CLIENT_PREALLOCATE=false
-python=${PYTHON:-python3}
-torch=(--torch-python "${TORCH_PYTHON:-$(command -v "$python")}")
-unfinished=()
-
-# stage NAME SECONDS COMMAND...: skipped when done, cut off when its own or the whole time is over.
-stage() {
-    local name=$1 limit=$2 left=$((end - SECONDS))
-    shift 2
-    [ -e "$results/$name.done" ] && return
-    if ((left < 15)); then
-        unfinished+=("$name")
-        return
-    fi
-    echo "== $name (at most $((limit < left ? limit : left)) s)"
-    if timeout "$((limit < left ? limit : left))" "$@" 2>&1 | tee "$results/$name.log"; then
-        touch "$results/$name.done"
-    else
-        unfinished+=("$name")
-    fi
-}
+source "$(dirname "$0")/session_stages.sh"
 
 step() { # NAME SECONDS ENCODER BATCHES OPTIONS...
     local name=$1 limit=$2 encoder=$3 batches=$4
@@ -59,8 +38,4 @@ else
     step resnet293 150 resnet293 64,256 "${measured[@]}"
 fi
 
-if ((${#unfinished[@]})); then
-    echo "not done: ${unfinished[*]}; the same command continues with them"
-    exit 1
-fi
-echo "all stages are done: $results"
+end_session
