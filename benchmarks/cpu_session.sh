@@ -20,13 +20,14 @@ mapfile -t recordings < <(find "$speech/audio" -path '*libri10*' -type f | sort 
 step() { # NAME OPTIONS...
     local name=$1
     shift
-    stage "step_$name" 900 "$python" benchmarks/train_step.py "${torch[@]}" --threads 2 --beside . "$@"
+    stage "step_$name" 900 "$python" benchmarks/train_step.py "${torch[@]}" --threads 2 --beside . --restarts 3 "$@"
 }
 
-step laptop --config laptop --batch-sizes 96 --classes 1881 --rounds 9 --steps 4
-step demo --config demo --frames 150 --batch-sizes 64 --classes 200 --rounds 9 --steps 4
-step resnet34 --batch-sizes 16 --rounds 5 --steps 1
-stage pooling 300 "$python" benchmarks/pooling.py "${torch[@]}" --frames 25 --frames 38 --beside .
+step laptop --config laptop --batch-sizes 96 --classes 1881 --rounds 4 --steps 4
+step demo --config demo --frames 150 --batch-sizes 64 --classes 200 --rounds 4 --steps 4
+step resnet34 --batch-sizes 16 --rounds 3 --steps 1
+stage pooling 300 "$python" benchmarks/pooling.py "${torch[@]}" --frames 25 --frames 38 --beside . \
+    --restarts 5 --rounds 2
 stage head 600 "$python" benchmarks/head.py race "${torch[@]}" --classes 17982 --classes 200000
 stage fbank 600 "$python" benchmarks/fbank.py "$speech/audio" --minutes 4 --peer-python "${torch[1]}" --without torchaudio
 stage scoring 600 "$python" benchmarks/scoring.py

@@ -34,28 +34,32 @@ def main(picture: Path) -> None:
     figure.savefig(picture)
 
 
-def newest(name: str, **wanted: Any) -> Record | None:
-    """Reads the last record of a benchmark that has these values."""
-    records = [record for record in read_records(name) if wanted.items() <= record.items()]
+def newest(name: str, having: Callable[[Record], bool] = bool, **wanted: Any) -> Record | None:
+    """Reads the last record of a benchmark that has these values, and for which ``having`` is true."""
+    records = [record for record in read_records(name) if wanted.items() <= record.items() and having(record)]
     return records[-1] if records else None
 
 
 def ratios() -> Iterator[tuple[str, float]]:
     """Yields the name of each comparison and how many times faster ours is."""
-    if step := newest("train_step", encoder="resnet34"):
-        speed = {name: own["utterances_per_second"] for name, own in step["contenders"].items() if "failed" not in own}
-        for name in speed:
-            if name.startswith("torch"):
-                yield f"train step, {step['contenders'][OURS]['device']}: {name}", speed[OURS] / speed[name]
+    for config, what in (("voxceleb_resnet34_mqmha", "ResNet34"), ("laptop", "laptop"), ("demo", "demo")):
+        if step := newest("train_step", config=config):
+            device = step["contenders"][OURS]["device"]
+            speed = {name: own.get("utterances_per_second") for name, own in step["contenders"].items()}
+            for name in speed:
+                if name.startswith("torch") and speed[name]:
+                    yield f"train step, {what}, {device}: {name}", speed[OURS] / speed[name]
     if pooling := newest("pooling", frames=25):
         yield from _against("MQMHA", pooling["contenders"], "ours")
     for classes in (17_982, 200_000, 1_000_000):
         if head := newest("head", kind="race", classes=classes):
             yield from _against(f"head, {classes:,} classes", head["contenders"], "ours, dense")
-    if fbank := newest("fbank"):
-        speed = {name: own["hours_per_processor_second"] for name, own in fbank["one core"].items()}
-        for peer, name in (("kaldi", "kaldi-native-fbank"), ("torchaudio", "torchaudio")):
-            yield f"filterbank, one core: {name}", speed["jitted"] / speed[peer]
+    for peer, name in (("kaldi", "kaldi-native-fbank"), ("torchaudio", "torchaudio")):
+        measured = [record["one core"] for record in read_records("fbank") if peer in record["one core"]]
+        if measured:
+            one_core = measured[-1]
+            faster = one_core["jitted"]["hours_per_processor_second"] / one_core[peer]["hours_per_processor_second"]
+            yield f"filterbank, one core: {name}", faster
     if scoring := newest("scoring"):
         for kind, name in (("cosine", "10 M cosines"), ("as_norm", "AS-norm"), ("eer", "EER of 10 M")):
             for peer, what in (("loop", "a loop"), ("numpy", "NumPy")):
@@ -76,7 +80,14 @@ def draw_ratios(axes: "Axes") -> None:
     colours = [system_colour(0 if ratio >= 1 else 1) for ratio in values]
     axes.barh(range(len(rows)), [ratio - 1 for ratio in values], left=1, color=colours)
     for place, ratio in enumerate(values):
-        axes.text(ratio, place, f" {ratio:.2g} ", va="center", ha="left" if ratio >= 1 else "right", fontsize="small")
+        axes.text(
+            ratio,
+            place,
+            f" {ratio:.2f} " if ratio < 10 else f" {ratio:.0f} ",
+            va="center",
+            ha="left" if ratio >= 1 else "right",
+            fontsize="small",
+        )
     axes.axvline(1, color=INK, linewidth=1)
     axes.set_xscale("log")
     axes.set_xlim(min(0.2, *values) / 1.5, max(values) * 3)
@@ -86,11 +97,15 @@ def draw_ratios(axes: "Axes") -> None:
 
 def draw_operations(axes: "Axes") -> None:
     """Draws the processor time of a step by kind of operation."""
-    step = newest("train_step", encoder="resnet34")
+    step = newest("train_step", _has_operations, encoder="resnet34")
     found = {} if step is None else {name: own.get("operation_seconds") for name, own in step["contenders"].items()}
     sides = {name: seconds for name, seconds in found.items() if seconds and not name.endswith("beside")}
     _draw_stacked(axes, sides, lambda seconds: seconds)
     axes.set_xlabel("seconds of a training step on a CPU, by operation")
+
+
+def _has_operations(step: Record) -> bool:
+    return "operation_seconds" in step["contenders"][OURS]
 
 
 def draw_chip(axes: "Axes") -> None:
@@ -133,8 +148,8 @@ def _draw_stacked(axes: "Axes", rows: dict[str, Any], parts_of: Callable[[Any], 
     axes.legend(
         handles,
         kinds,
-        loc="lower left",
-        bbox_to_anchor=(-0.15, 1),
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
         ncols=3,
         fontsize="x-small",
         frameon=False,

@@ -34,7 +34,8 @@ TOLERANCE = 1e-4  # of the largest value, in float32
     default=2560,
     help="Channels of a frame; a multiple of 16, the number of heads.",
 )
-@click.option("--rounds", type=click.IntRange(1), default=5, help="Number of turns of each contender.")
+@click.option("--restarts", type=click.IntRange(1), default=1, help="Times that all contenders start anew.")
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Number of turns of each contender after a start.")
 @click.option("--milliseconds", type=click.IntRange(1), default=500, help="Length of a turn.")
 @click.option("--torch-python", default=sys.executable, help="An interpreter that has PyTorch, NumPy and click.")
 @click.option("--beside", type=CHECKOUT, help="Also measure another checkout of this project.")
@@ -43,6 +44,7 @@ def main(
     frames: tuple[int, ...],
     batch_size: int,
     channels: int,
+    restarts: int,
     rounds: int,
     milliseconds: int,
     torch_python: str,
@@ -61,12 +63,15 @@ def main(
             if beside:
                 name = f"{OURS}, beside"
                 commands[name] = with_package_of(beside, [*commands[OURS][:-1], f"{name}.npz"])
-            found = race(commands, rounds=rounds, milliseconds=milliseconds)
+            found = race(commands, restarts=restarts, rounds=rounds, milliseconds=milliseconds)
             differences = {name: difference(Path(folder), name) for name in commands}
         report(f"B={batch_size} t={count} D={channels} H=16 Q=4", found, differences)
         size = {"batch_size": batch_size, "frames": count, "channels": channels}
         rows = {name: row | {"largest_difference": differences[name]} for name, row in found.items()}
-        keep("pooling", {**size, "rounds": rounds, "milliseconds": milliseconds, "contenders": rows})
+        keep(
+            "pooling",
+            {**size, "restarts": restarts, "rounds": rounds, "milliseconds": milliseconds, "contenders": rows},
+        )
 
 
 def save_task(folder: Path, batch_size: int, frames: int, channels: int) -> None:

@@ -51,13 +51,17 @@ def serve(
     take_turns({**opening, **own}, {"milliseconds": turn})
 
 
-def race(commands: Mapping[str, Sequence[str]], *, rounds: int, milliseconds: int) -> dict[str, dict[str, Any]]:
+def race(
+    commands: Mapping[str, Sequence[str]], *, rounds: int, milliseconds: int, restarts: int = 1
+) -> dict[str, dict[str, Any]]:
     """Starts the contenders and lets them take turns.
 
     Args:
       commands: command of each contender; all stay in memory from the first to the last round.
-      rounds: number of turns of each contender.
+      rounds: number of turns of each contender after a start.
       milliseconds: length of a turn, which has at least one call.
+      restarts: times that all contenders start anew, each time with another one first: on virtual machines, the process
+        that started first can be a fifth slower for its whole life.
 
     Returns:
       The answers of each contender and the medians over its turns; a contender that opens without work takes no turn.
@@ -65,18 +69,22 @@ def race(commands: Mapping[str, Sequence[str]], *, rounds: int, milliseconds: in
     Raises:
       click.ClickException: a contender ended early, for example because its interpreter has no PyTorch.
     """
-    with contextlib.ExitStack() as stack:
-        found: dict[str, dict[str, Any]] = {}
-        contenders: dict[str, Contender] = {}
-        turns: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
-        for name, command in commands.items():
-            contenders[name] = stack.enter_context(Contender(command, {}))
-            found[name] = _of(name, contenders[name].answer)
-            if "first_seconds" not in found[name]:
-                del contenders[name], turns[name]
-        for _ in range(rounds):
-            for name, contender in contenders.items():
-                turns[name].append(_of(name, partial(contender.ask, "milliseconds", milliseconds)))
+    found: dict[str, dict[str, Any]] = {}
+    turns: dict[str, list[dict[str, Any]]] = {}
+    names = [*commands]
+    for start in range(restarts):
+        first = start % len(names)
+        with contextlib.ExitStack() as stack:
+            contenders: dict[str, Contender] = {}
+            for name in names[first:] + names[:first]:
+                contender = stack.enter_context(Contender(commands[name], {}))
+                found[name] = _of(name, contender.answer)
+                if "first_seconds" in found[name]:
+                    contenders[name] = contender
+            for _ in range(rounds):
+                for name, contender in contenders.items():
+                    answer = _of(name, partial(contender.ask, "milliseconds", milliseconds))
+                    turns.setdefault(name, []).append(answer)
     for name, answers in turns.items():
         found[name] |= {key: statistics.median(answer[key] for answer in answers) for key in answers[0]}
     return found

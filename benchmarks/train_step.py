@@ -85,7 +85,8 @@ _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     "--huge-pages/--no-huge-pages", default=True, help="Huge pages for all contenders, as 'mqmha train' asks for."
 )
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads of the peer on a CPU; 0: torch decides.")
-@click.option("--rounds", type=click.IntRange(1), default=5, help="Turns of each contender.")
+@click.option("--restarts", type=click.IntRange(1), default=1, help="Times that all contenders start anew.")
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Turns of each contender after a start.")
 @click.option("--steps", type=click.IntRange(1), default=2, help="Steps per turn.")
 @click.option("--operations", type=click.IntRange(0), default=0, help="Profile this many steps, on a CPU.")
 @click.option("--check", is_flag=True, help="Compare losses and parameters from the same start, on the CPU.")
@@ -100,6 +101,7 @@ def main(
     beside: Path | None,
     huge_pages: bool,
     threads: int,
+    restarts: int,
     rounds: int,
     steps: int,
     operations: int,
@@ -135,7 +137,15 @@ def main(
                 _check(step_size, commands[OURS], peers[f"torch {layouts[0]}"])
                 continue
             environment = _ENVIRONMENT | (_HUGE_PAGES if huge_pages else {})
-            figures = _measure(step_size, commands, environment, rounds, steps, operations)
+            figures = _measure(
+                step_size,
+                commands,
+                environment,
+                restarts=restarts,
+                rounds=rounds,
+                steps=steps,
+                operations=operations,
+            )
             _show(step_size, figures)
             described = {"config": config, "encoder": encoder, "spec_augment": settings["spec_augment"]}
             keep("train_step", {**described, "huge_pages": huge_pages, **step_size._asdict(), "contenders": figures})
@@ -159,41 +169,58 @@ def _measure(
     size: StepSize,
     commands: dict[str, list[str]],
     environment: dict[str, str],
+    *,
+    restarts: int,
     rounds: int,
     steps: int,
     operations: int,
 ) -> dict[str, dict[str, Any]]:
-    """Starts the contenders one after another, so that each compiles alone, then lets them take turns."""
+    """Lets the contenders take turns, in new processes at each restart.
+
+    Of several processes of one program, the one that started first can be a sixth slower for its whole life (on virtual
+    machines, for reasons that we do not know). So each contender starts first equally often.
+    """
     figures: dict[str, dict[str, Any]] = {}
-    turns: dict[str, list[dict[str, Any]]] = {}
-    with ExitStack() as stack:
-        running: dict[str, Contender] = {}
-        for name, command in commands.items():
-            contender = stack.enter_context(Contender([*command, *size.arguments()], environment))
-            try:
-                figures[name] = contender.answer()
-                contender.ask("steps", 1)  # warm-up: the second step may still allocate
-            except ContenderError as error:
-                figures[name] = {"failed": str(error)}
-                continue
-            running[name], turns[name] = contender, []
-        names = list(running)
-        for number in range(rounds):  # each contender goes first equally often
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
-                turns[name].append(running[name].ask("steps", steps))
-        for name, contender in running.items():
-            matmul_size = _MATMUL_SIZE["cpu" if figures[name]["device"].startswith("cpu") else "other"]
-            figures[name] |= {
-                "seconds_per_step": [round(turn["seconds_per_step"], 5) for turn in turns[name]],
-                "utterances_per_second": size.batch_size
-                / statistics.median(turn["seconds_per_step"] for turn in turns[name]),
-                "peak_bytes": turns[name][-1]["peak_bytes"],
-                "matmul_flops_per_second": contender.ask("matmul", matmul_size)["flops_per_second"],
-            }
-            if operations:
-                figures[name]["operation_seconds"] = contender.ask("operations", operations)
+    turns: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
+    for start in range(restarts):
+        with ExitStack() as stack:
+            running: dict[str, Contender] = {}
+            for name in _rotate([name for name in commands if "failed" not in figures.get(name, {})], start):
+                contender = stack.enter_context(Contender([*commands[name], *size.arguments()], environment))
+                try:
+                    figures.setdefault(name, contender.answer())
+                    contender.ask("steps", 1)  # warm-up: the second step may still allocate
+                except ContenderError as error:
+                    figures[name] = {"failed": str(error)}
+                    continue
+                running[name] = contender
+            for number in range(rounds):
+                for name in _rotate([*running], number):
+                    turns[name].append(running[name].ask("steps", steps))
+            if start == restarts - 1:
+                for name, contender in running.items():
+                    figures[name] |= _describe(size, figures[name], contender, turns[name], operations)
     return figures
+
+
+def _rotate(names: list[str], number: int) -> list[str]:
+    first = number % len(names)
+    return names[first:] + names[:first]
+
+
+def _describe(
+    size: StepSize, opening: dict[str, Any], contender: Contender, turns: list[dict[str, Any]], operations: int
+) -> dict[str, Any]:
+    """The figures of a contender's turns, the speed of its matrix products, and its operations."""
+    matmul_size = _MATMUL_SIZE["cpu" if opening["device"].startswith("cpu") else "other"]
+    seconds = [turn["seconds_per_step"] for turn in turns]
+    figures = {
+        "seconds_per_step": [round(one, 5) for one in seconds],
+        "utterances_per_second": size.batch_size / statistics.median(seconds),
+        "peak_bytes": turns[-1]["peak_bytes"],
+        "matmul_flops_per_second": contender.ask("matmul", matmul_size)["flops_per_second"],
+    }
+    return figures | ({"operation_seconds": contender.ask("operations", operations)} if operations else {})
 
 
 def _show(size: StepSize, figures: dict[str, dict[str, Any]]) -> None:
