@@ -34,6 +34,7 @@ stage scoring 600 "$python" benchmarks/scoring.py
 stage startup 600 "$python" benchmarks/startup.py measure "$run" "${recordings[@]}" --rounds 3 --no-counts
 stage shards 900 "$python" benchmarks/preparation.py throughput "$speech/audio" "$results/preparation" --minutes 30 --passes 1
 stage reading 300 "$python" benchmarks/preparation.py reading "$results/preparation"
+stage batch_sizes 300 "$python" benchmarks/batch_sizes.py resnet34 campplus tdnn ecapa512
 stage embedding_resnet34 900 "$python" benchmarks/embedding_speed.py resnet34 "$speech/audio" --files 100 --rounds 3 "${torch[@]}"
 stage embedding_campplus 900 "$python" benchmarks/embedding_speed.py campplus "$speech/audio" --files 100 --rounds 3
 end_session

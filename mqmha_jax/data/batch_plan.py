@@ -17,6 +17,10 @@ MAX_FRAMES = 12_000
 FRAMES_PER_BATCH = 25_600
 """128 utterances of 2 s: 8 MB of filterbank."""
 
+FRAMES_PER_BATCH_ON_CPU = 1_200
+"""Four utterances of 3 s, for each device. The maps of larger batches do not fit into the caches: with 64 utterances,
+every encoder that we measured takes 1.06 to 1.3 times as long (``benchmarks/batch_sizes.py``)."""
+
 MOST_SHAPES = 10
 """More shapes are not worth their compilation: with this number, padding is below a tenth."""
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int32
 from tqdm import tqdm
 
 from mqmha_jax import parallel
+from mqmha_jax.data.batch_plan import FRAMES_PER_BATCH, FRAMES_PER_BATCH_ON_CPU
 from mqmha_jax.data.eval_pipeline import EvalBatch, FbankSource, eval_batches
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.cmn import subtract_mean
@@ -61,7 +62,7 @@ def embed(embedder: Embedder, source: UtteranceSource, *, progress: bool = False
       embedder: the network.
       source: N utterances.
       progress: show a progress bar.
-      batching: options of ``eval_batches``.
+      batching: options of ``eval_batches``; ``frames_per_batch`` suits the device unless it is given.
 
     Returns:
       Embeddings ``[N, E]`` in the order of the source, not normalised.
@@ -69,6 +70,7 @@ def embed(embedder: Embedder, source: UtteranceSource, *, progress: bool = False
     Raises:
       UserError: the source has no utterances, or ``eval_batches`` refuses one.
     """
+    batching = {"frames_per_batch": _suitable_frames(embedder.mesh), **batching}
     if embedder.mesh is not None:
         batching |= {
             "batch_multiple": embedder.mesh.size,
@@ -98,6 +100,11 @@ def embed(embedder: Embedder, source: UtteranceSource, *, progress: bool = False
             collect(*pending)
     order = np.argsort(np.concatenate(rows))
     return Embeddings(tuple(source.utterances), np.concatenate(vectors)[order])
+
+
+def _suitable_frames(mesh: Mesh | None) -> int:
+    device, number = (jax.devices()[0], 1) if mesh is None else (mesh.devices.flat[0], mesh.size)
+    return number * FRAMES_PER_BATCH_ON_CPU if device.platform == "cpu" else FRAMES_PER_BATCH
 
 
 @partial(jax.jit, static_argnums=0)
