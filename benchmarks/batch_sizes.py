@@ -30,11 +30,10 @@ _UTTERANCES = 16  # at least, in a turn
 @click.option("--rounds", type=click.IntRange(1), default=4, help="Turns of each batch size.")
 def main(encoders: tuple[str, ...], rows: tuple[int, ...], frames: int, rounds: int) -> None:
     """Measure ENCODERS with random weights, print and record."""
-    found = {}
     for encoder in encoders:
-        found[encoder] = milliseconds_per_utterance(encoder, rows, frames, rounds)
-        click.echo(tabulate([[encoder, *found[encoder].values()]], ["ms per utterance", *map(str, rows)]))
-        keep("batch_sizes", {"encoder": encoder, "frames": frames, "rounds": rounds, "milliseconds": found[encoder]})
+        found = milliseconds_per_utterance(encoder, rows, frames, rounds)
+        click.echo(tabulate([[encoder, *found.values()]], ["ms per utterance", *map(str, rows)]))
+        keep("batch_sizes", {"encoder": encoder, "frames": frames, "rounds": rounds, "milliseconds": found})
 
 
 def milliseconds_per_utterance(encoder: str, rows: Sequence[int], frames: int, rounds: int) -> dict[int, float]:

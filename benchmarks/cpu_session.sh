@@ -10,9 +10,9 @@
 # is named at the end and does not stop the others; the exit status is then 1. Leave the machine alone meanwhile.
 set -uo pipefail
 
-results=$(mkdir -p "$1" && cd "$1" && pwd)
-speech=$(cd "$2" && pwd)
-run=$(cd "$3" && pwd)
+results=$(mkdir -p "$1" && cd "$1" && pwd) || exit
+speech=$(cd "$2" && pwd) || exit
+run=$(cd "$3" && pwd) || exit
 end=$((SECONDS + 7200))
 source "$(dirname "$0")/session_stages.sh"
 mapfile -t recordings < <(find "$speech/audio" -path '*libri10*' -type f | sort | head -n 2)

@@ -9,7 +9,7 @@
 # or runs out of time is named at the end and does not stop the others; the exit status is then 1.
 set -uo pipefail
 
-results=$(mkdir -p "$1" && cd "$1" && pwd)
+results=$(mkdir -p "$1" && cd "$1" && pwd) || exit
 end=$((SECONDS + ${2:-520}))
 source "$(dirname "$0")/session_stages.sh"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from turns import Contender, ContenderError, take_turns
+from turns import Contender, ContenderError, rotate, take_turns
 
 
 def serve(
@@ -60,8 +60,7 @@ def race(
       commands: command of each contender; all stay in memory from the first to the last round.
       rounds: number of turns of each contender after a start.
       milliseconds: length of a turn, which has at least one call.
-      restarts: times that all contenders start anew, each time with another one first: on virtual machines, the process
-        that started first can be a fifth slower for its whole life.
+      restarts: times that all contenders start anew, each time with another one first (see ``rotate``).
 
     Returns:
       The answers of each contender and the medians over its turns; a contender that opens without work takes no turn.
@@ -71,12 +70,10 @@ def race(
     """
     found: dict[str, dict[str, Any]] = {}
     turns: dict[str, list[dict[str, Any]]] = {}
-    names = [*commands]
     for start in range(restarts):
-        first = start % len(names)
         with contextlib.ExitStack() as stack:
             contenders: dict[str, Contender] = {}
-            for name in names[first:] + names[:first]:
+            for name in rotate([*commands], start):
                 contender = stack.enter_context(Contender(commands[name], {}))
                 found[name] = _of(name, contender.answer)
                 if "first_seconds" in found[name]:

@@ -29,7 +29,7 @@ import click
 from jax_train_step import step_config
 from record import keep
 from train_step_size import StepSize, size_options
-from turns import CHECKOUT, Contender, ContenderError, with_package_of
+from turns import CHECKOUT, Contender, ContenderError, rotate, with_package_of
 
 from mqmha_jax.config_io import to_dict
 
@@ -175,17 +175,13 @@ def _measure(
     steps: int,
     operations: int,
 ) -> dict[str, dict[str, Any]]:
-    """Lets the contenders take turns, in new processes at each restart.
-
-    Of several processes of one program, the one that started first can be a sixth slower for its whole life (on virtual
-    machines, for reasons that we do not know). So each contender starts first equally often.
-    """
+    """Lets the contenders take turns, in new processes at each restart; each compiles alone."""
     figures: dict[str, dict[str, Any]] = {}
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
     for start in range(restarts):
         with ExitStack() as stack:
             running: dict[str, Contender] = {}
-            for name in _rotate([name for name in commands if "failed" not in figures.get(name, {})], start):
+            for name in rotate([name for name in commands if "failed" not in figures.get(name, {})], start):
                 contender = stack.enter_context(Contender([*commands[name], *size.arguments()], environment))
                 try:
                     figures.setdefault(name, contender.answer())
@@ -195,17 +191,12 @@ def _measure(
                     continue
                 running[name] = contender
             for number in range(rounds):
-                for name in _rotate([*running], number):
+                for name in rotate([*running], number):
                     turns[name].append(running[name].ask("steps", steps))
             if start == restarts - 1:
                 for name, contender in running.items():
                     figures[name] |= _describe(size, figures[name], contender, turns[name], operations)
     return figures
-
-
-def _rotate(names: list[str], number: int) -> list[str]:
-    first = number % len(names)
-    return names[first:] + names[:first]
 
 
 def _describe(

@@ -41,6 +41,16 @@ def take_turns(opening: Mapping[str, Any], orders: Mapping[str, Callable[[int], 
         print(json.dumps(orders[name](int(number))), flush=True)
 
 
+def rotate(names: Sequence[str], number: int) -> list[str]:
+    """Returns the names with another one first for each number, so that each contender goes first equally often.
+
+    That holds for turns and for starts: on virtual machines, of several processes of one program the one that started
+    first can be a quarter slower for its whole life, for reasons that we do not know.
+    """
+    first = number % len(names) if names else 0
+    return [*names[first:], *names[:first]]
+
+
 def with_package_of(checkout: Path, command: Sequence[str]) -> list[str]:
     """Returns the command of the same contender with the package of another checkout, to compare before and after."""
     return ["env", f"PYTHONPATH={checkout}", *command]

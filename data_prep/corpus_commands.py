@@ -16,7 +16,6 @@ from data_prep.build_options import common_sections
 from data_prep.corpora import CORPORA
 from data_prep.manifest import Recording
 from data_prep.signature_options import argument_help, click_parameters, describe
-from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH, SectionedCommand, SectionedGroup
 from mqmha_jax.errors import count_noun
 
@@ -43,8 +42,9 @@ def manifest_command(name: str, list_recordings: ListRecordings) -> click.Comman
 
     def write(output: Path, **options: Any) -> None:
         from data_prep.corpora.jsonl_list import write_jsonl
+        from mqmha_jax.runs.run_files import check_output_file
 
-        check_writable(output)
+        check_output_file(output)
         listed = list_recordings(**options)
         root = write_jsonl(listed, output)
         build = shlex.join(["mqmha", "prep", "jsonl", str(output), "SHARDS", "--root", str(root)])

@@ -6,7 +6,6 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.corpora.musan import FIRST_CHANNEL, room_files
-from mqmha_jax.atomic import check_writable
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.room_table import write_rooms
 from mqmha_jax.errors import UserError
@@ -44,8 +43,9 @@ def make_rooms(
       UserError: there is no audio, a file cannot be read or is silent, or the output cannot be written.
     """
     from mqmha_jax.augment.room_decay import room_decays  # here: imports JAX, which other commands do not need
+    from mqmha_jax.runs.run_files import check_output_file
 
-    check_writable(output)
+    check_output_file(output)
     files = room_files(directory)
     if max_rooms is not None and len(files) > max_rooms:
         chosen = np.random.default_rng(seed).choice(len(files), max_rooms, replace=False)

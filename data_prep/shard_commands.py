@@ -6,7 +6,6 @@ import click
 
 from data_prep.build_options import COUNT
 from data_prep.ordered_map import num_cores
-from mqmha_jax.atomic import check_writable
 from mqmha_jax.command_line import PATH, SectionedCommand
 from mqmha_jax.errors import UserError, count_noun, printable
 
@@ -51,10 +50,11 @@ def inspect(directory: Path, picture: Path | None, seed: int) -> None:
     """Summarise shards: speakers, hours, lengths, quality, size."""
     from data_prep.inspect_shards import draw, statistics
     from mqmha_jax.data.shard_reader import open_shards
+    from mqmha_jax.runs.run_files import check_output_file
 
     shards = open_shards(directory)
     if picture is not None:
-        check_writable(picture)
+        check_output_file(picture)
     click.echo(statistics(shards))
     if picture is not None:
         draw(shards, picture, seed=seed)

@@ -27,16 +27,21 @@ def check_output_file(path: Path) -> None:
     """
     real = path.resolve()
     for directory in real.parents:
-        if _is_kept(directory, real.relative_to(directory)):
+        if _is_run(directory) and _is_kept(real.relative_to(directory)):
             raise UserError(f"{path} is a file of the run {directory}, which this would destroy. Give another output.")
     check_writable(path)
 
 
-def _is_kept(directory: Path, inside: Path) -> bool:
-    """Whether a directory is a run, and the path within it one of its files."""
-    if not ((directory / CONFIG_NAME).is_file() and (directory / CHECKPOINTS_NAME).is_dir()):
+def _is_run(directory: Path) -> bool:
+    """Other programs also write a ``config.json``; beside ours lie ``data.json`` or numbered checkpoints."""
+    if not (directory / CONFIG_NAME).is_file():
         return False
+    return (directory / DATA_NAME).is_file() or any((directory / CHECKPOINTS_NAME).glob("[0-9]*"))
+
+
+def _is_kept(inside: Path) -> bool:
+    """Whether a path within a work directory is a file of the run."""
     top, *below = inside.parts
-    if not below:
-        return top in _FILES or FILE_OF_STEP.fullmatch(top) is not None
-    return (top == CHECKPOINTS_NAME and below[0].isdecimal()) or (top == CODE_FOLDER and below[0] != "__pycache__")
+    if below:
+        return top in (CHECKPOINTS_NAME, CODE_FOLDER)
+    return top in _FILES or FILE_OF_STEP.fullmatch(top) is not None

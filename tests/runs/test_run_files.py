@@ -1,11 +1,14 @@
 """No command replaces a file that a run keeps in its work directory."""
 
+import re
+
 import pytest
 from click.testing import CliRunner
 
 from mqmha_jax.cli import main
 from mqmha_jax.errors import UserError
 from mqmha_jax.runs.run_files import check_output_file
+from tests.support.paths import ROOT
 
 KEPT = [
     "config.json",
@@ -17,6 +20,8 @@ KEPT = [
     "mean_embedding-100.npz",
     "checkpoints/100/mqmha.json",
     "checkpoints/100/arrays/new",
+    "checkpoints/0/mqmha.json",
+    "checkpoints/best.onnx",
     "code/own.py",
 ]
 FREE = [
@@ -24,7 +29,6 @@ FREE = [
     "threshold.txt",
     "threshold-100.json.bak",
     "evaluation/config.json",
-    "checkpoints/best.onnx",
     "export/threshold-100.json",
 ]
 
@@ -52,9 +56,17 @@ def test_other_names_in_a_run_are_free(run, name):
 
 
 @pytest.mark.parametrize("name", ["config.json", "code/model.onnx", "checkpoints/best.onnx"])
-def test_a_directory_without_checkpoints_of_ours_is_no_run(tmp_path, name):
+def test_a_directory_of_another_program_is_no_run(tmp_path, name):
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "checkpoints").mkdir()
     check_output_file(tmp_path / name)
+
+
+def test_a_run_before_its_first_checkpoint_is_safe(tmp_path):
+    for name in ("config.json", "data.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="is a file of the run"):
+        check_output_file(tmp_path / "config.json")
 
 
 def test_the_run_that_is_reached_through_a_link_is_safe(run, tmp_path):
@@ -69,13 +81,19 @@ def test_the_run_that_is_reached_through_a_link_is_safe(run, tmp_path):
     "command",
     [
         ["embed", "{run}", "{run}/a.wav", "--output", "{run}/config.json"],
-        ["export", "{run}", "--output", "{run}/threshold-100.json", "--format", "onnx"],
+        *(
+            ["export", "{run}", "--output", "{run}/" + name, "--format", file_format]
+            for file_format in ("3dspeaker", "safetensors", "onnx", "stablehlo")
+            for name in ("config.json", "./config.json", "checkpoints/0/mqmha.json", "threshold-100.json")
+        ),
+        ["prep", "room-table", "{run}", "{run}/config.json"],
+        ["prep", "manifest", "folder", "{run}", "{run}/config.json"],
         ["make-trials", "{run}/shards", "{run}/config.json"],
         ["import-trials", "voxceleb", "{run}/config.json", "{run}/config.json"],
         ["plan", "demo", "--topology", "v5e-16", "--json", "{run}/config.json"],
         ["identify", "{run}/store", "{run}/a.wav", "--windows", "1.5,0.75", "--rttm", "{run}/config.json"],
     ],
-    ids=lambda command: command[0],
+    ids=" ".join,
 )
 def test_every_command_refuses_before_it_works(run, command):
     (run / "a.wav").write_bytes(b"")
@@ -83,3 +101,9 @@ def test_every_command_refuses_before_it_works(run, command):
     assert result.exit_code == 1, result.output
     assert "is a file of the run" in result.output
     assert (run / "config.json").read_text() == "{}"
+
+
+def test_no_command_checks_an_output_file_in_another_way():
+    sources = [path for package in ("mqmha_jax", "data_prep") for path in (ROOT / package).rglob("*.py")]
+    calling = {path.name for path in sources if re.search(r"\bcheck_writable\(", path.read_text())}
+    assert calling == {"atomic.py", "run_files.py"}
