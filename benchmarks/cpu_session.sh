@@ -7,8 +7,14 @@
 # benchmarks/results that the stage added (*.jsonl), and a mark when it is done. PYTHON is the interpreter with this
 # package, TORCH_PYTHON one with torch, soundfile and kaldi-native-fbank (default: the same). Where a stage compares
 # training steps or poolings, this checkout takes part twice: how much two copies differ is the noise. A stage that fails
-# is named at the end and does not stop the others; the exit status is then 1. Leave the machine alone meanwhile.
+# is named at the end, with its log in RESULTS, and does not stop the others; the exit status is then 1. Leave the machine
+# alone meanwhile.
 set -uo pipefail
+
+if [ $# -ne 3 ] || [ ! -d "$2/lists" ] || [ ! -f "$3/config.json" ]; then
+    echo "usage: bash benchmarks/cpu_session.sh RESULTS SPEECH RUN; SPEECH holds lists/, RUN holds config.json" >&2
+    exit 2
+fi
 
 results=$(mkdir -p "$1" && cd "$1" && pwd) || exit
 speech=$(cd "$2" && pwd) || exit

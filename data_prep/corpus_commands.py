@@ -44,7 +44,7 @@ def manifest_command(name: str, list_recordings: ListRecordings) -> click.Comman
         from data_prep.corpora.jsonl_list import write_jsonl
         from mqmha_jax.runs.run_files import check_output_file
 
-        check_output_file(output)
+        check_output_file(output, inputs=[value for value in options.values() if isinstance(value, Path)])
         listed = list_recordings(**options)
         root = write_jsonl(listed, output)
         build = shlex.join(["mqmha", "prep", "jsonl", str(output), "SHARDS", "--root", str(root)])

@@ -40,7 +40,7 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
     """
     from mqmha_jax.runs.run_files import check_output_file
 
-    check_output_file(output)
+    check_output_file(output, inputs=audio)
     from tqdm import tqdm
 
     from mqmha_jax.compilation_cache import use_compilation_cache
@@ -60,6 +60,7 @@ def embed(workdir: Path, audio: tuple[Path, ...], output: Path, channel: int | N
         tqdm.write(f"Left out: {error}", file=sys.stderr)
 
     files = list_audio(audio, say=warn, on_error=leave_out)
+    check_output_file(output, inputs=files.values())  # those of folders too
     outcome = embed_files(
         SpeakerEncoder.load(workdir, step=step),
         files,

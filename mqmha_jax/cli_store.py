@@ -206,7 +206,7 @@ def identify(
     if plot and len(files) > 1:
         raise click.UsageError(f"--plot draws one recording, and {len(files)} are given.")
     for output in filter(None, (rttm, plot)):
-        check_output_file(output)
+        check_output_file(output, inputs=files.values())
     opened = _open(store, run)
     shared: dict[str, Any] = {"prior": prior, "threshold": threshold, "channel": channel}
     alone: dict[str, Any] = {"top_n": top_n, "confidence": confidence, "min_speech_s": min_speech}

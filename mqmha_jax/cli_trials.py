@@ -63,9 +63,10 @@ def import_trials(
     from mqmha_jax.runs.run_files import check_output_file
 
     map_path = output.with_name(f"{output.name}.map")
-    check_output_file(output)
+    inputs = [path for path in (official, enrol_list, enrol_map) if path]
+    check_output_file(output, inputs=inputs)
     if form == "cnceleb":
-        check_output_file(map_path)
+        check_output_file(map_path, inputs=inputs)
     elif enrol_list or enrol_map:
         raise UserError(f"--enrol-list and --enrol-map belong to CN-Celeb; leave them out with {form}.")
     trials, models, said = import_official(form, official, enrol_list=enrol_list, enrol_map=enrol_map, suffix=suffix)

@@ -1,6 +1,7 @@
 """Names of the files in a work directory, which no other command may replace."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from mqmha_jax.atomic import check_writable
@@ -16,19 +17,22 @@ FILE_OF_STEP = re.compile(r"(?:threshold|calibration)(?:-(\d+))?\.json|mean_embe
 _FILES = (CONFIG_NAME, DATA_NAME, SPEAKERS_NAME, LOCK_NAME, LOG_NAME, STARTED_NAME)
 
 
-def check_output_file(path: Path) -> None:
-    """Refuses an output file that cannot be written or belongs to a run, before the work whose result it holds.
+def check_output_file(path: Path, *, inputs: Iterable[Path] = ()) -> None:
+    """Refuses an output file that cannot be written or must stay as it is, before the work whose result it holds.
 
     Args:
       path: of the file; its directory is made if it is missing.
+      inputs: files that the work reads.
 
     Raises:
-      UserError: it is a file that a run keeps in its work directory, or ``check_writable`` refuses it.
+      UserError: it is an input or a file that a run keeps in its work directory, or ``check_writable`` refuses it.
     """
     real = path.resolve()
     for directory in real.parents:
         if _is_run(directory) and _is_kept(real.relative_to(directory)):
             raise UserError(f"{path} is a file of the run {directory}, which this would destroy. Give another output.")
+    if real in {given.resolve() for given in inputs}:
+        raise UserError(f"{path} is an input, which this would destroy. Give another output.")
     check_writable(path)
 
 

@@ -103,6 +103,29 @@ def test_every_command_refuses_before_it_works(run, command):
     assert (run / "config.json").read_text() == "{}"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["embed", "{run}", "{folder}/a.wav", "--output", "{folder}/a.wav"],
+        ["embed", "{run}", "{folder}", "--output", "{folder}/a.wav"],
+        ["prep", "manifest", "csv", "{folder}/list.csv", "{folder}/list.csv"],
+        ["import-trials", "voxceleb", "{folder}/list.csv", "{folder}/list.csv"],
+        ["identify", "{run}/store", "{folder}/a.wav", "--windows", "1.5,0.75", "--rttm", "{folder}/a.wav"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_replaces_its_input(run, tmp_path, command):
+    folder = tmp_path / "input"
+    folder.mkdir()
+    before = {"a.wav": b"a recording", "list.csv": b"path,speaker\na.wav,a\n"}
+    for name, content in before.items():
+        (folder / name).write_bytes(content)
+    result = CliRunner().invoke(main, [word.format(run=run, folder=folder) for word in command])
+    assert result.exit_code == 1, result.output
+    assert "is an input, which this would destroy. Give another output." in result.output
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_no_command_checks_an_output_file_in_another_way():
     sources = [path for package in ("mqmha_jax", "data_prep") for path in (ROOT / package).rglob("*.py")]
     calling = {path.name for path in sources if re.search(r"\bcheck_writable\(", path.read_text())}
