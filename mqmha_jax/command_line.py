@@ -184,6 +184,8 @@ def _explain_override(option: str, given: Sequence[str], ctx: click.Context) -> 
 
     wanted = option.lstrip("-").replace("-", "_")
     names = [item.name for item in options() if wanted in (item.name, item.name.rpartition(".")[2])]
+    if wanted == "data":  # what other commands call --data; the option of this name counts devices
+        names = ["data.train"]
     if not names:
         return
     value = "VALUE"

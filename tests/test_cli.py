@@ -73,6 +73,7 @@ def test_every_argument_is_explained_and_every_section_names_options(command: st
         (["--crop-frames", "--quiet"], "data.crop_frames=VALUE"),
         (["--encoder", "ecapa512"], "model.encoder=ecapa512"),
         (["--learning_rate", "0.1"], "optimizer.learning_rate=0.1"),
+        (["--data", "shards/train"], "data.train=shards/train"),
     ],
 )
 def test_an_option_of_the_configuration_is_answered_with_its_form(words: list[str], answer: str) -> None:

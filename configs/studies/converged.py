@@ -14,7 +14,7 @@ plentiful.
     mqmha study converged --scale small --workdir runs/converged --data shards --data lists
 
     mqmha prep synthetic shards/train --num-speakers 2000 --sessions-per-speaker 3 --utterances-per-session 4
-    mqmha prep synthetic shards/eval --num-speakers 40 --first-speaker 2000
+    mqmha prep synthetic shards/eval --num-speakers 200 --first-speaker 2000
     mqmha make-trials shards/eval lists/eval.trials
     mqmha study converged --scale synthetic --workdir runs/converged_synthetic --data shards --data lists
 """
@@ -61,7 +61,7 @@ STUDY = {
         budget=Budget(runs=12, minutes_per_run=4.0),
     ),
     "synthetic": study(
-        base=load_config("demo", ["train.steps=3000", "train.checkpoint_every=1000", "train.keep_checkpoints=1"]),
+        base=load_config("demo", ["train.steps=4000", "train.checkpoint_every=1000", "train.keep_checkpoints=1"]),
         train="train",
         lists=(TrialList("eval.trials", shards="eval"),),
         budget=Budget(runs=12, minutes_per_run=8.0),
