@@ -3,8 +3,8 @@
 Full: a grid of top_k and m' around the usual 5 and .06 under AM with three sub-centres, the penalty above the previous
 batch's mean, and the penalty on and off under AAM and with one centre per speaker. Small: on and off under AM and AAM
 with three seeds and one centre, which compares six runs with the penalty and six without. With so little speech per
-speaker a second centre did harm on held-out training speakers (README.md, "Real speech"), and a grid of top_k and m'
-would have only one run per cell.
+speaker a second centre did harm on held-out training speakers (docs/learning.md, "What did not help"), and a grid of
+top_k and m' would have only one run per cell.
 
     mqmha study inter_topk --scale small --workdir runs/inter_topk --data shards --data lists
 """

@@ -4,9 +4,9 @@ Full: temporal average, statistics, self-attentive (mean, statistics, channel- a
 parts, queries on the whole feature (one weight or a weight per channel), and MQMHA with one and two layers and
 channel-wise. Each control is statistics pooling on a wider encoder with as many parameters as the cell in its name.
 Small: statistics, one head, several queries on the whole feature (scalar and channel-wise), MQMHA, and its control,
-with three seeds each, two queries, and eight heads as in configs/laptop.py. The small scale leaves out poolings of
-means only and deeper scorers: they would take the place of seeds, and seeds decide how small a difference the study
-can show.
+with three seeds each. Cells with several queries have two, and MQMHA has eight heads. The small scale leaves out
+poolings of means only and deeper scorers: they would take the place of seeds, and seeds decide how small a difference
+the study can show.
 
     mqmha study pooling --scale small --workdir runs/pooling --data shards --data lists
 """
