@@ -6,11 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mqmha_jax.data.shard_reader import FbankShards
-from mqmha_jax.evaluation.metrics.bootstrap import bootstrap_interval, speaker_bootstrap
-from mqmha_jax.evaluation.metrics.compare import COMPARED, draw_seeds
 from mqmha_jax.evaluation.metrics.detection import equal_error_rate
-
-_REPLICATES = 1000
+from mqmha_jax.study.effects import EER, estimate_effects, measure
+from mqmha_jax.study.results import ListScores
 
 TrialScores = Mapping[str, np.ndarray]
 """Scores of the trials of each list."""
@@ -52,17 +50,22 @@ def compare_means(a: Sequence[TrialScores], b: Sequence[TrialScores], lists: Map
 
     Resamples the speakers of each list by themselves, because lists share none, and the same seeds for all lists.
     """
-    rng = np.random.default_rng(0)
-    weights = [draw_seeds(len(system), _REPLICATES, rng) for system in (a, b)]
-    estimates, resampled, num_speakers = [], [], 0
-    for name, (target, enrol, test) in lists.items():
-        scores = np.stack([np.asarray(one[name], np.float64) for one in (*a, *b)])
-        only_eer = {"eer": COMPARED["eer"]}
-        found = speaker_bootstrap(scores, target, enrol, test, only_eer, replicates=_REPLICATES)
-        parts = found.replicates[:, : len(a), 0], found.replicates[:, len(a) :, 0]
-        resampled.append([(w * part).sum(axis=1) for w, part in zip(weights, parts, strict=True)])
-        estimates.append([found.estimates[: len(a), 0].mean(), found.estimates[len(a) :, 0].mean()])
-        num_speakers += found.num_speakers
-    (mean_a, mean_b), drawn = np.mean(estimates, axis=0), np.mean(resampled, axis=0)
-    low, high = bootstrap_interval(np.array(mean_b - mean_a), drawn[1] - drawn[0], num_speakers)
-    return MeanComparison(float(mean_a), float(mean_b), (float(low), float(high)))
+    measured = measure([_stack(name, a, b, *labels) for name, labels in lists.items()], mean=True, replicates=1000)[-1]
+    effect = estimate_effects(measured, plus=["b"], minus=["a"])["eer"]
+    mean_a, mean_b = (float(measured.estimates[system][:, EER].mean()) for system in ("a", "b"))
+    return MeanComparison(mean_a, mean_b, effect.interval)
+
+
+def _stack(
+    name: str,
+    a: Sequence[TrialScores],
+    b: Sequence[TrialScores],
+    target: np.ndarray,
+    enrol: np.ndarray,
+    test: np.ndarray,
+) -> ListScores:
+    systems = {"a": a, "b": b}
+    scores = {
+        system: np.stack([np.asarray(one[name], np.float64) for one in seeds]) for system, seeds in systems.items()
+    }
+    return ListScores(name, target, enrol, test, scores)

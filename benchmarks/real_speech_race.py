@@ -106,7 +106,8 @@ def main(
             rates = equal_error_rates(scores[who][-1], lists)
             click.echo(f"{who}, seed {seed}: {' '.join(f'{part} {rate:.2%}' for part, rate in rates.items())}")
             if outputs[who] in awake:
-                figures = {"minutes": round(awake[outputs[who]] / 60, 2), "eer": rates}
+                seconds = awake[outputs[who]]
+                figures = {"minutes": seconds and round(seconds / 60, 2), "eer": rates}
                 figures["mean_eer"] = statistics.mean(rates.values())
                 keep("real_speech_race", {"contender": who, "seed": seed, **about[who], **figures})
     _show(name, scores, lists)
@@ -173,17 +174,36 @@ class Peer(NamedTuple):
         return {name: np.asarray(cosine_scores(embeddings, read_trials(path))) for name, path in self.lists.items()}
 
 
-def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[Path, float]:
-    """Runs the commands that have not ended in an earlier call, in turns; returns how many seconds these were awake.
+def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[Path, float | None]:
+    """Runs the commands that have not ended in an earlier call, in turns of some seconds.
+
+    Returns:
+      How many seconds each was awake; None if it resumed what an interrupted call had begun.
 
     Raises:
       click.ClickException: a command failed, or an earlier call ran another one for the same output.
     """
     pending = {output: command for output, command in commands.items() if not _has_ended(output, command)}
-    awake = dict(zip(pending, run([*pending.values()], turn), strict=True))
-    for output, seconds in awake.items():
-        _marker(output).write_text(json.dumps({"command": pending[output], "seconds": seconds}))
-    return awake
+    resumed = {output for output in pending if output.exists()}
+    running = {output: subprocess.Popen(command, start_new_session=True) for output, command in pending.items()}
+    awake = dict.fromkeys(running, 0.0)
+    try:
+        for process in [*running.values()][1:]:
+            os.killpg(process.pid, signal.SIGSTOP)
+        while going := [output for output, process in running.items() if process.returncode is None]:
+            for output in going:
+                awake[output] += _wake(running[output], turn)
+                if running[output].returncode == 0:
+                    seconds = None if output in resumed else awake[output]
+                    _marker(output).write_text(json.dumps({"command": pending[output], "seconds": seconds}))
+    finally:
+        for process in running.values():
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    for output, process in running.items():
+        if process.returncode:
+            raise click.ClickException(f"{' '.join(pending[output])} ended with status {process.returncode}.")
+    return {output: None if output in resumed else seconds for output, seconds in awake.items()}
 
 
 def _has_ended(output: Path, command: Sequence[str]) -> bool:
@@ -197,36 +217,15 @@ def _has_ended(output: Path, command: Sequence[str]) -> bool:
     return True
 
 
-def run(commands: Sequence[Sequence[str]], turn: float) -> list[float]:
-    """Runs commands in turns of some seconds; returns how long each was awake.
-
-    Raises:
-      click.ClickException: a command failed.
-    """
-    running = [subprocess.Popen(command, start_new_session=True) for command in commands]
-    awake = [0.0] * len(running)
-    for process in running[1:]:
-        os.killpg(process.pid, signal.SIGSTOP)
+def _wake(process: subprocess.Popen[bytes], turn: float) -> float:
+    """Lets a stopped process run for a turn; returns for how many seconds it was awake."""
+    os.killpg(process.pid, signal.SIGCONT)
+    started = time.monotonic()
     try:
-        while any(process.returncode is None for process in running):
-            for i, process in enumerate(running):
-                if process.returncode is not None:
-                    continue
-                os.killpg(process.pid, signal.SIGCONT)
-                started = time.monotonic()
-                try:
-                    process.wait(turn)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGSTOP)
-                awake[i] += time.monotonic() - started
-    finally:
-        for process in running:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    for process, command in zip(running, commands, strict=True):
-        if process.returncode:
-            raise click.ClickException(f"{' '.join(command)} ended with status {process.returncode}.")
-    return awake
+        process.wait(turn)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGSTOP)
+    return time.monotonic() - started
 
 
 def _write_peer_training(speech: Path, work: Path, versions: str) -> Path:
