@@ -102,9 +102,7 @@ def _draw_fbank(axes: Any, fbank: Float[np.ndarray, "T F"], spec: FbankSpec) -> 
     from librosa.display import specshow
 
     decibels = (10 / np.log(10)) * fbank[:, spec.num_features - spec.num_mel_bins :].astype(np.float32)
-    nyquist_hz = spec.sample_rate_hz / 2
-    high_hz = spec.high_hz if spec.high_hz > 0 else nyquist_hz + spec.high_hz
-    edges_hz = mel_frequencies(n_mels=spec.num_mel_bins + 2, fmin=spec.low_hz, fmax=high_hz, htk=True)
+    edges_hz = mel_frequencies(n_mels=spec.num_mel_bins + 2, fmin=spec.low_hz, fmax=spec.highest_hz, htk=True)
     image = specshow(
         decibels.T,
         x_coords=np.arange(len(decibels)) * spec.frame_shift_ms / 1000,

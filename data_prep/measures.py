@@ -3,15 +3,14 @@
 import numpy as np
 from jaxtyping import Float
 
+from mqmha_jax.features.speech_evidence import FULL_SCALE
+
 WINDOW_MS = 20
 """Length of the windows that give the level over time."""
 
 NOISE_PERCENTILE, SPEECH_PERCENTILE = 10, 95
 SILENCE_DB = 40.0
 """A window this far below the loud ones is silent."""
-
-FULL_SCALE = 32_766 / 32_768
-"""Samples at or beyond this are clipped, or close to it; 16-bit audio ends at 32,767."""
 
 LARGEST_SNR_DB = 100.0
 """Digital silence between words would make the ratio infinite."""

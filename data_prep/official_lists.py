@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mqmha_jax.atomic import write_text
+from mqmha_jax.data.ids import quote_id
 from mqmha_jax.data.lists import read_models, read_trials, text_lines
 from mqmha_jax.errors import UserError
 from mqmha_jax.types import Trials
@@ -78,7 +79,8 @@ def import_official(
 
 def write_models(path: Path, models: Mapping[str, Sequence[str]]) -> None:
     """Writes the utterances of each model, lines ``model utterance ...``, for ``mqmha evaluate --enrol-map``."""
-    write_text(path, "".join(f"{' '.join((model, *utterances))}\n" for model, utterances in models.items()))
+    lines = (" ".join(map(quote_id, (model, *utterances))) for model, utterances in models.items())
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _read_voxceleb(path: Path) -> tuple[Trials, str]:

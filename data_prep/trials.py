@@ -1,7 +1,7 @@
 """Balanced trial lists for your own corpus: same-speaker pairs across sessions, and different-speaker pairs."""
 
-from collections.abc import Mapping
-from itertools import combinations
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,10 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.leaks import shared_speakers
 from mqmha_jax.runs.workdir import has_speakers, read_speakers
 from mqmha_jax.types import Trials
+
+# The numbers of up to this many pairs (32 MiB) are shuffled, as in earlier versions, so their lists stay the same. Of
+# more numbers, some are chosen.
+_MAX_SHUFFLED = 1 << 22
 
 
 def make_trials(
@@ -54,9 +58,7 @@ def make_trials(
     nontargets: dict[tuple[str, str], None] = {}
     for speaker in sorted(by_speaker):
         own = by_speaker[speaker]
-        pairs = [(a, b) for a, b in combinations(own, 2) if utt2session is None or utt2session[a] != utt2session[b]]
-        chosen = rng.permutation(len(pairs))[:per_speaker]
-        targets += [pairs[i] for i in chosen]
+        targets += _draw_pairs(own, own if utt2session is None else [utt2session[u] for u in own], per_speaker, rng)
         group, i = place[speaker]
         for _ in range(per_speaker if len(group) > 1 else 0):
             other = group[(i + int(rng.integers(1, len(group)))) % len(group)]
@@ -76,6 +78,38 @@ def make_trials(
         test=tuple(b for _, b in pairs),
         target=np.arange(len(pairs)) < len(targets),
     )
+
+
+def _draw_pairs(
+    utterances: Sequence[str], sessions: Sequence[str], count: int, rng: np.random.Generator
+) -> list[tuple[str, str]]:
+    """Draws pairs of utterances of different sessions, each at most once.
+
+    The pairs are numbered in the order of ``itertools.combinations``. Only numbers are drawn, because a speaker with
+    10,000 utterances has 50 million pairs.
+
+    Args:
+      utterances: N of one speaker.
+      sessions: N, of each utterance.
+      count: maximum number of pairs.
+      rng: generator of the draw.
+    """
+    codes = np.unique(sessions, return_inverse=True)[1]
+    num_after = np.empty(len(codes), np.int64)  # later utterances of another session: the second of a pair
+    later: Counter[int] = Counter()
+    for i in reversed(range(len(codes))):
+        num_after[i] = len(codes) - 1 - i - later[codes[i]]
+        later[codes[i]] += 1
+    ends = np.cumsum(num_after)
+    total = int(ends[-1])
+    shuffled = total <= max(_MAX_SHUFFLED, count)
+    numbers = rng.permutation(total)[:count] if shuffled else rng.choice(total, count, replace=False)
+    pairs = []
+    for number in numbers:
+        i = int(np.searchsorted(ends, number, side="right"))
+        after = i + 1 + np.flatnonzero(codes[i + 1 :] != codes[i])
+        pairs.append((utterances[i], utterances[after[number - ends[i]]]))  # counted from the end: -1 is the last
+    return pairs
 
 
 def draw_trials(

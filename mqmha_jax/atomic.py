@@ -69,21 +69,33 @@ def making_directory(path: Path) -> Iterator[Path]:
       UserError: the disk is full, or the directory cannot be made there; nothing is left.
     """
     try:
+        with growing_directory(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise _refuse_directory(path, error) from error
+
+
+@contextmanager
+def growing_directory(path: Path) -> Iterator[Path]:
+    """``making_directory`` for a block that does more than write: its ``OSError``s may be of other files and pass.
+
+    Raises:
+      UserError: the directory cannot be made there.
+    """
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         temporary, descriptor = _create_locked(path, _open_new_directory)
-        try:
-            yield temporary
-            sync_tree(temporary)
-            os.rename(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            os.close(descriptor)
-        sync(path.parent)
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}). Free some space or give another directory."
-        ) from error
+        raise _refuse_directory(path, error) from error
+    try:
+        yield temporary
+        sync_tree(temporary)
+        os.rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+    sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -183,6 +195,12 @@ def _require_replaceable(path: Path) -> Path:
     if real.exists() and not os.access(real, os.W_OK):
         raise UserError(f"{path} is write-protected. Choose another output, or allow writing (chmod u+w).")
     return real
+
+
+def _refuse_directory(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path} cannot be written ({error.strerror or error}). Free some space or give another directory."
+    )
 
 
 @contextmanager

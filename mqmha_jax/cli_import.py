@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import click
 
-from mqmha_jax.command_line import PATH, STEP, FiniteRange, SectionedCommand, allow_code_option
+from mqmha_jax.command_line import PATH, STEP, FiniteRange, SectionedCommand, allow_code_option, typed_options
 
 
 @click.command(
@@ -151,9 +151,7 @@ def export(
 
 
 def _refuse_options_of_programs(file_format: str) -> None:
-    typed = click.get_current_context().get_parameter_source
-    given = [option for name, option in _OF_PROGRAMS.items() if typed(name) is click.core.ParameterSource.COMMANDLINE]
-    if given:
+    if given := typed_options(_OF_PROGRAMS):
         raise click.UsageError(
             f"--format {file_format} writes the variables as they are, without {' and '.join(given)}: these options "
             "are for onnx and stablehlo."

@@ -21,6 +21,7 @@ from mqmha_jax.command_line import (
     SectionedGroup,
     allow_code_option,
     channel_option,
+    typed_options,
 )
 from mqmha_jax.errors import UserError
 
@@ -79,6 +80,7 @@ _RUN = click.option(
     "--run", type=PATH, show_default="the run that the store names", help="Run whose network made the store."
 )
 _MIN_SPEECH = click.option("--min-speech", type=SECONDS, default=0.5, help="Minimum seconds of speech in a recording.")
+_OF_WHOLE_RECORDINGS = {"top_n": "--top-n", "confidence": "--confidence", "min_speech": "--min-speech"}
 _PRIOR = click.option(
     "--prior",
     type=PROBABILITY,
@@ -203,6 +205,11 @@ def identify(
     files = list_audio(audio, say=_warn, on_error=leave_out)
     if windows is None and (rttm or plot):
         raise click.UsageError("--rttm and --plot go with --windows, such as --windows 1.5,0.75.")
+    if windows and (given := typed_options(_OF_WHOLE_RECORDINGS)):
+        these = "this option is" if len(given) == 1 else "these options are"
+        raise click.UsageError(
+            f"--windows answers for every window, without {' and '.join(given)}: {these} for whole recordings."
+        )
     if plot and len(files) > 1:
         raise click.UsageError(f"--plot draws one recording, and {len(files)} are given.")
     for output in filter(None, (rttm, plot)):

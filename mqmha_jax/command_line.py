@@ -56,6 +56,16 @@ _DEBUG = f"{__name__}.debug"
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 
 
+def typed_options(options: Mapping[str, str]) -> list[str]:
+    """Those of a command's options that the user typed: the default of an option is no wish.
+
+    Args:
+      options: the options by the names of the command's parameters, e.g. ``{"top_n": "--top-n"}``.
+    """
+    source = click.get_current_context().get_parameter_source
+    return [option for name, option in options.items() if source(name) is click.core.ParameterSource.COMMANDLINE]
+
+
 def allow_code_option(command: Callable[..., None]) -> Callable[..., None]:
     """Adds ``--allow-code``, which holds while the command runs."""
 

@@ -43,7 +43,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Args:
       path: a ``.py`` file that defines ``CONFIG``, a ``.json`` file as a run writes it, or the name of a configuration
         that comes with the project: ``"laptop"``.
-      overrides: e.g. ``["train.steps=500", "model.encoder.channels=256"]``; values are JSON, or plain text.
+      overrides: e.g. ``["train.steps=500", "model.encoder.channels=256"]``; values are JSON, or plain text. Where
+        an option takes text, a number is text, too.
 
     Raises:
       UserError: the file is missing or defines no configuration, a name or value is not valid, or a JSON file names
@@ -124,6 +125,10 @@ _EXAMPLES = {
     int | None: "an integer, or null",
 }
 """What to give for an option of a type."""
+
+
+_TEXTS = (str, str | tuple[str, ...])
+"""Types of the options that take text."""
 
 
 def differences(ours: Config, theirs: Config) -> list[str]:
@@ -219,6 +224,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         values[last] = {"name": value, "options": {}}
     elif _is_section(hint):
         raise UserError(f"{name} is a section; name one of its options: {', '.join(_names(hint))}.")
+    elif hint in _TEXTS and isinstance(value, int | float):  # a directory may be called 2024, or true
+        values[last] = text
     else:
         values[last] = value
 

@@ -1,9 +1,11 @@
 """``mqmha demo`` runs the whole system on synthetic voices, or on a small corpus of your own, in minutes."""
 
 import functools
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import jax
@@ -14,6 +16,7 @@ from data_prep.build_shards import build_shards
 from data_prep.corpora import CORPORA
 from data_prep.manifest import Recording
 from data_prep.ordered_map import num_cores
+from data_prep.pieces import fingerprint
 from data_prep.trials import make_trials, write_trials
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import load_config
@@ -57,7 +60,7 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
       Whether it came to its end; False if a signal stopped the training.
 
     Raises:
-      UserError: the audio cannot be used, or the work directory holds another run.
+      UserError: the audio cannot be used, or the work directory holds another run or other data.
     """
     started = time.perf_counter()
     kind = f"speech from {audio}" if audio else "synthetic voices (made by this program; nobody's real voice)"
@@ -66,8 +69,7 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
     config = load_config("demo", [f"train.seed={seed}", *where, *overrides])
 
     click.echo(f"1. Shards: {kind}")
-    if not (data / "eval.trials").exists():
-        _prepare(data, config, audio, seed, progress)
+    _prepare(workdir, config, audio, seed, progress)
     shards = {name: open_shards(data / name) for name in _SPEAKERS}
     for name, part in shards.items():
         minutes = part.num_frames.sum() * config.fbank.frame_shift_ms / 60_000
@@ -98,24 +100,56 @@ def run_demo(workdir: Path, *, audio: Path | None, seed: int, overrides: Sequenc
     return True
 
 
-def _prepare(data: Path, config: Config, audio: Path | None, seed: int, progress: bool) -> None:
-    parts = _split(_own_recordings(audio), seed, trained=config.loss.top_k + 1) if audio else _synthetic(seed)
+def _prepare(workdir: Path, config: Config, audio: Path | None, seed: int, progress: bool) -> None:
+    """Makes the shards and lists that are missing; those that exist must be of the same recordings and split."""
+    data = workdir / "data"
+    # The folder counts, not what it is called from the current directory.
+    corpus = "synthetic voices" if audio is None else os.path.abspath(audio)
+    parts = _synthetic(seed) if audio is None else _split(_own_recordings(audio), seed, trained=config.loss.top_k + 1)
+    asked = {name: _describe_part(corpus, name, seed, recordings) for name, recordings in parts.items()}
+    existing = [name for name in parts if (data / name).exists()]
+    for name in existing:
+        _require_same_part(workdir, data / name, asked[name])
+    if (data / "eval.trials").exists():  # it comes last, so all data is complete
+        return
     for name, recordings in parts.items():
-        if not (data / name).exists():
+        if name not in existing:
             build_shards(
                 recordings,
                 data / name,
                 spec=config.fbank,
-                provenance={"corpus": str(audio) if audio else "synthetic voices", "part": name, "seed": seed},
+                provenance=asked[name],
                 num_workers=num_cores(),
                 max_rejected=len(recordings) // 10,
                 progress=progress,
             )
-    for name in ("dev", "eval"):  # the list of eval comes last: if it exists, all data is complete
+    for name in ("dev", "eval"):
         shards = open_shards(data / name)
         speakers = [shards.speakers[i] for i in shards.speaker]
         utt2spk = dict(zip(shards.utterances, speakers, strict=True))
         write_trials(data / f"{name}.trials", make_trials(utt2spk, _sessions(shards), seed=seed))
+
+
+def _describe_part(corpus: str, name: str, seed: int, recordings: Sequence[Recording]) -> dict[str, Any]:
+    return {
+        "corpus": corpus,
+        "part": name,
+        "seed": seed,
+        "speakers": len({recording.speaker for recording in recordings}),
+        "recordings": len(recordings),
+        "fingerprint": fingerprint(recordings)[:12],
+    }
+
+
+def _require_same_part(workdir: Path, directory: Path, asked: Mapping[str, Any]) -> None:
+    """Refuses shards of an earlier call with other voices or another split, in which a speaker may change sides."""
+    found = open_shards(directory).provenance
+    if found != asked:
+        holds, wanted = (", ".join(f"{key} {value}" for key, value in one.items()) for one in (found, asked))
+        raise UserError(
+            f"{directory} holds other recordings than this demo asks for. It holds: {holds}. Asked for: {wanted}. Give "
+            f"another --workdir, or remove {workdir} to start again."
+        )
 
 
 def _synthetic(seed: int) -> dict[str, list[Recording]]:
@@ -140,6 +174,7 @@ def _own_recordings(audio: Path) -> list[Recording]:
             f"--audio {audio}: no such folder or file. Give a folder with one folder of audio files per speaker, or a "
             "CSV list with the columns path and speaker."
         )
+    audio = Path(os.path.abspath(audio))
     return CORPORA["folder"](audio) if audio.is_dir() else CORPORA["csv"](audio)
 
 

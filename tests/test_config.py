@@ -54,6 +54,24 @@ def test_every_shipped_config_builds(path: Path) -> None:
     build_loss(config.loss, num_speakers=100, embedding_dim=config.model.embedding_dim)
 
 
+@pytest.mark.parametrize("text", ["2024", "-1.50", "1e5", "true", "NaN"])
+def test_a_path_may_look_like_a_number(text: str) -> None:
+    names = ["data.train", "data.dev", "data.dev_trials", "augment.noise", "start.run"]
+    values = to_dict(with_overrides(Config(), [f"{name}={text}" for name in names]))
+    for section, option in (name.split(".") for name in names):
+        assert values[section][option] == text
+
+
+def test_numbers_and_lists_stay_what_they_are() -> None:
+    config = with_overrides(Config(), ['data.train=["2024", "b"]', "start.step=12", "model.embedding_layers=1"])
+    assert config.data.train == ("2024", "b")
+    assert (config.start.step, config.model.embedding_layers) == (12, 1)
+    assert with_overrides(Config(), ['data.dev="2024"']).data.dev == "2024"
+    for override in ("data.dev=null", "data.dev=[1]", "data.train=[1]", "train.steps=many", "data.sampling=1"):
+        with pytest.raises(UserError, match=f"Invalid value for {override.partition('=')[0]}"):
+            with_overrides(Config(), [override])
+
+
 def test_overrides_reach_sections_parts_and_lists() -> None:
     config = with_overrides(
         Config(),
@@ -93,7 +111,10 @@ def test_overrides_reach_sections_parts_and_lists() -> None:
             "optimizer.rates=3",
             r"optimizer.rates=3: give parts with their factors, such as .*rates.net/encoder=",
         ),
-        ("data.train=5", r"for data.train=5: give a directory, or a list of several, such as .* with the quotes\.$"),
+        (
+            "data.train=[5]",
+            r"for data.train=\[5\]: give a directory, or a list of several, such as .* with the quotes\.$",
+        ),
         ("data.corpus_weights=2", r"corpus_weights=2: give a list of numbers, such as 'data\.corpus_weights=\[1,3\]'"),
         ("augment.noise_snr_db=[1]", r"augment.noise_snr_db=\[1\]: give a list of two numbers, such as .*=\[0,15\]'"),
         ("data.original_speed_only=maybe", r"data.original_speed_only='maybe': give true or false\.$"),

@@ -1,5 +1,6 @@
 """The demo's own steps on small corpora: synthetic voices, a folder, a list."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,50 @@ def test_an_own_folder_is_split_by_speaker_and_paired_across_sessions(tmp_path: 
     trials = read_trials(tmp_path / "run" / "data" / "eval.trials")
     for a, b, target in zip(*trials, strict=True):
         assert not target or a.split("/")[1] != b.split("/")[1]
+
+
+@pytest.fixture
+def only_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo makes its data and trains nothing."""
+    stopped = TrainResult(step=0, trained=0, skipped=0, finished=False, data_wait=0.0)
+    monkeypatch.setattr(demo, "train", lambda *args, **options: stopped)
+
+
+def test_data_of_another_corpus_is_not_reported_as_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only_data: None
+) -> None:
+    monkeypatch.setattr(demo, "_SPEAKERS", {"train": 6, "dev": 2, "eval": 2})
+    monkeypatch.setattr(demo, "_UTTERANCES", 1)
+    audio = own_audio(tmp_path / "audio", speakers=10)
+    run(tmp_path / "run", None)
+    run(tmp_path / "run", None)  # the same again is no other data
+    with pytest.raises(UserError) as refused:
+        run(tmp_path / "run", audio)
+    said = str(refused.value)
+    assert "run/data/train holds other recordings than this demo asks for. It holds: corpus synthetic voices, " in said
+    assert f"Asked for: corpus {audio}, part train, seed 0, speakers 6, recordings 24, fingerprint " in said
+    assert said.endswith(f"Give another --workdir, or remove {tmp_path / 'run'} to start again.")
+
+
+def test_an_interrupted_demo_does_not_go_on_with_another_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only_data: None
+) -> None:
+    audio, workdir = own_audio(tmp_path / "audio", speakers=10), tmp_path / "run"
+    run(workdir, audio)
+    before = {name: open_shards(workdir / "data" / name).utterances for name in ("train", "dev", "eval")}
+    for path in ("dev", "eval", "dev.trials", "eval.trials"):  # as if it had been killed after the first part
+        path = workdir / "data" / path
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(UserError, match=r"data/train holds other .* seed 0, .*Asked for: .* seed 1, "):
+        demo.run_demo(workdir, audio=audio, seed=1, overrides=FEW_STEPS, progress=False)
+    own_audio(tmp_path / "audio", speakers=12)
+    with pytest.raises(UserError, match=r"data/train holds other .* speakers 6, .*Asked for: .* speakers 8, "):
+        run(workdir, audio)
+    shutil.rmtree(tmp_path / "audio" / "s10")
+    shutil.rmtree(tmp_path / "audio" / "s11")
+    monkeypatch.chdir(tmp_path)
+    run(workdir, Path("audio"))  # the same folder by another name
+    assert before == {name: open_shards(workdir / "data" / name).utterances for name in before}
 
 
 def test_too_few_speakers_are_refused_with_what_is_needed(tmp_path: Path) -> None:

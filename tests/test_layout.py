@@ -150,7 +150,9 @@ def test_the_public_face_names_what_the_modules_define() -> None:
 
 
 def test_the_reference_names_what_the_modules_define() -> None:
-    for page in (ROOT / "docs" / "reference").glob("*.md"):
+    pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
+    assert pages
+    for page in pages:
         for path in re.findall(r"^::: (\S+)$", page.read_text(), re.M):
             module, _, name = path.rpartition(".")
             assert name in defined_names(module) or "" in defined_names(path), f"{page.relative_to(ROOT)}: no {path}"

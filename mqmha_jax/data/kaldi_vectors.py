@@ -16,11 +16,11 @@ _TYPES: dict[bytes, np.dtype[Any]] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype(
 _MATRICES = (b"FM ", b"DM ", b"CM ", b"CM2", b"CM3")
 _BINARY, _SIZE_OF_INT32 = b"\0B", b"\4"
 _LARGEST = 1 << 20  # of an embedding; a larger size is a damaged file
-_LONGEST_KEY = 1 << 16
+_USUAL_KEY, _LONGEST_KEY = 256, 1 << 16  # in bytes; a longer read empties the file's buffer
 _LONGEST_LINE = 32 * _LARGEST
 
 # A name, in quotation marks if it contains white space, and one character of white space.
-_KEY = re.compile(rb'\s*("(?:[^"\\]|\\.)*"(?=\s)|\S+)\s')
+_KEY = re.compile(rb'\s*((?P<quoted>"(?:[^"\\]|\\.)*")(?=\s)|\S+)\s')
 
 
 def read_archive(path: Path) -> Iterator[tuple[str, Float[np.ndarray, " E"]]]:
@@ -70,8 +70,11 @@ def _open_archive(path: Path) -> BinaryIO:
 def _read_key(path: Path, file: BinaryIO) -> str:
     """Reads the name of the next entry and the white space behind it; returns "" at the end."""
     start = file.tell()
-    head = file.read(_LONGEST_KEY)
+    head = file.read(_USUAL_KEY)
     match = _KEY.match(head)
+    if match is None or (match[1].startswith(b'"') and not match["quoted"]):  # the name, or its quotation, goes on
+        head += file.read(_LONGEST_KEY - len(head))
+        match = _KEY.match(head)
     if match is None:
         if not head.strip():
             return ""

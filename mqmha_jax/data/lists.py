@@ -152,7 +152,8 @@ def check_trials(
             f"{name}: only {kind} trials ({num_trials}); error rates need both classes: add {missing} trials."
         )
     utterances = list(known_utterances)
-    enrol, test = _find_sides(trials, utterances, None if known_models is None else list(known_models), name)
+    models = None if known_models is None else list(known_models)
+    enrol, test = trial_positions(trials, utterances, models=models, name=name)
     symmetric = known_models is None
     _check_labels(trials, enrol, test, symmetric=symmetric, name=name)
     notes = []
@@ -169,32 +170,33 @@ def check_trials(
 
 
 def trial_positions(
-    trials: Trials, utterances: Sequence[str], *, name: str = "trial list"
+    trials: Trials, utterances: Sequence[str], *, models: Sequence[str] | None = None, name: str = "trial list"
 ) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
-    """Finds the positions of the two utterances of each trial.
+    """Finds the positions of the two sides of each trial.
 
     Args:
       trials: M trials.
       utterances: N ids, each once.
+      models: R names, each once, that the enrolment sides use; None: these name utterances, too.
       name: what to call the list in messages, e.g. its path.
 
     Returns:
-      Indices into ``utterances`` of the enrolment and of the test side, ``[M]`` each.
+      Indices of the enrolment sides into ``models`` (or ``utterances``) and of the test sides into ``utterances``,
+      ``[M]`` each.
 
     Raises:
-      UserError: a trial names an unknown utterance, or the sides differ in number.
+      UserError: a trial names an unknown utterance or model, or the sides differ in number.
     """
     if not len(trials.enrol) == len(trials.test) == len(trials.target):
         raise UserError(
             f"{name}: {len(trials.enrol)} enrolment sides, {len(trials.test)} test sides and {len(trials.target)} "
             "labels; valid: one of each for every trial."
         )
-    position = {utterance: i for i, utterance in enumerate(utterances)}
-    try:
-        enrol = np.fromiter(map(position.__getitem__, trials.enrol), np.int32, len(trials.enrol))
-        test = np.fromiter(map(position.__getitem__, trials.test), np.int32, len(trials.test))
-    except KeyError:
-        raise _unknown_utterances(name, trials, position) from None
+    if models is None:
+        enrol, test = _find_positions(utterances, trials.enrol, trials.test, name=name)
+    else:
+        (enrol,) = _find_positions(models, trials.enrol, name=f"{name}, enrolment sides")
+        (test,) = _find_positions(utterances, trials.test, name=f"{name}, test sides")
     return enrol, test
 
 
@@ -232,15 +234,12 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{path}: not a text file in UTF-8 ({error.reason}); valid lines are plain text.") from error
 
 
-def _find_sides(
-    trials: Trials, utterances: Sequence[str], models: Sequence[str] | None, name: str
-) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
-    """Finds the positions of both sides; models are numbered apart from utterances."""
-    if models is None:
-        return trial_positions(trials, utterances, name=name)
-    enrol, _ = trial_positions(trials._replace(test=trials.enrol), models, name=f"{name}, enrolment sides")
-    _, test = trial_positions(trials._replace(enrol=trials.test), utterances, name=f"{name}, test sides")
-    return enrol, test
+def _find_positions(known: Sequence[str], *sides: Sequence[str], name: str) -> list[Int32[np.ndarray, " M"]]:
+    position = {utterance: i for i, utterance in enumerate(known)}
+    try:
+        return [np.fromiter(map(position.__getitem__, side), np.int32, len(side)) for side in sides]
+    except KeyError:
+        raise _unknown_utterances(name, sides, position) from None
 
 
 def _pair(one: Int32[np.ndarray, " M"], other: Int32[np.ndarray, " M"]) -> Int64[np.ndarray, " M"]:
@@ -273,14 +272,14 @@ def _label(trials: Trials, index: int) -> str:
     return "target" if trials.target[index] else "nontarget"
 
 
-def _unknown_utterances(name: str, trials: Trials, known: Mapping[str, int]) -> UserError:
+def _unknown_utterances(name: str, sides: Sequence[Sequence[str]], known: Mapping[str, int]) -> UserError:
     """Makes the error that names the first few unknown utterances, and the known id closest to the first."""
     first_trial: dict[str, int] = {}
-    for number, pair in enumerate(zip(trials.enrol, trials.test, strict=True), start=1):
-        for utterance in pair:
+    for number, named in enumerate(zip(*sides, strict=True), start=1):
+        for utterance in named:
             if utterance not in known:
                 first_trial.setdefault(utterance, number)
-    named = ", ".join(f"{utterance!r} (trial {number})" for utterance, number in list(first_trial.items())[:3])
+    first_three = ", ".join(f"{utterance!r} (trial {number})" for utterance, number in list(first_trial.items())[:3])
     more = " and more" if len(first_trial) > 3 else ""
     first = next(iter(first_trial))
     if same := other_spelling(first, known):
@@ -292,7 +291,7 @@ def _unknown_utterances(name: str, trials: Trials, known: Mapping[str, int]) -> 
         nearest = difflib.get_close_matches(first, known, n=1)
         hint = f" The known id nearest to the first is {nearest[0]!r}." if nearest else ""
     return UserError(
-        f"{name}: its trials name {count_noun(len(first_trial), 'unknown utterance')}: {named}{more}.{hint} "
+        f"{name}: its trials name {count_noun(len(first_trial), 'unknown utterance')}: {first_three}{more}.{hint} "
         f"Valid: the ids of the {len(known)} utterances at hand; add the missing ones or remove their trials."
     )
 

@@ -5,13 +5,11 @@ A corpus of audio goes through ``data_prep``, which works on many files at once 
 
 import contextlib
 import os
-import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mqmha_jax.atomic import sync
+from mqmha_jax.atomic import growing_directory
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data import shard_format
 from mqmha_jax.data.shard_coding import Coding
@@ -73,24 +71,19 @@ def shard_writer(
     """
     target = Path(directory)
     refuse_taken(target)
-    temporary = target.with_name(f".{target.name}.partial-{os.getpid()}-{time.monotonic_ns()}")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{target} cannot be made: {error}. Choose another output directory.") from error
-    writer = ShardWriter(temporary, spec, coding, records_per_shard)
-    try:
-        with name_full_disk(target, f"What was written is removed again and {target} does not exist."):
+    with (
+        name_full_disk(target, f"What was written is removed again and {target} does not exist."),
+        growing_directory(target) as unfinished,
+    ):
+        writer = ShardWriter(unfinished, spec, coding, records_per_shard)
+        try:
             yield writer
             files, tables = writer.close()
-            complete_directory(
-                temporary, files, tables, spec=spec, coding=coding, provenance=provenance, speaker_key=speaker_key
-            )
-            os.rename(temporary, target)
-            sync(target.parent)
-    finally:
-        writer.abandon()
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            writer.abandon()
+        complete_directory(
+            unfinished, files, tables, spec=spec, coding=coding, provenance=provenance, speaker_key=speaker_key
+        )
 
 
 class ShardWriter:

@@ -74,9 +74,9 @@ def collect_numbers(
       finished: finished runs.
       missing: unfinished run -> reason.
       costs: cost of each cell.
-      found: result of ``find``.
+      found: result of ``derive_findings``.
       title: title of the report.
-      replicates: number of resamples that ``find`` made.
+      replicates: number of resamples that ``derive_findings`` made.
     """
     return {
         "title": title,

@@ -1,13 +1,17 @@
 """Embeddings from every kind of file are the same, pickles stay closed, and damage is named."""
 
+import io
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from mqmha_jax.data import kaldi_vectors
 from mqmha_jax.data.embedding_files import read_embeddings
+from mqmha_jax.data.ids import quote_id
 from mqmha_jax.errors import UserError
 
 VECTORS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
@@ -60,6 +64,30 @@ def test_kaldi_text_and_doubles(tmp_path: Path) -> None:
     )
     (tmp_path / "double.ark").write_bytes(doubles)
     assert_read(tmp_path / "double.ark")
+
+
+def test_an_archive_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the next name used to read 64 KiB of the disk again."""
+    content = b"".join(f"id/{i} ".encode() + binary(VECTORS[i % 3]) for i in range(2_000))
+    (tmp_path / "e.ark").write_bytes(content)
+    read = 0
+
+    class Counted(io.FileIO):
+        def readinto(self, buffer: Any, /) -> int:
+            nonlocal read
+            read += (count := super().readinto(buffer) or 0)
+            return count
+
+    monkeypatch.setattr(kaldi_vectors, "_open_archive", lambda path: io.BufferedReader(Counted(path)))
+    assert len(read_embeddings(tmp_path / "e.ark").ids) == 2_000
+    assert read < 2 * len(content)
+
+
+@pytest.mark.parametrize("name", ["u" * 300, "a " * 200 + "b", 'a\\" ' * 90 + "b", '"' + "u" * 300, '"u'])
+def test_long_names_are_read_whole(tmp_path: Path, name: str) -> None:
+    for field in {quote_id(name), name if " " not in name else quote_id(name)}:  # other programs quote nothing
+        (tmp_path / "e.ark").write_bytes(f"{field} ".encode() + binary(VECTORS[0]) + b"next " + binary(VECTORS[1]))
+        assert read_embeddings(tmp_path / "e.ark").ids == (name, "next")
 
 
 def test_folder(tmp_path: Path) -> None:

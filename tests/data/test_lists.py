@@ -99,6 +99,15 @@ def test_positions():
     np.testing.assert_array_equal(test, [0, 2])
 
 
+def test_positions_of_models_are_apart_from_those_of_utterances():
+    trials = trials_of(("a", "a", True), ("c", "b", False))
+    enrol, test = trial_positions(trials, ["a", "b"], models=["c", "a"])
+    np.testing.assert_array_equal(enrol, [1, 0])
+    np.testing.assert_array_equal(test, [0, 1])
+    with pytest.raises(UserError, match=r"1 enrolment sides, 2 test sides and 2 labels"):
+        trial_positions(trials._replace(enrol=("a",)), ["a", "b"], models=["c", "a"])
+
+
 def test_unknown_utterances_are_named_with_the_nearest_known_one():
     trials = trials_of(
         ("id1/a.wav", "id1/b.wav", True), ("id1/aa.wav", "id2/c.wav", False), ("x", "y", False), ("x", "z", False)

@@ -1,5 +1,6 @@
 """Shards: they return what was written, a writer completes them or leaves nothing, and readers name damage."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -206,8 +207,30 @@ def test_a_taken_directory_is_left_alone(tmp_path: Path) -> None:
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(UserError, match=r"file/shards cannot be made: .*Not a directory"):
+    with pytest.raises(UserError, match=r"file/shards cannot be written \(File exists\)\. Free some space or give"):
         write(tmp_path / "file" / "shards")
+
+
+def test_what_a_killed_writer_left_goes_and_what_another_writes_stays(tmp_path: Path) -> None:
+    (tmp_path / ".partial-0badf00d-shards" / "inner").mkdir(parents=True)
+    with contextlib.suppress(KeyError), shard_writer(tmp_path / "shards", spec=SPEC, provenance={}) as writer:
+        (unfinished,) = tmp_path.iterdir()
+        writer.add(corpus()[0])
+        write(tmp_path / "shards")
+        assert {path.name for path in tmp_path.iterdir()} == {unfinished.name, "shards"}
+        raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["shards"]
+    assert len(open_shards(tmp_path / "shards")) == len(LENGTHS)
+
+
+def test_a_missing_recording_is_not_called_a_full_disk(tmp_path: Path) -> None:
+    def utterances() -> Iterator[UtteranceFbank]:
+        yield corpus()[0]
+        (tmp_path / "recording.wav").read_bytes()
+
+    with pytest.raises(FileNotFoundError, match=r"recording\.wav"):
+        write_shards(tmp_path / "shards", utterances(), spec=SPEC, provenance={})
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_exception_in_the_middle_leaves_nothing(tmp_path: Path) -> None:

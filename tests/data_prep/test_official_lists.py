@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from data_prep import official_lists
-from data_prep.official_lists import VOXCELEB1, import_official
+from data_prep.official_lists import VOXCELEB1, import_official, write_models
 from mqmha_jax.cli_trials import import_trials
 from mqmha_jax.data.lists import check_trials, read_models, read_trials
 from mqmha_jax.errors import UserError
@@ -77,6 +77,12 @@ def test_cnceleb_enrolments_of_several_utterances(tmp_path: Path, name: str) -> 
     assert {*trials.enrol} == models.keys()
     shards = [*trials.enrol, *trials.test, *(utterance for own in models.values() for utterance in own)]
     assert check_trials(trials, set(shards)) == check_trials(trials, set(shards), known_models=models) == []
+
+
+def test_written_models_read_back_with_spaces_in_their_names(tmp_path: Path) -> None:
+    models = {"enrol one.wav": ("id1/take 1.wav", "id1/2.wav"), "two": ('"quoted".wav',)}
+    write_models(tmp_path / "map", models)
+    assert read_models(tmp_path / "map") == models
 
 
 def test_damaged_enrolment_maps_are_refused(tmp_path: Path) -> None:

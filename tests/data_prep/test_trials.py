@@ -1,11 +1,13 @@
 """Trial lists for your own data."""
 
+import tracemalloc
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_prep.trials import draw_trials, make_trials, write_trials
+from data_prep.trials import _draw_pairs, draw_trials, make_trials, write_trials
 from mqmha_jax.data.lists import read_trials
 from mqmha_jax.errors import UserError
 
@@ -34,6 +36,34 @@ def test_speakers_are_balanced_and_the_seed_decides() -> None:
     again, other = make_trials(UTT2SPK, per_speaker=5, seed=1), make_trials(UTT2SPK, per_speaker=5, seed=2)
     assert trials.enrol == again.enrol
     assert trials.enrol != other.enrol
+
+
+@pytest.mark.parametrize("per_speaker", [3, 200])
+@pytest.mark.parametrize("num_sessions", [0, 1, 2, 5])
+def test_targets_are_drawn_as_from_a_list_of_all_pairs(num_sessions: int, per_speaker: int) -> None:
+    """The lists of earlier versions, which made all pairs, stay the same."""
+    rng = np.random.default_rng(7)
+    utterances = [f"u{i:02d}" for i in range(17)]
+    sessions = [str(rng.integers(num_sessions)) for _ in utterances] if num_sessions else utterances
+    session = dict(zip(utterances, sessions, strict=True))
+    pairs = [(a, b) for a, b in combinations(utterances, 2) if session[a] != session[b]]
+    expected = [pairs[i] for i in np.random.default_rng(1).permutation(len(pairs))[:per_speaker]]
+    assert _draw_pairs(utterances, sessions, per_speaker, np.random.default_rng(1)) == expected
+
+
+def test_a_speaker_with_many_utterances_fits_into_memory() -> None:
+    """All 8 million pairs of 4,000 utterances take half a gigabyte."""
+    utt2spk = {f"{speaker}/{i}": speaker for speaker in "ab" for i in range(4_000)}
+    sessions = {utterance: f"{int(utterance[2:]) % 9}" for utterance in utt2spk}
+    tracemalloc.start()
+    trials = make_trials(utt2spk, sessions)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6
+    targets = [pair for *pair, target in zip(*trials, strict=True) if target]
+    assert len({frozenset(pair) for pair in targets}) == len(targets) == 400
+    assert all(utt2spk[a] == utt2spk[b] and sessions[a] != sessions[b] for a, b in targets)
+    assert {*trials.enrol} == {*make_trials(utt2spk, sessions).enrol}
 
 
 def test_a_written_list_reads_back(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _recordings(speech_dir: Path, pattern: str, count: int) -> list[np.ndarray]:
     paths = sorted(speech_dir.glob(pattern))
+    assert len(paths) >= count, f"{speech_dir}/{pattern} has {len(paths)} recordings; this test needs {count}"
     return [soundfile.read(path, dtype="float32")[0] for path in paths[:: max(1, len(paths) // count)][:count]]
 
 

@@ -64,7 +64,9 @@ ALIKE["wespeaker_campplus"] = ALIKE["3dspeaker_campplus"]
 
 
 def test_every_reference_is_recognised_as_only_its_family(reference_dir):
-    for path in sorted((reference_dir / "encoders").glob("*.pt")):
+    paths = sorted((reference_dir / "encoders").glob("*.pt"))
+    assert {path.stem for path in paths} >= REFERENCES.keys()
+    for path in paths:
         names = list(read_checkpoint_file(path))
         found = {name for name, family in FAMILIES.items() if family.recognize(names)}
         expected = {REFERENCES[path.stem]} if path.stem in REFERENCES else set()

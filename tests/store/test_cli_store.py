@@ -169,6 +169,8 @@ def test_windows_have_two_lengths_and_one_picture(run) -> None:
         ("--windows 1.5", "'1.5' is not two numbers of seconds, such as 1.5,0.75"),
         ("--rttm x", "--rttm and --plot go with --windows"),
         ("--windows 1.5,0.75 --plot x.png anna", "--plot draws one recording, and 3 are given"),
+        ("--windows 1.5,0.75 --top-n 3", "--windows answers for every window, without --top-n: this option is for"),
+        ("--windows 1.5,0.75 --min-speech 0.5 --confidence 0.9", "without --confidence and --min-speech: these"),
         ("--windows nan,nan", "Windows of nan s every nan s; valid: 0.5 to 60 s"),
         ("--windows 0.75,1.5", "Windows of 0.75 s every 1.5 s; valid: 0.5 to 60 s"),
         ("--windows inf,1", "Windows of inf s every 1 s; valid: 0.5 to 60 s"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mqmha_jax.atomic import replacing, write_text
+from mqmha_jax.data.ids import quote_id
 from mqmha_jax.data.score_files import write_scores
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.metrics.bootstrap import FEWEST_SPEAKERS, MIN_SPEAKERS
@@ -118,7 +119,8 @@ def write_numbers(directory: Path, evaluation: Evaluation, *, title: str = "") -
         for system in part.systems:
             write_scores(directory / files[part.name, system.name], part.trials, system.scores)
     if in_lists:
-        write_text(directory / SPEAKERS_FILE, "".join(f"{name} {speaker}\n" for name, speaker in in_lists.items()))
+        lines = (f"{quote_id(name)} {quote_id(speaker)}\n" for name, speaker in in_lists.items())
+        write_text(directory / SPEAKERS_FILE, "".join(lines))
     written = [*files.values(), *([SPEAKERS_FILE] if in_lists else [])]
     numbers["sha256_of_files"] = {name: hash_file(directory / name) for name in written}
     write_sealed_json(directory / METRICS_FILE, numbers)  # last, so that the files it names exist

@@ -41,7 +41,7 @@ def cosine_scores(
         ``check_embeddings``).
     """
     embeddings, models = check_embeddings(embeddings), models and check_embeddings(models)
-    enrol, test = _positions(embeddings, trials, models)
+    enrol, test = trial_positions(trials, embeddings.ids, models=models and models.ids)
     return _pair_cosines(embeddings, models, enrol, test)
 
 
@@ -74,7 +74,7 @@ def as_norm(
       UserError: as ``cosine_scores`` and ``cohort_statistics``.
     """
     embeddings, models = check_embeddings(embeddings), models and check_embeddings(models)
-    enrol, test = _positions(embeddings, trials, models)
+    enrol, test = trial_positions(trials, embeddings.ids, models=models and models.ids)
     of_tests = cohort_statistics(embeddings, cohort, top_n=top_n)
     of_models = of_tests if models is None else cohort_statistics(models, cohort, top_n=top_n)
     scores = _pair_cosines(embeddings, models, enrol, test)
@@ -198,14 +198,3 @@ def _pair_cosines(
     test_units = scale_to_units(embeddings.vectors)
     enrol_units = test_units if models is None else scale_to_units(models.vectors)
     return pair_products(enrol_units, test_units, enrol, test)
-
-
-def _positions(
-    embeddings: Embeddings, trials: Trials, models: Embeddings | None
-) -> tuple[Int32[np.ndarray, " M"], Int32[np.ndarray, " M"]]:
-    """Rows of each trial's two sides."""
-    if models is None:
-        return trial_positions(trials, embeddings.ids)
-    enrol, _ = trial_positions(trials._replace(test=trials.enrol), models.ids, name="enrolment side of the trials")
-    _, test = trial_positions(trials._replace(enrol=trials.test), embeddings.ids, name="test side of the trials")
-    return enrol, test

@@ -60,8 +60,7 @@ def enrolment_scores(
     if average == "embeddings":
         return cosine_scores(embeddings, trials, models=enrolled)
     # The mean of inner products with unit vectors is the product with their mean, left at its length.
-    rows, _ = trial_positions(trials._replace(test=trials.enrol), enrolled.ids, name="enrolment side of the trials")
-    _, columns = trial_positions(trials._replace(enrol=trials.test), embeddings.ids, name="test side of the trials")
+    rows, columns = trial_positions(trials, embeddings.ids, models=enrolled.ids)
     return pair_products(jnp.asarray(enrolled.vectors), scale_to_units(embeddings.vectors), rows, columns)
 
 

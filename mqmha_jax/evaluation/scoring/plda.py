@@ -154,11 +154,9 @@ def plda_scores(
     Raises:
       UserError: a trial names an utterance or a model that is not known.
     """
-    test_names = trials._replace(enrol=trials.test)
-    _, columns = trial_positions(test_names, embeddings.ids, name="test side of the trials")
     if models is None:
         models = {name: (name,) for name in dict.fromkeys(trials.enrol)}
-    rows, _ = trial_positions(trials._replace(test=trials.enrol), tuple(models), name="enrolment side of the trials")
+    rows, columns = trial_positions(trials, embeddings.ids, models=tuple(models))
     means, counts = model_means(embeddings.vectors.astype(np.float64), embeddings.ids, models)
     return model.score_pairs(means, embeddings.vectors, rows, columns, counts)
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mqmha_jax.data.lists import read_utt2spk
 from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.metrics.compare import Comparison, compare_systems
 from mqmha_jax.evaluation.metrics.measure_list import Measuring, Scores, evaluate_list
 from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files, describe_verdict, format_comparisons
+from mqmha_jax.evaluation.report.output_files import SPEAKERS_FILE
 from mqmha_jax.evaluation.report.tables import write_numbers
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
@@ -69,6 +71,24 @@ def test_the_order_of_a_list_does_not_matter(saved: Path) -> None:
     file = SystemFile(saved / "worse1" / "metrics.json")
     straight = compare_files([file], [SystemFile(saved / "better1")], replicates=50)
     assert compare_files([file], [SystemFile(saved / "backwards")], replicates=50) == straight
+
+
+def test_names_with_spaces_are_compared(saved: Path, tmp_path: Path) -> None:
+    def spaced(name: str) -> str:
+        return name.replace("s", "speaker ")
+
+    trials = TRIALS._replace(enrol=tuple(map(spaced, TRIALS.enrol)), test=tuple(map(spaced, TRIALS.test)))
+    utt2spk = {spaced(utterance): spaced(speaker) for utterance, speaker in UTT2SPK.items()}
+    for name in ("worse1", "better1"):
+        systems = {"cosine": Scores(SEEDS[name])}
+        part = evaluate_list("own", trials, systems, known=Metadata(utt2spk, {}), measuring=Measuring(replicates=0))
+        write_numbers(tmp_path / name, Evaluation((part,), {}, (), {}, None, utt2spk))
+    assert read_utt2spk(tmp_path / "worse1" / SPEAKERS_FILE) == utt2spk
+    (found,), (plain,) = (
+        compare_files([SystemFile(root / "worse1")], [SystemFile(root / "better1")], replicates=50)
+        for root in (tmp_path, saved)
+    )
+    assert found.metrics["eer"].a == plain.metrics["eer"].a
 
 
 def test_systems_of_one_evaluation_can_be_compared(saved: Path) -> None:

@@ -111,7 +111,7 @@ def test_enrolment_sides_may_have_embeddings_of_their_own(worked):
     np.testing.assert_array_equal(
         as_norm(embeddings, trials, cohort, top_n=20, models=models), as_norm(embeddings, renamed, cohort, top_n=20)
     )
-    with pytest.raises(UserError, match=r"enrolment side of the trials: its trials name 1 unknown utterance: 'enrol0'"):
+    with pytest.raises(UserError, match=r"trial list, enrolment sides: its trials name 1 unknown utterance: 'enrol0'"):
         cosine_scores(embeddings, trials._replace(enrol=("test0", "enrol0")), models=models)
 
 

@@ -92,7 +92,7 @@ def test_unknown_names_are_refused(tmp_path):
     with pytest.raises(UserError, match="Model 'm' has no utterances"):
         enrol_models(UTTERANCES, {"m": ()})
     for average in ("scores", "embeddings"):
-        with pytest.raises(UserError, match=r"enrolment side of the trials: its trials name 1 unknown utterance: 'k'"):
+        with pytest.raises(UserError, match=r"trial list, enrolment sides: its trials name 1 unknown utterance: 'k'"):
             enrolment_scores(UTTERANCES, TRIALS._replace(enrol=("m", "k", "f")), MODELS, average=average)
-        with pytest.raises(UserError, match=r"test side of the trials: its trials name 1 unknown utterance: 'k'"):
+        with pytest.raises(UserError, match=r"trial list, test sides: its trials name 1 unknown utterance: 'k'"):
             enrolment_scores(UTTERANCES, TRIALS._replace(test=("e", "k", "f")), MODELS, average=average)

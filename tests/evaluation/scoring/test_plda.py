@@ -107,9 +107,9 @@ def test_data_that_teach_nothing_are_refused():
 def test_unknown_names_are_refused(model):
     embeddings = Embeddings(("a", "b"), np.zeros((2, 3), np.float32))
     trials = Trials(("a",), ("c",), np.array([True]))
-    with pytest.raises(UserError, match=r"test side of the trials: its trials name 1 unknown utterance: 'c'"):
+    with pytest.raises(UserError, match=r"trial list, test sides: its trials name 1 unknown utterance: 'c'"):
         plda_scores(model, embeddings, trials)
-    with pytest.raises(UserError, match=r"enrolment side of the trials: its trials name 1 unknown utterance: 'a'"):
+    with pytest.raises(UserError, match=r"trial list, enrolment sides: its trials name 1 unknown utterance: 'a'"):
         plda_scores(model, embeddings, trials._replace(test=("b",)), {"m": ("a",)})
     with pytest.raises(UserError, match="Model 'a' has utterance 'x', which has no embedding"):
         plda_scores(model, embeddings, trials._replace(test=("b",)), {"a": ("a", "x")})
