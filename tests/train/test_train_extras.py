@@ -164,3 +164,14 @@ def test_a_wait_for_data_is_reported_at_once_and_logged(tmp_path: Path, caplog: 
     assert (line["step"], line["kind"]) == (7, "stall")
     assert 0.05 < line["seconds"] < 10
     assert len(caplog.messages) == 2
+
+
+def test_no_wait_is_reported_where_nobody_asks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), MetricsLog(tmp_path, first_step=0) as log, Watchdog(0.0, log) as watchdog:
+        with watchdog.waiting(7):
+            spent = time.process_time()
+            time.sleep(0.3)
+            spent = time.process_time() - spent
+        assert spent < 0.1, "the thread must not look all the time"
+    assert not caplog.messages
+    assert not read_log(tmp_path)
