@@ -16,6 +16,7 @@ from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.metrics_log import MetricsLog, read_log
+from mqmha_jax.runs.state import TrainState
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.watchdog import Watchdog
 from tests.support.batches import change_batches
@@ -84,6 +85,23 @@ def test_the_best_checkpoint_outlives_the_latest(finished: Path) -> None:
         assert checkpoints.steps == [6, STEPS]  # 6 was no multiple of train.checkpoint_every
         assert checkpoints.best_step == 6
     assert load_network(finished, 6).step == 6
+
+
+def test_an_equal_eer_is_no_better_one(
+    config: Config, scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearest float32 to 0.1 lies above it."""
+    saved = []
+    save = Checkpoints.save
+
+    def noted(self: Checkpoints, state: TrainState, **eer: Any) -> None:
+        saved.append(int(state.step))
+        save(self, state, **eer)
+
+    monkeypatch.setattr(Checkpoints, "save", noted)
+    scripted.eers = iter((0.5, 0.1, 0.3, 0.1, 0.1, 0.3, 0.3))
+    train(config, tmp_path, progress=False)
+    assert saved == [2, 4, 8, STEPS, STEPS], "the best, those on schedule, and the last one"
 
 
 def test_evaluation_uses_the_average_and_training_the_latest(finished: Path) -> None:
