@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,7 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
     name of its own, so that processes and threads may write the same file at once: the last one stays.
 
     Args:
-      path: of the file; its directory is made if it is missing. A link is followed.
+      path: of the file; its directory is made if it is missing. A link is followed. The permissions of an earlier
+        version stay.
 
     Yields:
       A path with the same ending, to be written and closed.
@@ -60,7 +62,7 @@ def making_directory(path: Path) -> Iterator[Path]:
     """Gives a temporary directory beside ``path``, which becomes ``path`` if no exception is raised.
 
     Args:
-      path: of the new directory; there must be nothing, or an empty directory.
+      path: of the new directory; there must be nothing, or an empty directory, whose permissions stay.
 
     Yields:
       An empty directory of this call alone, to be filled.
@@ -215,24 +217,36 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _open_new_file(path: Path) -> int:
-    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+def _open_new_file(path: Path, permissions: int) -> int:
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, permissions & 0o666)
 
 
-def _open_new_directory(path: Path) -> int:
-    path.mkdir()
+def _open_new_directory(path: Path, permissions: int) -> int:
+    path.mkdir(permissions)
     return os.open(path, os.O_RDONLY)
 
 
-def _create_locked(path: Path, open_new: Callable[[Path], int]) -> tuple[Path, int]:
+def _create_locked(path: Path, open_new: Callable[[Path, int], int]) -> tuple[Path, int]:
+    """Makes a temporary file or directory with the permissions of what it will replace, if there is anything."""
+    permissions = _permissions(path)
     while True:
         temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
-        descriptor = open_new(temporary)
+        # From the start, because nobody may read it who may not read the earlier version.
+        descriptor = open_new(temporary, 0o777 if permissions is None else permissions)
+        if permissions is not None:
+            os.fchmod(descriptor, permissions)  # the umask has taken some away
         # Between these two lines another writer may take the file for abandoned and remove it; then try again.
         if try_lock(descriptor) and temporary.exists():
             return temporary, descriptor
         _remove(temporary)
         os.close(descriptor)
+
+
+def _permissions(path: Path) -> int | None:
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return None
 
 
 def _remove_leftovers(path: Path) -> None:

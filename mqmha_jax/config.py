@@ -42,8 +42,8 @@ class FbankSpec(_Checked):
 
     sample_rate_hz: Positive = option(16_000, "audio is resampled to this rate")
     num_mel_bins: Positive = option(80, "mel bands; 81-dimensional features are 80 bands and the log energy")
-    frame_length_ms: NonNegative = option(25.0, "window length")
-    frame_shift_ms: NonNegative = option(10.0, "hop between frames")
+    frame_length_ms: AboveZero = option(25.0, "window length")
+    frame_shift_ms: AboveZero = option(10.0, "hop between frames")
     window: Literal["povey", "hamming"] = option("hamming", "window shape")
     low_hz: NonNegative = option(20.0, "lower edge of the first band")
     high_hz: float = option(0.0, "upper edge of the last band; zero or negative counts down from Nyquist")
@@ -53,8 +53,15 @@ class FbankSpec(_Checked):
     dither: NonNegative = option(0.0, "standard deviation of seeded noise, in 16-bit sample units; 0 switches it off")
 
     def __post_init__(self) -> None:
-        """Refuses bands that do not rise from ``low_hz`` to ``high_hz``."""
+        """Refuses windows and hops without samples, and bands that do not rise from ``low_hz`` to ``high_hz``."""
         super().__post_init__()
+        length, shift = (self.sample_rate_hz * ms / 1000 for ms in (self.frame_length_ms, self.frame_shift_ms))
+        if length < 2 or shift < 1:
+            raise UserError(
+                f"fbank.frame_length_ms={self.frame_length_ms:g} and fbank.frame_shift_ms={self.frame_shift_ms:g} are "
+                f"{length:g} and {shift:g} samples at {self.sample_rate_hz} Hz; at least 2 and 1 are needed (usual: 25 "
+                "and 10 ms)."
+            )
         nyquist = self.sample_rate_hz / 2
         if not self.low_hz < self.highest_hz <= nyquist:
             raise UserError(
@@ -249,7 +256,7 @@ class OptimizerConfig(_Checked):
     plateau_factor: Fraction = option(0.1, "factor that a plateau multiplies the rate by")
     plateau_patience: Count = option(2, "evaluations without a better dev EER before the rate falls")
     warmup: Fraction = option(0.04, "fraction of the run with a linear warm-up")
-    momentum: Fraction = option(0.9, "SGD's momentum (Nesterov), AdamW's first decay")
+    momentum: BelowOne = option(0.9, "SGD's momentum (Nesterov), AdamW's first decay")
     weight_decay: NonNegative = option(1e-4, "decay of kernels and prototypes, not of biases and normalisation")
     rates: Mapping[str, NonNegative] = field(
         default_factory=dict,
@@ -279,7 +286,7 @@ class TrainConfig(_Checked):
     keep_checkpoints: Positive = option(3, "number of latest checkpoints that stay on disk")
     keep_best: Count = option(1, "number of checkpoints with the lowest dev EER that also stay on disk")
     max_skipped_in_row: Positive = option(20, "stop after this many steps in a row that are not finite")
-    stall_seconds: NonNegative = option(30.0, "report a longer wait for data, in seconds")
+    stall_seconds: NonNegative = option(30.0, "report a longer wait for data, in seconds; 0: none")
     profile_first: Count = option(0, "first step of a profile for TensorBoard; 0: none")
     profile_last: Count = option(0, "last step of the profile")
 
@@ -291,6 +298,16 @@ class MeshConfig(_Checked):
     data: MeshSize = option(-1, "devices that split the batch in the head; -1: the devices that mesh.model leaves")
     model: MeshSize = option(1, "devices that split the classes of the head; -1: the devices that mesh.data leaves")
     class_chunk: Count = option(0, "number of classes whose cosines are in memory at once; 0: all")
+
+    def __post_init__(self) -> None:
+        """Refuses an axis without devices."""
+        super().__post_init__()
+        for name in ("data", "model"):
+            if getattr(self, name) == 0:
+                raise UserError(
+                    f"mesh.{name}=0 gives the work to no device. Give a number above 0, or -1 for the devices that the "
+                    "other axis leaves."
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

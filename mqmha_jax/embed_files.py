@@ -159,6 +159,7 @@ def _keep(parts: Path, part: Embeddings, states: Mapping[str, str]) -> None:
     # After the highest: their count would be the number of another part once a damaged one is gone.
     number = max((int(path.stem) for path in parts.glob("*.npz") if path.stem.isdecimal()), default=-1) + 1
     with replacing(parts / f"{number:06d}.npz") as temporary:
+        parts.chmod(0o700)  # fewer people may read the output than can read a new folder
         np.savez(
             temporary,
             ids=np.asarray(part.ids, np.str_),

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import stat
 import threading
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mqmha_jax.atomic import (
     check_writable_directory,
     making_directory,
     replacing,
+    write_bytes,
     write_json,
     write_text,
 )
@@ -107,6 +109,40 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     write_text(tmp_path / "link", "text")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_text() == "text"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_a_replaced_file_keeps_its_permissions_while_it_is_written_and_afterwards(mode: int, tmp_path: Path) -> None:
+    path = tmp_path / "voices"
+    path.write_text("old")
+    path.chmod(mode)
+    with replacing(path) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == mode
+        temporary.write_text("new")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", mode)
+    for write in (lambda: write_text(path, "text"), lambda: write_bytes(path, b"bytes"), lambda: write_json(path, {})):
+        write()
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+    (tmp_path / "link").symlink_to(path)
+    write_text(tmp_path / "link", "text")
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_directory_in_place_of_an_empty_one_keeps_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / "voices").mkdir()
+    (tmp_path / "voices").chmod(0o700)
+    with making_directory(tmp_path / "voices") as directory:
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "voices").stat().st_mode) == 0o700
+
+
+def test_a_new_file_and_a_new_directory_have_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    (tmp_path / "folder").mkdir()
+    write_text(tmp_path / "file", "text")
+    make_one(tmp_path / "made")
+    for usual, ours in (("usual", "file"), ("folder", "made")):
+        assert (tmp_path / ours).stat().st_mode == (tmp_path / usual).stat().st_mode
 
 
 @pytest.mark.parametrize("check", [check_writable, lambda path: write_text(path, "")], ids=["before", "at the end"])

@@ -116,6 +116,8 @@ def test_an_interrupted_call_is_resumed(
     with pytest.raises(KeyboardInterrupt):
         embed_files(encoder, files, output, on_error=refuse, on_warning=interrupt)
     assert not output.exists()
+    (parts,) = tmp_path.glob("*.parts")
+    assert parts.stat().st_mode & 0o077 == 0, "only its owner reads embeddings that have no output yet"
     other = embed_files(make_encoder(1), files, tmp_path / "other", on_error=refuse, on_warning=ignore)
     assert other.num_resumed == 0
     with pytest.raises(UserError, match=r"parts holds embeddings for .*e\.npz by another network, other features"):
@@ -131,6 +133,15 @@ def test_an_interrupted_call_is_resumed(
     assert read_embeddings(output).ids == NAMES
     np.testing.assert_allclose(read_embeddings(output).vectors, expected, rtol=1e-4, atol=1e-5)
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_an_output_that_others_may_not_read_stays_so(encoder: SpeakerEncoder, folder: Path, tmp_path: Path) -> None:
+    files, output = list_audio([folder], say=refuse), tmp_path / "e.npz"
+    for mode in (0o644, 0o600):
+        output.touch()
+        output.chmod(mode)
+        embed_files(encoder, files, output, on_error=refuse, on_warning=ignore)
+        assert output.stat().st_mode & 0o777 == mode
 
 
 def test_a_damaged_part_is_embedded_again(

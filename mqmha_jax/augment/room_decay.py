@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Float32
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
-from mqmha_jax.features.fbank import log_mel_fbank
+from mqmha_jax.features.fbank import log_mel_fbank, window_and_hop
 
 RESPONSES_AT_ONCE = 64
 
@@ -36,7 +36,7 @@ def room_decays(
     Raises:
       UserError: all samples of a response are 0.
     """
-    hop = int(spec.sample_rate_hz * spec.frame_shift_ms / 1000)
+    _, hop = window_and_hop(spec)
     signals = np.stack([_from_direct_path(response, hop, num_frames) for response in responses])
     unit = _band_powers(_from_direct_path(np.ones(1), hop, num_frames)[None], spec)  # [1, L, bands]
     decays = []
@@ -63,16 +63,16 @@ def _from_direct_path(response: Float[np.ndarray, " _"], hop: int, num_frames: i
 
 @functools.partial(jax.jit, static_argnames="spec")
 def _band_powers(signals: Float[Array, "R n"], spec: FbankSpec) -> Float[Array, "R L F"]:
+    _, hop = window_and_hop(spec)
     pieces = dataclasses.replace(
         spec,
-        frame_length_ms=2 * spec.frame_shift_ms,
+        frame_length_ms=1000 * (2 * hop + 0.5) / spec.sample_rate_hz,  # is cut to 2 hops; 2 shifts may be a sample more
         window="povey",
         preemphasis=0.0,
         use_energy=False,
         snip_edges=True,
         dither=0.0,
     )
-    hop = int(spec.sample_rate_hz * spec.frame_shift_ms / 1000)
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(2 * hop) / (2 * hop - 1))) ** 0.85
     covered = window[:hop] ** 2 + window[hop:] ** 2  # sum of the squares of two neighbouring windows
     flat = signals / jnp.tile(jnp.sqrt(covered).astype(jnp.float32), signals.shape[1] // hop)[None]

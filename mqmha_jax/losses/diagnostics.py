@@ -8,6 +8,7 @@ from jaxtyping import Float, Int32, UInt32
 
 from mqmha_jax.losses.margin_softmax import Metrics
 from mqmha_jax.losses.pairs.pair_loss import same_speaker
+from mqmha_jax.models.full_precision import sum_products
 from mqmha_jax.models.head import unit_length
 
 _NORM_QUANTILES = (5, 25, 50, 75, 95)
@@ -62,7 +63,7 @@ def diagnose(
     returned = (nearest[:, :, None] == before[:, None, :]).any(axis=2).mean(axis=1)
     share_met = jnp.maximum(met.mean(), 1 / len(speaker))
 
-    cosines = jnp.einsum("be,bke->bk", unit_length(embedding), unit_length(prototypes[speaker]))
+    cosines = sum_products("be,bke->bk", unit_length(embedding), unit_length(prototypes[speaker]))
     wins = memory.wins.at[speaker, cosines.argmax(axis=1)].add(1)
     dominant = wins[speaker].max(axis=1) / wins[speaker].sum(axis=1)
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from mqmha_jax.models.full_precision import sum_products
+
 _SQUARED_NORM_FLOOR = 1e-24  # a norm of 1e-12, as in PyTorch's normalize: zero vectors stay zero, gradients finite
 
 
@@ -70,8 +72,8 @@ def _nearest_backward(kept: tuple[Array, ...], gradient: Float[Array, "B C"]) ->
     for k in range(prototypes.shape[1]):
         own = jnp.where(which == k, gradient, 0)
         scaled = own * inverse_length[None, :, k]
-        to_unit += jnp.einsum("bc,ce->be", scaled, prototypes[:, k], precision=lax.Precision.HIGHEST)
-        across.append(jnp.einsum("bc,be->ce", scaled, unit, precision=lax.Precision.HIGHEST))
+        to_unit += sum_products("bc,ce->be", scaled, prototypes[:, k])
+        across.append(sum_products("bc,be->ce", scaled, unit))
         along.append((own * nearest).sum(axis=0) * inverse_length[:, k] ** 2)
     # A prototype's length does not change the cosine, so its gradient must be perpendicular to it: the part along it is
     # subtracted.
@@ -109,4 +111,4 @@ def largest_products(embedding: Float[Array, "B E"], prototypes: Float[Array, "C
 
 
 def _products(embedding: Float[Array, "B E"], prototypes: Float[Array, "C E"]) -> Float[Array, "B C"]:
-    return jnp.einsum("be,ce->bc", embedding, prototypes, precision=lax.Precision.HIGHEST)
+    return sum_products("be,ce->bc", embedding, prototypes)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mqmha_jax import parallel
 from mqmha_jax.config import Config, MeshConfig
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.plan.compiled import CompiledStep, compile_step
 from mqmha_jax.plan.memory import Memory, list_remedies, split_memory
 from mqmha_jax.plan.step_time import StepTime, Traffic, compute_step_time, sum_traffic
@@ -79,11 +80,14 @@ def make_plan(
       progress: receives a line when something takes long.
 
     Raises:
-      UserError: no such slice, no compiler, a configuration that does not suit the slice, or no answer in time.
+      UserError: no such slice, no compiler, a configuration that does not suit the slice, a share of the batch that a
+        single chip cannot train with, or no answer in time.
     """
     topology = parse_topology(topology_name)
     progress(f"Tracing the training step for {topology} ...")
     training = _build_step(config, topology, num_speakers)
+    if one_chip:
+        _check_share(config, topology)
     step = _compile(training, topology, cache, time_limit, progress)
     traffic = sum_traffic(step.collectives, topology, chip_coordinates(topology, training.mesh.devices.flat))
     memory = split_memory(training.state, training.batch, step, topology.chip.hbm_bytes)
@@ -130,6 +134,22 @@ def _compile(
         cache=cache,
         time_limit=time_limit,
         progress=progress,
+    )
+
+
+def _check_share(config: Config, topology: Topology) -> None:
+    """Refuses a share of the batch that a single chip cannot train with, before the long compilation for all chips."""
+    rows = config.data.batch_size // (topology.num_chips * config.optimizer.accumulate)
+    groups = config.model.batch_norm_groups
+    if rows >= 2 and rows % groups == 0:
+        return
+    parts = f" in {config.optimizer.accumulate} parts" if config.optimizer.accumulate > 1 else ""
+    smallest = topology.num_chips * config.optimizer.accumulate * max(2, groups)
+    raise UserError(
+        f"One chip alone (--one-chip) cannot train with its share of the batch: data.batch_size="
+        f"{config.data.batch_size} over {topology.num_chips} chips{parts} makes {count_noun(rows, 'example')}, and "
+        f"batch normalisation needs at least 2 and a multiple of model.batch_norm_groups={groups}. Leave out "
+        f"--one-chip, or give e.g. data.batch_size={-(-config.data.batch_size // smallest) * smallest}."
     )
 
 

@@ -113,9 +113,9 @@ def read_config(workdir: Path) -> Config:
     To build its network, take ``read_runnable_config``.
 
     Raises:
-      UserError: the directory holds no run.
+      UserError: the directory holds no run, or its configuration is damaged or not valid.
     """
-    return from_dict(_read_config_values(workdir))
+    return _build_config(workdir, _read_config_values(workdir))
 
 
 def read_runnable_config(workdir: Path) -> Config:
@@ -124,7 +124,7 @@ def read_runnable_config(workdir: Path) -> Config:
     Raises:
       UserError: as ``read_config``, or ``own_code.copies.locate_code``.
     """
-    return from_dict(locate_code(_read_config_values(workdir), workdir))
+    return _build_config(workdir, locate_code(_read_config_values(workdir), workdir))
 
 
 def _read_config_values(workdir: Path) -> dict[str, Any]:
@@ -133,6 +133,14 @@ def _read_config_values(workdir: Path) -> dict[str, Any]:
             f"{workdir} is not a work directory: it has no {CONFIG_NAME}. Train with --workdir {workdir} first."
         )
     return read_json(workdir / CONFIG_NAME, dict, advice="Restore it from a copy of this run.")
+
+
+def _build_config(workdir: Path, values: dict[str, Any]) -> Config:
+    """An earlier or a later version may have written options that this one refuses, so the sentence names the file."""
+    try:
+        return from_dict(values)
+    except UserError as error:
+        raise UserError(f"{workdir / CONFIG_NAME}: {error}") from None
 
 
 def copy_description(workdir: Path, other: Path) -> None:

@@ -88,7 +88,7 @@ class Gate:
                 "--allow-host NAME.",
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and not _is_page_of(origin, host):
             return refuse(
                 403,
                 f"The request comes from a page of {printable(origin)}, and this server answers its own pages alone. "
@@ -153,6 +153,13 @@ class _Upload:
 def refuse(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """The answer that says why there is no other."""
     return JSONResponse({"error": sentence}, status, headers)
+
+
+def _is_page_of(origin: str, host: str) -> bool:
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # no URL, such as "http://["
+        return False
 
 
 def _is_counted(scope: Scope) -> bool:

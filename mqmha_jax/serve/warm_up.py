@@ -6,6 +6,7 @@ import numpy as np
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.batch_plan import MAX_FRAMES, padded_lengths
+from mqmha_jax.features.fbank import window_and_hop
 from mqmha_jax.inference import SpeakerEncoder
 
 SHORTEST_S, LONGEST_S = 1.0, 15.0
@@ -44,7 +45,7 @@ class WarmUp:
 
 def usual_lengths(spec: FbankSpec) -> list[int]:
     """Samples of recordings whose frames fill a padded length, from the middle of the usual durations outwards."""
-    hop, window = (round(spec.sample_rate_hz * ms / 1000) for ms in (spec.frame_shift_ms, spec.frame_length_ms))
+    window, hop = window_and_hop(spec)
     seconds = {int(frames): frames * spec.frame_shift_ms / 1000 for frames in padded_lengths(MAX_FRAMES)}
     usual = [frames for frames, duration in seconds.items() if SHORTEST_S <= duration <= LONGEST_S]
     outwards = sorted(usual, key=lambda frames: abs(usual.index(frames) - len(usual) // 2))

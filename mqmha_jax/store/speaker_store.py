@@ -180,8 +180,9 @@ class SpeakerStore:
             now=time.time(),
         )
         vectors = np.stack([one.vector for one in observed.values()]).astype(np.float32)
-        add_recordings(self.path, added, vectors, say=on_warning)
-        return next(speaker for speaker in self.list_speakers() if speaker.name == name)
+        roster = add_recordings(self.path, added, vectors, say=on_warning)
+        # Of the state that this call wrote: another process may have removed the speaker since.
+        return next(speaker for speaker in list_speakers(roster) if speaker.name == name)
 
     def identify(
         self,

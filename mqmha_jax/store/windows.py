@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
-from mqmha_jax.features.fbank import extract_fbank
+from mqmha_jax.features.fbank import extract_fbank, window_and_hop
 from mqmha_jax.features.speech_evidence import SpeechEvidence, SpeechMeter
 from mqmha_jax.features.voicing import HOP_MS
 from mqmha_jax.inference import SpeakerEncoder
@@ -72,9 +72,8 @@ def _frames(
     spec: FbankSpec, name: str, blocks: Iterable[np.ndarray], meter: SpeechMeter, hop: int
 ) -> Iterator[Float32[np.ndarray, "T F"]]:
     """Frames of the filterbank, in pieces; the last one is shorter, or empty."""
-    shift = int(spec.sample_rate_hz * spec.frame_shift_ms / 1000)
+    frame, shift = window_and_hop(spec)
     count = WINDOWS_AT_ONCE * hop
-    frame = int(spec.sample_rate_hz * spec.frame_length_ms / 1000)
     needed = (count - 1) * shift + frame
     waiting, first = np.zeros(0, np.float32), True
     for block in blocks:

@@ -183,14 +183,16 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
                     values = means.take() | clock.rates() | read_memory()
                     log.write(step, "train", values)
                     shown |= format_progress(values)
-                latest_eer = None
+                latest_eer, is_best = None, False
                 if dev and due.evaluate:
                     with clock.paused():
-                        best = float(jax.device_get(state.counters["best_eer"]))
+                        before = state.counters
                         state, latest_eer = _evaluate(dev, config, training, state, log)
                         shown["EER"] = f"{latest_eer:.2%}"
-                is_best = latest_eer is not None and latest_eer < best and config.train.keep_best > 0
-                if due.checkpoint or is_best:
+                    # The counters are float32, which may lie above an equal EER in Python's float64.
+                    best_before, best = jax.device_get((before["best_eer"], state.counters["best_eer"]))
+                    is_best = best < best_before
+                if due.checkpoint or (is_best and config.train.keep_best > 0):
                     with jax.transfer_guard("allow"):
                         checkpoints.save(state, eer=latest_eer)
                 profile.after(step, state)

@@ -8,6 +8,7 @@ from jaxtyping import Float32, PyTree
 from mqmha_jax.data.joined_shards import TrainingShards
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import Selection
+from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker, sum_per_speaker
 
 _UTTERANCES = 10  # of each speaker, evenly spaced; more change the mean little and take longer
 _FRAMES = 1000  # of each utterance: ten seconds
@@ -29,17 +30,11 @@ def speaker_means(
       A unit vector for each speaker.
     """
     speaker = np.asarray(shards.speaker)
-    chosen = [_spread(np.flatnonzero(speaker == number)) for number in range(len(shards.speakers))]
-    indices = np.concatenate(chosen)
-    selection = Selection(shards, indices, max_frames=_FRAMES)
+    rows = sample_per_speaker(speaker, _UTTERANCES)
+    selection = Selection(shards, rows, max_frames=_FRAMES)
     vectors = embed(Embedder(net, variables, mesh), selection, progress=progress).vectors
-    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    sums = np.zeros((len(shards.speakers), vectors.shape[1]), np.float32)
-    np.add.at(sums, speaker[indices], units)
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return _scale_to_unit(sum_per_speaker(_scale_to_unit(vectors), speaker[rows]))
 
 
-def _spread(indices: np.ndarray) -> np.ndarray:
-    if len(indices) <= _UTTERANCES:
-        return indices
-    return indices[np.linspace(0, len(indices) - 1, _UTTERANCES).round().astype(int)]
+def _scale_to_unit(vectors: Float32[np.ndarray, "n E"]) -> Float32[np.ndarray, "n E"]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)

@@ -1,6 +1,7 @@
 """Warns while devices are idle waiting for data."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -31,10 +32,10 @@ class Watchdog:
         """Prepares to watch.
 
         Args:
-          seconds: shorter waits are not reported.
+          seconds: shorter waits are not reported; 0: none is.
           log: log of the run.
         """
-        self._seconds, self._log = seconds, log
+        self._seconds, self._log = seconds or math.inf, log
         self._wait: _Wait | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -58,7 +59,8 @@ class Watchdog:
 
     def _watch(self) -> None:
         reported: _Wait | None = None
-        while not self._over.wait(self._seconds * _SHARE):
+        interval = min(self._seconds * _SHARE, threading.TIMEOUT_MAX)
+        while not self._over.wait(interval):
             wait = self._wait
             if wait and wait is not reported and time.perf_counter() - wait.start > self._seconds:
                 _LOGGER.warning(_MESSAGE, self._seconds, wait.step)

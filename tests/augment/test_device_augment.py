@@ -146,6 +146,17 @@ def test_a_single_path_decays_at_once() -> None:
     assert (power[0, 10:] > 0.999).all()
 
 
+def test_a_hop_that_is_no_whole_number_of_samples_is_cut_as_in_the_filterbank() -> None:
+    """10 ms are 220.5 samples at 22,050 Hz, and two hops are 440."""
+    spec = dataclasses.replace(SPEC, sample_rate_hz=22_050)
+    response = np.zeros(1_200)
+    response[[0, 3 * 220]] = 1.0, 0.5
+    power = np.exp(room_decays([response], spec, num_frames=6))[0, :, 60]
+    assert power.shape == (6,)
+    assert power[3] / power[0] == pytest.approx(0.25, rel=0.02)
+    assert power[[1, 2, 4, 5]].max() < 0.01
+
+
 def test_an_echo_between_two_frames_is_shared_by_both() -> None:
     def later(samples: int) -> np.ndarray:
         response = np.zeros(1_200)

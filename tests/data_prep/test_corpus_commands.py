@@ -176,6 +176,17 @@ def test_like_copies_the_features(like: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+def test_like_refuses_features_that_no_audio_has(tmp_path: Path) -> None:
+    values = {**to_dict(tiny_config({})), "fbank": {"frame_shift_ms": 0}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(values))
+    with pytest.raises(
+        UserError, match=r"run/config\.json: Invalid value for fbank\.frame_shift_ms=0: .* greater than 0"
+    ):
+        run(cli.prepare, "synthetic", tmp_path / "out", *VOICES, *SERIAL, "--like", tmp_path / "run")
+    assert not (tmp_path / "out").exists()
+
+
 def test_like_refuses_paths_without_features(tmp_path: Path) -> None:
     for path, message in (
         (tmp_path, rf"--like {tmp_path}: the folder holds neither shards nor a run\. Give a configuration"),
@@ -194,7 +205,11 @@ def test_like_refuses_paths_without_features(tmp_path: Path) -> None:
         (["--num-mel-bins", 0], "--num-mel-bins 0: input should be greater than 0."),
         (["--sample-rate-hz", -5], "--sample-rate-hz -5: input should be greater than 0."),
         (["--preemphasis", 2], "--preemphasis 2.0: input should be less than or equal to 1."),
-        (["--frame-shift-ms", 0], "--frame-shift-ms 0 is less than a sample at 16000 Hz"),
+        (["--frame-shift-ms", 0], "--frame-shift-ms 0.0: input should be greater than 0."),
+        (
+            ["--frame-shift-ms", 0.01],
+            "fbank.frame_shift_ms=0.01 are 400 and 0.16 samples at 16000 Hz; at least 2 and 1",
+        ),
         (["--frame-length-ms", "nan"], "--frame-length-ms nan"),
         (["--num-mel-bins", 4000], "fbank.num_mel_bins=4000 is too many"),
         (["--low-hz", 9000], "give mel bands from 9000 to 8000 Hz"),

@@ -164,7 +164,6 @@ def test_refuses_a_clip_shorter_than_one_window() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (FbankSpec(frame_shift_ms=0.0), "frame_shift_ms=0 are 400 and 0 samples at 16000 Hz; at least 2 and 1"),
         (FbankSpec(num_mel_bins=200), r"num_mel_bins=200 is too many: band \d+ covers no bin of the 512-point"),
         (FbankSpec(dither=1.0), r"dither is 1.0 but log_mel_fbank got no key; pass key=jax.random.key"),
     ],
@@ -186,6 +185,10 @@ def test_refuses_an_impossible_filterbank(spec: FbankSpec, message: str) -> None
         ({"low_hz": float("nan")}, "low_hz must be a number of at least 0, but it is nan"),
         ({"preemphasis": 1.5}, "preemphasis must be a number of at least 0 and of at most 1"),
         ({"use_energy": "yes"}, "use_energy must be True or False, but it is 'yes'"),
+        ({"frame_length_ms": 0.0}, "frame_length_ms must be a number above 0, but it is 0.0"),
+        ({"frame_shift_ms": 0.0}, "frame_shift_ms must be a number above 0, but it is 0.0"),
+        ({"frame_shift_ms": 0.05}, "frame_shift_ms=0.05 are 400 and 0.8 samples at 16000 Hz; at least 2 and 1"),
+        ({"frame_length_ms": 0.1}, "frame_length_ms=0.1 and .* are 1.6 and 160 samples at 16000 Hz; at least 2 and 1"),
     ],
 )
 def test_a_filterbank_is_checked_where_it_is_built(options: dict[str, Any], message: str) -> None:

@@ -8,6 +8,7 @@ from mqmha_jax.config import LossConfig, MeshConfig
 from mqmha_jax.losses import LossInputs, build_loss
 from mqmha_jax.losses.diagnostics import diagnose, initialize_memory
 from mqmha_jax.parallel import device_mesh
+from tests.support.products import precisions_on_tpu
 
 ROWS, K, TOP = 6, 2, 3
 
@@ -47,6 +48,12 @@ def test_equals_dictionaries_over_several_steps() -> None:
             np.testing.assert_allclose(metrics[f"embedding_norm_p{q}"], np.percentile(norms, q), rtol=1e-5)
         for i in np.argsort(batch["example"]):
             confused[int(batch["speaker"][i])] = set(batch["nearest"][i].tolist())
+
+
+def test_no_device_rounds_the_cosines_to_the_sub_centres() -> None:
+    (batch,) = batches(1)
+    memory, prototypes = initialize_memory(ROWS, TOP, K), np.ones((ROWS, K, 4), np.float32)
+    assert {*precisions_on_tpu(diagnose, memory, prototypes, *batch.values())} == {"HIGHEST"}
 
 
 def test_a_loss_remembers_and_measures_with_sharded_classes() -> None:

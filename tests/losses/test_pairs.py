@@ -11,6 +11,7 @@ import pytest
 from mqmha_jax.config import LossConfig, PairTerm
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import PAIRS, Batch, LossInputs, build_loss
+from tests.support.products import precisions_on_tpu
 from tests.support.slow_losses import SLOW_PAIRS
 
 
@@ -45,6 +46,18 @@ def test_value_and_gradient_equal_a_loop(name: str) -> None:
             step[place] = 1e-6
             difference = (slow(embedding + step) - slow(embedding - step)) / 2e-6
             np.testing.assert_allclose(gradient[place], difference, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", sorted(PAIRS))
+def test_no_device_rounds_the_cosines(name: str) -> None:
+    embedding, speaker, example = case()
+    loss = PAIRS[name]()
+    params = {key: jnp.float32(value) for key, value in loss.init_params.items()}
+
+    def mean(embedding: Any) -> Any:
+        return loss.apply(params, Batch(embedding, jnp.asarray(speaker), jnp.asarray(example))).mean()
+
+    assert {*precisions_on_tpu(jax.value_and_grad(mean), jnp.float32(embedding))} == {"HIGHEST"}
 
 
 @pytest.mark.parametrize("name", sorted(PAIRS))

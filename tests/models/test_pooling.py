@@ -13,6 +13,7 @@ from mqmha_jax.models.pooling import POOLINGS
 from mqmha_jax.models.pooling.mqmha import MQMHA
 from mqmha_jax.models.pooling.statistics import TSTP
 from tests.support.paths import REFERENCE as REFERENCE_DIR
+from tests.support.products import precisions_on_tpu
 
 REFERENCE = np.load(REFERENCE_DIR / "pooling_and_margin.npz", allow_pickle=False)
 SMALL_OPTIONS = {
@@ -102,6 +103,25 @@ def test_small_deviations_around_a_large_mean_survive_float32(module):
     variables = jax.tree.map(jnp.zeros_like, module.init(jax.random.key(0), frames, mask))  # uniform weights
     std = module.apply(variables, frames, mask)[0, 8:]
     np.testing.assert_allclose(std, np.asarray(frames[0], np.float64).std(0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(POOLINGS))
+def test_no_device_rounds_the_moments(name):
+    """They are the last products; those before give scores, whose softmax needs no more digits than other layers."""
+    module = POOLINGS[name](**SMALL_OPTIONS.get(name, {}))
+    frames, mask = jnp.ones((2, 5, 24)), jnp.ones((2, 5), bool)
+    variables = jax.jit(module.init)(jax.random.key(0), frames, mask)
+    found = precisions_on_tpu(module.apply, variables, frames, mask)
+    if name in ("tap", "tstp"):
+        assert not found, "they add, and a sum rounds nothing"
+        return
+    assert found == ["DEFAULT"] * module.layers + ["HIGHEST"] * (1 + module.deviation)
+
+    def total(frames):
+        return module.apply(variables, frames, mask).sum()
+
+    # The gradient of a product has two more.
+    assert precisions_on_tpu(jax.value_and_grad(total), frames).count("HIGHEST") == 3 * (1 + module.deviation)
 
 
 def test_size_does_not_depend_on_the_number_of_heads():

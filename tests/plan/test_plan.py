@@ -265,6 +265,28 @@ def test_a_batch_that_does_not_divide_by_the_slice_is_refused(virtual_slice: Non
         make_plan(with_overrides(experiment(), ["data.batch_size=12"]), "v5e-8", num_speakers=SPEAKERS)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["data.batch_size=8"], "data.batch_size=8 over 8 chips makes 1 example, and .* give e.g. data.batch_size=16"),
+        (
+            ["data.batch_size=24", "model.batch_norm_groups=4"],
+            "data.batch_size=24 over 8 chips makes 3 examples, and .*batch_norm_groups=4. .* data.batch_size=32",
+        ),
+        (["optimizer.accumulate=2"], "data.batch_size=16 over 8 chips in 2 parts makes 1 example, and .*=32"),
+    ],
+)
+def test_a_share_that_is_no_batch_for_one_chip_is_refused_before_the_compilation(
+    options: list[str], words: str, virtual_slice: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiles(*_: object, **__: object) -> None:
+        pytest.fail("the check comes first")
+
+    monkeypatch.setattr(plan_module, "compile_step", compiles)
+    with pytest.raises(UserError, match=rf"^One chip alone \(--one-chip\) cannot train with .* {words}\.$"):
+        make_plan(with_overrides(experiment(), options), "v5e-8", num_speakers=SPEAKERS, one_chip=True)
+
+
 def test_without_the_compiler_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)

@@ -1,5 +1,6 @@
 """What describes a run: the speakers in their order, whatever their names are, and the data that they belong to."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -122,6 +123,26 @@ def test_a_run_that_has_measured_or_saved_keeps_its_directory_when_it_fails(resu
     with pytest.raises(UserError, match="full"):
         fail_late()
     assert read_config(tmp_path / "run") == tiny_config({})
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (('"momentum": 0.9', '"momentum": 1.0'), r"optimizer\.momentum=1\.0: input should be less than 1"),
+        (('"model": 1', '"model": 0'), r"mesh\.model=0 gives the work to no device"),
+        (('"frame_shift_ms": 10.0', '"frame_shift_ms": 0.0'), r"fbank\.frame_shift_ms=0\.0: .* greater than 0"),
+    ],
+)
+def test_a_value_that_an_earlier_version_took_is_a_sentence_with_its_file(
+    written: tuple[str, str], message: str, workdir: Path
+) -> None:
+    path = workdir / "config.json"
+    before = path.read_text()
+    path.write_text(before.replace(*written))
+    assert path.read_text() != before
+    for read in (read_config, read_runnable_config):
+        with pytest.raises(UserError, match=rf"{re.escape(str(path))}: .*{message}"):
+            read(workdir)
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.json", "speakers.json"])

@@ -45,12 +45,15 @@ def test_another_name_is_refused_as_after_dns_rebinding(client, host):
     assert answer.json()["error"].startswith(f"This server is not called {host!r}.")
 
 
-@pytest.mark.parametrize("origin", ["https://attacker.example", "http://localhost:8001", "null"])
+@pytest.mark.parametrize(
+    "origin", ["https://attacker.example", "http://localhost:8001", "null", "http://[", "http://[::1"]
+)
 def test_pages_of_other_origins_are_refused(client, origin):
     answer = client.post("/", headers={"Origin": origin})
     assert answer.status_code == 403
     assert origin in answer.json()["error"]
     assert "access-control-allow-origin" not in answer.headers
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
 def test_no_page_may_read_the_answers(client):

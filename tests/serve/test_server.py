@@ -1,5 +1,6 @@
 """The server stops without losing what has arrived, and says what it cannot do."""
 
+import dataclasses
 import sys
 import threading
 import time
@@ -10,7 +11,9 @@ import uvicorn
 from click.testing import CliRunner
 
 from mqmha_jax.cli import main
+from mqmha_jax.data.batch_plan import MAX_FRAMES, padded_lengths
 from mqmha_jax.errors import UserError
+from mqmha_jax.features.fbank import num_frames
 from mqmha_jax.serve.app import make_app
 from mqmha_jax.serve.server import serve
 from mqmha_jax.serve.warm_up import LONGEST_S, SHORTEST_S, WarmUp, usual_lengths
@@ -81,6 +84,11 @@ def test_the_usual_lengths_cover_the_usual_durations_from_the_middle():
     assert SHORTEST_S <= min(seconds) < 1.2
     assert 13 < max(seconds) <= LONGEST_S + 0.02
     assert 3 < seconds[0] < 5
+
+
+def test_the_usual_lengths_fill_a_padded_length_where_a_hop_is_no_whole_number_of_samples():
+    spec = dataclasses.replace(CONFIG.fbank, sample_rate_hz=11_025, frame_shift_ms=12.5)  # 137.8 samples
+    assert {num_frames(length, spec) for length in usual_lengths(spec)} <= set(padded_lengths(MAX_FRAMES).tolist())
 
 
 def test_warming_up_stops_after_the_program_that_is_compiled(monkeypatch):

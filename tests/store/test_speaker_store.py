@@ -165,6 +165,17 @@ def test_the_same_recording_counts_once_and_others_are_added(store: SpeakerStore
     assert store.enrol("dora", waveform).recordings == store.enrol("dora", waveform).recordings
 
 
+def test_a_speaker_whom_another_process_removes_meanwhile_was_enrolled(
+    store: SpeakerStore, encoder: SpeakerEncoder
+) -> None:
+    """``on_warning`` is called when the lock of the store is free again, so others may change it there."""
+    elsewhere = SpeakerStore.open(store.path, encoder)
+    recordings = {"old": voice(1, 220), "new": voice(1, 230)}
+    enrolled = store.enrol("anna", recordings, on_warning=lambda _: elsewhere.remove("anna"))
+    assert (enrolled.name, enrolled.recordings) == ("anna", ("anna-0", "anna-1", "new"))
+    assert "anna" not in store
+
+
 def test_speakers_and_recordings_are_removed(store: SpeakerStore) -> None:
     store.enrol("anna", {"other": voice(2, 100)})
     store.remove("anna", ["other"])

@@ -16,6 +16,7 @@ from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.metrics_log import MetricsLog, read_log
+from mqmha_jax.runs.state import TrainState
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.watchdog import Watchdog
 from tests.support.batches import change_batches
@@ -84,6 +85,23 @@ def test_the_best_checkpoint_outlives_the_latest(finished: Path) -> None:
         assert checkpoints.steps == [6, STEPS]  # 6 was no multiple of train.checkpoint_every
         assert checkpoints.best_step == 6
     assert load_network(finished, 6).step == 6
+
+
+def test_an_equal_eer_is_no_better_one(
+    config: Config, scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearest float32 to 0.1 lies above it."""
+    saved = []
+    save = Checkpoints.save
+
+    def noted(self: Checkpoints, state: TrainState, **eer: Any) -> None:
+        saved.append(int(state.step))
+        save(self, state, **eer)
+
+    monkeypatch.setattr(Checkpoints, "save", noted)
+    scripted.eers = iter((0.5, 0.1, 0.3, 0.1, 0.1, 0.3, 0.3))
+    train(config, tmp_path, progress=False)
+    assert saved == [2, 4, 8, STEPS, STEPS], "the best, those on schedule, and the last one"
 
 
 def test_evaluation_uses_the_average_and_training_the_latest(finished: Path) -> None:
@@ -164,3 +182,14 @@ def test_a_wait_for_data_is_reported_at_once_and_logged(tmp_path: Path, caplog: 
     assert (line["step"], line["kind"]) == (7, "stall")
     assert 0.05 < line["seconds"] < 10
     assert len(caplog.messages) == 2
+
+
+def test_no_wait_is_reported_where_nobody_asks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), MetricsLog(tmp_path, first_step=0) as log, Watchdog(0.0, log) as watchdog:
+        with watchdog.waiting(7):
+            spent = time.process_time()
+            time.sleep(0.3)
+            spent = time.process_time() - spent
+        assert spent < 0.1, "the thread must not look all the time"
+    assert not caplog.messages
+    assert not read_log(tmp_path)

@@ -1,7 +1,7 @@
 """Grouping utterances by speaker: an evenly spaced sample of each, and sums of each."""
 
 import numpy as np
-from jaxtyping import Float64, Int, Int64, Shaped
+from jaxtyping import Float, Int, Int64, Shaped
 
 
 def sample_per_speaker(speaker: Shaped[np.ndarray, " N"], per_speaker: int) -> Int64[np.ndarray, " n"]:
@@ -21,7 +21,7 @@ def sample_per_speaker(speaker: Shaped[np.ndarray, " N"], per_speaker: int) -> I
     return np.sort(np.concatenate(kept))
 
 
-def sum_per_speaker(vectors: Float64[np.ndarray, "N E"], index: Int[np.ndarray, " N"]) -> Float64[np.ndarray, "C E"]:
+def sum_per_speaker(vectors: Float[np.ndarray, "N E"], index: Int[np.ndarray, " N"]) -> Float[np.ndarray, "C E"]:
     """Sum of the embeddings of each speaker; ``index`` counts the speakers from 0, without gaps."""
     order = np.argsort(index, kind="stable")
     starts = np.searchsorted(index[order], np.arange(index.max() + 1))

@@ -8,6 +8,7 @@ from jax import Array
 from jaxtyping import Float
 
 from mqmha_jax.losses.pairs.pair_loss import Batch, PairLoss, average_members, same_speaker, weight_queries
+from mqmha_jax.models.full_precision import sum_products
 from mqmha_jax.models.head import unit_length
 
 
@@ -26,7 +27,7 @@ def angular_prototypical(scale: float = 10.0, offset: float = -5.0) -> PairLoss:
         is_last = (jnp.where(same, batch.example[None, :], 0).max(axis=1)) == batch.example
         is_query = is_last & (same.sum(axis=1) > 1)
         support = unit_length(average_members(batch.embedding, same & ~is_last[None, :]))
-        cosine = unit_length(batch.embedding) @ support.T
+        cosine = sum_products("be,ce->bc", unit_length(batch.embedding), support)
         logits = jnp.maximum(params["scale"], 1e-6) * cosine + params["offset"]
         # Every row has a centroid, but each speaker may count once: its centroid is the column of its query.
         others = jnp.where(is_query[None, :], logits, -jnp.inf)

@@ -8,6 +8,7 @@ from jax import Array
 from jaxtyping import Float
 
 from mqmha_jax.losses.pairs.pair_loss import Batch, PairLoss, average_members, same_speaker, weight_queries
+from mqmha_jax.models.full_precision import sum_products
 from mqmha_jax.models.head import unit_length
 
 
@@ -24,7 +25,7 @@ def ge2e(scale: float = 10.0, offset: float = -5.0) -> PairLoss:
         same = same_speaker(batch.speaker)
         others = same & ~jnp.eye(len(same), dtype=bool)
         unit = unit_length(batch.embedding)
-        cosine = unit @ unit_length(average_members(batch.embedding, same)).T
+        cosine = sum_products("be,ce->bc", unit, unit_length(average_members(batch.embedding, same)))
         own = (unit * unit_length(average_members(batch.embedding, others))).sum(axis=1)
         logits = jnp.maximum(params["scale"], 1e-6) * jnp.where(same, own[:, None], cosine) + params["offset"]
         # A speaker with n utterances has n equal columns: minus log n each, they count as one.

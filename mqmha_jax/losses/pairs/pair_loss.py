@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int32, UInt32
 
+from mqmha_jax.models.full_precision import sum_products
 from mqmha_jax.models.head import unit_length
 
 
@@ -45,7 +46,7 @@ def average_members(embedding: Float[Array, "B E"], members: Bool[Array, "B B"])
     """Returns the mean of the unit-length embeddings of each row's ``members``; zero for a row without members."""
     weights = members.astype(embedding.dtype)
     count = jnp.maximum(weights.sum(axis=1), 1)
-    return weights @ unit_length(embedding) / count[:, None]
+    return sum_products("bm,me->be", weights, unit_length(embedding)) / count[:, None]
 
 
 def weight_queries(loss: Float[Array, " B"], is_query: Bool[Array, " B"]) -> Float[Array, " B"]:

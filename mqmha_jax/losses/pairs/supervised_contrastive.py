@@ -8,6 +8,7 @@ from jax import Array
 from jaxtyping import Float
 
 from mqmha_jax.losses.pairs.pair_loss import Batch, PairLoss, same_speaker, weight_queries
+from mqmha_jax.models.full_precision import sum_products
 from mqmha_jax.models.head import unit_length
 
 
@@ -22,7 +23,7 @@ def supervised_contrastive(temperature: float = 0.1) -> PairLoss:
         unit = unit_length(batch.embedding)
         others = ~jnp.eye(len(unit), dtype=bool)
         positives = same_speaker(batch.speaker) & others
-        logits = unit @ unit.T / temperature
+        logits = sum_products("be,ce->bc", unit, unit) / temperature
         log_share = logits - jax.nn.logsumexp(logits, axis=1, where=others, keepdims=True)
         count = jnp.maximum(positives.sum(axis=1), 1)
         loss = -jnp.where(positives, log_share, 0).sum(axis=1) / count

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.models.full_precision import sum_products
 from mqmha_jax.models.masked import MaskedBatchNorm, check_mask
 
 _PER_SCORER = (0, 1)  # the axes of queries and heads, which do not count as inputs
@@ -97,7 +98,8 @@ class MQMHA(nn.Module):
             seen = self._with_context(frames, centred, count)
         weights = self._weights(seen, mask, head_dim, train)
         average = "bhtqd,bhtd->bhqd" if self.channel_wise else "bhtq,bhtd->bhqd"
-        offset, square = (jnp.einsum(average, weights, x).swapaxes(1, 2) for x in (centred, centred * centred))
+        # Where attention sits on one frame the two moments nearly cancel, so no device may round their factors.
+        offset, square = (sum_products(average, weights, x).swapaxes(1, 2) for x in (centred, centred * centred))
         mean = offset + centre.reshape(batch_size, 1, self.heads, head_dim)
         if not self.deviation:
             return mean.reshape(batch_size, -1)
