@@ -38,6 +38,7 @@ from voxceleb_table import LISTS, format_table, write_table
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import load_config, to_dict
 from mqmha_jax.errors import UserError
+from mqmha_jax.own_code.contents import hash_code
 
 AVERAGED = {"base": 10, "fine-tuned": 3}
 """Number of checkpoints whose mean is each network, at most."""
@@ -220,7 +221,8 @@ def _identity(config: Config) -> Mapping[str, Any]:
     values["augment"] = {name: value for name, value in values["augment"].items() if name not in ("noise", "rooms")}
     values["start"].pop("run")
     values.pop("mesh")
-    return values
+    code = hash_code(values)
+    return values | ({"code": code} if code else {})  # only then: folders of networks without own code keep their names
 
 
 def main() -> None:

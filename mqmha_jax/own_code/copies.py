@@ -32,14 +32,11 @@ def copy_code(values: Any, workdir: Path) -> None:
         return
     hashes = hash_code(values)
     target = workdir / FOLDER
-    if (target / LIST_NAME).exists():
-        known = _read_list(target)["hashes"]
-        for file, now in hashes.items():
-            if file in known and known[file] != now:
-                raise UserError(
-                    f"{file}, or a file that it imports, changed since this run started. Restore it from "
-                    f"{target / known[file]}, or train with the changed file in another --workdir."
-                )
+    for file, copy in list_changed_code(hashes, workdir).items():
+        raise UserError(
+            f"{file}, or a file that it imports, changed since this run started. Restore it from {copy}, or train with "
+            "the changed file in another --workdir."
+        )
     files = {}
     for file, digest in hashes.items():
         for name, content in read_code(Path(file)).items():
@@ -49,6 +46,20 @@ def copy_code(values: Any, workdir: Path) -> None:
             files[f"{digest}/{name}"] = hashlib.sha256(content).hexdigest()
     write_sealed_json(target / LIST_NAME, {"hashes": hashes, "files": files})
     trust_code(values)
+
+
+def list_changed_code(hashes: Mapping[str, str], workdir: Path) -> dict[str, Path]:
+    """Files of code that changed, or whose neighbours did, since a run started, and the folder of the run's copy.
+
+    Args:
+      hashes: of the present code, as ``hash_code`` gives them.
+      workdir: of the run.
+    """
+    target = workdir / FOLDER
+    if not (target / LIST_NAME).exists():
+        return {}
+    known = _read_list(target)["hashes"]
+    return {file: target / known[file] for file, now in hashes.items() if known.get(file, now) != now}
 
 
 def remove_code(workdir: Path) -> None:

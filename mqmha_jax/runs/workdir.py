@@ -216,6 +216,20 @@ def list_changes(workdir: Path, saved: Mapping[str, Any]) -> list[str]:
     return changed
 
 
+def list_other_data(workdir: Path, data: Mapping[str, Any]) -> list[str]:
+    """What tells training data from those of a run, one ``name: saved -> given`` each; empty for the same data.
+
+    Args:
+      workdir: of the run.
+      data: as for ``lock_workdir``.
+
+    Raises:
+      UserError: the run does not say what it was trained on, or that file is damaged.
+    """
+    known = _read_data(workdir)
+    return [f"{name}: {known.get(name)} -> {value}" for name, value in data.items() if known.get(name) != value]
+
+
 def _require_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> None:
     saved = read_config(workdir)
     longer = config.train.steps > saved.train.steps  # a run with more steps than planned is the same run
@@ -225,9 +239,7 @@ def _require_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> No
             f"{workdir} holds a run with another configuration; these options differ (saved -> given): "
             f"{'; '.join(changed)}. Give the same options to resume, or another --workdir for a new run."
         )
-    known = _read_data(workdir)
-    other = [f"{name}: {known.get(name)} -> {value}" for name, value in data.items() if known.get(name) != value]
-    if other:
+    if other := list_other_data(workdir, data):
         raise UserError(
             f"{workdir} was trained on other data than {config.data.train} (saved -> given): {'; '.join(other)}. "
             "Point data.train at the same shards to resume, or give another --workdir."

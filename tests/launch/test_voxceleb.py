@@ -125,3 +125,16 @@ def test_a_changed_list_redoes_it_and_what_follows_and_no_training(miniature: Pa
     after = keys()
     changed = {name for name in STAGES if after[name] != before[name]}
     assert changed == {"lists", "base-scores", "scores", "table"}
+
+
+def test_changed_code_of_the_users_own_makes_new_stages(miniature: Path, tmp_path: Path) -> None:
+    def keys() -> dict[str, str]:
+        said = run(miniature, tmp_path / "work", "--dry-run", "--base", f"loss.name={own}:margin")
+        return dict(re.findall(r"^\d+\. ([a-z-]+): .*, in [a-z-]+-([0-9a-f]{10})$", said, re.M))
+
+    own = tmp_path / "own.py"
+    own.write_text("def margin(cosine, margin):\n    return cosine - margin\n")
+    before = keys()
+    own.write_text("def margin(cosine, margin):\n    return cosine - 2 * margin\n")
+    after = keys()
+    assert {name for name in STAGES if after[name] == before[name]} == {*STAGES[: STAGES.index("base")]}
