@@ -162,10 +162,12 @@ def _make_piece(item: Piece, options: ShardOptions) -> None:
 
 @contextlib.contextmanager
 def _discard_if_empty(partial: Partial) -> Iterator[None]:
+    """After a failure only: a task without pieces is done at once, while others wait to begin in the directory."""
     try:
         yield
-    finally:
+    except BaseException:
         partial.discard_if_empty()
+        raise
 
 
 def _refuse_duplicates(recordings: Sequence[Recording]) -> None:

@@ -130,6 +130,9 @@ class Partial:
     def try_lock(self, pieces: range) -> Iterator[bool]:
         """Locks pieces unless another process holds one of them; yields whether they are free for this one."""
         assert self._lock is not None
+        if not pieces:  # a share of more tasks than pieces; a length of 0 would lock all bytes to the end
+            yield True
+            return
         try:
             # A range of bytes: the kernel, or the server of a network disk, sees which ranges overlap.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, len(pieces), pieces.start)

@@ -162,6 +162,22 @@ def test_two_processes_share_an_output_only_without_overlap(undisturbed: dict[st
     assert without_job(output) == undisturbed
 
 
+def test_tasks_without_pieces_wait_for_nobody_and_hinder_nobody(undisturbed: dict[str, str], tmp_path: Path) -> None:
+    """Shares of more tasks than files."""
+    output, flag = tmp_path / "out", tmp_path / "flag"
+    recordings = corpus("after", COUNT, flag)
+    assert build(recordings, output, shard_range="0/12").num_missing == COUNT
+    assert (tmp_path / "out.partial" / "job.json").is_file(), "another task may be about to begin there"
+    first = start(output, "after", COUNT, flag, shard_range="1/12")
+    wait_until(lambda: list((tmp_path / "out.partial" / "shards").glob(".partial*")))
+    for empty in ("0/12", "6/12"):
+        assert build(recordings, output, shard_range=empty).num_missing == COUNT
+    flag.touch()
+    assert first.wait() == 0
+    build(recordings, output)
+    assert without_job(output) == undisturbed
+
+
 @pytest.mark.parametrize(
     ("recordings", "options", "message"),
     [
