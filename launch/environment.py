@@ -16,6 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST, NEWEST = (3, 11), (3, 14)  # as requires-python in pyproject.toml says
 
+EXTRAS_NAME = "extras.txt"
+"""File in the environment: its extras. ``make test`` after ``make demo EXTRAS=cuda`` keeps them."""
+
 # Distributions that make a jax installation an accelerator build.
 _ACCELERATORS = ("libtpu", "jax-cuda", "jax-rocm", "jax-metal")
 
@@ -49,14 +52,32 @@ def install_arguments(extras: list[str], pins: list[str], constraints: Path) -> 
     return calls
 
 
+def refuse_foreign(directory: Path) -> None:
+    """Exits if a directory holds anything but an environment, because making one empties it."""
+    if not directory.exists() or (directory / "pyvenv.cfg").is_file():
+        return
+    if not directory.is_dir() or any(directory.iterdir()):
+        sys.exit(
+            f"--directory {directory}: is no Python environment (it has no pyvenv.cfg), and would be emptied. Give a "
+            "directory that is empty or does not exist."
+        )
+
+
+def choose_extras(asked: str, directory: Path) -> list[str]:
+    """Those that are asked for; if none are, those of the environment that is there already."""
+    noted = directory / EXTRAS_NAME
+    return [name for name in (asked or (noted.read_text() if noted.is_file() else "")).split(",") if name]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--extras", default="", help="comma-separated extras of the project: cuda, tpu")
+    parser.add_argument("--extras", default="", help="cuda, tpu; none: those of the present environment")
     parser.add_argument("--directory", type=Path, default=ROOT / ".venv", help="where the environment goes")
     options = parser.parse_args()
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         sys.exit(f"Python 3.11 to 3.14 is needed, this is {sys.version.split()[0]}. Try: make PYTHON=python3.13 ...")
-    extras = [name for name in options.extras.split(",") if name]
+    refuse_foreign(options.directory)
+    extras = choose_extras(options.extras, options.directory)
     pins = [] if extras else accelerator_pins()
     stamp, state = options.directory / "installed", _state(extras, pins)
     if stamp.exists() and stamp.read_text() == state:
@@ -65,6 +86,7 @@ def main() -> None:
         print(f"Keeping this machine's accelerator build: {', '.join(pins)}")
     print(f"Making {options.directory} (once; a few minutes)", flush=True)
     venv.create(options.directory, with_pip=True, clear=True, system_site_packages=bool(pins))
+    (options.directory / EXTRAS_NAME).write_text(",".join(extras))
     constraints = options.directory / "constraints.txt"
     constraints.write_text("\n".join(pins))
     python = options.directory / "bin" / "python"

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,47 @@ def test_without_one_the_pins_are_installed(environment) -> None:
     assert not any("[" in argument for call in calls for argument in call)
     with_extra = environment.install_arguments(["cuda"], [], Path("constraints.txt"))
     assert with_extra[-1][-1].endswith("[cuda]")
+
+
+@pytest.fixture
+def make(environment, monkeypatch: pytest.MonkeyPatch):
+    """Makes an environment without pip and packages; returns the arguments of ``pip install``."""
+    calls: list[list[str]] = []
+    create = environment.venv.create
+
+    def pip(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+        calls.append([str(word) for word in command[5:]])
+        return subprocess.CompletedProcess(command, 0)
+
+    def make(directory: Path, *extras: str) -> list[list[str]]:
+        calls.clear()
+        monkeypatch.setattr("sys.argv", ["environment.py", "--directory", str(directory), *extras])
+        environment.main()
+        return list(calls)
+
+    monkeypatch.setattr(
+        environment.venv, "create", lambda path, **options: create(path, **options | {"with_pip": False})
+    )
+    monkeypatch.setattr(environment.subprocess, "run", pip)
+    monkeypatch.setattr(environment, "accelerator_pins", list)
+    return make
+
+
+def test_a_directory_of_other_things_is_not_emptied(make, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(SystemExit, match=r"is no Python environment .* would be emptied\. Give a directory"):
+        make(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_extras_stay_until_others_are_asked_for(make, tmp_path: Path) -> None:
+    directory = tmp_path / "env"
+    directory.mkdir()
+    assert make(directory, "--extras", "cuda")[-1][-1].endswith("[cuda]")
+    assert make(directory) == make(directory, "--extras", "") == [], "the environment is there"
+    (directory / "installed").unlink()
+    assert make(directory)[-1][-1].endswith("[cuda]")
+    assert make(directory, "--extras", "tpu")[-1][-1].endswith("[tpu]")
 
 
 def test_requirements_pin_every_direct_dependency() -> None:
