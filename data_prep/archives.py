@@ -30,7 +30,8 @@ def extract(archive: Path, directory: Path) -> None:
 
     Raises:
       UserError: the archive is damaged, expands too far, holds links or devices, or a name in it leads out of the
-        folder; or the disk is full. Nothing is left in the folder then.
+        folder; it holds a folder where a file exists, or the reverse; or the disk is full. Nothing is left in the
+        folder then.
     """
     growing = directory / f".partial-{archive.name}.unpacked"
     shutil.rmtree(growing, ignore_errors=True)
@@ -38,6 +39,7 @@ def extract(archive: Path, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as file:
             file.extractall(growing, filter=_member_check(archive, directory))
+        _refuse_conflicts(archive, growing, directory)
         _move(growing, directory)
     except tarfile.FilterError as error:
         raise _distrust(archive, str(error)) from error
@@ -76,6 +78,20 @@ def _member_check(archive: Path, directory: Path) -> Callable[[tarfile.TarInfo, 
 
 def _distrust(archive: Path, reason: str) -> UserError:
     return UserError(f"{archive}: is not unpacked: {reason}. Do not trust this archive.")
+
+
+def _refuse_conflicts(archive: Path, source: Path, target: Path) -> None:
+    """A file does not stand for a folder: what is in it would be lost."""
+    kinds = {True: "a folder", False: "a file"}
+    for entry in sorted(source.iterdir()):
+        there = target / entry.name
+        if there.exists() and there.is_dir() != entry.is_dir():
+            raise UserError(
+                f"{archive}: is not unpacked: it holds {kinds[entry.is_dir()]} in place of {there}, which is "
+                f"{kinds[there.is_dir()]}. Move that away, or choose another folder."
+            )
+        if there.is_dir():
+            _refuse_conflicts(archive, entry, there)
 
 
 def _move(source: Path, target: Path) -> None:

@@ -269,6 +269,17 @@ def test_an_archive_larger_than_the_free_disk_is_refused_at_once(
     assert not any((tmp_path / "target").iterdir())
 
 
+@pytest.mark.parametrize("name", ["corpus/14", "corpus/14/208/a.flac"])
+def test_a_file_where_the_archive_has_a_folder_or_the_reverse_is_refused(tmp_path: Path, name: str) -> None:
+    archive = tar(tmp_path / "a.tar", tarfile.TarInfo("corpus/1.flac"), tarfile.TarInfo("corpus/14/208"))
+    there = tmp_path / "target" / name
+    there.parent.mkdir(parents=True)
+    there.write_text("mine")
+    with pytest.raises(UserError, match=r"a\.tar: is not unpacked: it holds a \w+ in place of .*14.*Move that away"):
+        extract(archive, tmp_path / "target")
+    assert [path for path in (tmp_path / "target").rglob("*") if path.is_file()] == [there], "nothing is left"
+
+
 def test_existing_files_are_kept(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "good.txt").write_text("mine")
