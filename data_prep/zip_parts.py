@@ -155,8 +155,15 @@ def _extract(parts: Sequence[Path], archive: zipfile.ZipFile, member: zipfile.Zi
         with archive.open(member) as source, temporary.open("wb") as target:
             shutil.copyfileobj(source, target, _COPIED_BYTES)
         os.replace(temporary, path)  # unpack_zip syncs once: to sync each of a million files takes hours
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(
             f"{parts[0]}: {member.filename!r} cannot be unpacked ({error}). If the disk has room, the archive is "
             "damaged: download it again."
         ) from error
+    except RuntimeError as error:  # encrypted, or a compression that Python does not know
+        raise UserError(
+            f"{parts[0]}: {member.filename!r} cannot be unpacked here ({error}). Unpack the archive with another "
+            "program, such as 7z, and give the folder."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import io
 import itertools
 import stat
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,46 @@ def test_a_missing_or_damaged_part_is_named(tmp_path: Path) -> None:
     parts[1].write_bytes(content)
     with pytest.raises(UserError, match=r"archive_parta: '.*wav' cannot be unpacked .*download it again"):
         unpack_zip(parts, tmp_path / "out")
+
+
+def rewrite(path: Path, change: Callable[[bytearray, int], None]) -> None:
+    """Changes an archive of one file; the change gets the place of the file's local header and its directory entry."""
+    content = bytearray(path.read_bytes())
+    for place in (0, content.index(b"PK\1\2") + 2):  # the entry has the same fields two bytes later
+        change(content, place)
+    path.write_bytes(content)
+
+
+def damage(content: bytearray, place: int) -> None:
+    content[45:60] = bytes(15)  # within the compressed bytes: no longer a deflate stream
+
+
+def encrypt(content: bytearray, place: int) -> None:
+    content[place + 6] |= 1
+
+
+def deflate64(content: bytearray, place: int) -> None:
+    content[place + 8] = 9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (damage, r"cannot be unpacked \(Error -3 .*download it again"),
+        (encrypt, r"cannot be unpacked here \(.*encrypted.* another program"),
+        (deflate64, r"cannot be unpacked here \(.*not supported.* another program"),
+    ],
+)
+def test_a_file_that_cannot_be_unpacked_is_named_and_leaves_nothing(
+    tmp_path: Path, change: Callable[[bytearray, int], None], message: str
+) -> None:
+    path = tmp_path / "one.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.wav", b"some speech " * 500 + np.random.default_rng(0).bytes(5_000))
+    rewrite(path, change)
+    with pytest.raises(UserError, match=rf"one\.zip: 'a\.wav' {message}"):
+        unpack_zip([path], tmp_path / "out")
+    assert contents(tmp_path / "out") == {}
 
 
 def test_an_archive_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
