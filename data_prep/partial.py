@@ -148,7 +148,8 @@ class Partial:
         try:
             yield True
         finally:
-            fcntl.lockf(self._lock, fcntl.LOCK_UN, len(pieces), pieces.start)
+            if self._lock is not None:  # closing it has released all
+                fcntl.lockf(self._lock, fcntl.LOCK_UN, len(pieces), pieces.start)
 
     def paths(self, index: int, count: int) -> tuple[Path, Path]:
         """Returns the paths of a piece's frames and of its table."""
@@ -171,6 +172,8 @@ class Partial:
 
     def discard_if_empty(self) -> None:
         """Removes the directory if no process works in it and it has no parts: an early failure leaves nothing."""
+        if self._lock is None:  # it is removed already
+            return
         with self.try_lock(range(_JOB_BYTE)) as locked:
             if locked and not any(self._parts.glob("*.npz")):
                 shutil.rmtree(self.directory, ignore_errors=True)
@@ -189,8 +192,13 @@ class Partial:
         self.remove()
 
     def remove(self) -> None:
-        """Removes the directory, which is useless once the output exists."""
-        shutil.rmtree(self.directory)
+        """Releases the locks and removes the directory, which is useless once the output exists.
+
+        A network disk keeps a hidden file for an open one, and the directory with it. What stays does no harm: the same
+        command removes it.
+        """
+        self.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def close(self) -> None:
         """Releases the locks."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -99,6 +100,24 @@ def test_a_kill_between_publishing_and_tidying_up_is_harmless(undisturbed: dict[
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     with pytest.raises(UserError, match="already exists"):
         build(corpus("noise", COUNT - 1), output)
+
+
+def test_the_lock_is_closed_before_its_directory_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network disk keeps a file that is open, under another name, so that its directory is not empty."""
+    remove, removed = shutil.rmtree, []
+
+    def rmtree_of_network_disk(directory: Path, **options: bool) -> None:
+        files = [link.resolve() for link in Path("/proc/self/fd").iterdir()]
+        assert not [path for path in files if path.is_relative_to(directory)]
+        removed.append(directory)
+        remove(directory, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree_of_network_disk)
+    report = build(corpus("noise", COUNT), tmp_path / "out")
+    (tmp_path / "out.partial").mkdir()
+    assert build(corpus("noise", COUNT), tmp_path / "out") == report, "the same command finds its result"
+    assert removed == [tmp_path / "out.partial"] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_what_a_dying_worker_left_is_not_published(tmp_path: Path) -> None:
