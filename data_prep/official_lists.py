@@ -52,13 +52,14 @@ def import_official(
       path: the list as downloaded.
       enrol_list: CN-Celeb's list of the one file per enrolment; None: ``enroll.lst`` next to the list.
       enrol_map: CN-Celeb's map from that file to the utterances in it; None: ``enroll.map`` next to the list.
-      suffix: ending of the audio files, if it differs from the list's.
+      suffix: ending of the audio files, such as ".flac" or "flac", if it differs from the list's.
 
     Returns:
       The trials over ids that are paths below the corpus (for CN-Celeb, below ``eval``, and below ``data`` in the map).
 
     Raises:
-      UserError: the list cannot be read, has no labels, or its labels contradict the speakers in its ids.
+      UserError: the list cannot be read, has no labels, or its labels contradict the speakers in its ids; or the suffix
+        is none.
     """
     if form == "cnceleb":
         trials, models, said = _read_cnceleb(path, enrol_list, enrol_map)
@@ -66,15 +67,24 @@ def import_official(
         trials, said = {"voxceleb": _read_voxceleb, "voxsrc": _read_voxsrc}[form](path)
         models = {}
     if suffix is not None:
+        ending = _parse_suffix(suffix)
 
         def change_suffix(utterances: Iterable[str]) -> tuple[str, ...]:
-            return tuple(str(PurePosixPath(utterance).with_suffix(suffix)) for utterance in utterances)
+            return tuple(str(PurePosixPath(utterance).with_suffix(ending)) for utterance in utterances)
 
         trials = trials._replace(enrol=change_suffix(trials.enrol), test=change_suffix(trials.test))
         models = dict(zip(change_suffix(models), map(change_suffix, models.values()), strict=True))
     num_targets = int(np.count_nonzero(trials.target))
     num_nontargets = len(trials.target) - num_targets
     return OfficialList(trials, models, f"{said}: {num_targets:,} target and {num_nontargets:,} nontarget trials.")
+
+
+def _parse_suffix(text: str) -> str:
+    """``flac`` or ``.flac``, as ``.flac``."""
+    name = text.removeprefix(".")
+    if not name or name.endswith(".") or "/" in name:
+        raise UserError(f"--suffix {text!r}: not the ending of a file's name. Give one such as .flac.")
+    return f".{name}"
 
 
 def write_models(path: Path, models: Mapping[str, Sequence[str]]) -> None:

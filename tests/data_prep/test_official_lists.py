@@ -79,6 +79,16 @@ def test_cnceleb_enrolments_of_several_utterances(tmp_path: Path, name: str) -> 
     assert check_trials(trials, set(shards)) == check_trials(trials, set(shards), known_models=models) == []
 
 
+def test_a_suffix_needs_no_dot_and_is_no_path(tmp_path: Path) -> None:
+    path = write(tmp_path, "1 id10270/x6uYqmx31kE/00001.wav id10270/8jEAjG6SegY/00008.wav\n")
+    assert import_official("voxceleb", path, suffix="flac").trials.enrol == ("id10270/x6uYqmx31kE/00001.flac",)
+    for wrong in ("", ".", "a/b", "flac."):
+        with pytest.raises(
+            UserError, match=r"--suffix '.*': not the ending of a file's name\. Give one such as \.flac"
+        ):
+            import_official("voxceleb", path, suffix=wrong)
+
+
 def test_written_models_read_back_with_spaces_in_their_names(tmp_path: Path) -> None:
     models = {"enrol one.wav": ("id1/take 1.wav", "id1/2.wav"), "two": ('"quoted".wav',)}
     write_models(tmp_path / "map", models)
