@@ -44,8 +44,8 @@ class Measured(NamedTuple):
 
     @property
     def reliable(self) -> bool:
-        """Whether there are enough speakers for reliable intervals."""
-        return self.num_speakers >= MIN_SPEAKERS
+        """Whether every list has enough speakers for reliable intervals."""
+        return self.fewest_speakers >= MIN_SPEAKERS
 
     def interval(self, cell: str) -> Float64[np.ndarray, "J 2"]:
         """95 % interval of a cell's own metrics."""

@@ -95,7 +95,11 @@ def _doubts(plan: Plan, found: Findings) -> list[str]:
     doubts = list(plan.notes)
     if len(plan.study.seeds) == 1:
         doubts.append("One seed: the intervals say nothing about the results of other seeds.")
-    small = [f"{part.name} ({part.num_speakers})" for part in found.measured if not part.reliable]
+    small = [
+        f"{part.name} ({part.fewest_speakers}{' in one' if part.fewest_speakers < part.num_speakers else ''})"
+        for part in found.measured
+        if not part.reliable
+    ]
     if small:
         doubts.append(f"Below {MIN_SPEAKERS} speakers an interval is unreliable: {', '.join(small)}.")
     size = {cell.name: cell.parameters for cell in plan.cells}

@@ -64,6 +64,12 @@ def test_two_cells_on_one_list_agree_with_compare_systems(lists: list[ListScores
     assert ours.p_value == pytest.approx(theirs.p_value, abs=1e-12)
 
 
+def test_a_mean_is_as_reliable_as_its_smallest_list() -> None:
+    few, many = (made_up(name, {"a": 0.0}, seeds=1, speakers=size) for name, size in (("few", 10), ("many", 24)))
+    assert [part.reliable for part in measure([few, many], mean=True, replicates=20)] == [False, True, False]
+    assert [part.reliable for part in measure([many, many], mean=True, replicates=20)] == [True, True, True]
+
+
 def test_the_mean_over_lists_is_a_bootstrap_within_each_list(lists: list[ListScores], measured: list[Measured]) -> None:
     """Agrees with one resample after another: each list draws its speakers, and all lists share the drawn seeds."""
     assert [part.name for part in measured] == ["one", "two", MEAN]
