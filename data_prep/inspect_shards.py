@@ -10,6 +10,7 @@ from jaxtyping import Float
 from mqmha_jax.atomic import replacing
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.shard_reader import FbankShards
+from mqmha_jax.evaluation.report.drawing import plain_text
 
 PERCENTILES = (0, 5, 50, 95, 100)
 _UNITS = {"seconds": "s", "snr_db": "dB", "speech_seconds": "s"}
@@ -52,6 +53,7 @@ def statistics(shards: FbankShards) -> str:
     return "\n".join(lines)
 
 
+@plain_text()
 def draw(shards: FbankShards, path: Path, *, seed: int = 0, num_fbanks: int = 6) -> None:
     """Draws random utterances, in dB over seconds and hertz, above histograms of what was measured.
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mqmha_jax.atomic import replacing
-from mqmha_jax.evaluation.report.drawing import GRID, INK, draw_legend, new_figure, style_axes, system_colour
+from mqmha_jax.evaluation.report.drawing import (
+    GRID,
+    INK,
+    draw_legend,
+    new_figure,
+    plain_text,
+    style_axes,
+    system_colour,
+)
 from mqmha_jax.study.comparisons import Comparison
 from mqmha_jax.study.effects import EER, Measured
 from mqmha_jax.study.spec import Factor, Study
@@ -37,6 +45,7 @@ _NOT_DRAWN = {
 _FIRST = ("loss", "accuracy", "target_cosine", "top_negative_cosine", "mean_negative_cosine")
 
 
+@plain_text()
 def draw_factor(path: Path, study: Study, factor: Factor, measured: Measured, cells: Sequence[str]) -> None:
     """Draws the EER over the levels of a factor: seeds as points, means with their intervals.
 
@@ -71,6 +80,7 @@ def draw_factor(path: Path, study: Study, factor: Factor, measured: Measured, ce
         figure.savefig(temporary)
 
 
+@plain_text()
 def draw_differences(path: Path, comparisons: Sequence[Comparison], reference: str) -> None:
     """Draws the difference of each cell from the reference with its interval; significant points are filled.
 
@@ -96,6 +106,7 @@ def draw_differences(path: Path, comparisons: Sequence[Comparison], reference: s
         figure.savefig(temporary)
 
 
+@plain_text()
 def draw_training(path: Path, curves: Curves) -> None:
     """Draws every measurement of training over the steps, with a line for each cell: the mean over its seeds.
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from data_prep import cli
 from data_prep.build_shards import build_shards
-from data_prep.inspect_shards import _draw_fbank, statistics
+from data_prep.inspect_shards import _draw_fbank, draw, statistics
 from data_prep.leaks import leaks_of_shards
 from data_prep.verify_shards import find_damage
 from data_prep.versions import VersionPlan
@@ -279,6 +279,15 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     ):
         with pytest.raises(UserError, match=message):
             run(*words)
+
+
+def test_ids_and_folders_in_a_picture_are_no_formulas(tmp_path: Path) -> None:
+    frames = np.zeros((30, 8), np.float16)
+    write_shards(
+        tmp_path / r"$\no$", [UtteranceFbank(r"a$\frac{b$", "s0", frames)], spec=SPEC, provenance={"corpus": "test"}
+    )
+    draw(open_shards(tmp_path / r"$\no$"), tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1_000
 
 
 def test_a_spectrogram_has_axes_in_hertz_and_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
