@@ -23,6 +23,7 @@ import json
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from voxceleb_data import DataStages
 from voxceleb_sources import Sources
 from voxceleb_table import LISTS, format_table, write_table
 
+from mqmha_jax.atomic import write_text
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import load_config, to_dict
 from mqmha_jax.errors import UserError
@@ -42,6 +44,9 @@ from mqmha_jax.own_code.contents import hash_code
 
 AVERAGED = {"base": 10, "fine-tuned": 3}
 """Number of checkpoints whose mean is each network, at most."""
+
+SUBMITTED = "submitted.txt"
+"""In the folder of a training: when a command started it elsewhere and returned, and which."""
 
 
 def make_stages(options: argparse.Namespace) -> list[Stage]:
@@ -115,9 +120,12 @@ class Maker:
         def work(folder: Path) -> Mapping[str, Any]:
             steps = config.train.steps
             last = folder / "run" / "checkpoints" / str(steps)
+            if not last.is_dir():
+                refuse_second(folder)
             if not (self._options.train_with and last.is_dir()):  # what runs elsewhere may have ended meanwhile
                 run_command(command(folder))
-            if not last.is_dir():
+            if not last.is_dir():  # the command returned without an error, so it has submitted a job
+                write_text(folder / SUBMITTED, f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {show_command(command(folder))}")
                 raise UserError(
                     f"The training in {folder / 'run'} has not reached step {steps}. If it runs elsewhere, wait for "
                     "it; then run the same command again."
@@ -205,6 +213,19 @@ class Maker:
             after=stages,
             work=work,
             shown=lambda folder: [f"write {folder / 'table.md'} and table.json"],
+        )
+
+
+def refuse_second(folder: Path) -> None:
+    """Refuses to submit a training again, which would run beside the first one.
+
+    A command that waits for its training, and is killed, leaves no note: it may be started again.
+    """
+    path = folder / SUBMITTED
+    if path.is_file():
+        raise UserError(
+            f"The training in {folder / 'run'} was submitted at {path.read_text()}. Wait until it has reached its last "
+            f"step; then run the same command again. If it has ended before, remove {path} to submit it again."
         )
 
 
