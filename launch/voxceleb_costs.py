@@ -9,7 +9,7 @@ from stages import Cost
 from data_prep.ordered_map import num_cores
 from data_prep.zip_parts import list_zip
 from mqmha_jax.config import Config, FbankSpec
-from mqmha_jax.errors import unknown_name
+from mqmha_jax.errors import UserError, unknown_name
 
 BYTES_PER_WAV_SECOND = 32_000
 """16 bits at 16 kHz."""
@@ -71,13 +71,15 @@ class Devices(NamedTuple):
         """``8xH100``, or ``cpu`` for the cores of this machine.
 
         Raises:
-          UserError: the kind is unknown.
+          UserError: the kind is unknown, or there is none of it.
         """
         if text == "cpu":
             return cls("cpu", num_cores())
         count, _, kind = text.rpartition("x")
         if kind not in PEAK_FLOPS or not (count or "1").isdigit():
             raise unknown_name("--devices", text, ["cpu", *(f"8x{name}" for name in PEAK_FLOPS)])
+        if count and not int(count):
+            raise UserError(f"--devices {text}: nothing trains without a device. Give at least 1x{kind}.")
         return cls(kind, int(count or 1))
 
 

@@ -78,6 +78,8 @@ def test_mistakes_are_sentences(miniature: Path, tmp_path: Path) -> None:
     assert "has neither vox2_dev_aac.zip nor its parts vox2_dev_aac_parta*, nor a folder vox2. Get them from" in said
     said = run(miniature, work, "--dry-run", "--devices", "8xH1000", status=1)
     assert "Error: Unknown --devices '8xH1000'. Did you mean '8xH100'?" in said
+    said = run(miniature, work, "--dry-run", "--devices", "0xH100", status=1)
+    assert "Error: --devices 0xH100: nothing trains without a device. Give at least 1xH100." in said
 
 
 @pytest.mark.slow
