@@ -147,6 +147,8 @@ def _summary(report: "BuildReport", output: Path, hours: float) -> str:
             f"{output}: {report.num_utterances:,} utterances, {hours:,.1f} hours so far; files still to "
             f"make: {report.num_missing}. The process that makes the last one completes the directory."
         )
+    if not report.is_complete:
+        return f"{output}: all files are made; another process is at work on them and completes the directory."
     lines = [
         f"{output}: {count_noun(report.num_utterances, 'utterance')} of {count_noun(report.num_speakers, 'speaker')}, "
         f"{hours:.1f} hours, from {count_noun(report.num_recordings, 'recording')}; {len(report.rejected)} rejected."

@@ -29,7 +29,8 @@ class BuildReport(NamedTuple):
       num_frames: frames written.
       rejected: recordings left out.
       doubtful: recordings that were written but hold little speech or are clipped.
-      num_missing: unfinished pieces; the output appears when there are none.
+      num_missing: unfinished pieces.
+      is_complete: the output is there; if not, pieces are missing, or another process completes it.
     """
 
     num_recordings: int
@@ -39,6 +40,7 @@ class BuildReport(NamedTuple):
     rejected: tuple[Finding, ...]
     doubtful: tuple[Finding, ...] = ()
     num_missing: int = 0
+    is_complete: bool = True
 
 
 def is_made(target: Path, job: Job) -> bool:
@@ -85,7 +87,9 @@ def complete(
         if not locked or len(present) < count:
             missing = count - len(present)
             found = tuple(rejected), tuple(doubtful)
-            return BuildReport(len(recordings), num_utterances, 0, num_frames, *found, num_missing=missing)
+            return BuildReport(
+                len(recordings), num_utterances, 0, num_frames, *found, num_missing=missing, is_complete=False
+            )
         partial.remove_leftovers()
         write_findings(partial.shards / REJECTED_NAME, rejected)
         write_findings(partial.shards / DOUBTFUL_NAME, doubtful)

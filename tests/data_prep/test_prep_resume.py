@@ -4,6 +4,8 @@ import fcntl
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_prep.build_command import _summary
 from data_prep.build_shards import BuildReport, build_shards
 from data_prep.manifest import Recording
 from mqmha_jax.config import FbankSpec
@@ -179,6 +182,24 @@ def test_two_processes_share_an_output_only_without_overlap(undisturbed: dict[st
     assert not output.exists()
     build(recordings, output, shard_range="0:1")
     assert without_job(output) == undisturbed
+
+
+def test_the_last_piece_does_not_complete_what_another_process_holds(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    build(corpus("noise", COUNT), output, shard_range="0:5")
+    hold = f"""import fcntl
+with open({str(tmp_path / "out.partial" / "lock")!r}, "a") as lock:
+    fcntl.lockf(lock, fcntl.LOCK_EX, 1, 0)
+    print("held", flush=True)
+    input()"""
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        other.stdout.readline()
+        report = build(corpus("noise", COUNT), output, shard_range="5:6")
+        other.communicate(b"\n")
+    assert (report.num_missing, report.is_complete, output.exists()) == (0, False, False)
+    assert _summary(report, output, 0.1).endswith("another process is at work on them and completes the directory.")
+    assert build(corpus("noise", COUNT), output).is_complete
 
 
 def test_tasks_without_pieces_wait_for_nobody_and_hinder_nobody(undisturbed: dict[str, str], tmp_path: Path) -> None:
