@@ -87,7 +87,9 @@ class DataConfig(_Checked):
 
     train: str | tuple[str, ...] = option("", "directory of training shards, or a list of several that are joined")
     corpus_weights: tuple[Weight, ...] = option(
-        (), "a factor for each directory of data.train: 2 draws its speakers twice as often; empty: 1 each"
+        (),
+        "a factor for each directory of data.train: 2 draws its speakers twice as often; empty: 1 each. A speaker of "
+        "several directories is drawn from each apart, so a batch may hold it once for each",
     )
     shared_speakers: Literal["refuse", "join"] = option(
         "refuse", "speakers with the same name in two directories of data.train: an error (refuse), or one class (join)"

@@ -16,8 +16,9 @@ def draw_utterances(shards: TrainingShards, data: DataConfig, seed: int) -> grai
     """Draws speakers in proportion to ``weight * size ** exponent``, and each speaker's utterances evenly.
 
     The size of a speaker is its number of utterances, or of crops with ``data.sampling="duration"``. The utterances of
-    a speaker of several corpora are drawn in proportion to the weights of these. With an exponent of 1 and equal
-    weights, every utterance is drawn once per epoch (once for each crop that it holds).
+    a speaker of several corpora are drawn in proportion to the weights of these, each corpus apart: unlike others, such
+    a speaker may be in a batch once for each of its corpora, however rarely it is drawn. With an exponent of 1 and
+    equal weights, every utterance is drawn once per epoch (once for each crop that it holds).
 
     Args:
       shards: N utterances.
