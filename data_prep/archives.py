@@ -1,5 +1,6 @@
 """Unpacks tar archives: all of it or nothing, only below the target, no links, and no more than the disk holds."""
 
+import lzma
 import os
 import shutil
 import tarfile
@@ -43,7 +44,7 @@ def extract(archive: Path, directory: Path) -> None:
         _move(growing, directory)
     except tarfile.FilterError as error:
         raise _distrust(archive, str(error)) from error
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{archive}: cannot be unpacked in {directory} ({reason}). If the disk has room, the archive is damaged: "

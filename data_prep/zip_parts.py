@@ -3,6 +3,7 @@
 import bisect
 import io
 import itertools
+import lzma
 import os
 import shutil
 import stat
@@ -155,7 +156,7 @@ def _extract(parts: Sequence[Path], archive: zipfile.ZipFile, member: zipfile.Zi
         with archive.open(member) as source, temporary.open("wb") as target:
             shutil.copyfileobj(source, target, _COPIED_BYTES)
         os.replace(temporary, path)  # unpack_zip syncs once: to sync each of a million files takes hours
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{parts[0]}: {member.filename!r} cannot be unpacked ({error}). If the disk has room, the archive is "
             "damaged: download it again."

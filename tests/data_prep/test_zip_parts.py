@@ -3,6 +3,7 @@
 import io
 import itertools
 import stat
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import zip_parts
+from data_prep.archives import extract
 from data_prep.zip_parts import JoinedFiles, list_zip, unpack_zip
 from mqmha_jax.errors import UserError
 
@@ -147,6 +149,25 @@ def test_a_file_that_cannot_be_unpacked_is_named_and_leaves_nothing(
     with pytest.raises(UserError, match=rf"one\.zip: 'a\.wav' {message}"):
         unpack_zip([path], tmp_path / "out")
     assert contents(tmp_path / "out") == {}
+
+
+def test_damaged_lzma_is_named(tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(20_000)
+    with zipfile.ZipFile(tmp_path / "one.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.wav", content)
+    with tarfile.open(tmp_path / "one.tar.xz", "w:xz") as tar:
+        member = tarfile.TarInfo("a.wav")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    for path in (tmp_path / "one.zip", tmp_path / "one.tar.xz"):
+        damaged = bytearray(path.read_bytes())
+        damaged[60:90] = bytes(30)
+        path.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"one\.zip: 'a\.wav' cannot be unpacked .*download it again"):
+        unpack_zip([tmp_path / "one.zip"], tmp_path / "zip")
+    with pytest.raises(UserError, match=r"one\.tar\.xz: cannot be unpacked .*download it again"):
+        extract(tmp_path / "one.tar.xz", tmp_path / "tar")
+    assert contents(tmp_path / "zip") == contents(tmp_path / "tar") == {}
 
 
 def test_an_archive_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
