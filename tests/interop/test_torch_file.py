@@ -169,3 +169,25 @@ def test_sizes_that_only_claim_memory_are_refused(tmp_path, pickle_like_torch):
     write_archive(path, b"\x80\x02}r\xff\xff\xff\x7f.", {})  # remembers an object under number 2^31
     with pytest.raises(UserError, match="the pickle numbers an object 2147483647 but has only 9 bytes"):
         read_torch_file(path)
+
+
+@pytest.mark.parametrize("write", [write_archive, write_stream])
+def test_lists_within_lists_twice_each_are_visited_once(tmp_path, write):
+    nested: list = []
+    for _ in range(200):  # as a tree, 2^200 lists
+        nested = [nested, nested]
+    path = tmp_path / "model.pt"
+    write(path, pickle.dumps({"x": nested}, protocol=2), {})
+    with pytest.raises(UserError, match="entry 'x' is a list, not a tensor"):
+        network_tensors(read_torch_file(path), "model.pt")
+
+
+def test_a_description_that_would_fill_pages_is_cut_short(tmp_path):
+    nested: list = []
+    for _ in range(60):
+        nested = [nested, nested]
+    path = tmp_path / "old.pt"
+    path.write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, nested, {})))
+    with pytest.raises(UserError, match="stream version .* little endian: None") as error:
+        read_torch_file(path)
+    assert len(str(error.value)) < 1_000
