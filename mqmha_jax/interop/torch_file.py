@@ -61,12 +61,18 @@ def read_torch_file(path: str | Path) -> Any:
 def _read_archive(archive: zipfile.ZipFile, where: str, num_bytes: int) -> Any:
     (description,) = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
     root = description.removesuffix("data.pkl")
+    left = num_bytes
 
     def read(name: str) -> bytes:
-        # torch.save compresses nothing, so an entry that claims more bytes than the file has is not its work.
-        if archive.getinfo(name).file_size > num_bytes:
-            raise ValueError(f"{name} claims {archive.getinfo(name).file_size} bytes in a file of {num_bytes}")
-        return archive.read(name)
+        nonlocal left
+        entry = archive.getinfo(name)
+        # torch.save compresses nothing, so all entries together have no more bytes than the file.
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{name} is compressed, and torch.save compresses nothing")
+        if entry.file_size > left:
+            raise ValueError(f"{name} claims {entry.file_size} bytes where a file of {num_bytes} has {left} left")
+        left -= entry.file_size
+        return archive.read(entry)
 
     if root + "byteorder" in archive.namelist() and read(root + "byteorder") != b"little":
         raise UserError(f"{where} holds big-endian numbers; save it again on a little-endian machine.")
