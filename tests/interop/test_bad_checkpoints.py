@@ -48,6 +48,11 @@ def transposed(folder: Path) -> None:
     write_torch_file(folder / "model.pt", {**state, "seg_1.weight": state["seg_1.weight"].T})
 
 
+def without_values(folder: Path) -> None:
+    state = small_state()
+    write_torch_file(folder / "model.pt", {**state, "frame_5.conv_1d.weight": state["frame_5.conv_1d.weight"][:0]})
+
+
 def not_finite(folder: Path) -> None:
     state = small_state()
     state["seg_2.bias"][3] = np.nan
@@ -104,6 +109,7 @@ CASES = {
     a_tensor_missing: "The checkpoint is not a known WeSpeaker XVEC, or .*: it lacks 'frame_3.conv_1d.bias'",
     a_tensor_too_many: "no place in a WeSpeaker XVEC like this one: frame_9.conv_1d.bias",
     transposed: "model.pt: The layer behind the pooling takes 6 values, 0.6 for each of the encoder's 10 channels",
+    without_values: r"model.pt: The tensor 'frame_5.conv_1d.weight' has the shape \(0, .* and holds no values",
     not_finite: "model.pt: the tensor 'seg_2.bias' holds 1 value, NaN or infinite",
     a_payload: "model.pt asks for posix.mkdir, which does not belong in a plain state dictionary; nothing was executed",
     four_gigabytes: "model.safetensors cannot be read as a safetensors file .*; it is damaged or incomplete",
