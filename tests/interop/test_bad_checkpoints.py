@@ -68,6 +68,11 @@ def four_gigabytes(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
 
 
+def eight_bits(folder: Path) -> None:
+    header = b'{"x":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
+
+
 def a_config_that_constructs_objects(folder: Path) -> None:
     write_small_checkpoint(folder / "model.pt")
     (folder / "config.yaml").write_text(f"x: !!python/object/apply:os.mkdir [{folder / 'executed'}]\n")
@@ -113,6 +118,7 @@ CASES = {
     not_finite: "model.pt: the tensor 'seg_2.bias' holds 1 value, NaN or infinite",
     a_payload: "model.pt asks for posix.mkdir, which does not belong in a plain state dictionary; nothing was executed",
     four_gigabytes: "model.safetensors cannot be read as a safetensors file .*; it is damaged or incomplete",
+    eight_bits: "model.safetensors: the tensor 'x' has the type F8_E4M3, which is not read; save it as F32, F16 or",
     a_config_that_constructs_objects: "config.yaml asks for an object.*os.mkdir.*nothing was executed",
     a_config_of_another_kind: "Features from .*config.yaml: .*fbank.num_mel_bins='many'",
     other_features: "WeSpeaker XVEC takes 24 features per frame, not 16; import it with --num-mel-bins 24",
