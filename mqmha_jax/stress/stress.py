@@ -11,7 +11,8 @@ from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder, AudioSource
-from mqmha_jax.evaluation.list_checks import Lists, leave_out, note_left_out
+from mqmha_jax.evaluation.list_checks import note_left_out
+from mqmha_jax.evaluation.lists import Lists, leave_out
 from mqmha_jax.evaluation.numbers import require_direction
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.evaluation.scoring.units import centre
