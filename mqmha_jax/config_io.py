@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import json
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,6 +92,11 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         raise UserError("Invalid value for " + "; ".join(problems) + ".") from None
 
 
+# A list that holds one list twice, which holds another twice, and so on, would make a message of any length.
+_SHORTEN = reprlib.Repr()
+_SHORTEN.maxlevel = 3
+_SHORTEN.maxstring = _SHORTEN.maxother = 200
+
 # Kinds of problems whose message needs no word of Python: bounds, and the choice between names.
 _PLAIN_PROBLEMS = ("greater_than", "less_than", "literal_error")
 
@@ -106,8 +112,8 @@ def _describe_problem(values: Mapping[str, Any], problem: Mapping[str, Any]) -> 
         name.append(str(key))
         hint, value = typing.get_type_hints(hint)[str(key)], value[str(key)]
     if problem["type"].startswith(_PLAIN_PROBLEMS) or hint not in _EXAMPLES:
-        return f"{_join_keys(problem['loc'])}={problem['input']!r}: {problem['msg'].lower()}"
-    return f"{'.'.join(name)}={value!r}: give {_EXAMPLES[hint].format(name='.'.join(name))}"
+        return f"{_join_keys(problem['loc'])}={_SHORTEN.repr(problem['input'])}: {problem['msg'].lower()}"
+    return f"{'.'.join(name)}={_SHORTEN.repr(value)}: give {_EXAMPLES[hint].format(name='.'.join(name))}"
 
 
 _EXAMPLES = {

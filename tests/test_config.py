@@ -234,3 +234,12 @@ def test_a_section_is_checked_where_it_is_built_in_python() -> None:
     ]:
         with pytest.raises(UserError, match=re.escape(message)):
             inspect.unwrap(section.__init__)(section.__new__(section), **values)
+
+
+def test_a_nested_value_makes_a_short_message():
+    nested: list = []
+    for _ in range(100):
+        nested = [nested, nested]
+    with pytest.raises(UserError, match=r"Invalid value for train.steps=.*: give an integer") as error:
+        from_dict({"train": {"steps": nested}})
+    assert len(str(error.value)) < 1_000

@@ -51,6 +51,7 @@ INNER_FLOORS = {
         ("scoring",),
         ("results",),
         ("report",),
+        ("lists",),
         ("list_checks",),
         ("keep_decisions",),
         ("evaluate_lists", "dev_list"),

@@ -14,17 +14,15 @@ from mqmha_jax.evaluation.embeddings.run_source import RunSource
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
 from mqmha_jax.evaluation.keep_decisions import keep_decisions, require_verify_method, require_writable
 from mqmha_jax.evaluation.list_checks import (
-    Lists,
     Say,
     check_lists,
     check_score_lists,
     fit_top_n,
-    leave_out,
     note_left_out,
     note_reversed,
     say_nothing,
-    utterances_of,
 )
+from mqmha_jax.evaluation.lists import Lists, leave_out, utterances_of
 from mqmha_jax.evaluation.metrics.measure_list import USUAL_MEASURING, Measuring, Scores, evaluate_list
 from mqmha_jax.evaluation.numbers import require_direction
 from mqmha_jax.evaluation.results import Evaluation

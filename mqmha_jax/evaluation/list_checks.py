@@ -1,39 +1,21 @@
 """Checks trial lists before scoring: refuses what cannot be evaluated, and reports what makes the numbers too good."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from mqmha_jax.data.lists import check_trials
-from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
 from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
+from mqmha_jax.evaluation.lists import Lists, utterances_of
 from mqmha_jax.evaluation.metrics.results import ListEvaluation
-from mqmha_jax.evaluation.scoring.method import Method, Models
-from mqmha_jax.types import Trials
+from mqmha_jax.evaluation.scoring.method import Method
 
 Say = Callable[[str], object]  # receives a sentence for the user
 
 
 def say_nothing(sentence: str) -> None:
     """Drops a sentence."""
-
-
-class Lists(NamedTuple):
-    """The lists of an evaluation.
-
-    Attributes:
-      trials: lists to measure, by name.
-      calibration: the list to calibrate on, by the name that messages use; empty: no calibration.
-      models: utterances of each model that the enrolment sides name; None: the sides name utterances.
-      known: facts about the utterances.
-    """
-
-    trials: Mapping[str, Trials]
-    calibration: Mapping[str, Trials]
-    models: Models | None
-    known: Metadata
 
 
 def check_score_lists(lists: Lists, method: Method, *, any_scores: bool) -> list[str]:
@@ -84,30 +66,6 @@ def check_lists(source: EmbeddingSource, lists: Lists, method: Method) -> list[s
     return notes + _note_fitted_speakers(speakers, source, method)
 
 
-def leave_out(lists: Lists, utterances: Collection[str]) -> Lists:
-    """The lists without the trials of some utterances, and without the models that need them."""
-    if not utterances:
-        return lists
-    lost = {*utterances}
-    models = lists.models and {name: own for name, own in lists.models.items() if not lost.intersection(own)}
-    enrolled = lost if lists.models is None else {*lists.models} - {*(models or {})}
-
-    def keep(trials: Trials) -> Trials:
-        rows = [
-            row
-            for row, (enrol, test) in enumerate(zip(trials.enrol, trials.test, strict=True))
-            if enrol not in enrolled and test not in lost
-        ]
-        enrol, test = (tuple(side[row] for row in rows) for side in trials[:2])
-        return Trials(enrol, test, trials.target[rows])
-
-    return lists._replace(
-        trials={name: keep(part) for name, part in lists.trials.items()},
-        calibration={name: keep(part) for name, part in lists.calibration.items()},
-        models=models,
-    )
-
-
 def note_left_out(before: Lists, after: Lists) -> list[str]:
     """Reports for each list the number of trials that are left out because their recordings are not usable."""
     kept = {**after.trials, **after.calibration}
@@ -144,13 +102,6 @@ def fit_top_n(method: Method, source: EmbeddingSource, say: Say) -> Method:
     if method.top_n > size:
         say(f"The cohort {method.cohort} has {size} members; all of them are used (--top-n {method.top_n}).")
     return method._replace(top_n=min(method.top_n, size))
-
-
-def utterances_of(trials: Trials, models: Models | None) -> set[str]:
-    """All utterances that the scores of a list need."""
-    if models is None:
-        return {*trials.enrol, *trials.test}
-    return {*trials.test}.union(*(models[model] for model in {*trials.enrol} if model in models))
 
 
 def _note_training_speakers(

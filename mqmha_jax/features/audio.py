@@ -5,6 +5,7 @@ The decoded samples count, not the length in the header; the first bytes decide 
 
 import contextlib
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from mqmha_jax.features.mixdown import LONGEST_S, Mixdown
 from mqmha_jax.features.part import WHOLE, Part
 from mqmha_jax.features.sndfile_audio import UnreadableCodingError, decode_sndfile
 from mqmha_jax.features.wav_header import wav_extent
+
+MOST_RECORDINGS = 10_000
+"""More beginnings of recordings in one file are damage, or made to fill the memory: a few bytes suffice for each."""
 
 
 def read_audio(path: str | Path, sample_rate_hz: int = 16_000, part: Part = WHOLE) -> Float32[np.ndarray, " n"]:
@@ -115,17 +119,29 @@ def _stream(
 
 def _recordings(file: ReadableFile, kind: Kind | None, name: str) -> list[FileWindow]:
     """The recordings that lie end to end in a file; mostly one."""
-    windows = []
+    windows = list(itertools.islice(_windows(file, kind, name), MOST_RECORDINGS + 1))
+    if len(windows) > MOST_RECORDINGS:
+        raise UserError(
+            f"{name}: holds more than {MOST_RECORDINGS:,} recordings laid end to end. It is damaged; copy or download "
+            "it again, or cut it into shorter files."
+        )
+    return windows
+
+
+def _windows(file: ReadableFile, kind: Kind | None, name: str) -> Iterator[FileWindow]:
     if kind == WAV:
         start, size = 0, size_of(file)
         while start < size:
             stop, replaced = wav_extent(file, start, name)
-            windows.append(FileWindow(file, start, stop, replaced))
+            yield FileWindow(file, start, stop, replaced)
             start = stop
     else:
         starts = recording_starts(file, kind)
-        windows = [FileWindow(file, *ends) for ends in zip(starts, [*starts[1:], None], strict=True)]
-    return windows
+        start = next(starts)
+        for following in starts:
+            yield FileWindow(file, start, following)
+            start = following
+        yield FileWindow(file, start)
 
 
 @contextlib.contextmanager

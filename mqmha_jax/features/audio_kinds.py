@@ -3,6 +3,7 @@
 A name may have any ending, so it decides only where the bytes say nothing.
 """
 
+import heapq
 import itertools
 import re
 import struct
@@ -81,15 +82,15 @@ def kind_of(file: ReadableFile, suffix: str = "") -> Kind | None:
     return AUDIO_SUFFIXES[suffix] if suffix in (".mp3", ".aac") else None
 
 
-def recording_starts(file: ReadableFile, kind: Kind | None) -> list[int]:
+def recording_starts(file: ReadableFile, kind: Kind | None) -> Iterator[int]:
     """Where recordings start that were laid end to end; decoders read only the first one of most kinds.
 
     Args:
       file: of this kind; not WAV, which has its length in the header.
       kind: from ``kind_of``.
 
-    Returns:
-      Offsets in bytes, ascending; mostly 0 alone.
+    Yields:
+      Offsets in bytes, ascending; mostly 0 alone. They are found as they are asked for: a file may have millions.
     """
     later: Iterator[int] = iter(())
     if kind == FLAC:  # STREAMINFO is always the first block and has 34 bytes
@@ -111,7 +112,8 @@ def recording_starts(file: ReadableFile, kind: Kind | None) -> list[int]:
     elif kind == MP4:
         later = _mp4_files(file)
     begin = _id3_size(file) if kind in (FLAC, MP3) else 0
-    return [begin, *(start for start in later if start > begin)]
+    yield begin
+    yield from (start for start in later if start > begin)
 
 
 def _id3_size(file: ReadableFile) -> int:
@@ -164,7 +166,7 @@ def _ogg_chains(file: ReadableFile) -> Iterator[int]:
 
 def _mp3_headers(file: ReadableFile) -> Iterator[int]:
     """Frames with the header that encoders put first; decoders stop after the number of frames in the first one."""
-    for at in sorted(itertools.chain(_occurrences(file, b"Xing"), _occurrences(file, b"Info"))):
+    for at in heapq.merge(_occurrences(file, b"Xing"), _occurrences(file, b"Info")):
         for side_information in (32, 17, 9):  # bytes, after the four of the frame's header
             start = at - 4 - side_information
             if start >= 0:

@@ -9,14 +9,11 @@ import struct
 from typing import NamedTuple
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.features.decoded import SLACK_S
 from mqmha_jax.features.file_window import ReadableFile, size_of
 
 UNKNOWN_LENGTH = 0x7FFF0000
 """Programs that write WAV into a pipe put sizes near 2^31 or 2^32 into the header, which promise nothing."""
-
-SLACK_S = 0.05
-"""A header may be wrong by this much."""
-
 
 _CHUNK = re.compile(rb"[A-Za-z][A-Za-z0-9_ ]{3}")
 

@@ -1,6 +1,7 @@
 """Reads safetensors files, and says so if one is damaged."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -15,15 +16,26 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
       Its tensors by name, and its metadata.
 
     Raises:
-      UserError: the file is missing or damaged.
+      UserError: the file is missing or damaged, or a tensor has a type that NumPy lacks.
     """
     try:
         with safe_open(path, framework="np") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            return {name: _read_tensor(file, name, path) for name in list(file.keys())}, file.metadata() or {}
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
+    except UserError:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
             f"{path} cannot be read as a safetensors file ({error}); it is damaged or incomplete."
+        ) from None
+
+
+def _read_tensor(file: Any, name: str, path: Path) -> np.ndarray:
+    try:
+        return np.asarray(file.get_tensor(name))
+    except (AttributeError, TypeError):  # safetensors asks NumPy for a type that it does not have
+        kind = file.get_slice(name).get_dtype()
+        raise UserError(
+            f"{path}: the tensor {name!r} has the type {kind}, which is not read; save it as F32, F16 or BF16."
         ) from None

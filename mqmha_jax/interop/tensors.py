@@ -54,11 +54,16 @@ class Tensors:
         """Returns the shape of a tensor.
 
         Raises:
-          UserError: no tensor has this name, or it has another number of axes.
+          UserError: no tensor has this name, it has another number of axes, or it holds no values.
         """
         shape = self.look(name).shape
         if len(shape) != rank:
             raise UserError(f"The tensor {name!r} has the shape {shape}; in a {self.title} it has {rank} axes.")
+        if 0 in shape:
+            raise UserError(
+                f"The tensor {name!r} has the shape {shape} and holds no values, so this is no working "
+                f"{self.title}. Use another checkpoint."
+            )
         return shape
 
     def take(self, name: str) -> np.ndarray:

@@ -8,8 +8,9 @@ description, the list of storages, then each storage with its size.
 import io
 import os
 import pickle
+import reprlib
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,18 @@ def read_torch_file(path: str | Path) -> Any:
 def _read_archive(archive: zipfile.ZipFile, where: str, num_bytes: int) -> Any:
     (description,) = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
     root = description.removesuffix("data.pkl")
+    left = num_bytes
 
     def read(name: str) -> bytes:
-        # torch.save compresses nothing, so an entry that claims more bytes than the file has is not its work.
-        if archive.getinfo(name).file_size > num_bytes:
-            raise ValueError(f"{name} claims {archive.getinfo(name).file_size} bytes in a file of {num_bytes}")
-        return archive.read(name)
+        nonlocal left
+        entry = archive.getinfo(name)
+        # torch.save compresses nothing, so all entries together have no more bytes than the file.
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{name} is compressed, and torch.save compresses nothing")
+        if entry.file_size > left:
+            raise ValueError(f"{name} claims {entry.file_size} bytes where a file of {num_bytes} has {left} left")
+        left -= entry.file_size
+        return archive.read(entry)
 
     if root + "byteorder" in archive.namelist() and read(root + "byteorder") != b"little":
         raise UserError(f"{where} holds big-endian numbers; save it again on a little-endian machine.")
@@ -85,14 +92,17 @@ def _read_stream(file: io.BufferedReader, where: str, num_bytes: int) -> Any:
         raise ValueError("it is neither a zip archive nor a stream with PyTorch's magic number")
     version, machine = load_pickle(file, where), load_pickle(file, where)
     if version != _STREAM_VERSION or not machine.get("little_endian", False):
-        raise ValueError(f"stream version {version}, little endian: {machine.get('little_endian')}")
+        order = reprlib.repr(machine.get("little_endian"))
+        raise ValueError(f"stream version {reprlib.repr(version)}, little endian: {order}")
     content = load_pickle(file, where)
     keys = load_pickle(file, where)
     declared = {view.storage.key: view.storage for view in _views(content)}
     values: dict[str, np.ndarray] = {}
-    for key in map(str, keys):
+    for key in keys:
+        if not isinstance(key, str) or key not in declared:
+            raise ValueError(f"storage {reprlib.repr(key)} belongs to no tensor")
         size = int.from_bytes(_read_exactly(file, 8, num_bytes), "little", signed=True)
-        if key not in declared or size != declared[key].size:
+        if size != declared[key].size:
             raise ValueError(f"storage {key} has {size} values, not what the description says")
         values[key] = np.frombuffer(_read_exactly(file, declared[key].num_bytes, num_bytes), declared[key].dtype)
     return _fill_in_arrays(content, lambda storage: values[storage.key])
@@ -104,29 +114,46 @@ def _read_exactly(file: io.BufferedReader, wanted: int, num_bytes: int) -> bytes
     return file.read(wanted)
 
 
-def _views(content: Any) -> Iterator[TensorView]:
-    if isinstance(content, TensorView):
-        yield content
-    elif isinstance(content, (Mapping, list, tuple)):
-        for value in content.values() if isinstance(content, Mapping) else content:
-            yield from _views(value)
+def _views(content: Any) -> list[TensorView]:
+    views: list[TensorView] = []
+    _replace_views(content, views.append)
+    return views
 
 
 def _fill_in_arrays(content: Any, read_storage: _ReadStorage) -> Any:
     """Replaces each description in dictionaries and lists by its array; reads each storage once."""
     values: dict[str, np.ndarray] = {}
 
+    def fill_in(view: TensorView) -> np.ndarray:
+        key = view.storage.key
+        if key not in values:
+            values[key] = read_storage(view.storage)
+        if values[key].dtype != view.storage.dtype:
+            raise ValueError(f"storage {key} has two types")
+        if values[key].size != view.storage.size:
+            raise ValueError(f"storage {key} has two sizes")
+        return view.array(values[key])
+
+    return _replace_views(content, fill_in)
+
+
+def _replace_views(content: Any, replace: Callable[[TensorView], Any]) -> Any:
+    """The same dictionaries and lists, whose descriptions of tensors are replaced."""
+    # A pickle can hold a list twice in a list, that one twice in the next, and so on: 20 such lines are a million
+    # lists for a walk that does not remember where it has been.
+    replaced: dict[int, Any] = {}
+
     def visit(node: Any) -> Any:
-        if isinstance(node, TensorView):
-            if node.storage.key not in values:
-                values[node.storage.key] = read_storage(node.storage)
-            if values[node.storage.key].dtype != node.storage.dtype:
-                raise ValueError(f"storage {node.storage.key} has two types")
-            if values[node.storage.key].size != node.storage.size:
-                raise ValueError(f"storage {node.storage.key} has two sizes")
-            return node.array(values[node.storage.key])
-        if isinstance(node, Mapping):
-            return {name: visit(value) for name, value in node.items()}
-        return [visit(value) for value in node] if isinstance(node, (list, tuple)) else node
+        if not isinstance(node, (Mapping, list, tuple)):
+            return node
+        if id(node) not in replaced:
+            if isinstance(node, TensorView):
+                new: Any = replace(node)
+            elif isinstance(node, Mapping):
+                new = {name: visit(value) for name, value in node.items()}
+            else:
+                new = [visit(value) for value in node]
+            replaced[id(node)] = new
+        return replaced[id(node)]
 
     return visit(content)

@@ -7,6 +7,7 @@ import io
 import math
 import pickle
 import pickletools
+import reprlib
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -119,12 +120,14 @@ class _TensorUnpickler(pickle.Unpickler):
     def persistent_load(self, identity: Any) -> Storage:
         kind, storage_type, key, _, size = identity[:5]
         if kind != "storage" or not isinstance(storage_type, StorageType):
-            raise ValueError(f"unknown kind of storage {kind!r}")
+            raise ValueError(f"unknown kind of storage {reprlib.repr(kind)}")
         if len(identity) > 5 and identity[5] is not None:
             raise ValueError("a storage that is a view of another one; PyTorch older than 0.4 wrote these")
+        if not isinstance(key, str):
+            raise ValueError(f"a storage called {reprlib.repr(key)}, which is no text")
         if not isinstance(size, int) or size < 0:
-            raise ValueError(f"a storage of size {size!r}")
-        return Storage(str(key), storage_type.dtype, size)
+            raise ValueError(f"a storage of size {reprlib.repr(size)}")
+        return Storage(key, storage_type.dtype, size)
 
 
 def _view_of(

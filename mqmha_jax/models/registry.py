@@ -15,6 +15,7 @@ from mqmha_jax.errors import UserError, unknown_name
 from mqmha_jax.python_file import run_python_file
 
 _FLAX_FIELDS = ("parent", "name")
+_VALID_TYPES = "int, float, str, bool, tuple"
 
 Built = TypeVar("Built")
 
@@ -33,7 +34,8 @@ def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: 
       The module, or the value that the function returns.
 
     Raises:
-      UserError: an unknown name or option (the nearest valid one is offered), or a value of the wrong type.
+      UserError: an unknown name or option (the nearest valid one is offered), a value of the wrong type, or an option
+        whose annotation says no type that a configuration can give.
     """
     if ".py:" in part.name:
         builder: Any = _load_from_file(part.name, family)
@@ -42,7 +44,7 @@ def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: 
     else:
         raise unknown_name(family, part.name, registry)
     function: Any = builder.func if isinstance(builder, functools.partial) else builder
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = _type_hints(function, f"{family} {part.name!r}") if part.options else {}
     parameters = inspect.signature(function).parameters
     names = parameters.keys() - {*_FLAX_FIELDS, *fixed}
     options = {}
@@ -62,11 +64,25 @@ def _load_from_file(name: str, family: str) -> Callable[..., Any]:
     return found
 
 
+def _type_hints(function: Any, where: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception as error:  # annotations are expressions of the user
+        raise UserError(
+            f"{where} has an annotation that cannot be read ({type(error).__name__}: {error}). Import what it names "
+            f"outside 'if TYPE_CHECKING:', or use {_VALID_TYPES}."
+        ) from error
+
+
 def _check_value(hint: Any, value: Any, where: str) -> Any:
     """``value`` as the type that ``hint`` asks for; numbers are never read out of strings."""
     try:
+        adapter = pydantic.TypeAdapter(hint)
+    except (pydantic.errors.PydanticUserError, NameError) as error:
+        raise UserError(f"{where} has the annotation {hint}, which options cannot have; use {_VALID_TYPES}.") from error
+    try:
         # Through JSON, because its strict mode takes a list for a tuple and an int for a float, but nothing else.
-        return pydantic.TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        return adapter.validate_json(json.dumps(value), strict=True)
     except (pydantic.ValidationError, TypeError) as error:
         problem = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else str(error)
         raise UserError(f"{where} cannot be {value!r}: {problem}.") from None

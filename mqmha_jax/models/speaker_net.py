@@ -118,7 +118,7 @@ def build_speaker_net(config: ModelConfig, *, lanes: int = 1, dtype: str | None 
     )
     return SpeakerNet(
         encoder=build_part("encoder", ENCODERS, config.encoder, compute=compute),
-        pooling=build_part("pooling", POOLINGS, config.pooling),
+        pooling=build_part("pooling", POOLINGS, config.pooling, batch_norm_groups=config.batch_norm_groups),
         embedding_dim=config.embedding_dim,
         embedding_layers=config.embedding_layers,
         embedding_bias=config.embedding_bias,

@@ -72,6 +72,11 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=128)
+    except UnicodeError as error:  # of Python's encoding of host names, before any name server is asked
+        raise UserError(
+            f"Cannot listen on {host!r}: no host can have this name. Give --host an address such as 127.0.0.1, or a "
+            "name of this machine; its parts between dots have 1 to 63 characters."
+        ) from error
     except OSError as error:
         raise UserError(
             f"Cannot listen on {host}, port {port} ({error.strerror}). Choose another --port (0: a free one) or --host."

@@ -11,7 +11,8 @@ from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder, AudioSource
-from mqmha_jax.evaluation.list_checks import Lists, leave_out, note_left_out
+from mqmha_jax.evaluation.list_checks import note_left_out
+from mqmha_jax.evaluation.lists import Lists, leave_out
 from mqmha_jax.evaluation.numbers import require_direction
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.evaluation.scoring.units import centre
@@ -19,9 +20,9 @@ from mqmha_jax.features.audio_folder import audio_files
 from mqmha_jax.json_file import seal_of
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.manifest import identify_checkpoint
+from mqmha_jax.stress.changed_recordings import ChangedRecordings
 from mqmha_jax.stress.conditions import CLEAN, choose_conditions, explain_absence
 from mqmha_jax.stress.kept import KeptEmbeddings, fingerprint_files
-from mqmha_jax.stress.listener import Listener
 from mqmha_jax.stress.measure import average_lists, measure_list
 from mqmha_jax.stress.plan import EVERYTHING, Side, StressPlan
 from mqmha_jax.stress.results import StressTest
@@ -83,13 +84,13 @@ def run_stress(
     mean = source.background(None, use_mean=plan.use_mean).mean
     tests = {name for part in read.trials.values() for name in part.test}
     wanted = [name for name in clean.ids if plan.side == "both" or name in tests]
-    listener = Listener(source, clean.ids, plan)
+    changed = ChangedRecordings(source, clean.ids, plan)
     scores: dict[str, dict[str, np.ndarray]] = {name: {} for name in read.trials}
     for number, (name, condition) in enumerate(chosen.items(), start=1):
         title = f"{number}/{len(chosen)} {name}"
         heard = clean if name == CLEAN else kept.read(name, wanted)
         if heard is None:
-            heard = listener.embed(wanted, name, condition, title=title)
+            heard = changed.embed(wanted, name, condition, title=title)
             kept.write(name, heard)
         for of_list, own in _score(clean, heard, read.trials, mean, plan.side).items():
             scores[of_list][name] = own

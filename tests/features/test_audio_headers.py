@@ -1,6 +1,7 @@
 """What decodes counts: wrong headers, wrong endings, recordings laid end to end, codings that allow no jumps."""
 
 import struct
+import tracemalloc
 from functools import partial
 from pathlib import Path
 
@@ -123,6 +124,24 @@ def test_recordings_end_to_end_are_all_read(tmp_path: Path, noise: np.ndarray, s
     if suffix not in (".webm", ".aac"):
         np.testing.assert_allclose(joined, expected, atol=1e-6)
         np.testing.assert_allclose(read_audio(both, RATE, Part(1.5, 2.75)), expected[24_000:44_000], atol=1e-6)
+
+
+_MANY = {
+    "fLaC markers": b"fLaC\0\0\0\x22",
+    "empty WAVs": b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data\0\0\0\0",
+    "Xing headers": b"\xff\xfb\x90\0" + bytes(32) + b"Xing\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("head", _MANY.values(), ids=_MANY)
+def test_beginnings_of_recordings_without_end_are_refused(head: bytes) -> None:
+    content = head * 300_000
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"a\.mp3: holds more than 10,000 recordings laid end to end\. It is damaged"):
+        read_audio_bytes(content, "a.mp3")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 32 << 20
 
 
 def test_recordings_end_to_end_that_differ(tmp_path: Path, noise: np.ndarray) -> None:

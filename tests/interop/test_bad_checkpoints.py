@@ -48,6 +48,11 @@ def transposed(folder: Path) -> None:
     write_torch_file(folder / "model.pt", {**state, "seg_1.weight": state["seg_1.weight"].T})
 
 
+def without_values(folder: Path) -> None:
+    state = small_state()
+    write_torch_file(folder / "model.pt", {**state, "frame_5.conv_1d.weight": state["frame_5.conv_1d.weight"][:0]})
+
+
 def not_finite(folder: Path) -> None:
     state = small_state()
     state["seg_2.bias"][3] = np.nan
@@ -61,6 +66,11 @@ def a_payload(folder: Path) -> None:
 def four_gigabytes(folder: Path) -> None:
     header = b'{"x":{"dtype":"F32","shape":[1073741824],"data_offsets":[0,4294967296]}}'
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def eight_bits(folder: Path) -> None:
+    header = b'{"x":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
 
 
 def a_config_that_constructs_objects(folder: Path) -> None:
@@ -104,9 +114,11 @@ CASES = {
     a_tensor_missing: "The checkpoint is not a known WeSpeaker XVEC, or .*: it lacks 'frame_3.conv_1d.bias'",
     a_tensor_too_many: "no place in a WeSpeaker XVEC like this one: frame_9.conv_1d.bias",
     transposed: "model.pt: The layer behind the pooling takes 6 values, 0.6 for each of the encoder's 10 channels",
+    without_values: r"model.pt: The tensor 'frame_5.conv_1d.weight' has the shape \(0, .* and holds no values",
     not_finite: "model.pt: the tensor 'seg_2.bias' holds 1 value, NaN or infinite",
     a_payload: "model.pt asks for posix.mkdir, which does not belong in a plain state dictionary; nothing was executed",
     four_gigabytes: "model.safetensors cannot be read as a safetensors file .*; it is damaged or incomplete",
+    eight_bits: "model.safetensors: the tensor 'x' has the type F8_E4M3, which is not read; save it as F32, F16 or",
     a_config_that_constructs_objects: "config.yaml asks for an object.*os.mkdir.*nothing was executed",
     a_config_of_another_kind: "Features from .*config.yaml: .*fbank.num_mel_bins='many'",
     other_features: "WeSpeaker XVEC takes 24 features per frame, not 16; import it with --num-mel-bins 24",

@@ -191,6 +191,26 @@ def test_a_config_next_to_the_file_gives_the_features(tmp_path):
     assert read_wespeaker_config(tmp_path / "config.yaml") == {"num_mel_bins": 72}
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("date: 2024-13-45", r"such as a date in month 13 \(ValueError: month must be in 1..12\). Correct it, or move"),
+        ("x: !!int ''", "IndexError"),
+        ("x: !!timestamp x", "AttributeError"),
+        ("x: !!bool x", "KeyError: 'x'"),
+        ("x: !!float 1:" + "0:" * 400 + "0", "OverflowError"),
+        ("model_args: {feat_dim: [1, 2]}", "feat_dim must be one number or word"),
+        (f"model_args: {{feat_dim: 0x{'f' * 10_000}}}", "feat_dim must be one number or word"),
+        ("a: &a {x: 1, y: 2}\nb: {<<: [*a, *a]}", "line 2: mappings merged by '<<' are not read; copy them"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_named(tmp_path, text, message):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        read_wespeaker_config(tmp_path / "config.yaml")
+    assert str(error.value).startswith(f"{tmp_path}/config.yaml")
+
+
 def test_options_come_before_the_config_and_the_config_before_the_default(tmp_path):
     write_small_checkpoint(tmp_path / "avg_model.pt")
     (tmp_path / "config.yaml").write_text("dataset_args: {fbank_args: {num_mel_bins: 16, frame_shift: 5}}\n")

@@ -1,5 +1,6 @@
 """PyTorch files: views of storages, the old stream format, refusals by name, and no executed pickle."""
 
+import copy
 import io
 import os
 import pickle
@@ -162,10 +163,45 @@ def test_sizes_that_only_claim_memory_are_refused(tmp_path, pickle_like_torch):
     with pytest.raises(UserError, match="reaches beyond its storage of 6 values"):
         read_torch_file(path)
     with zipfile.ZipFile(path, "w", compression=zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("model/data.pkl", pickle_like_torch({"x": ("0", 0, (1 << 20,), (1,))}, size=1 << 20))
+        pickled = pickle_like_torch({"x": ("0", 0, (1 << 20,), (1,))}, size=1 << 20)
+        archive.writestr("model/data.pkl", pickled, zipfile.ZIP_STORED)
         archive.writestr("model/data/0", bytes(4 << 20))
-    with pytest.raises(UserError, match="model/data/0 claims 4194304 bytes in a file of"):
+    with pytest.raises(UserError, match=r"model/data/0 is compressed, and torch.save compresses nothing"):
         read_torch_file(path)
     write_archive(path, b"\x80\x02}r\xff\xff\xff\x7f.", {})  # remembers an object under number 2^31
     with pytest.raises(UserError, match="the pickle numbers an object 2147483647 but has only 9 bytes"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize("write", [write_archive, write_stream])
+def test_lists_within_lists_twice_each_are_visited_once(tmp_path, write):
+    nested: list = []
+    for _ in range(200):  # as a tree, 2^200 lists
+        nested = [nested, nested]
+    path = tmp_path / "model.pt"
+    write(path, pickle.dumps({"x": nested}, protocol=2), {})
+    with pytest.raises(UserError, match="entry 'x' is a list, not a tensor"):
+        network_tensors(read_torch_file(path), "model.pt")
+
+
+def test_a_description_that_would_fill_pages_is_cut_short(tmp_path):
+    nested: list = []
+    for _ in range(60):
+        nested = [nested, nested]
+    path = tmp_path / "old.pt"
+    path.write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, nested, {})))
+    with pytest.raises(UserError, match=r"stream version .* little endian: None") as error:
+        read_torch_file(path)
+    assert len(str(error.value)) < 1_000
+
+
+def test_entries_that_claim_more_together_than_the_file_has_are_refused(tmp_path, pickle_like_torch):
+    path, size = tmp_path / "model.pt", 1 << 10
+    tensors = {name: (name, 0, (size,), (1,)) for name in "01"}
+    write_archive(path, pickle_like_torch(tensors, size=size), {"0": np.zeros(size, np.float32)})
+    with zipfile.ZipFile(path, "a") as archive:  # a second name of the same bytes
+        archive.infolist().append(again := copy.copy(archive.getinfo("model/data/0")))
+        again.filename = "model/data/1"
+        archive._didModify = True
+    with pytest.raises(UserError, match=r"model/data/1 claims 4096 bytes where a file of \d+ has \d+ left"):
         read_torch_file(path)

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mqmha_jax.config import ModelConfig, part
 from mqmha_jax.errors import UserError
+from mqmha_jax.models import build_speaker_net
 from mqmha_jax.models.pooling import POOLINGS
 from mqmha_jax.models.pooling.mqmha import MQMHA
 from mqmha_jax.models.pooling.statistics import TSTP
@@ -215,3 +217,24 @@ def test_a_normalised_scorer_uses_the_valid_frames_of_the_batch_in_training():
         scores = np.tanh((h - valid.mean(axis=0)) / np.sqrt(valid.var(axis=0) + 1e-5)) @ params["score"]["kernel"][0, 0]
         weights = np.exp(scores) / np.exp(scores).sum(axis=0)
         np.testing.assert_allclose(row[:4], (weights * x).sum(axis=0), rtol=1e-4)
+
+
+def test_groups_of_a_batch_are_normalised_by_themselves_in_the_scorer():
+    """Two groups of two rows: each pools as a batch of its own, and the running statistics are the mean of the two."""
+    model = ModelConfig(
+        pooling=part("asp", bottleneck=5, activation="relu_norm"), encoder=part("tdnn"), batch_norm_groups=2
+    )
+    module = build_speaker_net(model).pooling
+    rng = np.random.default_rng(3)
+    frames = jnp.asarray(rng.normal(size=(4, 9, 4)), jnp.float32)
+    mask = jnp.arange(9)[None] < jnp.array([9, 3, 5, 7])[:, None]
+    variables = jax.jit(module.init)(jax.random.key(0), frames, mask)
+
+    def pool(module, frames, mask):
+        return jax.jit(functools.partial(module.apply, train=True, mutable=["batch_stats"]))(variables, frames, mask)
+
+    pooled, update = pool(module, frames, mask)
+    alone = [pool(module.clone(batch_norm_groups=1), frames[half], mask[half]) for half in (slice(0, 2), slice(2, 4))]
+    np.testing.assert_allclose(pooled, np.concatenate([half for half, _ in alone]), rtol=1e-5, atol=1e-6)
+    means = [update["batch_stats"]["hidden_norm"]["mean"] for _, update in alone]
+    np.testing.assert_allclose(update["batch_stats"]["hidden_norm"]["mean"], np.mean(means, axis=0), rtol=1e-5)

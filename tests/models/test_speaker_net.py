@@ -174,3 +174,28 @@ def test_an_encoder_of_ones_own_needs_no_field_compute(monkeypatch):
     net = build_speaker_net(ModelConfig(encoder=part("own", factor=3), pooling=part("tap"), compute_dtype="bfloat16"))
     shapes = jax.eval_shape(functools.partial(net.init, jax.random.key(0), train=False), *padded_batch(16, (16, 9)))
     assert shapes["params"]["encoder"]["affine"]["kernel"].shape == (NUM_FEATURES, 8)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        ("np.ndarray", "option 'depth' has the annotation <class 'numpy.ndarray'>, which options cannot have; use int"),
+        ("Sequence[int]", "has an annotation that cannot be read (NameError: name 'Sequence' is not defined). Import"),
+    ],
+)
+def test_annotations_that_options_cannot_have_are_named(tmp_path, annotation, message):
+    (tmp_path / "own.py").write_text(
+        "from __future__ import annotations\n"
+        "from typing import TYPE_CHECKING\n"
+        "import numpy as np\n"
+        "from flax import linen as nn\n"
+        "if TYPE_CHECKING:\n"
+        "    from collections.abc import Sequence\n"
+        "class Own(nn.Module):\n"
+        f"    depth: {annotation} = 3\n"
+    )
+    name = f"{tmp_path}/own.py:Own"
+    assert build_speaker_net(ModelConfig(pooling=part(name))).pooling.depth == 3
+    with pytest.raises(UserError) as error:
+        build_speaker_net(ModelConfig(pooling=part(name, depth=4)))
+    assert message in str(error.value)

@@ -1,6 +1,7 @@
 """The server stops without losing what has arrived, and says what it cannot do."""
 
 import dataclasses
+import re
 import sys
 import threading
 import time
@@ -55,6 +56,12 @@ def test_a_port_in_use_is_a_sentence():
         port = int(url.rpartition(":")[2])
         with pytest.raises(UserError, match=rf"Cannot listen on 127\.0\.0\.1, port {port} .* Choose another --port"):
             serve(make_encoder(), port=port)
+
+
+@pytest.mark.parametrize("host", ["..", f"{'x' * 70}.org"])
+def test_a_host_that_is_no_name_is_a_sentence(host):
+    with pytest.raises(UserError, match=rf"Cannot listen on '{re.escape(host)}': no host can have this name\. Give"):
+        serve(make_encoder(), host=host)
 
 
 @pytest.mark.parametrize(("host", "is_open"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])

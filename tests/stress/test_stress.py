@@ -15,7 +15,7 @@ from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.metrics.compare import compare_systems
 from mqmha_jax.evaluation.metrics.detection import DetectionCurve, equal_error_rate
-from mqmha_jax.stress.listener import Listener
+from mqmha_jax.stress.changed_recordings import ChangedRecordings
 from mqmha_jax.stress.measure import average_lists, measure_list
 from mqmha_jax.stress.plan import StressPlan
 from mqmha_jax.stress.report import write_stress
@@ -48,16 +48,16 @@ def test_a_stopped_test_is_resumed_with_the_same_numbers(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(home, tmp_path / "whole")
-    embed, embedded = Listener.embed, []
+    embed, embedded = ChangedRecordings.embed, []
 
-    def stop(self: Listener, utterances: list[str], name: str, *rest: object, **options: object) -> object:
+    def stop(self: ChangedRecordings, utterances: list[str], name: str, *rest: object, **options: object) -> object:
         if name == "noise-0db" and embedded == ["mulaw"]:
             embedded.append("stopped")
             raise KeyboardInterrupt
         embedded.append(name)
         return embed(self, utterances, name, *rest, **options)
 
-    monkeypatch.setattr(Listener, "embed", stop)
+    monkeypatch.setattr(ChangedRecordings, "embed", stop)
     with pytest.raises(KeyboardInterrupt):
         run(home, tmp_path / "parts")
     resumed = run(home, tmp_path / "parts")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.interop.families.scorer import score_biases, single_head
 from mqmha_jax.interop.family import Family, Shapes
 from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv1d, norm, pointwise, require_features
 from mqmha_jax.models.encoders.ecapa import EcapaTdnn
@@ -60,8 +61,7 @@ def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
         case ("pooling", "hidden_norm", leaf):
             return norm("asp.tdnn.norm.norm", leaf)
         case ("pooling", "hidden" | "score" as part, leaf):
-            single = pointwise("asp.tdnn.conv.conv" if part == "hidden" else "asp.conv.conv", leaf)
-            return single._replace(names=[[single.names]])  # of the one query and the one head
+            return single_head("asp.tdnn.conv.conv" if part == "hidden" else "asp.conv.conv", leaf)
         case ("pooled_norm", leaf):
             return norm("asp_bn.norm", leaf)
         case ("embedding", leaf):
@@ -78,7 +78,7 @@ def _tdnn(name: str, kind: str, leaf: str) -> Source:
 
 
 def _constants(config: ModelConfig, shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    return {"asp.conv.conv.bias": shapes["pooling", "score", "kernel"][-1:]}  # the softmax cancels it
+    return score_biases(shapes, "asp.conv.conv.bias")
 
 
 FAMILY = Family(

@@ -4,8 +4,9 @@ from typing import Any
 
 from mqmha_jax.config import ModelConfig, Part, part
 from mqmha_jax.errors import UserError
+from mqmha_jax.interop.families.scorer import SCORE, score_biases, single_head
 from mqmha_jax.interop.family import Shapes
-from mqmha_jax.interop.tensors import Names, NoSourceError, Source, Tensors, linear, norm, pointwise
+from mqmha_jax.interop.tensors import Names, NoSourceError, Source, Tensors, linear, norm
 
 _MQMHA = "pool.n_query.{query}.heads_att_trans.{head}.att_{layer}.{kind}"
 
@@ -56,8 +57,7 @@ def pooling_source(path: tuple[str, ...], config: ModelConfig) -> Source:
     if layer not in ("hidden", "score"):
         raise NoSourceError(("pooling", *path))
     if config.pooling.name == "ccasp":
-        single = pointwise("pool.linear1" if layer == "hidden" else "pool.linear2", leaf)
-        return single._replace(names=[[single.names]])  # of the one query and the one head
+        return single_head("pool.linear1" if layer == "hidden" else "pool.linear2", leaf)
     index = 0 if layer == "hidden" else config.pooling.options["layers"] - 1
     kind = "bias" if leaf == "bias" else "weight"
     names = _mqmha_names(config.pooling, index, kind)
@@ -65,14 +65,13 @@ def pooling_source(path: tuple[str, ...], config: ModelConfig) -> Source:
 
 
 def pooling_constants(config: ModelConfig, shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """The biases of the last scorer: the same for every frame, so the softmax over frames cancels them."""
-    if ("pooling", "score", "kernel") not in shapes:
+    """The last biases of the scorers, which the softmax cancels."""
+    if SCORE not in shapes:
         return {}
-    size = shapes["pooling", "score", "kernel"][-1:]
     if config.pooling.name == "ccasp":
-        return {"pool.linear2.bias": size}
+        return score_biases(shapes, "pool.linear2.bias")
     rows = _mqmha_names(config.pooling, config.pooling.options["layers"] - 1, "bias")
-    return {str(name): size for row in rows for name in row}
+    return score_biases(shapes, *(str(name) for row in rows for name in row))
 
 
 def _mqmha_names(pooling: Part, layer: int, kind: str) -> list[list[Names]]:

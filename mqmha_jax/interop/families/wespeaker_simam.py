@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 
 from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.interop.families.scorer import score_biases, single_head
 from mqmha_jax.interop.family import Family, Shapes
-from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv2d, linear, norm, pointwise
+from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv2d, linear, norm
 from mqmha_jax.models.encoders.resnet import ResNet
 
 _NUM_STAGES = 4
@@ -48,18 +49,14 @@ def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
         case ("pooling", "hidden_norm", leaf):
             return norm("pooling.attention.2", leaf)
         case ("pooling", layer, leaf):
-            single = pointwise(f"pooling.attention.{0 if layer == 'hidden' else 3}", leaf)
-            return single._replace(names=[[single.names]])  # of the one query and the one head
+            return single_head(f"pooling.attention.{0 if layer == 'hidden' else 3}", leaf)
         case ("embedding", leaf):
             return linear("bottleneck", leaf)
     raise NoSourceError(path)
 
 
 def _constants(config: ModelConfig, shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    if ("pooling", "score", "kernel") not in shapes:
-        return {}
-    # The scorer's last bias is the same for every frame, so the softmax over frames cancels it.
-    return {"pooling.attention.3.bias": shapes["pooling", "score", "kernel"][-1:]}
+    return score_biases(shapes, "pooling.attention.3.bias")
 
 
 FAMILY = Family(

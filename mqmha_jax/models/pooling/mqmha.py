@@ -43,6 +43,7 @@ class MQMHA(nn.Module):
       scorer_scale: factor of the initial values of the layer that gives the scores. At 1 the scores of normalised
         frames vary by about 1 from the start; at 0 attention starts uniform, so the pooling starts as plain statistics.
       variance_floor: smallest variance under the square root, which also bounds its gradient.
+      batch_norm_groups: groups of a batch with statistics of their own, for a normalisation in the scorer.
     """
 
     heads: PositiveInt = 16
@@ -57,6 +58,7 @@ class MQMHA(nn.Module):
     deviation: bool = True
     scorer_scale: NonNegativeFloat = 1.0
     variance_floor: PositiveFloat = 1e-7
+    batch_norm_groups: PositiveInt = 1
 
     @nn.compact
     def __call__(
@@ -149,7 +151,7 @@ class MQMHA(nn.Module):
         """Applies the activation between two layers."""
         if self.activation != "tanh":
             shape = hidden.shape
-            norm = MaskedBatchNorm(name="hidden_norm")
+            norm = MaskedBatchNorm(groups=self.batch_norm_groups, name="hidden_norm")
             hidden = norm(nn.relu(hidden).reshape(*shape[:2], -1), mask, train=train).reshape(shape)
         return hidden if self.activation == "relu_norm" else jnp.tanh(hidden)
 

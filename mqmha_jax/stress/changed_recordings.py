@@ -21,8 +21,8 @@ CACHE_BYTES = 1 << 30
 """Decoded recordings in memory, nearly five hours at 16 kHz; the others are decoded for every condition."""
 
 
-class Listener:
-    """Loads recordings, applies a condition and embeds the result."""
+class ChangedRecordings:
+    """Loads recordings, changes them as a condition says and embeds the result."""
 
     def __init__(self, source: AudioSource, utterances: Collection[str], plan: StressPlan) -> None:
         """Finds noises and rooms.
