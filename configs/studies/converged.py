@@ -48,7 +48,6 @@ def study(**parts: Any) -> Study:
         cells=(REFERENCE, "mqmha+off+c1", "mqmha+on+c2"),
         reference=REFERENCE,
         controls=(Control(of=REFERENCE, cell="tstp+on+c1", option="model.encoder.final_channels"),),
-        seeds=(0, 1, 2),
         **parts,
     )
 
@@ -58,12 +57,14 @@ STUDY = {
         base=with_overrides(SMALL, ["train.steps=1200", "train.checkpoint_every=400"]),
         train="train_clean",
         lists=SMALL_LISTS,
+        seeds=(0, 1, 2),
         budget=Budget(runs=12, minutes_per_run=4.0),
     ),
     "synthetic": study(
         base=load_config("demo", ["train.steps=4000", "train.checkpoint_every=1000", "train.keep_checkpoints=1"]),
         train="train",
         lists=(TrialList("eval.trials", shards="eval"),),
-        budget=Budget(runs=12, minutes_per_run=8.0),
+        seeds=(0, 1),
+        budget=Budget(runs=8, minutes_per_run=12.0),
     ),
 }
