@@ -234,7 +234,8 @@ def _create_locked(path: Path, open_new: Callable[[Path, int], int]) -> tuple[Pa
         # From the start, because nobody may read it who may not read the earlier version.
         descriptor = open_new(temporary, 0o777 if permissions is None else permissions)
         if permissions is not None:
-            os.fchmod(descriptor, permissions)  # the umask has taken some away
+            with suppress(OSError):  # a file system without permissions
+                os.fchmod(descriptor, permissions)  # the umask has taken some away
         # Between these two lines another writer may take the file for abandoned and remove it; then try again.
         if try_lock(descriptor) and temporary.exists():
             return temporary, descriptor

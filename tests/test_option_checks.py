@@ -199,10 +199,10 @@ def test_an_option_that_contradicts_an_exported_file_is_refused(run: Path, tmp_p
 def test_a_threshold_that_cannot_be_kept_is_refused_before_the_work(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> int:
+    def refuse(path: Path, permissions: int) -> int:
         if Path(path).parent == run:
             raise PermissionError(13, os.strerror(13), str(path))
-        return opened(path)
+        return opened(path, permissions)
 
     opened = atomic._open_new_file
     monkeypatch.setattr(atomic, "_open_new_file", refuse)
