@@ -124,8 +124,10 @@ class Maker:
                 refuse_second(folder)
             if not (self._options.train_with and last.is_dir()):  # what runs elsewhere may have ended meanwhile
                 run_command(command(folder))
-            if not last.is_dir():  # the command returned without an error, so it has submitted a job
-                write_text(folder / SUBMITTED, f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {show_command(command(folder))}")
+            if not last.is_dir():
+                if self._options.train_with:  # a command that returns without an error may have submitted a job
+                    now = time.strftime("%Y-%m-%d %H:%M:%S")
+                    write_text(folder / SUBMITTED, f"{now}: {show_command(command(folder))}")
                 raise UserError(
                     f"The training in {folder / 'run'} has not reached step {steps}. If it runs elsewhere, wait for "
                     "it; then run the same command again."
