@@ -34,8 +34,9 @@ CONFIG = Config(
     ),
     optimizer=OptimizerConfig(
         name="sgd",
-        learning_rate=0.1,
-        final_learning_rate=5e-5,
+        # WeSpeaker's 0.1 and 5e-5 are for 64 utterances; it multiplies them by the batch size / 64.
+        learning_rate=0.4,
+        final_learning_rate=2e-4,
         schedule="exponential",
         warmup=6 / _EPOCHS,
         momentum=0.9,

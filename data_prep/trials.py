@@ -144,6 +144,7 @@ def draw_trials(
         trained = read_speakers(not_in) if has_speakers(not_in) else open_shards(not_in).speakers
         for note in shared_speakers(str(data), known.utt2spk.values(), trained, str(not_in)):
             raise UserError(f"{note} Leave them out of one of the two.")
+    known = _one_version(known)
     sessions = _column(known, session)
     utt2session = None if sessions is None else {u: sessions[u] or u for u in known.utt2spk}  # none: its own
     genders = _column(known, gender)
@@ -156,6 +157,16 @@ def draw_trials(
         f"{num_nontargets:,} nontarget trials {'within genders' if spk2gender else 'of any genders'}, "
         f"{len(set(known.utt2spk.values())):,} speakers."
     )
+
+
+def _one_version(known: Metadata) -> Metadata:
+    """Leaves one version of each recording, the clean one if there is any: a recording is no trial of its own copy."""
+    versions = _column(known, "version") or {}
+    present = set(versions.values())
+    if len(present) < 2:
+        return known
+    kept = "clean" if "clean" in present else min(present)
+    return known._replace(utt2spk={u: speaker for u, speaker in known.utt2spk.items() if versions.get(u) == kept})
 
 
 def _column(known: Metadata, name: str) -> dict[str, str] | None:

@@ -44,7 +44,7 @@ def install_arguments(extras: list[str], pins: list[str], constraints: Path) -> 
     """
     project = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
     if pins:
-        wanted = f"{ROOT}[{','.join(dict.fromkeys(['test', *extras]))}]"
+        wanted = f"{ROOT}[{','.join(dict.fromkeys(['test', 'dev', 'docs', *extras]))}]"
         return [["--constraint", str(constraints), "--editable", wanted]]
     calls = [["--requirement", str(ROOT / "requirements.txt")], ["--no-deps", "--editable", str(ROOT)]]
     if extras:  # the accelerator's wheels must match the pinned jax

@@ -25,7 +25,7 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "supcon": ("supervised_contrastive",),
     # poolings
     "mqmhastp": ("mqmha",),
-    "mhastp": ("mha", "mqmha"),
+    "mhastp": ("mqmha",),
     "astp": ("ccasp", "asp"),
     "attentive_statistics": ("asp", "ccasp"),
     "attentive_statistics_pooling": ("ccasp", "asp"),
@@ -85,7 +85,7 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "sub_centers": ("sub_centres",),
     "subcenters": ("sub_centres",),
     "num_subcenters": ("sub_centres",),
-    "k": ("top_k",),
+    "k": ("sub_centres", "top_k"),
     "k_top": ("top_k",),
     "mp": ("penalty",),
     "s": ("scale",),

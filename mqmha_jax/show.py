@@ -96,7 +96,7 @@ def _shape_table(net: Any, variables: PyTree, fbank: Any, mask: Any) -> str:
     def stages(variables: PyTree, fbank: Any, mask: Any) -> Mapping[str, Any]:
         def run(module: Any, fbank: Any, mask: Any) -> Mapping[str, Any]:
             frames, frame_mask = module.encoder(fbank, mask, train=False)
-            return {"frames [B, t, D]": frames, "pooled [B, S]": module.pooling(frames, frame_mask)}
+            return {"frames [B, t, D]": frames, "pooled [B, S]": module.pooling(frames, frame_mask, train=False)}
 
         return net.apply(variables, fbank, mask, method=run)
 

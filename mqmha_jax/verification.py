@@ -13,7 +13,7 @@ class Verification(NamedTuple):
     Attributes:
       score: cosine in [-1, 1].
       verdict: "same", "different", or "unsure"; None without a calibration and a threshold.
-      probability: of the same speaker, if both answers were equally likely before; None without a calibration,
+      probability: of the same speaker, after the given prior (0.5 if none is given); None without a calibration,
         and if a recording holds too little speech.
       threshold: score at which false alarms and misses were equally frequent on an evaluated list; None if unknown.
       reason: why the verdict is "unsure", if the score is not the reason, e.g. "0.4 s of speech in a.wav".

@@ -23,6 +23,8 @@ from mqmha_jax.models.pooling import POOLINGS
         ("encoder", "resnet5", ENCODERS, "Did you mean 'resnet50'?"),
         ("encoder", "ResNet-34", ENCODERS, "Did you mean 'resnet34'?"),
         ("pooling", "MQMHASTP", POOLINGS, "It is called 'mqmha' here."),
+        ("pooling", "MHASTP", POOLINGS, "It is called 'mqmha' here."),
+        ("option", "K", ["top_k", "sub_centres"], "It is called 'sub_centres' or 'top_k' here."),
         ("pooling", "mqhma", POOLINGS, "Did you mean 'mqmha'?"),
         ("option", "lr", ["learning_rate", "lists"], "It is called 'learning_rate' here."),
         ("option", "sub_centers", ["sub_centres", "scale"], "It is called 'sub_centres' here."),

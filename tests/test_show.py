@@ -41,3 +41,14 @@ def test_the_flops_of_an_encoder_with_a_scan_grow_with_its_length(tmp_path: Path
 
     one_step = 2 * 2000 * 8 * 8 / 1e9
     assert abs((gigaflops(101) - gigaflops(1)) - 100 * one_step) < 0.002
+
+
+def test_a_pooling_whose_train_has_no_default_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from flax import linen as nn\n"
+        "class Mean(nn.Module):\n"
+        "    def __call__(self, frames, mask, *, train):\n"
+        "        return frames.mean(axis=1)\n"
+    )
+    text = describe(with_overrides(tiny_config({}), [f"model.pooling={tmp_path}/own.py:Mean"]), 5)
+    assert "pooled" in text

@@ -82,7 +82,12 @@ def _check_value(hint: Any, value: Any, where: str) -> Any:
         raise UserError(f"{where} has the annotation {hint}, which options cannot have; use {_VALID_TYPES}.") from error
     try:
         # Through JSON, because its strict mode takes a list for a tuple and an int for a float, but nothing else.
-        return adapter.validate_json(json.dumps(value), strict=True)
+        return _make_hashable(adapter.validate_json(json.dumps(value), strict=True))
     except (pydantic.ValidationError, TypeError) as error:
         problem = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else str(error)
         raise UserError(f"{where} cannot be {value!r}: {problem}.") from None
+
+
+def _make_hashable(value: Any) -> Any:
+    """Lists as tuples, because a network must be hashable to be compiled."""
+    return tuple(map(_make_hashable, value)) if isinstance(value, list) else value

@@ -62,6 +62,8 @@ class SpeakerNet(nn.Module):
         # An utterance without frames, which only pads a batch, must not enter the statistics of the normalisations.
         has_frames = mask.any(axis=1)
         frames, mask = _check_encoded(self.encoder, self.encoder(fbank, mask, train=train), fbank.shape[0])
+        # Statistics of frames in half precision would lose what distinguishes speakers.
+        frames = frames.astype(jnp.promote_types(frames.dtype, jnp.float32))
         pooled = self.pooling(frames, mask, train=train)
         what = f"The pooling {name_function(self.pooling)}"
         require_floats(pooled, (fbank.shape[0], None), what, "a vector for each utterance, [B,S]")

@@ -112,6 +112,17 @@ def test_columns_of_the_data_decide_how_hard_the_list_is(tmp_path: Path) -> None
     assert "of any genders" in said
 
 
+def test_a_recording_is_not_paired_with_its_noisy_copy(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.csv"
+    copies = {"clean": "", "noise": "#noise"}
+    lines = [f"{u}{ending},{s},{version}\n" for u, s in UTT2SPK.items() for version, ending in copies.items()]
+    path.write_text("utterance,speaker,version\n" + "".join(lines))
+    trials, _ = draw_trials(path)
+    assert {*trials.enrol, *trials.test} == set(UTT2SPK)
+    path.write_text(path.read_text().replace("clean", "reverb"))
+    assert all(u.endswith("#noise") for u in draw_trials(path)[0].enrol)
+
+
 def test_training_speakers_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path)
     (tmp_path / "speakers.txt").write_text("z\nb\nb#speed0.9\n")

@@ -13,6 +13,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.losses import MARGINS, DenseClasses, Example, LossInputs, build_loss, margin_softmax
 from mqmha_jax.losses.angles import widen
 from mqmha_jax.losses.inter_topk import penalise_nearest
+from mqmha_jax.losses.margins.sphereface2 import sphereface2
 from mqmha_jax.models.head import nearest_cosines
 from tests.support.paths import REFERENCE as REFERENCE_DIR
 from tests.support.paths import ROOT
@@ -334,3 +335,10 @@ def test_impossible_sizes_are_refused_where_they_are_given(options, message):
 def test_impossible_losses_are_refused(config, num_speakers, message):
     with pytest.raises(UserError, match=message):
         build_loss(config, num_speakers=num_speakers, embedding_dim=4)
+
+
+def test_sphereface2_bears_cosines_that_rounding_puts_below_minus_one() -> None:
+    pair = sphereface2(power=2.5)
+    example = Example(norm=jnp.ones(()), params={"bias": jnp.zeros(())}, state={})
+    negative = jax.value_and_grad(lambda cosine: pair.negative(cosine, cosine, 0.2, example))
+    assert np.isfinite(negative(jnp.float32(-1 - 1e-7))).all()

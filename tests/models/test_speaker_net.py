@@ -15,6 +15,7 @@ from mqmha_jax.models.encoders import ENCODERS
 from mqmha_jax.models.encoders.resnet import ResNet
 from mqmha_jax.models.masked import Compute
 from mqmha_jax.models.pooling import POOLINGS
+from mqmha_jax.models.speaker_net import SpeakerNet
 from tests.support.small_nets import NUM_FEATURES, SMALL_ENCODERS, SMALL_POOLINGS, padded_batch, small_net
 
 # Encoders all of whose layers another one of the table has too: compiling their gradients is left to the slow tests.
@@ -199,3 +200,30 @@ def test_annotations_that_options_cannot_have_are_named(tmp_path, annotation, me
     with pytest.raises(UserError) as error:
         build_speaker_net(ModelConfig(pooling=part(name, depth=4)))
     assert message in str(error.value)
+
+
+def test_lists_in_options_leave_the_network_hashable(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from collections.abc import Sequence\n"
+        "from flax import linen as nn\n"
+        "class Own(nn.Module):\n"
+        "    sizes: Sequence[int] = (5, 3)\n"
+    )
+    net = build_speaker_net(ModelConfig(pooling=part(f"{tmp_path}/own.py:Own", sizes=[7, 5])))
+    assert net.pooling.sizes == (7, 5)
+    hash(net)
+
+
+def test_frames_in_half_precision_are_pooled_in_float32():
+    class Half(nn.Module):
+        def __call__(self, fbank, mask, *, train=False):
+            return fbank.astype(jnp.bfloat16), mask
+
+    class Pooling(nn.Module):
+        def __call__(self, frames, mask, *, train=False):
+            assert frames.dtype == jnp.float32
+            return frames.mean(axis=1)
+
+    net = SpeakerNet(encoder=Half(), pooling=Pooling(), embedding_dim=2)
+    make = functools.partial(net.init, jax.random.key(0), train=False)
+    jax.eval_shape(make, jnp.zeros((2, 5, 8)), jnp.ones((2, 5), bool))

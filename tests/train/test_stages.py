@@ -9,12 +9,18 @@ import jax
 import numpy as np
 import pytest
 
+from data_prep.trials import make_trials, write_trials
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import with_overrides
+from mqmha_jax.data.joined_shards import open_training_shards
 from mqmha_jax.data.shard_format import SPEED_MARK
 from mqmha_jax.data.shard_reader import open_shards
 from mqmha_jax.data.shard_writer import UtteranceFbank, shard_writer
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings.embed import Embedder
+from mqmha_jax.evaluation.embeddings.training_mean import compute_training_mean, load_mean
+from mqmha_jax.evaluation.evaluate_lists import evaluate_run
+from mqmha_jax.models.speaker_net import fold_for_inference
 from mqmha_jax.parallel import device_mesh, place_seed
 from mqmha_jax.runs.average import average_checkpoints
 from mqmha_jax.runs.checkpoint import Checkpoints
@@ -244,3 +250,20 @@ def test_an_average_that_can_not_be_made_is_refused(
     assert not (tmp_path / "mean").exists()
     average_checkpoints(base, 2, tmp_path / "mean")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mean", "there"]
+
+
+def test_evaluation_subtracts_the_mean_of_the_recordings_that_the_run_learns_from(
+    folded: Config, shards: Path, tmp_path: Path
+) -> None:
+    """As the dev list does; or the best step by its EER would be another one than by ``mqmha evaluate``."""
+    train(folded, tmp_path / "run", progress=False)
+    utterances = open_shards(shards, original_speed_only=True)
+    speakers = [utterances.speakers[i] for i in utterances.speaker]
+    trials = make_trials(dict(zip(utterances.utterances, speakers, strict=True)))
+    write_trials(tmp_path / "list", trials)
+    evaluate_run(tmp_path / "run", data=[shards], lists=[tmp_path / "list"], progress=False)
+    network = load_network(tmp_path / "run", 4)
+    embedder = Embedder(*fold_for_inference(network.net, network.variables))
+    expected = compute_training_mean(embedder, open_training_shards(folded.data))
+    kept = load_mean(tmp_path / "run", 4, folded.model.embedding_dim)
+    np.testing.assert_allclose(kept, expected, atol=1e-6)

@@ -144,8 +144,7 @@ class RunNetwork:
         mean = load_mean(self._workdir, self.step, self.config.model.embedding_dim)
         if mean is None and self.config.data.train:
             try:
-                # The copies at other speeds count, also for a run that trained without them.
-                shards = open_training_shards(dataclasses.replace(self.config.data, original_speed_only=False))
+                shards = open_training_shards(self.config.data)
             except UserError as error:
                 where = explain_path(self._workdir, "data.train", training_directories(self.config.data)[0])
                 raise UserError(

@@ -1,5 +1,6 @@
 """A binary decision for every class (Wen et al., SphereFace2, arXiv 2108.01513)."""
 
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
@@ -18,7 +19,8 @@ def sphereface2(positive_share: float = 0.7, power: float = 3.0) -> MarginPair:
     """
 
     def stretch(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
-        return 2 * ((cosine + 1) / 2) ** power - 1
+        # Rounding gives cosines just below -1, and a negative number has no fractional power.
+        return 2 * jnp.maximum((cosine + 1) / 2, 0) ** power - 1
 
     def target(cosine: Float[Array, "..."], margin: Scalar, example: Example) -> Float[Array, "..."]:
         return stretch(cosine) - margin
