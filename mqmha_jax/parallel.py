@@ -80,6 +80,15 @@ def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
         )
 
 
+def check_axes(mesh: Mesh) -> None:
+    """Refuses a mesh without the axes of ``device_mesh``, with UserError."""
+    if missing := [axis for axis in (DATA, MODEL) if axis not in mesh.axis_names]:
+        raise UserError(
+            f"The mesh has the axes {', '.join(map(str, mesh.axis_names))} and lacks {' and '.join(missing)}; make it "
+            "with device_mesh(MeshConfig(...))."
+        )
+
+
 def check_classes(num_rows: int, mesh: Mesh) -> None:
     """Refuses a mesh whose axis ``model`` does not divide the head's rows, with UserError."""
     slices = mesh.shape[MODEL]

@@ -23,7 +23,7 @@ from mqmha_jax.losses.pairs import PAIRS, Batch
 from mqmha_jax.models.head import blend_cosines, init_prototypes, nearest_cosines
 from mqmha_jax.models.registry import build_part
 from mqmha_jax.own_code.returns import name_function, require_floats
-from mqmha_jax.parallel import PROTOTYPES
+from mqmha_jax.parallel import PROTOTYPES, check_axes, check_classes
 
 _THRESHOLD = "penalised_above"
 """State of ``loss.penalised=above_mean``: the previous batch's mean top-k cosine."""
@@ -35,8 +35,8 @@ class LossInputs(NamedTuple):
     """The batch that a loss is computed from.
 
     Attributes:
-      embedding: embeddings of any length.
-      speaker: their classes.
+      embedding: embeddings of any length; half precision is widened to float32.
+      speaker: their classes, 0 to C - 1; the loss of any other is NaN.
       example: number of each example in the run; losses that choose a query among a speaker's utterances need it.
     """
 
@@ -86,8 +86,8 @@ def build_loss(
       the step as arguments.
 
     Raises:
-      UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, no sub-centre, or
-        options that exclude each other.
+      UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, no sub-centre,
+        options that exclude each other, or a mesh of another kind or that does not divide the classes.
     """
     pair = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
     if not isinstance(pair, MarginPair):
@@ -102,6 +102,9 @@ def build_loss(
     check_top_k(config.top_k, num_speakers, name="loss.top_k")
     _check(config, pair)
     layout = ClassLayout(num_speakers, mesh, class_chunk, _similarity(config, pair))
+    if mesh is not None:
+        check_axes(mesh)
+        check_classes(layout.num_rows, mesh)
 
     def init(key: Array) -> dict[str, Any]:
         prototypes = init_prototypes(key, layout.num_rows, config.sub_centres, embedding_dim)
@@ -151,6 +154,8 @@ def build_loss(
         if config.diagnostics:
             measured, memory = diagnose(state["memory"], prototypes, *batch, nearest)
             metrics, state = metrics | measured, state | {"memory": memory}
+        # A class number that does not exist would otherwise give a plausible loss without a target.
+        loss = jnp.where((batch.speaker >= 0) & (batch.speaker < num_speakers), loss, jnp.nan)
         loss = config.weight * loss if config.weight != 1 else loss
         for name, (weight, term) in terms.items():
             metrics[name] = term.apply(params.get(name, {}), batch)
@@ -222,7 +227,8 @@ def _check(config: LossConfig, pair: MarginPair) -> None:
 
 def _batch(inputs: LossInputs) -> Batch:
     rows = jnp.arange(len(inputs.speaker), dtype=jnp.uint32)
-    return Batch(inputs.embedding, inputs.speaker, rows if inputs.example is None else inputs.example)
+    embedding = inputs.embedding.astype(jnp.promote_types(inputs.embedding.dtype, jnp.float32))
+    return Batch(embedding, inputs.speaker, rows if inputs.example is None else inputs.example)
 
 
 def _arrays(values: Mapping[str, float]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from jax import Array
 
 from mqmha_jax.config import LossConfig, MeshConfig
+from mqmha_jax.errors import UserError
 from mqmha_jax.losses import MARGINS, ChunkedClasses, ClassLayout, ClassSlice, DenseClasses, LossInputs, build_loss
 from mqmha_jax.losses.chunked_classes import choose_chunk_size
 from mqmha_jax.parallel import batch_sharding, device_mesh, state_sharding
@@ -157,3 +158,30 @@ def test_padding_rows_start_as_zero() -> None:
     assert prototypes.shape == (512, 2, DIM)
     np.testing.assert_array_equal(prototypes[SPEAKERS:], 0)
     assert np.abs(prototypes[:SPEAKERS]).min(axis=(1, 2)).min() > 0
+
+
+def test_a_mesh_that_does_not_fit_is_refused() -> None:
+    build = functools.partial(build_loss, LossConfig(top_k=0), num_speakers=SPEAKERS, embedding_dim=DIM)
+    with pytest.raises(UserError, match=r"axes x and lacks data and model; make it with device_mesh"):
+        build(mesh=jax.make_mesh((2,), ("x",)))
+    with pytest.raises(UserError, match=r"rows cannot be split into mesh.model=3 equal slices"):
+        build(mesh=jax.sharding.Mesh(np.array(jax.devices()[:3]).reshape(1, 3), ("data", "model")))
+
+
+@pytest.mark.parametrize("speaker", [-1, SPEAKERS])
+def test_a_speaker_who_does_not_exist_has_no_loss(speaker: int) -> None:
+    loss = build_loss(LossConfig(top_k=0), num_speakers=SPEAKERS, embedding_dim=DIM)
+    inputs = LossInputs(jnp.ones((2, DIM)), jnp.array([speaker, 0], jnp.int32))
+    values = loss.apply(loss.init(jax.random.key(0)), loss.initial_state, inputs, margin=0.2, penalty=0.0)[0]
+    assert np.isnan(values).tolist() == [True, False]
+
+
+def test_embeddings_in_half_precision_are_widened_first() -> None:
+    loss = build_loss(LossConfig(top_k=0), num_speakers=SPEAKERS, embedding_dim=DIM)
+    half = jnp.asarray(case()[0], jnp.bfloat16)
+    params, speaker = loss.init(jax.random.key(0)), jnp.zeros(BATCH, jnp.int32)
+    values = [
+        loss.apply(params, loss.initial_state, LossInputs(x, speaker), margin=0.2, penalty=0.0)[0]
+        for x in (half, half.astype(jnp.float32))
+    ]
+    np.testing.assert_array_equal(*values)
