@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -34,6 +35,12 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
         assert value.__doc__, name
     assert set(mqmha_jax._MODULES) <= set(dir(mqmha_jax))
     assert mqmha_jax.equal_error_rate is mqmha_jax.equal_error_rate
+
+
+def test_the_package_and_its_project_file_have_one_version() -> None:
+    """It stands twice: the images install from pyproject.toml before the package's files are there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert mqmha_jax.__version__ == project["version"]
 
 
 def test_the_function_that_trains_is_in_its_package() -> None:
