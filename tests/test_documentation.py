@@ -11,6 +11,7 @@ import click
 import numpy as np
 import pytest
 
+import mqmha_jax
 from mqmha_jax.cli import main
 from mqmha_jax.config import Config, ModelConfig, part
 from mqmha_jax.config_io import options
@@ -53,6 +54,19 @@ def test_the_other_program_for_library_users_runs() -> None:
     for block in blocks(DOCS / "library.md"):
         if block.language == "python" and not block.title:
             exec(compile(block.text, "library.md", "exec"), {})
+
+
+def test_every_public_name_is_in_the_reference_and_on_the_page_for_library_users() -> None:
+    pages = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    listed = set(re.findall(r"^::: (\S+)$", pages, re.M))
+    registries = re.findall(r"<!-- classes of (\w+) -->", pages)  # the site lists their classes
+    for registry in registries:
+        builders = [getattr(builder, "func", builder) for builder in getattr(mqmha_jax, registry).values()]
+        listed |= {f"{builder.__module__}.{builder.__qualname__}" for builder in builders}
+    paths = {name: f"mqmha_jax.{module}.{name}" for name, module in mqmha_jax._MODULES.items()}
+    assert not [name for name, path in paths.items() if path not in listed and name not in registries]
+    library = (DOCS / "library.md").read_text()
+    assert not [name for name in paths if f"`{name}`" not in library]
 
 
 def markdown_files() -> list[Path]:

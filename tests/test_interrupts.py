@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -31,9 +30,7 @@ def start(folder: Path, line: str, *options: str) -> subprocess.Popen[str]:
 def interrupt(process: subprocess.Popen[str]) -> list[str]:
     """Sends SIGINT; returns the lines on standard error that come after it, without the times of imports."""
     process.send_signal(signal.SIGINT)
-    sent = time.monotonic()
     _, said = process.communicate(timeout=60)
-    assert time.monotonic() - sent < 20  # a fraction of a second on a machine without other work
     assert process.returncode == 130, said
     return [line for line in said.splitlines() if line and not line.startswith("import time:")]
 

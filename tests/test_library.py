@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -12,19 +13,15 @@ from tests.support.paths import ROOT
 FACE = ROOT / "mqmha_jax" / "__init__.py"
 
 
-def test_importing_the_package_is_quick_and_loads_no_library() -> None:
+def test_importing_the_package_loads_no_library() -> None:
+    """So it is quick: nothing but the standard library, which a fresh interpreter mostly has, is imported."""
     program = (
-        "import sys, time; start = time.perf_counter(); import mqmha_jax; seconds = time.perf_counter() - start\n"
+        "import sys, mqmha_jax\n"
         "heavy = {'jax', 'flax', 'numpy', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "print(seconds)\n"
     )
-    seconds = []
-    for _ in range(3):  # other work on the machine may hold up one of them
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 0, done.stderr
-        seconds.append(float(done.stdout))
-    assert min(seconds) < 0.3
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_public_name_is_there_and_says_what_it_is() -> None:
@@ -34,6 +31,12 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
         assert value.__doc__, name
     assert set(mqmha_jax._MODULES) <= set(dir(mqmha_jax))
     assert mqmha_jax.equal_error_rate is mqmha_jax.equal_error_rate
+
+
+def test_the_package_and_its_project_file_have_one_version() -> None:
+    """It stands twice: the images install from pyproject.toml before the package's files are there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert mqmha_jax.__version__ == project["version"]
 
 
 def test_the_function_that_trains_is_in_its_package() -> None:

@@ -19,7 +19,7 @@ from mqmha_jax.models.speaker_net import SpeakerNet
 from tests.support.small_nets import NUM_FEATURES, SMALL_ENCODERS, SMALL_POOLINGS, padded_batch, small_net
 
 # Encoders all of whose layers another one of the table has too: compiling their gradients is left to the slow tests.
-RELATED = {"resnet50", "simam_resnet34", "xvector", "eres2net", "redimnet_b3"}
+RELATED = {"resnet50", "xvector"}
 QUICK_ENCODERS = [pytest.param(name, marks=pytest.mark.slow) if name in RELATED else name for name in SMALL_ENCODERS]
 POOLING_PAIRS = [("tdnn", "tap"), ("tdnn", "tstp"), ("ecapa512", "ccasp")]
 

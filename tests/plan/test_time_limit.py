@@ -1,7 +1,6 @@
 """Waiting for the compiler: results and errors come back, progress is told, the limit holds."""
 
 import threading
-import time
 
 import pytest
 
@@ -35,8 +34,6 @@ def test_progress_is_told_while_it_lasts() -> None:
 
 def test_the_limit_ends_the_wait_and_says_what_to_do() -> None:
     never = threading.Event()
-    started = time.monotonic()
     with pytest.raises(UserError, match=r"no answer within the time limit of .* min\. .* --time-limit MINUTES"):
         run_within(never.wait, limit_seconds=0.05, progress=print)
-    assert time.monotonic() - started < 30
     never.set()

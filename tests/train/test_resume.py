@@ -20,7 +20,7 @@ from mqmha_jax.train.loop import train
 from tests.support.batches import stop_at
 from tests.support.jobs import run_job, start_job, wait_for_step
 from tests.support.processes import processes_with, wait_until
-from tests.support.runs import assert_close, assert_same_run
+from tests.support.runs import assert_close, assert_same_run, read_arrays
 from tests.support.tiny import tiny_config, tiny_corpus
 
 
@@ -103,6 +103,17 @@ def test_resumed_on_the_same_machine_to_the_bit_and_on_another_to_rounding(
     config: Config, reference: Path, tmp_path: Path
 ) -> None:
     check(config, reference, tmp_path, Cell(devices=8, model=2), Cell(devices=2))
+
+
+def test_what_a_loss_remembers_is_resumed_to_the_bit(config: Config, tmp_path: Path) -> None:
+    """Curricular's mean cosine and the diagnostics' memory go on from the checkpoint, not from their first values."""
+    remembering = with_overrides(config, ["loss.name=curricular", "loss.diagnostics=true", "train.steps=12"])
+    whole = run(remembering, tmp_path / "whole", Cell(devices=1))
+    run(remembering, tmp_path / "part", Cell(devices=1), stop=True)
+    assert_same_run(run(remembering, tmp_path / "part", Cell(devices=1)), whole)
+    remembered = {name: value for name, value in read_arrays(whole).items() if "loss_state" in name}
+    assert len(remembered) > 1
+    assert any(value.any() for value in remembered.values())
 
 
 @pytest.mark.slow

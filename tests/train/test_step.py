@@ -239,7 +239,8 @@ def test_without_an_average_the_network_is_the_latest(after_five: TrainState) ->
 
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counters() -> None:
-    training = built(gentle("optimizer.ema=0.9"), devices=1)
+    remembering = ["loss.name=curricular", "loss.diagnostics=true"]
+    training = built(gentle("optimizer.ema=0.9", *remembering), devices=1)
     batch = some_batch(0)
     batch["fbank"][3, 5, 2] = np.nan
     state = jax.tree.map(np.asarray, first_state(training))
@@ -248,8 +249,9 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters() -> None:
     assert int(after.counters["skipped"]) == int(after.counters["skipped_in_row"]) == 1
     assert metrics["skipped_in_row"] == 1
     assert not np.isfinite(metrics["loss"])
-    for part in ("params", "batch_stats", "average", "opt_state"):
+    for part in ("params", "batch_stats", "average", "opt_state", "loss_state"):
         old, new = jax.tree.leaves(getattr(state, part)), jax.tree.leaves(getattr(after, part))
+        assert old
         for a, b in zip(old, new, strict=True):
             np.testing.assert_array_equal(a, b)
     good, _ = one_step(training, after, some_batch(1))
