@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+import jax
 import numpy as np
 import pytest
 
@@ -50,10 +52,16 @@ def test_a_loop_of_ones_own_learns_outside_the_project(tmp_path: Path) -> None:
     assert losses[-1] < losses[0] / 2
 
 
-def test_the_other_program_for_library_users_runs() -> None:
+def test_the_other_programs_for_library_users_run(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
     for block in blocks(DOCS / "library.md"):
         if block.language == "python" and not block.title:
-            exec(compile(block.text, "library.md", "exec"), {})
+            exec(compile(block.text, "library.md", "exec"), names)
+    prototypes = names["params"]["prototypes"]
+    assert jax.device_count() > 1
+    assert {len(part.data) for part in prototypes.addressable_shards} == {len(prototypes) // jax.device_count()}
+    losses = [float(line.split(",")[0]) for line in capsys.readouterr().out.splitlines()]
+    assert losses[-1] < losses[0] / 2
 
 
 def test_every_public_name_is_in_the_reference_and_on_the_page_for_library_users() -> None:

@@ -1,12 +1,29 @@
 """Foreign checkpoints become models with the same embeddings; what does not fit is named."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.interop import FAMILIES, import_model, network_tensors, read_checkpoint_file
+from mqmha_jax.interop import FAMILIES, export_model, import_model, network_tensors, read_checkpoint_file
 from mqmha_jax.models import build_speaker_net
+from tests.support.paths import REFERENCE
+from tests.support.wespeaker_network import CONFIG, NUM_FEATURES, draw_fbank, draw_network
+
+
+def test_a_resnet_with_mqmha_embeds_as_wespeaker_does():
+    """With padding, too. The numbers are by make_wespeaker_resnet.py beside them."""
+    expected = np.load(REFERENCE / "wespeaker_resnet.npz", allow_pickle=False)["embedding"]
+    network, fbank = draw_network(), draw_fbank()
+    tensors = export_model(CONFIG, network, num_features=NUM_FEATURES).tensors
+    model = import_model(tensors, num_features=NUM_FEATURES)
+    padded = np.pad(fbank, [(0, 0), (0, 19), (0, 0)], constant_values=1e6)
+    mask = np.broadcast_to(np.arange(padded.shape[1]) < fbank.shape[1], padded.shape[:2])
+    for config, variables in ((CONFIG, network), (model.config, model.variables)):
+        embed = jax.jit(functools.partial(build_speaker_net(config).apply, train=False))
+        np.testing.assert_allclose(embed(variables, padded, mask), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["resnet34_tstp", "resnet50_tstp", "resnet18_mqmha"])
