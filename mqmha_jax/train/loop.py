@@ -82,7 +82,7 @@ class _Running(NamedTuple):
     stop: Any
 
 
-def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResult:
+def train(config: Config, workdir: str | Path, *, progress: bool = True) -> TrainResult:
     """Trains an experiment, or resumes it where an earlier call in the same work directory stopped.
 
     Every process of a job calls this with the same arguments; ``workdir`` is a directory that all of them see.
@@ -96,6 +96,7 @@ def train(config: Config, workdir: Path, *, progress: bool = True) -> TrainResul
       UserError: data, configuration, devices and work directory do not fit together, a checkpoint cannot be written,
         or the loss is no longer finite.
     """
+    workdir = Path(workdir)
     # ---- data
     config = locate_data(config, workdir)
     check_batch_memory(config)

@@ -314,7 +314,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["train.steps=8", "train.checkpoint_every=4"]
-    train(config(directory, *options), tmp_path / "whole", progress=False)
+    train(config(directory, *options), str(tmp_path / "whole"), progress=False)
     halves = config(directory, *options)
     stop_at(monkeypatch, 4)
     assert not train(halves, tmp_path / "part", progress=False).finished
