@@ -160,10 +160,15 @@ def draw_trials(
 
 
 def _one_version(known: Metadata) -> Metadata:
-    """Leaves one version of each recording, the clean one if there is any: a recording is no trial of its own copy."""
+    """Leaves one version of each recording, the clean one if there is any: no trial pairs a recording with its copy.
+
+    A column of this name may also be the user's own, such as the release of a corpus; then all utterances stay.
+    """
+    from data_prep.versions import AUGMENTATIONS  # here: reads audio, which the trials of a table need not
+
     versions = _column(known, "version") or {}
     present = set(versions.values())
-    if len(present) < 2:
+    if len(present) < 2 or not present <= AUGMENTATIONS.keys():
         return known
     kept = "clean" if "clean" in present else min(present)
     return known._replace(utt2spk={u: speaker for u, speaker in known.utt2spk.items() if versions.get(u) == kept})

@@ -123,6 +123,14 @@ def test_a_recording_is_not_paired_with_its_noisy_copy(tmp_path: Path) -> None:
     assert all(u.endswith("#noise") for u in draw_trials(path)[0].enrol)
 
 
+def test_a_column_version_of_the_users_own_removes_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.csv"
+    lines = [f"{u},{s},{'v1' if u[2] == '0' else 'v2'}\n" for u, s in UTT2SPK.items()]
+    path.write_text("utterance,speaker,version\n" + "".join(lines))
+    trials, _ = draw_trials(path)
+    assert {*trials.enrol, *trials.test} == set(UTT2SPK)
+
+
 def test_training_speakers_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path)
     (tmp_path / "speakers.txt").write_text("z\nb\nb#speed0.9\n")
