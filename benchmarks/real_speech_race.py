@@ -187,6 +187,7 @@ def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[
     resumed = {output for output in pending if output.exists()}
     running = {output: subprocess.Popen(command, start_new_session=True) for output, command in pending.items()}
     awake = dict.fromkeys(running, 0.0)
+    ended: dict[Path, float | None] = {}
     try:
         for process in [*running.values()][1:]:
             os.killpg(process.pid, signal.SIGSTOP)
@@ -194,8 +195,8 @@ def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[
             for output in going:
                 awake[output] += _wake(running[output], turn)
                 if running[output].returncode == 0:
-                    seconds = None if output in resumed else awake[output]
-                    _marker(output).write_text(json.dumps({"command": pending[output], "seconds": seconds}))
+                    ended[output] = None if output in resumed else awake[output]
+                    _marker(output).write_text(json.dumps({"command": pending[output], "seconds": ended[output]}))
     finally:
         for process in running.values():
             if process.returncode is None:
@@ -203,7 +204,7 @@ def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[
     for output, process in running.items():
         if process.returncode:
             raise click.ClickException(f"{' '.join(pending[output])} ended with status {process.returncode}.")
-    return {output: None if output in resumed else seconds for output, seconds in awake.items()}
+    return ended
 
 
 def _has_ended(output: Path, command: Sequence[str]) -> bool:

@@ -44,8 +44,8 @@ def take_turns(opening: Mapping[str, Any], orders: Mapping[str, Callable[[int], 
 def rotate(names: Sequence[str], number: int) -> list[str]:
     """Returns the names with another one first for each number, so that each contender goes first equally often.
 
-    That holds for turns and for starts: on virtual machines, of several processes of one program the one that started
-    first can be a quarter slower for its whole life, for reasons that we do not know.
+    That holds for turns and for starts: on virtual machines, the first of several processes of one program can be a
+    quarter slower than the others for its whole life. We do not know why.
     """
     first = number % len(names) if names else 0
     return [*names[first:], *names[:first]]

@@ -14,7 +14,7 @@ FACE = ROOT / "mqmha_jax" / "__init__.py"
 
 
 def test_importing_the_package_loads_no_library() -> None:
-    """So it is quick: nothing but the standard library, which a fresh interpreter mostly has, is imported."""
+    """The import is quick, because it loads only the standard library."""
     program = (
         "import sys, mqmha_jax\n"
         "heavy = {'jax', 'flax', 'numpy', 'pydantic'} & set(sys.modules)\n"

@@ -26,8 +26,8 @@ def read_wespeaker_config(path: Path) -> dict[str, Any]:
       path: a ``config.yaml`` that WeSpeaker wrote next to a checkpoint.
 
     Raises:
-      UserError: the file is not YAML, asks for objects (nothing is executed), holds no mapping, or one of these options
-        is no number or word.
+      UserError: the file is not YAML, asks for objects (nothing is executed), holds no mapping, or gives one of these
+        options something other than a number or a word.
     """
     content = _read_yaml(path)
     if not isinstance(content, Mapping):

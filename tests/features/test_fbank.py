@@ -23,7 +23,7 @@ CENTRED = FbankSpec(snip_edges=False)
 
 @pytest.fixture(scope="module")
 def speechlike() -> np.ndarray:
-    """1.3 s of pulses and noise with a quiet stretch; no multiple of the hop long."""
+    """1.3 s of pulses and noise with a quiet stretch. The length is not a multiple of the hop."""
     rng = np.random.default_rng(0)
     waveform = 0.01 * rng.standard_normal(20_817)
     waveform[::123] += 0.4

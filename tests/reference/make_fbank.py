@@ -21,7 +21,7 @@ SPECS = [
 
 
 def make_waveform() -> np.ndarray:
-    """Makes 0.5 s of pulses and noise, of which 0.1 s is digital silence; no multiple of the hop long."""
+    """Makes 0.5 s of pulses and noise with 0.1 s of digital silence. The length is not a multiple of the hop."""
     rng = np.random.default_rng(0)
     waveform = 0.01 * rng.standard_normal(8_017)
     waveform[::123] += 0.4
