@@ -29,7 +29,7 @@ def make_trials(
     from data_prep.trials import draw_trials, write_trials
     from mqmha_jax.runs.run_files import check_output_file
 
-    check_output_file(output)
+    check_output_file(output, inputs=[data])
     trials, said = draw_trials(data, session=session, gender=gender, per_speaker=per_speaker, seed=seed, not_in=not_in)
     write_trials(output, trials)
     click.echo(f"{output}: {said}")

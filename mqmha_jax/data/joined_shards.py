@@ -129,9 +129,7 @@ def open_training_shards(data: DataConfig, fbank: FbankSpec | None = None) -> Tr
     """
     directories = training_directories(data)
     if not directories:
-        raise UserError(
-            "data.train is not set: give the training shards, data.train=DIR (see python -m data_prep --help)."
-        )
+        raise UserError("data.train is not set: give the training shards, data.train=DIR (see mqmha prep --help).")
     if data.corpus_weights and len(data.corpus_weights) != len(directories):
         noun = "directory" if len(directories) == 1 else "directories"
         raise UserError(

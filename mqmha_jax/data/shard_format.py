@@ -14,6 +14,7 @@ the lengths in the table alone.
 
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +43,11 @@ _SEALED_SINCE = 3
 
 INFO_NAME = "shards.json"
 TABLE_NAME = "utterances.npz"
+
+_FILES = re.compile(
+    r"fbank-train\.array_record-.*|dataset_info\.json|features\.json|(?:rejected|doubtful)\.jsonl"
+    rf"|{re.escape(TABLE_NAME)}|{re.escape(INFO_NAME)}"
+)
 
 SEGMENT_FRAMES = 200
 """Frames per record.
@@ -109,6 +115,11 @@ def select_original_speed(speakers: Sequence[str]) -> tuple[str, ...]:
 def shard_path(directory: AnyPath, index: int, count: int) -> AnyPath:
     """Path of ArrayRecord file ``index`` of ``count``, named as TensorFlow Datasets expects."""
     return directory / f"fbank-train.array_record-{index:05d}-of-{count:05d}"
+
+
+def is_file_of_shards(path: Path) -> bool:
+    """Whether a path is one of the files of a directory of shards, which has its own name there."""
+    return (path.parent / INFO_NAME).is_file() and _FILES.fullmatch(path.name) is not None
 
 
 def record_features(num_features: int, coding: Coding) -> Any:

@@ -1,4 +1,4 @@
-"""Names of the files in a work directory, which no other command may replace."""
+"""Files that no command may replace with its output: those of runs and of shards, and what it reads."""
 
 import re
 from collections.abc import Iterable
@@ -25,9 +25,16 @@ def check_output_file(path: Path, *, inputs: Iterable[Path] = ()) -> None:
       inputs: files that the work reads.
 
     Raises:
-      UserError: it is an input or a file that a run keeps in its work directory, or ``check_writable`` refuses it.
+      UserError: it is an input, a file that a run keeps in its work directory or a file of shards, or
+        ``check_writable`` refuses it.
     """
+    from mqmha_jax.data.shard_format import is_file_of_shards  # here: brings NumPy and pydantic
+
     real = path.resolve()
+    if is_file_of_shards(real):
+        raise UserError(
+            f"{path} is a file of the shards in {real.parent}, which this would destroy. Give another output."
+        )
     for directory in real.parents:
         if _is_run(directory) and _is_kept(real.relative_to(directory)):
             raise UserError(f"{path} is a file of the run {directory}, which this would destroy. Give another output.")

@@ -1,4 +1,4 @@
-"""No command replaces a file that a run keeps in its work directory."""
+"""No command replaces what it reads, a file that a run keeps in its work directory, or a file of shards."""
 
 import re
 
@@ -110,6 +110,7 @@ def test_every_command_refuses_before_it_works(run, command):
         ["embed", "{run}", "{folder}", "--output", "{folder}/a.wav"],
         ["prep", "manifest", "csv", "{folder}/list.csv", "{folder}/list.csv"],
         ["import-trials", "voxceleb", "{folder}/list.csv", "{folder}/list.csv"],
+        ["make-trials", "{folder}/list.csv", "{folder}/list.csv"],
         ["identify", "{run}/store", "{folder}/a.wav", "--windows", "1.5,0.75", "--rttm", "{folder}/a.wav"],
     ],
     ids=" ".join,
@@ -124,6 +125,20 @@ def test_no_command_replaces_its_input(run, tmp_path, command):
     assert result.exit_code == 1, result.output
     assert "is an input, which this would destroy. Give another output." in result.output
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["shards.json", "utterances.npz", "features.json", "doubtful.jsonl", "fbank-train.array_record-00000-of-00001"],
+)
+def test_a_file_of_shards_is_no_output(tmp_path, name):
+    check_output_file(tmp_path / name)
+    (tmp_path / "shards.json").write_text("{}")
+    with pytest.raises(
+        UserError, match=r"is a file of the shards in .*, which this would destroy\. Give another output"
+    ):
+        check_output_file(tmp_path / name)
+    check_output_file(tmp_path / "eval.trials")
 
 
 def test_no_command_checks_an_output_file_in_another_way():
