@@ -23,7 +23,7 @@ from mqmha_jax.evaluation.embeddings.recordings import (
     map_ahead,
     read_utterance,
 )
-from mqmha_jax.evaluation.embeddings.training_mean import load_mean
+from mqmha_jax.evaluation.embeddings.training_mean import load_mean, mean_path
 from mqmha_jax.evaluation.scoring.calibration import Calibration, check_decision_options, decision
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, Threshold, load_decision
@@ -139,10 +139,16 @@ class SpeakerEncoder:
         network = load_network(workdir, step)
         threshold = load_decision(workdir, Threshold, network.step)
         kept = load_decision(workdir, KeptCalibration, network.step)
+        mean = load_mean(workdir, network.step, network.config.model.embedding_dim)
+        if mean is None and (threshold or kept) and network.config.data.train:
+            raise UserError(
+                f"{mean_path(workdir, network.step)} is missing or of another network, and the run's threshold is of "
+                f"scores after subtracting this mean. Run 'mqmha evaluate {workdir} --step {network.step}' again."
+            )
         encoder = cls(
             network.config,
             network.variables,
-            mean=load_mean(workdir, network.step, network.config.model.embedding_dim),
+            mean=mean,
             threshold=threshold and threshold.value,
             calibration=kept and kept.calibration,
             name=f"{workdir}, step {network.step}",

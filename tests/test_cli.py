@@ -200,6 +200,17 @@ def test_the_dev_eer_of_the_log_is_that_of_evaluate(evaluated: Path) -> None:
     assert eer == pytest.approx(logged[-1], abs=1e-9)
 
 
+def test_a_threshold_whose_mean_is_gone_decides_nothing(workdir: Path, evaluated: Path) -> None:
+    audio = workdir.parent / "audio"
+    (workdir / "mean_embedding-8.npz").unlink()
+    code, text = invoke("verify", workdir, audio / "s9/0.wav", audio / "s9/1.wav")
+    assert code == 1
+    assert "mean_embedding-8.npz is missing or of another network, and the run's threshold is of scores after" in text
+    code, text = invoke("evaluate", workdir, "--step", 8, "--replicates", 20)
+    assert code == 0, text
+    assert invoke("verify", workdir, audio / "s9/0.wav", audio / "s9/1.wav")[0] == 0
+
+
 def test_cohort_calibration_and_the_best_step_in_one_go(workdir: Path) -> None:
     train, dev = workdir.parent / "train", workdir.parent / "dev.trials"
     write_trials(dev, make_trials({f"s{s}/{take}": f"s{s}" for s in range(4) for take in range(4)}, per_speaker=20))
