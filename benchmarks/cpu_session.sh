@@ -5,10 +5,10 @@
 #
 # SPEECH is the folder of real_speech.py, RUN a trained work directory. RESULTS gets a log of each stage, the lines of
 # benchmarks/results that the stage added (*.jsonl), and a mark when it is done. PYTHON is the interpreter with this
-# package, TORCH_PYTHON one with torch, soundfile and kaldi-native-fbank (default: the same). Where a stage compares
-# training steps or poolings, this checkout takes part twice: how much two copies differ is the noise. A stage that fails
-# is named at the end, with its log in RESULTS, and does not stop the others; the exit status is then 1. Leave the machine
-# alone meanwhile.
+# package, TORCH_PYTHON one with torch, click, soundfile and kaldi-native-fbank (default: the same). Where a stage
+# compares training steps or poolings, this checkout takes part twice: how much two copies differ is the noise. A stage
+# that fails is named at the end, with its log in RESULTS, and does not stop the others; the exit status is then 1.
+# Leave the machine alone meanwhile.
 set -uo pipefail
 
 if [ $# -ne 3 ] || [ ! -d "$2/lists" ] || [ ! -f "$3/config.json" ]; then

@@ -84,10 +84,10 @@ def main(
     shards = {part: prepare_shards(speech, work / f"eval_{part}", eval_csv(speech, part), fbank) for part in trials}
     lists = {part: label_trials(path, shards[part]) for part, path in trials.items()}
     _, training = prepare_training(speech, work / "train", speech / "lists" / "train.csv", fbank, versions, speeds)
-    peer_training = _write_peer_training(speech, work, peer_versions)
+    peer_training = write_peer_training(speech, work, peer_versions)
     contenders: dict[str, Ours | Peer] = {
         name: Ours(config, shards, trials, [*training, *overrides]),
-        "peer": Peer(torch_python, peer_training, _write_peer_lists(speech, work, trials), trials),
+        "peer": Peer(torch_python, peer_training, write_peer_lists(speech, work, trials), trials),
     }
     about: dict[str, dict[str, Any]] = {
         name: {"config": config, "recordings": versions, "speeds": speeds, "overrides": list(overrides)},
@@ -229,14 +229,14 @@ def _wake(process: subprocess.Popen[bytes], turn: float) -> float:
     return time.monotonic() - started
 
 
-def _write_peer_training(speech: Path, work: Path, versions: str) -> Path:
+def write_peer_training(speech: Path, work: Path, versions: str) -> Path:
     """The frames of the training split, as the peer reads them."""
     plan, directory = plan_versions(speech, versions.split(",")), work / f"peer_train_{versions}"
     shards = prepare_shards(speech, directory, speech / "lists" / "train.csv", PEER_FBANK, plan=plan)
     return _write_frames([shards], directory.with_name(f"{directory.name}.npz"))
 
 
-def _write_peer_lists(speech: Path, work: Path, lists: Mapping[str, Path]) -> Path:
+def write_peer_lists(speech: Path, work: Path, lists: Mapping[str, Path]) -> Path:
     """The frames of all evaluation lists together; the ids lie beside them."""
     csvs = sorted({eval_csv(speech, name) for name in lists})
     shards = [prepare_shards(speech, work / f"peer_{path.stem}", path, PEER_FBANK) for path in csvs]

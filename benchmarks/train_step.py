@@ -192,6 +192,9 @@ def _measure(
                 running[name] = contender
             for number in range(rounds):
                 for name in rotate([*running], number):
+                    # Not timed: a virtual machine's host takes back the memory that a waiting program has freed, so the
+                    # first step of a turn fetches it again. A program that trains without interruption does not.
+                    running[name].ask("steps", 1)
                     turns[name].append(running[name].ask("steps", steps))
             if start == restarts - 1:
                 for name, contender in running.items():

@@ -15,6 +15,7 @@ from mqmha_jax.command_line import (
     SectionedCommand,
     allow_code_option,
     channel_option,
+    warn_unused_probabilities,
 )
 
 Step = int | Literal["best"] | None
@@ -120,4 +121,5 @@ def verify(
 
     encoder = SpeakerEncoder.load(workdir, step=step)
     found = encoder.verify(first, second, prior=prior, confidence=confidence, min_speech_s=min_speech, channel=channel)
-    click.echo(found.sentence(workdir))
+    warn_unused_probabilities(calibrated=encoder.calibration is not None)
+    click.echo(found.sentence(workdir, step))

@@ -22,6 +22,7 @@ from mqmha_jax.command_line import (
     allow_code_option,
     channel_option,
     typed_options,
+    warn_unused_probabilities,
 )
 from mqmha_jax.errors import UserError
 
@@ -215,6 +216,7 @@ def identify(
     for output in filter(None, (rttm, plot)):
         check_output_file(output, inputs=files.values())
     opened = _open(store, run)
+    warn_unused_probabilities(calibrated=opened.encoder.calibration is not None, threshold=threshold)
     shared: dict[str, Any] = {"prior": prior, "threshold": threshold, "channel": channel}
     alone: dict[str, Any] = {"top_n": top_n, "confidence": confidence, "min_speech_s": min_speech}
     timelines: list[Timeline] = []
@@ -312,6 +314,7 @@ def merge(store: Path, other: tuple[Path, ...]) -> None:
 def verify(store: Path, name: str, audio: Path, run: Path | None, min_speech: float, **options: Any) -> None:
     """Decide whether a recording is of one enrolled speaker."""
     opened = _open(store, run)
+    warn_unused_probabilities(calibrated=opened.encoder.calibration is not None, threshold=options["threshold"])
     found = opened.verify(name, audio, min_speech_s=min_speech, **options)
     click.echo(found.sentence(opened.encoder.workdir))
 

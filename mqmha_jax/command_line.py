@@ -66,6 +66,25 @@ def typed_options(options: Mapping[str, str]) -> list[str]:
     return [option for name, option in options.items() if source(name) is click.core.ParameterSource.COMMANDLINE]
 
 
+def warn_unused_probabilities(*, calibrated: bool, threshold: float | None = None) -> None:
+    """Warns if the user typed ``--prior`` or ``--confidence`` and no calibration uses them.
+
+    Args:
+      calibrated: whether the run has a calibration.
+      threshold: of the command line; it decides in place of the calibration.
+    """
+    if calibrated and threshold is None:
+        return
+    reason = (
+        "--threshold decides"
+        if threshold is not None
+        else "the run has no calibration ('mqmha evaluate --calibrate LIST' finds one)"
+    )
+    if given := typed_options({"prior": "--prior", "confidence": "--confidence"}):
+        verb = "has" if len(given) == 1 else "have"
+        click.echo(f"Warning: {' and '.join(given)} {verb} no effect: {reason}.", err=True)
+
+
 def allow_code_option(command: Callable[..., None]) -> Callable[..., None]:
     """Adds ``--allow-code``, which holds while the command runs."""
 

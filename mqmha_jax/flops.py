@@ -14,10 +14,11 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
     counted apart and multiplied. A ``while`` loop has no length and counts as one pass.
 
     Args:
-      function: a function of arrays.
+      function: a function of arrays; may be jitted.
       arguments: its arguments, or shapes and types in their place.
     """
-    return _count_program(jax.make_jaxpr(function)(*arguments))
+    jitted = function if isinstance(function, jax.stages.Wrapped) else jax.jit(function)
+    return _count_program(jitted.trace(*arguments).jaxpr)
 
 
 def _count_program(program: core.ClosedJaxpr) -> float:

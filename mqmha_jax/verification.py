@@ -32,12 +32,18 @@ class Verification(NamedTuple):
         """True, False, or None if it is unknown or unsure."""
         return {"same": True, "different": False}.get(self.verdict or "")
 
-    def sentence(self, workdir: Path | None = None) -> str:
-        """Returns the answer as a sentence; names ``workdir`` if it has no evaluation yet."""
+    def sentence(self, workdir: Path | None = None, step: int | Literal["best"] | None = None) -> str:
+        """Returns the answer as a sentence; if no threshold is known, with the command that finds one.
+
+        Args:
+          workdir: of the run; None: without the command.
+          step: of the checkpoint; None: the newest.
+        """
         if self.reason:
             return f"unsure: {self.reason}"
         if self.verdict is None:
-            advice = "" if workdir is None else f", run 'mqmha evaluate {workdir}' for one"
+            of_step = "" if step is None else f" --step {step}"
+            advice = "" if workdir is None else f", run 'mqmha evaluate {workdir}{of_step}' for one"
             return f"score {self.score:.3f}; no threshold is known{advice}"
         verdict = {"same": "same speaker", "different": "different speakers", "unsure": "unsure"}[self.verdict]
         if self.probability is None:

@@ -172,7 +172,15 @@ def test_verify_before_an_evaluation_says_how_to_get_a_threshold(workdir: Path) 
     audio = workdir.parent / "audio"
     code, text = invoke("verify", workdir, audio / "s9/0.wav", audio / "s9/1.wav")
     assert code == 0
-    assert "no threshold is known, run 'mqmha evaluate" in text
+    assert f"no threshold is known, run 'mqmha evaluate {workdir}' for one" in text
+
+
+def test_verify_names_options_that_only_a_calibration_uses(workdir: Path) -> None:
+    pair = [workdir.parent / "audio" / name for name in ("s9/0.wav", "s9/1.wav")]
+    _, text = invoke("verify", workdir, *pair, "--prior", 0.1, "--confidence", 0.6)
+    assert "Warning: --prior and --confidence have no effect: the run has no calibration ('mqmha evaluate " in text
+    _, text = invoke("verify", workdir, *pair)
+    assert "Warning" not in text
 
 
 @pytest.fixture
@@ -331,7 +339,7 @@ def test_every_step_has_a_threshold_of_its_own(workdir: Path) -> None:
     (workdir / "threshold-4.json").unlink(missing_ok=True)
     pair = [workdir.parent / "audio" / name for name in ("s9/0.wav", "s9/1.wav")]
     code, text = invoke("verify", workdir, *pair, "--step", 4)
-    assert "no threshold is known" in text
+    assert f"no threshold is known, run 'mqmha evaluate {workdir} --step 4' for one" in text
     code, text = invoke("evaluate", workdir, "--step", 4, "--replicates", 0, "--output", workdir / "older")
     assert code == 0, text
     assert "'mqmha verify' now uses the threshold" in text

@@ -12,6 +12,7 @@ from mqmha_jax import parallel
 from mqmha_jax.config import Config
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import ClassLayout, build_loss
+from mqmha_jax.models.cpu_convolutions import convolution_options
 from mqmha_jax.models.kernel_gradients import speed_up_kernel_gradients
 from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
 from mqmha_jax.models.trusted_convolutions import convolve_by_products, trust_convolutions
@@ -48,7 +49,7 @@ class Training(NamedTuple):
 
     def check(self) -> None:
         """Traces the step and the network as evaluation uses it, without data: a mistake in them raises here."""
-        jax.eval_shape(self.step, self.state, self.batch, self.seed)
+        self.step.trace(self.state, self.batch, self.seed)
         fbank, num_frames = self.batch["fbank"], self.batch["num_frames"]
         frames = jax.ShapeDtypeStruct(fbank.shape, np.float32)
         mask = jax.ShapeDtypeStruct((*num_frames.shape, fbank.shape[1]), bool)
@@ -126,6 +127,7 @@ def _jit(step: TrainStep, mesh: Mesh, shardings: TrainState) -> Any:
         step,
         in_shardings=(shardings, parallel.batch_sharding(mesh), everywhere),
         out_shardings=(shardings, everywhere),
+        compiler_options=convolution_options(mesh.devices.flat[0].platform),
         # The state is most of a step's memory; without donation, the old and the new one would be held at once.
         donate_argnums=(0,),
     )

@@ -69,6 +69,10 @@ def test_from_the_first_recording_to_an_answer(run, folder: Path) -> None:
     assert [json.loads(line)["speaker"] for line in lines] == ["anna"] * 3
     assert "same speaker (score" in run("store verify people anna stereo.wav").stdout
     assert "different speakers (score" in run("store verify people ben stereo.wav").stdout
+    without = run("store verify people anna stereo.wav --prior 0.1")
+    assert "Warning: --prior has no effect: the run has no calibration (" in without.stderr
+    without = run("identify people stereo.wav --prior 0.1 --threshold 0.5")
+    assert "Warning: --prior has no effect: --threshold decides." in without.stderr
 
     listed = run("store list people").stdout
     assert listed.splitlines()[-1] == "2 speakers, 3 recordings; network run, step 0"

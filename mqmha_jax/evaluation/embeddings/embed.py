@@ -1,7 +1,7 @@
 """Embeds whole utterances, in batches of similar length with masks."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -17,6 +17,7 @@ from mqmha_jax.data.batch_plan import FRAMES_PER_BATCH, FRAMES_PER_BATCH_ON_CPU
 from mqmha_jax.data.eval_pipeline import EvalBatch, FbankSource, eval_batches
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.cmn import subtract_mean
+from mqmha_jax.models.cpu_convolutions import convolution_options
 from mqmha_jax.types import Embeddings
 
 
@@ -47,7 +48,8 @@ class Embedder(NamedTuple):
     def __call__(self, batch: EvalBatch) -> tuple[Int32[Array, " B"], Float[Array, "B E"]]:
         """Takes this host's rows of a batch; returns indices and embeddings of all rows, on every host."""
         rows = batch._asdict() if self.mesh is None else parallel.place_batch(batch._asdict(), self.mesh)
-        embedding = _embed_batch(self.net, self.variables, rows["fbank"], rows["num_frames"])
+        program = _compiled_for(_first_device(self.mesh).platform)
+        embedding = program(self.net, self.variables, rows["fbank"], rows["num_frames"])
         result = jnp.asarray(rows["index"]), embedding
         return result if self.mesh is None else parallel.gather(result, self.mesh)
 
@@ -103,11 +105,19 @@ def embed(embedder: Embedder, source: UtteranceSource, *, progress: bool = False
 
 
 def _suitable_frames(mesh: Mesh | None) -> int:
-    device, number = (jax.devices()[0], 1) if mesh is None else (mesh.devices.flat[0], mesh.size)
-    return number * FRAMES_PER_BATCH_ON_CPU if device.platform == "cpu" else FRAMES_PER_BATCH
+    number = 1 if mesh is None else mesh.size
+    return number * FRAMES_PER_BATCH_ON_CPU if _first_device(mesh).platform == "cpu" else FRAMES_PER_BATCH
 
 
-@partial(jax.jit, static_argnums=0)
+def _first_device(mesh: Mesh | None) -> jax.Device:
+    return jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+
+
+@functools.cache
+def _compiled_for(platform: str) -> Callable[..., Array]:
+    return jax.jit(_embed_batch, static_argnums=0, compiler_options=convolution_options(platform))
+
+
 def _embed_batch(
     net: nn.Module, variables: Mapping[str, Any], fbank: Float[Array, "B T F"], num_frames: Int32[Array, " B"]
 ) -> Float[Array, "B E"]:

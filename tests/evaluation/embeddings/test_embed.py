@@ -8,7 +8,7 @@ import pytest
 from mqmha_jax.config import ModelConfig, part
 from mqmha_jax.data.eval_pipeline import EvalBatch
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embeddings.embed import Embedder, _embed_batch, embed
+from mqmha_jax.evaluation.embeddings.embed import Embedder, _compiled_for, embed
 from mqmha_jax.models.speaker_net import build_speaker_net
 
 F = 16
@@ -91,9 +91,10 @@ def test_mean_normalisation_removes_a_constant_channel(network):
 def test_networks_of_equal_configuration_share_compiled_programs(network):
     parts, net, variables = network
     embed(Embedder(net, variables), Frames(LENGTHS), **SMALL_BATCHES)
-    compiled = _embed_batch._cache_size()
+    program = _compiled_for("cpu")
+    compiled = program._cache_size()
     embed(Embedder(build(**parts), jax.tree.map(lambda x: 2 * x, variables)), Frames(LENGTHS), **SMALL_BATCHES)
-    assert _embed_batch._cache_size() == compiled
+    assert program._cache_size() == compiled
 
 
 def test_a_source_without_utterances_is_refused(network):
