@@ -192,8 +192,8 @@ def _measure(
                 running[name] = contender
             for number in range(rounds):
                 for name in rotate([*running], number):
-                    # Not timed: a virtual machine's host takes back the memory that a waiting program has freed, so the
-                    # first step of a turn fetches it again. A program that trains without interruption does not.
+                    # Not timed: on a virtual machine the first step of a turn spends more time in the kernel, probably
+                    # because the host takes back memory that a waiting program has freed (docs/performance.md).
                     running[name].ask("steps", 1)
                     turns[name].append(running[name].ask("steps", steps))
             if start == restarts - 1:

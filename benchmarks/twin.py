@@ -7,11 +7,10 @@ steps. Scores are cosines of the evaluation lists; choose no setting by them. Ap
 
     python benchmarks/twin.py SPEECH WORK --torch-python ENV/bin/python --steps 2000 --seeds 0,1
 
-A second call with the same settings skips what is done.
+A second call skips what is done; other settings need another WORK.
 """
 
 import statistics
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from typing import NamedTuple
 import click
 from mean_over_lists import TrialScores, compare_means, equal_error_rates
 from real_speech import TRAINING, eval_csv, eval_lists, prepare_shards, prepare_training
-from real_speech_race import Ours, Peer, label_trials, write_peer_lists, write_peer_training
+from real_speech_race import Ours, Peer, label_trials, train_in_turns, write_peer_lists, write_peer_training
 from record import keep
 from tabulate import tabulate
 
@@ -27,6 +26,7 @@ from mqmha_jax.config_io import load_config
 
 ONE_NOISE_COPY = "clean,noise"
 COPIES = ",".join(["clean:2", *TRAINING[1:]])
+FEWER_COPIES, FEWER_SPEEDS = "one noise copy instead of four versions", "one speed instead of three"
 # What the peer has and the laptop's configuration has not, in the order in which the differences go.
 DIFFERENCES: dict[str, tuple[str, ...]] = {
     "64 bands and 128 dimensions instead of 80 and 192": ("fbank.num_mel_bins=64", "model.embedding_dim=128"),
@@ -49,10 +49,11 @@ DIFFERENCES: dict[str, tuple[str, ...]] = {
         "loss.top_k=0",
         "loss.penalty=0",
     ),
-    "one noise copy instead of four versions": (),
-    "one speed instead of three": (),
+    FEWER_COPIES: (),
+    FEWER_SPEEDS: (),
 }
 PATH = click.Path(path_type=Path)
+ALONE = 3600.0  # seconds of a turn; with one contender, turns change nothing
 
 
 class Variant(NamedTuple):
@@ -70,8 +71,8 @@ def list_variants() -> Iterator[Variant]:
         kept = [*DIFFERENCES][dropped:]
         yield Variant(
             "the twin" if not dropped else f"without: {[*DIFFERENCES][dropped - 1]}",
-            ONE_NOISE_COPY if "one noise copy instead of four versions" in kept else COPIES,
-            "1.0" if "one speed instead of three" in kept else "1.0,0.9,1.1",
+            ONE_NOISE_COPY if FEWER_COPIES in kept else COPIES,
+            "1.0" if FEWER_SPEEDS in kept else "1.0,0.9,1.1",
             tuple(option for name in kept for option in DIFFERENCES[name]),
         )
 
@@ -93,14 +94,13 @@ def main(speech: Path, work: Path, torch_python: str, steps: int, seeds: str) ->
     scores: dict[str, list[TrialScores]] = {"the peer": [], variants[0].name: []}
     for seed in numbers:
         output = work / f"peer_seed{seed}"
-        if not output.with_suffix(".npz").exists():
-            subprocess.run(peer.command(output, steps, seed), check=True)
+        train_in_turns({output: peer.command(output, steps, seed)}, ALONE)
         scores["the peer"].append(peer.scores(output))
     for place, variant in enumerate(variants):
         ours = _prepare(variant, speech, work, trials)
         for seed in numbers if place == 0 else numbers[:1]:
             output = work / f"{place}_seed{seed}"
-            subprocess.run(ours.command(output, steps, seed), check=True)  # at once if it was trained before
+            train_in_turns({output: ours.command(output, steps, seed)}, ALONE)
             scores.setdefault(variant.name, []).append(ours.scores(output))
     lists = {part: label_trials(path, ours.eval_shards[part]) for part, path in trials.items()}
     rows = []
