@@ -12,6 +12,7 @@ from mqmha_jax.study.findings import Findings
 from mqmha_jax.study.plan import Plan
 from mqmha_jax.study.report import write_report
 from mqmha_jax.study.runs import Ended, Say, do_runs, is_finished, list_runs, refuse_changed
+from mqmha_jax.study.starts import refuse_changed_starts
 
 
 class Outcome(NamedTuple):
@@ -40,7 +41,8 @@ def run_study(
 
     Args:
       plan: plan of the study.
-      workdir: receives the work directories ``runs/CELL/seedN``, the costs ``cost/CELL.json`` and ``report/``.
+      workdir: receives the work directories ``runs/CELL/seedN``, ``starts.json``, the costs ``cost/CELL.json`` and
+        ``report/``.
       title: title of the report.
       say: receives messages about progress.
       minutes: maximum minutes per run, in place of the budget's.
@@ -48,10 +50,12 @@ def run_study(
       progress: show progress bars.
 
     Raises:
-      UserError: the study has changed since its runs were trained, or its budget is too small; trains nothing then.
+      UserError: the study or a network that it starts from has changed since its runs were trained, or its budget is
+        too small; trains nothing then.
     """
     runs = list_runs(plan, workdir)
     refuse_changed(runs)
+    refuse_changed_starts(runs, workdir)
     check_writable_directory(workdir / "report")
     costs = _costs(plan, workdir, minutes, say)
     ended = do_runs(runs, plan, say=say, progress=progress)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 from pathlib import Path
 
 import jax
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 
 from mqmha_jax.config_io import with_overrides
+from mqmha_jax.errors import UserError
 from mqmha_jax.interop.import_run import import_run
 from mqmha_jax.runs.load_network import load_network
+from mqmha_jax.runs.workdir import lock_workdir
 from mqmha_jax.study import Budget, Factor, Study, TrialList
 from mqmha_jax.study.plan import Plan, make_plan
 from mqmha_jax.study.runs import Run, do_runs, list_runs
+from mqmha_jax.study.starts import refuse_changed_starts
 from mqmha_jax.study.study import run_study
 from tests.support.foreign import write_small_checkpoint
 from tests.support.tiny import SPEC, tiny_config, tiny_corpus
@@ -57,6 +61,25 @@ def test_a_run_of_a_study_starts_from_an_imported_network(plan: Plan, tmp_path: 
     ended = do_runs(runs, plan, say=lambda _: None, progress=False)
     assert not ended.failed
     require_imported_network(runs[0], tmp_path / "imported")
+
+
+def test_a_network_that_changes_during_the_study_is_refused(plan: Plan, tmp_path: Path) -> None:
+    runs, study = list_runs(plan, tmp_path / "study"), tmp_path / "study"
+    refuse_changed_starts(runs, study)
+    lock_workdir(runs[0].workdir, runs[0].config, {}, ()).close()  # the first run of the cell "means" begins
+    refuse_changed_starts(runs, study)
+
+    checkpoints = tmp_path / "imported" / "checkpoints"
+    shutil.copytree(checkpoints / "0", checkpoints / "3")  # the imported network trains on
+    with pytest.raises(
+        UserError,
+        match=r"means, seed 1, would start from the checkpoint of step 3 .*/imported, but .* step 0 .*runs/means",
+    ):
+        refuse_changed_starts(runs, study)
+    refuse_changed_starts([run for run in runs if run.cell.name == "fresh"], study)  # none of its runs has begun
+
+    shutil.rmtree(checkpoints / "3")
+    refuse_changed_starts(runs, study)
 
 
 @pytest.mark.slow

@@ -1,0 +1,58 @@
+"""All seeds of a cell start from the same network: one that changes during a study is noticed."""
+
+from pathlib import Path
+
+from mqmha_jax.config import StartConfig
+from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import read_sealed_json, write_sealed_json
+from mqmha_jax.runs.checkpoint_directory import CheckpointDirectory
+from mqmha_jax.runs.manifest import identify_checkpoint
+from mqmha_jax.runs.run_files import CONFIG_NAME
+from mqmha_jax.study.runs import Run
+
+STARTS_NAME = "starts.json"
+
+
+def refuse_changed_starts(runs: list[Run], workdir: Path) -> None:
+    """Compares the checkpoints that the runs start from with those of the study's earlier calls, and records them.
+
+    Runs that have begun continue from their own checkpoints, so only the others are compared.
+
+    Args:
+      runs: of the study.
+      workdir: of the study.
+
+    Raises:
+      UserError: a run would start from another checkpoint than the earlier runs of its cell.
+    """
+    path = workdir / STARTS_NAME
+    recorded = read_sealed_json(path, advice="Restore it from a copy of this study.") if path.is_file() else {}
+    begun = {run.cell.name for run in runs if _has_begun(run)}
+    found = {}
+    for run in runs:
+        if _has_begun(run) or not run.config.start.run:
+            continue
+        name = run.cell.name
+        found[name] = _identify(run.config.start)
+        if name in begun and found[name] != recorded.get(name, found[name]):
+            raise UserError(
+                f"{run.name}, would start from {_describe(found[name])} in {run.config.start.run}, but the earlier "
+                f"runs of this cell started from {_describe(recorded[name])}. Restore that checkpoint, delete the "
+                f"runs {workdir / 'runs' / name} to train them again, or give another --workdir."
+            )
+    if found:
+        write_sealed_json(path, recorded | found)
+
+
+def _has_begun(run: Run) -> bool:
+    return (run.workdir / CONFIG_NAME).is_file()
+
+
+def _identify(start: StartConfig) -> dict[str, object]:
+    workdir = Path(start.run)
+    step = CheckpointDirectory(workdir).choose_step(start.step)
+    return {"step": step, "checkpoint": identify_checkpoint(workdir, step)}
+
+
+def _describe(checkpoint: dict[str, object]) -> str:
+    return f"the checkpoint of step {checkpoint['step']} ({str(checkpoint['checkpoint'])[:12]})"
