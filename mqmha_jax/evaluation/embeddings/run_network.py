@@ -28,7 +28,7 @@ from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.workdir import has_speakers, read_speakers
 from mqmha_jax.types import Embeddings
 
-# The mean embedding of a cohort speaker: number of utterances, and frames of each (three seconds).
+# The mean embedding of a cohort speaker: number of utterances at most, and frames of each (three seconds).
 _COHORT_UTTERANCES, _COHORT_FRAMES = 20, 300
 
 # A back-end learns how embeddings of one speaker vary, and longer utterances vary less. The trials use whole
@@ -161,9 +161,7 @@ class RunNetwork:
         self, data: FbankShards | SpeakerRecordings, mean: Float32[np.ndarray, " E"] | None
     ) -> Float32[np.ndarray, "n E"]:
         """The mean of each speaker's unit-length embeddings, in the order of ``speakers_at``."""
-        order = np.argsort(data.speaker, kind="stable")
-        rank = np.arange(len(order)) - np.searchsorted(data.speaker[order], data.speaker[order])
-        chosen = order[rank < _COHORT_UTTERANCES]
+        chosen = sample_per_speaker(data.speaker, _COHORT_UTTERANCES)
         vectors = self._embed_beginnings(data, chosen, _COHORT_FRAMES).vectors
         units = np.asarray(unit_length(jnp.asarray(vectors if mean is None else vectors - mean[None])))
         _, index, counts = np.unique(data.speaker[chosen], return_inverse=True, return_counts=True)

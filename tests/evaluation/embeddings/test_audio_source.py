@@ -12,6 +12,7 @@ from data_prep.trials import make_trials, write_trials
 from mqmha_jax.data.lists import read_trials
 from mqmha_jax.data.metadata import SECONDS
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings import run_network
 from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder, AudioSource
 from mqmha_jax.evaluation.embeddings.run_source import RunSource
 from mqmha_jax.evaluation.evaluate_lists import evaluate_run
@@ -106,6 +107,16 @@ def test_a_list_of_recordings_is_a_cohort_too(home: Path) -> None:
     (home / "nobody.csv").write_text("path,session\ns0/0.wav,a\n")
     with pytest.raises(UserError, match="has no column 'speaker'"):
         source.speakers_at(home / "nobody.csv")
+
+
+def test_the_cohort_takes_recordings_from_all_sessions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took the first ones, so 20 recordings of one session stood for a speaker of many."""
+    monkeypatch.setattr(run_network, "_COHORT_UTTERANCES", 2)
+    source = open_source(home, [f"s0/{take}.wav" for take in range(3)])
+    first, _, last = source.embeddings([f"s0/{take}.wav" for take in range(3)]).vectors
+    expected = (first / np.linalg.norm(first) + last / np.linalg.norm(last)) / 2
+    cohort = source.background(home / "audio", use_mean=False).cohort
+    np.testing.assert_allclose(cohort[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_missing_recordings_are_named_and_refused_unless_allowed(home: Path) -> None:
