@@ -2,15 +2,17 @@
 
 import glob
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from mqmha_jax.atomic import replacing
+from mqmha_jax.atomic import replacing, try_lock
 from mqmha_jax.data.embedding_files import write_embeddings
 from mqmha_jax.data.ids import check_id, check_spellings, plain_id
 from mqmha_jax.errors import UserError, count_noun
@@ -104,41 +106,75 @@ def embed_files(
       progress: show a progress bar.
 
     Raises:
-      UserError: no file can be used, the output cannot be written, or another network, other features or another
-        channel left parts of this output behind.
+      UserError: no file can be used, the output cannot be written, another call writes it at this moment, or another
+        network, other features or another channel left parts of this output behind.
     """
     states = {name: _state(path) for name, path in files.items()}
     parts = output.with_name(f".{output.name}.{_fingerprint(encoder, channel)}.parts")
     _refuse_other_parts(output, parts)
-    done = _take_over(parts, states)
-    num_resumed = len(done)
-    names = {str(path): name for name, path in files.items() if name not in done}
-    with tqdm(total=len(files), initial=num_resumed, unit="file", disable=not progress, leave=False) as bar:
+    with _claim_parts(output, parts):
+        done = _take_over(parts, states)
+        num_resumed = len(done)
+        names = {str(path): name for name, path in files.items() if name not in done}
+        with tqdm(total=len(files), initial=num_resumed, unit="file", disable=not progress, leave=False) as bar:
 
-        def count(path: Path) -> Path:
-            bar.update()
-            return path
+            def count(path: Path) -> Path:
+                bar.update()
+                return path
 
-        waiting = (count(files[name]) for name in names.values())
-        for group in encoder.embed_groups(waiting, channel=channel, on_error=on_error, on_warning=on_warning):
-            part = Embeddings(tuple(names[path] for path in group.ids), group.vectors)
-            _keep(parts, part, states)
-            done.update(part.ids)
-    if not done:
-        raise UserError(f"Nothing to embed: {count_noun(len(files), 'file')} given, none can be used.")
-    dimension = _write_together(output, parts, [name for name in files if name in done], states)
-    shutil.rmtree(parts, ignore_errors=True)
-    return Outcome(len(done), num_resumed, dimension)
+            waiting = (count(files[name]) for name in names.values())
+            for group in encoder.embed_groups(waiting, channel=channel, on_error=on_error, on_warning=on_warning):
+                part = Embeddings(tuple(names[path] for path in group.ids), group.vectors)
+                _keep(parts, part, states)
+                done.update(part.ids)
+        if not done:
+            raise UserError(f"Nothing to embed: {count_noun(len(files), 'file')} given, none can be used.")
+        dimension = _write_together(output, parts, [name for name in files if name in done], states)
+        shutil.rmtree(parts, ignore_errors=True)
+        return Outcome(len(done), num_resumed, dimension)
 
 
 def _refuse_other_parts(output: Path, parts: Path) -> None:
-    """Refuses to start while an interrupted call with another network is unfinished."""
-    others = [path for path in output.parent.glob(f".{glob.escape(output.name)}.*.parts") if path != parts]
+    """Refuses to start while a call with another network is unfinished."""
+    found = output.parent.glob(f".{glob.escape(output.name)}.*.parts")
+    others = [path for path in found if path != parts and any(path.glob("*"))]
     if others:
         raise UserError(
-            f"{others[0]} holds embeddings for {output} by another network, other features or another channel, from an "
-            "interrupted call. Give another --output, finish that call, or delete the folder."
+            f"{others[0]} holds embeddings for {output} by another network, other features or another channel, from a "
+            "call that runs or was interrupted. Give another --output, finish that call, or delete the folder."
         )
+
+
+@contextmanager
+def _claim_parts(output: Path, parts: Path) -> Iterator[None]:
+    """Makes the folder of the parts and keeps other calls out of it; afterwards removes it if it holds nothing."""
+    descriptor = _open_locked(output, parts)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it holds parts for the next call
+            parts.rmdir()
+        os.close(descriptor)
+
+
+def _open_locked(output: Path, parts: Path) -> int:
+    while True:
+        try:
+            # Private, because fewer people may read the output than can read a new folder.
+            parts.mkdir(0o700, parents=True, exist_ok=True)
+            descriptor = os.open(parts, os.O_RDONLY)
+        except OSError as error:
+            raise UserError(f"{output} cannot be written ({error.strerror}). Choose another output.") from error
+        if not try_lock(descriptor):
+            os.close(descriptor)
+            raise UserError(
+                f"{output} is being written by another call, which keeps its parts in {parts}. Wait until it has "
+                "ended, or give another --output."
+            )
+        # Between these lines a call that ended may have removed the folder; then make a new one.
+        if parts.exists() and os.path.samestat(os.fstat(descriptor), parts.stat()):
+            return descriptor
+        os.close(descriptor)
 
 
 def _fingerprint(encoder: SpeakerEncoder, channel: int | None) -> str:
@@ -159,7 +195,6 @@ def _keep(parts: Path, part: Embeddings, states: Mapping[str, str]) -> None:
     # After the highest: their count would be the number of another part once a damaged one is gone.
     number = max((int(path.stem) for path in parts.glob("*.npz") if path.stem.isdecimal()), default=-1) + 1
     with replacing(parts / f"{number:06d}.npz") as temporary:
-        parts.chmod(0o700)  # fewer people may read the output than can read a new folder
         np.savez(
             temporary,
             ids=np.asarray(part.ids, np.str_),
@@ -182,13 +217,19 @@ def _take_over(parts: Path, states: Mapping[str, str]) -> set[str]:
 def _write_together(output: Path, parts: Path, names: Sequence[str], states: Mapping[str, str]) -> int:
     """Writes the vectors of all parts to the output, by way of a file as large as they are; returns their dimension."""
     row = {name: i for i, name in enumerate(names)}
+    missing = set(names)  # a row that nothing fills would be zeros
     together: np.ndarray | None = None
     for path in sorted(parts.glob("*.npz")):
         for name, vector in _read_part(path, states):
             if together is None:
                 together = np.memmap(parts / "together", vector.dtype, "w+", shape=(len(names), len(vector)))
             together[row[name]] = vector
-    assert together is not None  # there is at least one name
+            missing.discard(name)
+    if missing or together is None:
+        raise UserError(
+            f"{output} is not written: {count_noun(len(missing), 'embedding')}, such as that of {min(missing)!r}, "
+            f"disappeared from {parts} during this call. Run the command again, once at a time."
+        )
     write_embeddings(output, Embeddings(tuple(names), together))
     return together.shape[1]
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -20,6 +21,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings import recordings
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.models.speaker_net import build_speaker_net
+from mqmha_jax.types import Embeddings
 from tests.support.paths import ROOT
 from tests.support.tiny_audio import write_all, write_audio
 from tests.support.voices import RATE_HZ, voice
@@ -135,6 +137,47 @@ def test_an_interrupted_call_is_resumed(
     assert not list(tmp_path.rglob(".*"))
 
 
+def test_a_second_call_at_the_same_time_is_refused(
+    encoder: SpeakerEncoder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recordings, "FRAMES_AT_ONCE", 1)
+    files, output = list_audio([folder], say=refuse), tmp_path / "e.npz"
+    expected = encoder.embed([folder / name for name in NAMES], on_warning=ignore).vectors
+    refused = []
+
+    def call_again(text: str) -> None:
+        if NAMES[0] in text or NAMES[3] in text:  # before the first part, and before the last one
+            with pytest.raises(UserError) as error:
+                embed_files(encoder, files, output, on_error=refuse, on_warning=ignore)
+            refused.append(str(error.value))
+
+    assert embed_files(encoder, files, output, on_error=refuse, on_warning=call_again) == (4, 0, 4)
+    assert len(refused) == 2
+    assert all(f"{output} is being written by another call, which keeps its parts in " in text for text in refused)
+    np.testing.assert_allclose(read_embeddings(output).vectors, expected, rtol=1e-4, atol=1e-5)
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("removed", ["000000.npz", "*"])
+def test_embeddings_that_disappeared_are_no_zeros(
+    encoder: SpeakerEncoder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: str
+) -> None:
+    monkeypatch.setattr(recordings, "FRAMES_AT_ONCE", 1)
+    files, output = list_audio([folder], say=refuse), tmp_path / "e.npz"
+    embed_groups = SpeakerEncoder.embed_groups
+
+    def embed_and_remove(*arguments: object, **options: object) -> Iterator[Embeddings]:
+        yield from embed_groups(*arguments, **options)  # type: ignore[arg-type]
+        for path in tmp_path.glob(f".*.parts/{removed}"):
+            path.unlink()
+
+    monkeypatch.setattr(SpeakerEncoder, "embed_groups", embed_and_remove)
+    number = {"000000.npz": "1 embedding", "*": "4 embeddings"}[removed]
+    with pytest.raises(UserError, match=rf"e\.npz is not written: {number}, such as that of 'a/0\.wav', disappeared"):
+        embed_files(encoder, files, output, on_error=refuse, on_warning=ignore)
+    assert not output.exists()
+
+
 def test_an_output_that_others_may_not_read_stays_so(encoder: SpeakerEncoder, folder: Path, tmp_path: Path) -> None:
     files, output = list_audio([folder], say=refuse), tmp_path / "e.npz"
     for mode in (0o644, 0o600):
@@ -202,6 +245,7 @@ def test_three_hours_leave_memory_flat(encoder: SpeakerEncoder, tmp_path: Path) 
 def test_nothing_to_embed(encoder: SpeakerEncoder, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Nothing to embed: 1 file given, none can be used"):
         embed_files(encoder, {"x": tmp_path / "x"}, tmp_path / "e.npz", on_error=ignore, on_warning=ignore)
+    assert not list(tmp_path.iterdir())
 
 
 KILLED = """
