@@ -93,8 +93,8 @@ def embed_files(
     """Embeds files and writes their embeddings.
 
     About 44 minutes of audio are a part, which is kept beside the output until that is written. A later call with the
-    same network reuses the parts, except for files that have changed since. The embeddings wait on the disk, so memory
-    holds one part of them and the names of the files.
+    same network reuses the parts, except for files that have changed since or lie elsewhere. The embeddings wait on the
+    disk, so memory holds one part of them and the names of the files.
 
     Args:
       encoder: the network.
@@ -183,12 +183,15 @@ def _fingerprint(encoder: SpeakerEncoder, channel: int | None) -> str:
 
 
 def _state(path: Path) -> str:
-    """What changes when a file does; empty if there is none."""
+    """What changes when a file does; empty if there is none.
+
+    With the path, because the same id may be a file of another folder.
+    """
     try:
         status = path.stat()
     except OSError:
         return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns} {path.resolve()}"
 
 
 def _keep(parts: Path, part: Embeddings, states: Mapping[str, str]) -> None:

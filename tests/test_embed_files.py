@@ -137,6 +137,34 @@ def test_an_interrupted_call_is_resumed(
     assert not list(tmp_path.rglob(".*"))
 
 
+@pytest.mark.parametrize("one", ["one", os.fsdecode(b"on\xe9")])
+def test_files_of_another_folder_are_embedded_again(
+    encoder: SpeakerEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: str
+) -> None:
+    monkeypatch.setattr(recordings, "FRAMES_AT_ONCE", 1)
+    output, link = tmp_path / "e.npz", tmp_path / "link"
+    for folder, pitch_hz in (("some", 100), ("other", 250)):
+        for name in ("0.wav", "1.wav"):
+            write_audio(tmp_path / folder / name, voice(1, pitch_hz))
+            os.utime(tmp_path / folder / name, (1e9, 1e9))
+    write_audio(tmp_path / "some" / "silence.wav", np.zeros(RATE_HZ))
+    (tmp_path / "some").rename(tmp_path / one)
+
+    def interrupt(warning: str) -> None:
+        raise KeyboardInterrupt
+
+    link.symlink_to(tmp_path / one)
+    with pytest.raises(KeyboardInterrupt):
+        embed_files(encoder, list_audio([link], say=refuse), output, on_error=refuse, on_warning=interrupt)
+    assert list(tmp_path.glob(".*.parts/*.npz"))
+    link.unlink()
+    link.symlink_to(tmp_path / "other")
+    files = list_audio([link], say=refuse)
+    assert embed_files(encoder, files, output, on_error=refuse, on_warning=refuse) == (2, 0, 4)
+    expected = encoder.embed([*files.values()]).vectors
+    np.testing.assert_allclose(read_embeddings(output).vectors, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_second_call_at_the_same_time_is_refused(
     encoder: SpeakerEncoder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
