@@ -1,6 +1,7 @@
 """Keeps the embeddings of a stress test in a folder, so that a stopped test can resume."""
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -39,9 +40,11 @@ class KeptEmbeddings:
         earlier = read_sealed_json(path, advice=f"Delete {directory} to start again.")
         differing = [name for name, value in setup.items() if earlier.get(name) != value]
         if differing:
+            of = f"another stress test, which differs in {', '.join(differing)}"
+            if "version" in differing:  # the same words may mean other things there
+                of = "a stress test by another version of this program"
             raise UserError(
-                f"{directory} holds embeddings of another stress test, which differs in {', '.join(differing)}. Give "
-                "another --output, or delete that folder to start again."
+                f"{directory} holds embeddings of {of}. Give another --output, or delete that folder to start again."
             )
 
     def read(self, condition: str, wanted: Collection[str]) -> Embeddings | None:
@@ -69,7 +72,7 @@ class KeptEmbeddings:
 
 
 def fingerprint_files(files: Sequence[tuple[str, Path]]) -> str:
-    """The same only for files of the same names that have not changed since, by size and time.
+    """The same only for files of the same names and paths that have not changed since, by size and time.
 
     Args:
       files: names and paths.
@@ -77,5 +80,5 @@ def fingerprint_files(files: Sequence[tuple[str, Path]]) -> str:
     digest = hashlib.sha256()
     for name, path in sorted(files):
         status = path.stat()
-        digest.update(f"{name}\0{status.st_size} {status.st_mtime_ns}\n".encode())
+        digest.update(f"{name}\0{status.st_size} {status.st_mtime_ns} ".encode() + os.fsencode(path.resolve()) + b"\n")
     return digest.hexdigest()

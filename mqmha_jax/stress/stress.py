@@ -127,7 +127,7 @@ def _describe_setup(
         return fingerprint_files([(str(file.relative_to(path)), file) for file in audio_files(path)])
 
     return {
-        "version": 1,
+        "version": 2,
         "network": identify_checkpoint(workdir, source.step),
         "recordings": fingerprint_files([*source.paths.items()]),
         "speakers": seal_of(dict(utt2spk)),  # others babble

@@ -1,6 +1,7 @@
 """A stress test of a tiny network: resumed, deterministic, refused where it does not fit; tables, picture and page."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.metrics.compare import compare_systems
 from mqmha_jax.evaluation.metrics.detection import DetectionCurve, equal_error_rate
+from mqmha_jax.json_file import write_sealed_json
 from mqmha_jax.stress.changed_recordings import ChangedRecordings
 from mqmha_jax.stress.measure import average_lists, measure_list
 from mqmha_jax.stress.plan import StressPlan
@@ -87,6 +89,38 @@ def test_another_network_list_seed_or_speakers_are_refused(home: Path, tmp_path:
         run_stress(
             tmp_path / "other", AudioFolder(home / "audio"), [home / "all.trials"], tmp_path / "kept", progress=False
         )
+
+
+def test_other_folders_are_refused_although_their_files_look_the_same(home: Path, tmp_path: Path) -> None:
+    for copy in ("copy", "others"):
+        shutil.copytree(home / "audio", tmp_path / copy)  # the same names, sizes and times
+    lists, link = [home / "all.trials"], tmp_path / "link"
+    link.symlink_to(tmp_path / "copy")
+
+    def run(audio: Path, **folders: Path) -> None:
+        plan = StressPlan(("first-1s",), replicates=0, **folders)
+        run_stress(home / "run", AudioFolder(audio), lists, tmp_path / "kept", plan, progress=False)
+
+    run(link, noise=link, rooms=link)
+    run(tmp_path / "copy", noise=link, rooms=link)
+    for changed in ("noise", "rooms"):
+        with pytest.raises(UserError, match=rf"another stress test, which differs in {changed}\. Give another"):
+            run(link, **{"noise": link, "rooms": link, changed: tmp_path / "others"})
+    link.unlink()
+    link.symlink_to(tmp_path / "others")
+    with pytest.raises(
+        UserError, match=r"another stress test, which differs in recordings, noise, rooms\. Give another"
+    ):
+        run(link, noise=link, rooms=link)
+
+
+def test_embeddings_that_an_earlier_version_kept_are_refused(home: Path, tmp_path: Path) -> None:
+    write_sealed_json(tmp_path / "setup.json", {"version": 1, "recordings": "1234"})
+    with pytest.raises(
+        UserError,
+        match=rf"^{tmp_path} holds embeddings of a stress test by another version of this program\. Give another",
+    ):
+        run(home, tmp_path, StressPlan(("first-1s",), replicates=0))
 
 
 def test_conditions_none_of_which_can_be_tested_are_refused(home: Path, tmp_path: Path) -> None:
