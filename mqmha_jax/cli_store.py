@@ -213,6 +213,8 @@ def identify(
         )
     if plot and len(files) > 1:
         raise click.UsageError(f"--plot draws one recording, and {len(files)} are given.")
+    if rttm and plot and rttm.resolve() == plot.resolve():
+        raise click.UsageError(f"--rttm and --plot both write {plot}. Give two files.")
     for output in filter(None, (rttm, plot)):
         check_output_file(output, inputs=files.values())
     opened = _open(store, run)

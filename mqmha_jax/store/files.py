@@ -23,9 +23,10 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.file_hash import size_and_hash
 from mqmha_jax.json_file import read_versioned_json, require_fields, write_sealed_json
 from mqmha_jax.npz_file import open_npz
+from mqmha_jax.runs.run_files import STORE_NAME
 from mqmha_jax.store.roster import Roster
 
-DESCRIPTION_NAME, LOCK_NAME = "store.json", ".lock"
+LOCK_NAME = ".lock"
 FORMAT_VERSION = 1
 LONGEST_WAIT_S = 60.0
 """Seconds to wait for another process that changes the store; a change of a million embeddings takes seconds."""
@@ -114,7 +115,7 @@ def lock_store(directory: Path) -> Iterator[None]:
 
 def is_store(directory: Path) -> bool:
     """Whether a directory holds a store."""
-    return (directory / DESCRIPTION_NAME).is_file()
+    return (directory / STORE_NAME).is_file()
 
 
 def write_state(directory: Path, generation: int, network: Network, roster: Roster, vectors: VectorBlocks) -> None:
@@ -150,7 +151,7 @@ def write_state(directory: Path, generation: int, network: Network, roster: Rost
         "network": network._asdict() | {"fbank": asdict(network.fbank)},
         "files": {name: size_and_hash(directory / name) for name in names},
     }
-    write_sealed_json(directory / DESCRIPTION_NAME, content)
+    write_sealed_json(directory / STORE_NAME, content)
     for path in [*directory.glob("recordings-*.npz"), *directory.glob("vectors-*.npy")]:
         if path.name not in names:
             path.unlink(missing_ok=True)
@@ -163,7 +164,7 @@ def read_generation(directory: Path) -> tuple[int, int]:
       UserError: there is no store.
     """
     try:
-        status = (directory / DESCRIPTION_NAME).stat()
+        status = (directory / STORE_NAME).stat()
     except OSError as error:
         raise UserError(f"{directory} is not a store of speakers. 'mqmha enrol' makes one.") from error
     return status.st_ino, status.st_mtime_ns
@@ -216,7 +217,7 @@ def read_blocks(
 
 def _read_description(directory: Path) -> dict[str, Any]:
     read_generation(directory)
-    path = directory / DESCRIPTION_NAME
+    path = directory / STORE_NAME
     content = read_versioned_json(path, FORMAT_VERSION, _FIELDS, advice=_ADVICE)
     require_fields(content["network"], _NETWORK_FIELDS, where=f"{path}, network", advice=_ADVICE)
     return content

@@ -6,8 +6,12 @@ import pytest
 from click.testing import CliRunner
 
 from mqmha_jax.cli import main
+from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
+from mqmha_jax.json_file import write_sealed_json
 from mqmha_jax.runs.run_files import check_output_file
+from mqmha_jax.store.files import Network, lock_store, write_state
+from mqmha_jax.store.roster import EMPTY
 from tests.support.paths import ROOT
 
 KEPT = [
@@ -139,6 +143,34 @@ def test_a_file_of_shards_is_no_output(tmp_path, name):
     ):
         check_output_file(tmp_path / name)
     check_output_file(tmp_path / "eval.trials")
+
+
+@pytest.mark.parametrize("name", ["store.json", ".lock", "recordings-1.npz", "vectors-1.npy"])
+def test_a_file_of_a_store_is_no_output(tmp_path, name):
+    network = Network("0" * 64, 4, FbankSpec(), "net", "", -1)
+    (tmp_path / "people").mkdir()
+    write_state(tmp_path / "people", 1, network, EMPTY, [])
+    with lock_store(tmp_path / "people"):
+        kept = {path.name: path.read_bytes() for path in (tmp_path / "people").iterdir()}
+    assert name in kept
+    with pytest.raises(
+        UserError, match=r"is a file of the store .*people, which this would destroy\. Give another output"
+    ):
+        check_output_file(tmp_path / "people" / name)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "people").iterdir()} == kept
+    check_output_file(tmp_path / "people" / "meeting.rttm")
+    check_output_file(tmp_path / name)
+    (tmp_path / "store.json").write_text("{}")  # of another program
+    check_output_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "stress.json"])
+def test_the_numbers_of_another_command_are_no_output(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    check_output_file(tmp_path / name)
+    write_sealed_json(tmp_path / name, {"lists": {}})
+    with pytest.raises(UserError, match=rf"{name} holds numbers that an earlier command keeps there, which this would"):
+        check_output_file(tmp_path / name)
 
 
 def test_no_command_checks_an_output_file_in_another_way():

@@ -172,6 +172,7 @@ def test_windows_have_two_lengths_and_one_picture(run) -> None:
     for line, message in (
         ("--windows 1.5", "'1.5' is not two numbers of seconds, such as 1.5,0.75"),
         ("--rttm x", "--rttm and --plot go with --windows"),
+        ("--windows 1.5,0.75 --rttm x.png --plot ./x.png", "--rttm and --plot both write x.png. Give two files."),
         ("--windows 1.5,0.75 --plot x.png anna", "--plot draws one recording, and 3 are given"),
         ("--windows 1.5,0.75 --top-n 3", "--windows answers for every window, without --top-n: this option is for"),
         ("--windows 1.5,0.75 --min-speech 0.5 --confidence 0.9", "without --confidence and --min-speech: these"),
