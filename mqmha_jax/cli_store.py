@@ -141,7 +141,7 @@ def enrol(
         click.echo(f"Left out: {error}", err=True)
 
     files = list_audio(audio, say=_warn, on_error=leave_out, below_folder=False)
-    opened = _open_or_create(store, run)
+    opened = _open_or_begin(store, run)
     speaker = opened.enrol(name, files, channel=channel, min_speech_s=min_speech, on_error=leave_out, on_warning=_warn)
     if as_json:
         click.echo(json.dumps(speaker.to_dict()))
@@ -329,7 +329,7 @@ def _open(store: Path, run: Path | None) -> "SpeakerStore":
     return SpeakerStore.open(store, None if run is None else SpeakerEncoder.load(run))
 
 
-def _open_or_create(store: Path, run: Path | None) -> "SpeakerStore":
+def _open_or_begin(store: Path, run: Path | None) -> "SpeakerStore":
     from mqmha_jax.store.files import is_store
 
     if is_store(store):
@@ -340,7 +340,7 @@ def _open_or_create(store: Path, run: Path | None) -> "SpeakerStore":
     from mqmha_jax.inference import SpeakerEncoder
     from mqmha_jax.store.speaker_store import SpeakerStore
 
-    return SpeakerStore.open_or_create(store, SpeakerEncoder.load(run))
+    return SpeakerStore.open_or_begin(store, SpeakerEncoder.load(run))
 
 
 def _prepare() -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from mqmha_jax.atomic import replacing, try_lock
+from mqmha_jax.atomic import check_new_directory, check_writable_directory, replacing, try_lock
 from mqmha_jax.config import Config, FbankSpec
 from mqmha_jax.config_io import differences, from_dict
 from mqmha_jax.errors import UserError
@@ -116,6 +116,30 @@ def lock_store(directory: Path) -> Iterator[None]:
 def is_store(directory: Path) -> bool:
     """Whether a directory holds a store."""
     return (directory / STORE_NAME).is_file()
+
+
+def check_new_store(directory: Path) -> None:
+    """Refuses a directory where no store can be made, before the work whose result it holds.
+
+    Raises:
+      UserError: something is there already, or the directory cannot be made or written.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        what = "a store already; open it" if is_store(directory) else "no store. Give a new directory"
+        raise UserError(f"{directory} exists and is {what}.")
+    if directory.exists():
+        check_writable_directory(directory)
+    else:
+        check_new_directory(directory)
+
+
+def check_store_writable(directory: Path) -> None:
+    """Refuses a store that cannot be changed, before the work whose result it holds.
+
+    Raises:
+      UserError: the directory cannot be written, or the disk is full.
+    """
+    check_writable_directory(directory, STORE_NAME, LOCK_NAME)
 
 
 def write_state(directory: Path, generation: int, network: Network, roster: Roster, vectors: VectorBlocks) -> None:

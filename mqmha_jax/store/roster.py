@@ -102,6 +102,17 @@ class Roster(NamedTuple):
 EMPTY = Roster((), (), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
 
+def check_names(name: str, recordings: Iterable[str]) -> None:
+    """Refuses names of a speaker and of recordings that no roster can hold.
+
+    Raises:
+      UserError: a name is empty or has control characters.
+    """
+    check_id(name, "The speaker's name")
+    for recording in recordings:
+        check_id(recording, f"{name}: the recording's name")
+
+
 def make_roster(
     name: str, recordings: Sequence[str], seconds: Sequence[float], speech_s: Sequence[float], *, now: float
 ) -> Roster:
@@ -115,11 +126,9 @@ def make_roster(
       now: seconds since 1970.
 
     Raises:
-      UserError: a name is empty or has control characters.
+      UserError: as ``check_names``.
     """
-    check_id(name, "The speaker's name")
-    for recording in recordings:
-        check_id(recording, f"{name}: the recording's name")
+    check_names(name, recordings)
     count = len(recordings)
     return Roster(
         (name,),

@@ -27,10 +27,17 @@ from mqmha_jax.store.changes import (
 )
 from mqmha_jax.store.decide import Measures, Rule, likelihood_ratios
 from mqmha_jax.store.enrolment import Recordings, name_recordings, observe_speech
-from mqmha_jax.store.files import Network, is_store, read_network, write_state
+from mqmha_jax.store.files import (
+    Network,
+    check_new_store,
+    check_store_writable,
+    is_store,
+    read_network,
+    write_state,
+)
 from mqmha_jax.store.identification import Identification, Match
 from mqmha_jax.store.latest_state import LatestState
-from mqmha_jax.store.roster import EMPTY, make_roster
+from mqmha_jax.store.roster import EMPTY, check_names, make_roster
 from mqmha_jax.store.search import Centres, scale_to_unit
 from mqmha_jax.store.timeline import Timeline
 from mqmha_jax.store.track import track_speakers
@@ -53,6 +60,7 @@ class SpeakerStore:
         mean = np.zeros(network.dimension) if encoder.mean is None else encoder.mean
         self._mean = mean.astype(np.float32)
         self._latest = LatestState(path, network, self._mean)
+        self._begins = False  # the first enrolment makes the directory
 
     @classmethod
     def create(cls, path: str | Path, encoder: SpeakerEncoder) -> "SpeakerStore":
@@ -66,9 +74,7 @@ class SpeakerStore:
           UserError: something is there already, or the directory cannot be made.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            what = "a store already; open it" if is_store(path) else "no store. Give a new directory"
-            raise UserError(f"{path} exists and is {what}.")
+        check_new_store(path)
         network = _describe_network(encoder)
         with making_directory(path) as unfinished:
             write_state(unfinished, 0, network, EMPTY, [])
@@ -93,6 +99,25 @@ class SpeakerStore:
                 if not is_store(path):  # if it is one now, another process was quicker
                     raise
         return cls.open(path, encoder)
+
+    @classmethod
+    def open_or_begin(cls, path: str | Path, encoder: SpeakerEncoder) -> "SpeakerStore":
+        """Opens a store; if none exists, the first ``enrol`` makes it, as soon as it has something to add.
+
+        Args:
+          path: its directory.
+          encoder: the network of the store.
+
+        Raises:
+          UserError: as ``open``, or something else is there, or the directory cannot be made.
+        """
+        path = Path(path)
+        if is_store(path):
+            return cls.open(path, encoder)
+        check_new_store(path)
+        begun = cls(path, encoder, _describe_network(encoder))
+        begun._begins = True
+        return begun
 
     @classmethod
     def open(cls, path: str | Path, encoder: SpeakerEncoder | None = None) -> "SpeakerStore":
@@ -164,11 +189,15 @@ class SpeakerStore:
           The speaker as enrolled now.
 
         Raises:
-          UserError: a recording cannot be used (and ``on_error`` is None) or none can, or the store cannot be written.
+          UserError: a recording cannot be used (and ``on_error`` is None) or none can, a name is empty or has control
+            characters, or the store cannot be written.
         """
         check_value("name", name, str)
         check_value("min_speech_s", min_speech_s, NonNegative)
         named = name_recordings(recordings)
+        check_names(name, named)
+        if not self._begins:
+            check_store_writable(self.path)
         observed = observe_speech(self.encoder, named, channel, min_speech_s, on_error, on_warning)
         if not observed:
             raise UserError(f"{name!r} is not enrolled: {count_noun(len(named), 'recording')} given, none can be used.")
@@ -180,6 +209,9 @@ class SpeakerStore:
             now=time.time(),
         )
         vectors = np.stack([one.vector for one in observed.values()]).astype(np.float32)
+        if self._begins:
+            type(self).open_or_create(self.path, self.encoder)
+            self._begins = False
         roster = add_recordings(self.path, added, vectors, say=on_warning)
         # Of the state that this call wrote: another process may have removed the speaker since.
         return next(speaker for speaker in list_speakers(roster) if speaker.name == name)

@@ -100,9 +100,11 @@ def test_what_cannot_be_used_is_named(run) -> None:
         "silence.wav: unsure: no speech, 1.0 s of silence",
     ]
     assert len(found.stderr.splitlines()) == 2
-    nobody = run("enrol nothing anna silence.wav --run run")
-    assert nobody.exit_code == 1
-    assert "'anna' is not enrolled: 1 recording given, none can be used." in nobody.stderr
+    for line in ("enrol nothing anna silence.wav --run run", "enrol nothing anna missing.wav --run run"):
+        nobody = run(line)
+        assert nobody.exit_code == 1
+        assert "'anna' is not enrolled: 1 recording given, none can be used." in nobody.stderr
+        assert not Path("nothing").exists()
 
 
 def test_folders_with_the_same_names_are_other_recordings(run, folder: Path) -> None:

@@ -258,6 +258,43 @@ def test_whoever_creates_a_store_second_opens_it(
         SpeakerStore.open_or_create(tmp_path / "other", encoder)
 
 
+def test_a_store_begins_with_something_to_add(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    path = tmp_path / "people"
+    begun = SpeakerStore.open_or_begin(path, encoder)
+    with pytest.raises(UserError, match="no speech"):
+        begun.enrol("anna", np.zeros(RATE_HZ, np.float32))
+    assert not path.exists()
+    SpeakerStore.open_or_begin(path, encoder).enrol("ben", voice(1, 100))  # another process is quicker
+    for name in ("anna", "carla"):
+        begun.enrol(name, voice(1, 220))
+    assert [speaker.name for speaker in begun.list_speakers()] == ["ben", "anna", "carla"]
+    assert len(SpeakerStore.open_or_begin(path, encoder)) == 3
+    with pytest.raises(UserError, match="other parameters"):
+        SpeakerStore.open_or_begin(path, make_encoder(1))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x").touch()
+    with pytest.raises(UserError, match=r"other exists and is no store\. Give a new directory"):
+        SpeakerStore.open_or_begin(tmp_path / "other", encoder)
+
+
+def test_what_cannot_be_added_is_refused_before_the_work(store: SpeakerStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*_: object, **options: object) -> None:
+        raise AssertionError(options)
+
+    monkeypatch.setattr(SpeakerEncoder, "observe", work)
+    one = voice(1, 300)
+    for name, recordings, message in (
+        ("", one, "The speaker's name is empty"),
+        ("a\nb", one, "has the character"),
+        ("anna", {"": one}, "anna: the recording's name is empty"),
+    ):
+        with pytest.raises(UserError, match=message):
+            store.enrol(name, recordings)
+    monkeypatch.setattr("mqmha_jax.atomic.os.access", lambda *_: False)
+    with pytest.raises(UserError, match=r"store\.json is write-protected"):
+        store.enrol("anna", one)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
