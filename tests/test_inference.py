@@ -203,6 +203,9 @@ def test_one_channel_of_files(encoder, wav):
         encoder.embed(path, channel=1).vectors, encoder.embed(high).vectors, rtol=1e-4, atol=1e-5
     )
     assert encoder.verify(path, path, channel=0).score == pytest.approx(1, abs=1e-5)
+    for ask in (encoder.embed, encoder.observe, lambda one, channel: encoder.verify(one, one, channel=channel)):
+        with pytest.raises(UserError, match=r"channel is -1; valid: an integer of at least 0"):
+            ask(path, channel=-1)
     opposite = wav("opposite.wav", np.stack([low, -low], axis=1))
     with pytest.raises(UserError, match=r"opposite\.wav: its 2 channels cancel each other .* --channel 0"):
         encoder.verify(opposite, path)

@@ -1,11 +1,15 @@
 """The wanted part of decoded audio as one channel at the wanted rate, block by block."""
 
+from typing import Annotated
+
 import numpy as np
 import soxr
+from annotated_types import Ge
 from jaxtyping import Float32
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.part import Part
+from mqmha_jax.field_checks import check_value
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
 """Another sample rate in a header is damage: at 1 Hz, 96 kB would become 13 hours."""
@@ -35,7 +39,12 @@ class Mixdown:
           sample_rate_hz: rate of the result.
           part: what is wanted.
           longest_s: seconds that are read at most.
+
+        Raises:
+          UserError: the channel is no number from 0.
         """
+        if part.channel is not None:  # NumPy would take -1 for the last one
+            check_value(f"{name}: channel", part.channel, Annotated[int, Ge(0)])
         self._name, self._target_hz, self._part, self._longest_s = name, sample_rate_hz, part, longest_s
         self._rate_hz = self._num_channels = 0
         self._position = 0  # samples that have passed

@@ -262,6 +262,9 @@ def test_one_channel(tmp_path: Path, tone: np.ndarray) -> None:
     np.testing.assert_allclose(read_audio(path, RATE, Part(channel=1)), 0.5 * tone, atol=4e-5)
     with pytest.raises(UserError, match=r"a\.wav: has 2 channels, so no channel 2 \(counted from 0\)"):
         read_audio(path, RATE, Part(channel=2))
+    for channel in (-1, -3, True, 1.0):
+        with pytest.raises(UserError, match=rf"a\.wav: channel is {channel}; valid: an integer of at least 0\."):
+            read_audio(path, RATE, Part(channel=channel))
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
