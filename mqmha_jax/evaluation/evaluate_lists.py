@@ -1,8 +1,10 @@
 """The evaluation of trial lists, from beginning to end: read, check, score, measure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from mqmha_jax.data.infer_speakers import infer_speakers
 from mqmha_jax.data.lists import read_models, read_trials
@@ -158,13 +160,19 @@ def evaluate_lists(
         raise UserError(f"{notes[0]} Correct the list, or evaluate without --strict, which only notes it.")
     for note in notes:
         say(f"Warning: {note}")
+    # Before the embedding, which may take hours.
+    in_files = {name: _read_scores(score_files, part) for name, part in read.trials.items()}
     scored = _NOTHING_SCORED
     if source is not None:
+        before = read
         read, scored = _score(source, read, fit_top_n(method, source, say))
+        for path in score_files.paths:
+            _refuse_name(path, {name for own in scored.systems.values() for name in own})
+        in_files = {name: _select(own, before.trials[name], read.trials[name]) for name, own in in_files.items()}
         for note in (left_out := note_left_out(everything, read)):
             say(f"Warning: {note}")
         notes += left_out
-    evaluation = _measure(read, scored, score_files, measuring, notes)
+    evaluation = _measure(read, scored, in_files, measuring, notes)
     for note in (worse := note_reversed(evaluation.lists, {path.stem: path for path in score_files.paths})):
         say(f"Warning: {note}")
     return evaluation._replace(notes=(*evaluation.notes, *worse))
@@ -247,14 +255,17 @@ def _settings(systems: Systems, dev: Trials | None, calibrations: Mapping[str, C
 
 
 def _measure(
-    read: Lists, scored: _Scored, score_files: ScoreFiles, measuring: Measuring, notes: Sequence[str]
+    read: Lists,
+    scored: _Scored,
+    in_files: Mapping[str, Mapping[str, Scores]],
+    measuring: Measuring,
+    notes: Sequence[str],
 ) -> Evaluation:
     """Error rates of every list, for the systems that were scored here and those in files."""
     of_models = None if read.models is None else model_metadata(read.known, read.models)
     evaluations = []
     for name, part in read.trials.items():
-        ours = scored.systems.get(name, {})
-        systems = {**ours, **_read_scores(score_files, part, taken=ours)}
+        systems = {**scored.systems.get(name, {}), **in_files[name]}
         evaluations.append(evaluate_list(name, part, systems, known=read.known, models=of_models, measuring=measuring))
     resamples = f"{measuring.replicates:,} resamples of the speakers, seed {measuring.seed}"
     return Evaluation(
@@ -267,10 +278,23 @@ def _measure(
     )
 
 
-def _read_scores(files: ScoreFiles, trials: Trials, *, taken: Mapping[str, Scores]) -> dict[str, Scores]:
+def _read_scores(files: ScoreFiles, trials: Trials) -> dict[str, Scores]:
     systems: dict[str, Scores] = {}
     for path in files.paths:
-        if path.stem in systems or path.stem in taken:
-            raise UserError(f"{path}: another system is also called {path.stem!r}; rename the file.")
+        _refuse_name(path, systems)
         systems[path.stem] = Scores(read_scores(path, trials), files.are_llr)
     return systems
+
+
+def _refuse_name(path: Path, taken: Collection[str]) -> None:
+    if path.stem in taken:
+        raise UserError(f"{path}: another system is also called {path.stem!r}; rename the file.")
+
+
+def _select(systems: Mapping[str, Scores], before: Trials, after: Trials) -> dict[str, Scores]:
+    """Scores of the trials that are left after some of the recordings turned out not to be usable."""
+    if len(after.target) == len(before.target):
+        return dict(systems)
+    left = {*zip(after.enrol, after.test, strict=True)}
+    rows = np.array([pair in left for pair in zip(before.enrol, before.test, strict=True)], np.bool_)
+    return {name: own._replace(values=own.values[rows]) for name, own in systems.items()}

@@ -10,6 +10,7 @@ from mqmha_jax.evaluation.metrics.bootstrap import (
     FEWEST_SPEAKERS,
     MIN_SPEAKERS,
     bootstrap_interval,
+    check_labels,
     speaker_bootstrap,
     trial_speakers,
 )
@@ -55,6 +56,8 @@ def measure_list(
     """
     known = all(utterance in utt2spk for side in trials[:2] for utterance in side)
     speakers = trial_speakers(trials, utt2spk) if known else None
+    if speakers:
+        check_labels(trials.target, *speakers, name=name)
     num_speakers = len(np.unique(np.concatenate(speakers))) if speakers else None
     estimates = np.array([detection_curve(own, trials.target).equal_error_rate() for own in scores.values()])
     resampled = np.zeros((0, len(scores)))

@@ -191,6 +191,9 @@ def test_rates_and_differences_are_those_of_evaluate_and_compare() -> None:
     assert mean.conditions["worse"].eer.value == pytest.approx(row.eer.value)
     width, alone = (one.eer.high - one.eer.low for one in (mean.conditions["worse"], row))
     assert width < 0.9 * alone  # two lists that are resampled independently
+    wrong = trials._replace(target=~trials.target)
+    with pytest.raises(UserError, match="l: trial 1 is labelled target, but its sides are of two speakers"):
+        measure_list("l", wrong, scores, utt2spk, replicates=0, seed=3)
     unknown = measure_list("l", trials, scores, {}, replicates=50, seed=3).result
     assert unknown.num_speakers is None
     assert unknown.conditions["worse"].eer.low is None

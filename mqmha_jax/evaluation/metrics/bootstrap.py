@@ -210,8 +210,16 @@ def _draw_speakers(
     return np.array(usable, np.float64).reshape(-1, num_speakers), num_redrawn
 
 
-def check_labels(target: np.ndarray, enrol: Int32[np.ndarray, " M"], test: Int32[np.ndarray, " M"]) -> None:
+def check_labels(
+    target: np.ndarray, enrol: Int32[np.ndarray, " M"], test: Int32[np.ndarray, " M"], *, name: str = "trial list"
+) -> None:
     """Refuses labels that contradict the speakers on the two sides of a trial.
+
+    Args:
+      target: ``[M]`` labels.
+      enrol: speaker of each enrolment side.
+      test: speaker of each test side.
+      name: what to call the list in the message.
 
     Raises:
       UserError: names the first such trial.
@@ -221,7 +229,7 @@ def check_labels(target: np.ndarray, enrol: Int32[np.ndarray, " M"], test: Int32
         first = wrong[0]
         kind, sides = ("target", "two speakers") if target[first] else ("nontarget", "the same speaker")
         raise UserError(
-            f"Trial {first + 1} is labelled {kind}, but its sides are of {sides} ({wrong.size} such trials); "
+            f"{name}: trial {first + 1} is labelled {kind}, but its sides are of {sides} ({wrong.size} such trials); "
             "correct the list or utt2spk."
         )
 

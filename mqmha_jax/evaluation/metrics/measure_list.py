@@ -100,7 +100,7 @@ def evaluate_list(
     enrolled = known if models is None else models
     sides = _speakers(name, trials, enrolled, known) if known.utt2spk else None
     if sides is not None:
-        check_labels(trials.target, *number_names(*sides)[1])
+        check_labels(trials.target, *number_names(*sides)[1], name=name)
     metrics: dict[str, dict[str, Measured]] = {}
     for calibrated in (False, True):
         group = {system: scores.values for system, scores in systems.items() if scores.calibrated == calibrated}

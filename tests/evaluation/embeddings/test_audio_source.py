@@ -15,7 +15,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings import run_network
 from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder, AudioSource
 from mqmha_jax.evaluation.embeddings.run_source import RunSource
-from mqmha_jax.evaluation.evaluate_lists import evaluate_run
+from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_run
 from mqmha_jax.evaluation.metrics.measure_list import Measuring
 from mqmha_jax.evaluation.scoring.backend import BackendPlan
 from mqmha_jax.evaluation.scoring.method import Method
@@ -149,6 +149,39 @@ def test_broken_recordings_are_left_out_with_their_trials(home: Path, tmp_path: 
     assert f"Warning: {note}" in said
     assert len(evaluation.lists[0].trials.target) == len(trials.target) - lost
     assert any(text.startswith("Left out: ") and "s1/2.wav" in text for text in said)
+
+
+def test_files_of_scores_are_read_before_the_recordings(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utt2spk = write_voices(tmp_path / "audio", speakers=3, takes=3)
+    write_trials(tmp_path / "list", make_trials(utt2spk, per_speaker=20))
+    trials = read_trials(tmp_path / "list")
+    (tmp_path / "ours.txt").write_text("".join(f"{score}\n" for score in range(len(trials.target))))
+    options = {"lists": [tmp_path / "list"], "measuring": QUICK, "progress": False}
+    (tmp_path / "audio" / "s1/2.wav").write_bytes(b"RIFF, and nothing else")
+    evaluation = evaluate_run(
+        home / "run",
+        audio=AudioFolder(tmp_path / "audio", max_rejected=1),
+        score_files=ScoreFiles([tmp_path / "ours.txt"]),
+        **options,
+    )
+    left = [row for row, pair in enumerate(zip(*trials[:2], strict=True)) if "s1/2.wav" not in pair]
+    assert [system.name for system in evaluation.lists[0].systems] == ["cosine", "ours"]
+    np.testing.assert_array_equal(evaluation.lists[0].systems[1].scores, left)
+
+    def embed(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(AudioSource, "embeddings", embed)
+    (tmp_path / "e.npz").write_bytes(b"PK\x03\x04\xff")
+    for names, message in (
+        (["e.npz"], r"e\.npz.* text file in UTF-8"),
+        (["ours.txt", "copy/ours.txt"], r"copy/ours\.txt: another system is also called 'ours'"),
+    ):
+        files = ScoreFiles([tmp_path / name for name in names])
+        with pytest.raises(UserError, match=message):
+            evaluate_run(home / "run", audio=AudioFolder(tmp_path / "audio"), score_files=files, **options)
 
 
 def test_recordings_of_every_awkward_kind(home: Path, tmp_path: Path) -> None:

@@ -166,9 +166,13 @@ def test_speakers_of_trials():
 
 def test_what_cannot_be_resampled_is_refused():
     scores, target = np.array([[1.0, 2.0, 0.0]]), np.array([True, True, False])
-    with pytest.raises(UserError, match=r"Trial 2 is labelled target, but its sides are of two speakers \(1 such"):
+    with pytest.raises(
+        UserError, match=r"trial list: trial 2 is labelled target, but its sides are of two speakers \(1 such"
+    ):
         speaker_bootstrap(scores, target, np.array([0, 1, 0]), np.array([0, 2, 1]), EER)
-    with pytest.raises(UserError, match="Trial 3 is labelled nontarget, but its sides are of the same speaker"):
+    with pytest.raises(
+        UserError, match="trial list: trial 3 is labelled nontarget, but its sides are of the same speaker"
+    ):
         speaker_bootstrap(scores, target, np.array([0, 1, 2]), np.array([0, 1, 2]), EER)
     with pytest.raises(UserError, match="1 of 3 scores are not finite"):
         speaker_bootstrap(scores * [[1, np.nan, 1]], target, np.zeros(3, int), np.zeros(3, int), EER)

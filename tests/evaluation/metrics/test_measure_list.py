@@ -90,7 +90,7 @@ def test_two_speakers_are_measured_without_intervals() -> None:
     assert (eer.low, eer.high) == (None, None)
     assert "2 speakers: too few for intervals" in format_tables([found])
     wrong = trials._replace(target=np.array([False, True, False]))
-    with pytest.raises(UserError, match="Trial 1 is labelled nontarget, but its sides are of the same speaker"):
+    with pytest.raises(UserError, match="list: trial 1 is labelled nontarget, but its sides are of the same speaker"):
         evaluate_list("list", wrong, {"s": Scores(np.array([0.9, 0.2, 0.3]))}, known=known, measuring=FEW)
 
 
