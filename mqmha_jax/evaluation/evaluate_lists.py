@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mqmha_jax.data.ids import check_id
 from mqmha_jax.data.infer_speakers import infer_speakers
 from mqmha_jax.data.lists import read_models, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata, join_metadata, model_metadata
@@ -202,7 +203,7 @@ _NOTHING_SCORED = _Scored({}, {}, None, {"systems": "files of scores"})
 def _read(source: EmbeddingSource | None, lists: Sequence[Path], method: Method, known: Metadata) -> Lists:
     if not lists:
         raise UserError("There is no trial list; give one with --trials FILE.")
-    trials = {path.stem: read_trials(path) for path in lists}
+    trials = {check_id(path.stem, "The name of the trial list"): read_trials(path) for path in lists}
     if len(trials) < len(lists):
         raise UserError("Two trial lists have the same file name, which names the results; rename one of them.")
     return Lists(
@@ -282,7 +283,8 @@ def _read_scores(files: ScoreFiles, trials: Trials) -> dict[str, Scores]:
     systems: dict[str, Scores] = {}
     for path in files.paths:
         _refuse_name(path, systems)
-        systems[path.stem] = Scores(read_scores(path, trials), files.are_llr)
+        name = check_id(path.stem, "The name of the file of scores")
+        systems[name] = Scores(read_scores(path, trials), files.are_llr)
     return systems
 
 

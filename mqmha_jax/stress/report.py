@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mqmha_jax.atomic import replacing, write_text
+from mqmha_jax.errors import printable
 from mqmha_jax.json_file import write_sealed_json
 from mqmha_jax.results_directory import check_results_directory
 from mqmha_jax.stress.page import make_page
@@ -45,6 +46,7 @@ def write_stress(directory: Path, test: StressTest, *, title: str) -> None:
     Raises:
       UserError: a file cannot be written.
     """
+    title = printable(title)  # which may be a path that is not UTF-8
     # First, because it says whose the other files are: the command can run again if it is killed here.
     write_sealed_json(directory / NUMBERS_FILE, _numbers(test, title))
     write_text(directory / TABLES_FILE, format_stress(test) + "\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from mqmha_jax.data.ids import check_id
 from mqmha_jax.data.infer_speakers import infer_speakers
 from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata
@@ -109,7 +110,7 @@ def run_stress(
 
 
 def _read_lists(lists: Sequence[Path], known: Metadata) -> Lists:
-    trials = {path.stem: read_trials(path) for path in lists}
+    trials = {check_id(path.stem, "The name of the trial list"): read_trials(path) for path in lists}
     if not trials or len(trials) < len(lists):
         reason = "Two trial lists have the same file name; rename one." if trials else "There is no trial list."
         raise UserError(f"{reason} A stress test needs lists of different names: --trials FILE.")

@@ -1,5 +1,6 @@
 """The evaluator by itself, on embeddings and on files of scores: every way of scoring, and what it refuses."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,13 @@ def test_what_does_not_fit_together_is_refused(files: Path, source: FileSource) 
     write_trials(files / "other" / "own.trials", TRIALS)
     with pytest.raises(UserError, match="Two trial lists have the same file name"):
         evaluate_lists(source, [*own, files / "other" / "own.trials"])
+    bad = os.fsdecode(b"v\xff")
+    write_trials(files / f"{bad}.trials", TRIALS)
+    with pytest.raises(UserError, match=r"^The name of the trial list 'v\\udcff' has the character .* Rename it\.$"):
+        evaluate_lists(source, [*own, files / f"{bad}.trials"])
+    write_scores(files / f"{bad}.txt", TRIALS, np.zeros(len(TRIALS.target)))
+    with pytest.raises(UserError, match=r"^The name of the file of scores 'v\\udcff' has the character"):
+        evaluate_lists(None, own, score_files=ScoreFiles([files / f"{bad}.txt"]))
     write_trials(files / "one.trials", Trials(("s0/u0",), ("s0/u1",), np.array([True])))
     with pytest.raises(UserError, match=r"one: only target trials \(1\)"):
         evaluate_lists(source, [files / "one.trials"])

@@ -1,5 +1,6 @@
 """A stress test replaces its own files alone: never the user's, and never what it reads."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def test_a_list_under_the_name_of_a_result_is_refused(tmp_path: Path) -> None:
     write_stress(tmp_path, TEST, title="tiny")
     with pytest.raises(UserError, match=r"stress\.txt is an input, and the stress test replaces .*another --output"):
         check_output(tmp_path, inputs=[tmp_path / "stress.txt"])
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
+    folder = os.fsdecode(b"voices \xff")
+    write_stress(tmp_path, TEST._replace(settings={"noise": folder}), title=folder)
+    assert (tmp_path / "stress.html").read_text().count(r"voices \udcff") == 3  # window, heading, setting
 
 
 def test_checking_leaves_no_directory_behind(tmp_path: Path) -> None:

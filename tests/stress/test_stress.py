@@ -1,6 +1,7 @@
 """A stress test of a tiny network: resumed, deterministic, refused where it does not fit; tables, picture and page."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -225,5 +226,9 @@ def test_lists_of_recordings_that_are_not_there_are_refused(home: Path, tmp_path
     folder, lists = AudioFolder(home / "audio"), [tmp_path / "wrong.trials"]
     with pytest.raises(UserError, match=r"1 of 3 recordings in the lists are not below .*: nobody/0\.wav\."):
         run_stress(home / "run", folder, lists, tmp_path / "e", FEW, progress=False)
+    bad = tmp_path / os.fsdecode(b"v\xff.trials")
+    bad.write_text((home / "all.trials").read_text())
+    with pytest.raises(UserError, match=r"^The name of the trial list 'v\\udcff' has the character .* Rename it\.$"):
+        run_stress(home / "run", folder, [home / "all.trials", bad], tmp_path / "e", FEW, progress=False)
     with pytest.raises(UserError, match="There is no trial list"):
         run_stress(home / "run", folder, [], tmp_path / "e", FEW, progress=False)

@@ -9,7 +9,7 @@ import numpy as np
 from mqmha_jax.atomic import replacing, write_text
 from mqmha_jax.data.ids import quote_id
 from mqmha_jax.data.score_files import write_scores
-from mqmha_jax.errors import UserError, count_noun
+from mqmha_jax.errors import UserError, count_noun, printable
 from mqmha_jax.evaluation.metrics.bootstrap import FEWEST_SPEAKERS, MIN_SPEAKERS
 from mqmha_jax.evaluation.metrics.results import ListEvaluation, Measured
 from mqmha_jax.evaluation.report.output_files import (
@@ -67,7 +67,7 @@ def write_evaluation(
     """
     from mqmha_jax.evaluation.report.html.report import write_html_report
 
-    directory = Path(directory)
+    directory, title = Path(directory), printable(title)  # which may be a path that is not UTF-8
     write_numbers(directory, evaluation, title=title)
     write_text(directory / TABLES_FILE, format_tables(evaluation.lists, mean=mean) + "\n")
     for part in evaluation.lists:

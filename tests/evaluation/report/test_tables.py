@@ -1,6 +1,7 @@
 """Tables are correct, files keep every digit and name each other, and a failed write harms nothing."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_tables() -> None:
     assert f"{np.mean(cllr):.3f}" in means.splitlines()[-1]
     assert "mean" not in format_tables([one])
     assert "mean" not in format_tables([one, two], mean=False)
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
+    folder = os.fsdecode(b"voices \xff")
+    made = evaluation(evaluated("list"))._replace(settings={"embeddings": folder}, notes=(folder,))
+    write_evaluation(tmp_path, made, title=folder)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count(r"voices \udcff") == 4  # window, heading, setting, note
+    assert json.loads((tmp_path / "metrics.json").read_text())["settings"]["embeddings"] == folder
 
 
 def test_few_speakers_cause_a_warning() -> None:

@@ -26,13 +26,14 @@ def _parts() -> Any:
 
 
 def html_page(title: str, *body: Markup) -> str:
-    """Makes a whole HTML document in one file.
+    """Makes a whole HTML document in one file; bytes of a path that are not UTF-8 are escaped.
 
     Args:
       title: title of the window and first heading.
       body: markup below the heading.
     """
-    return _templates().get_template("page.html").render(title=title, body=body) + "\n"
+    page = _templates().get_template("page.html").render(title=title, body=body) + "\n"
+    return page.encode(errors="backslashreplace").decode()
 
 
 def join(*children: str) -> Markup:
