@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.numbers import as_numbers, require_direction
+from mqmha_jax.evaluation.numbers import Numbers, as_numbers, require_direction
 from mqmha_jax.models.head import unit_length
 from mqmha_jax.types import Embeddings
 
@@ -39,20 +39,21 @@ def check_embeddings(embeddings: Embeddings, *, what: str = "embeddings") -> Emb
     return Embeddings(ids, vectors)
 
 
-def centre(embeddings: Embeddings, mean: Float[np.ndarray, " E"] | None) -> Embeddings:
+def centre(embeddings: Embeddings, mean: Numbers | None) -> Embeddings:
     """Subtracts a mean embedding, usually that of the training set, before cosines are taken.
 
     Args:
       embeddings: N utterances, vectors ``[N, E]``.
-      mean: ``[E]``; None returns the embeddings as they are.
+      mean: ``[E]``, as an array or as a list; None returns the embeddings as they are.
 
     Raises:
-      UserError: the sizes differ, or ids and vectors differ in number.
+      UserError: the mean is no numbers, the sizes differ, or ids and vectors differ in number.
     """
     if mean is None:
         return embeddings
     vectors = as_numbers(embeddings.vectors, "embeddings")
     _check_number(embeddings.ids, vectors, "embeddings")
+    mean = as_numbers(mean, "values of the mean")
     if mean.shape != vectors.shape[1:]:
         raise UserError(f"The mean has shape {mean.shape}, the embeddings {vectors.shape}; valid: [E] and [N, E].")
     return Embeddings(embeddings.ids, vectors - mean[None])

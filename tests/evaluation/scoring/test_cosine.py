@@ -126,6 +126,23 @@ TRIAL = Trials(("a",), ("b",), np.array([True]))
 COHORT = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
 
 
+def test_a_mean_may_be_a_list():
+    mean = [0.25, 0.5]
+    np.testing.assert_array_equal(centre(PAIR, mean).vectors, centre(PAIR, np.array(mean)).vectors)
+    nested = Embeddings(PAIR.ids, PAIR.vectors.tolist())
+    np.testing.assert_array_equal(centre(nested, tuple(mean)).vectors, [[0.75, -0.5], [-0.25, 0.5]])
+
+
+def test_a_mean_that_is_no_numbers_is_refused():
+    for mean, message in (
+        (["x", "y"], "The values of the mean have type <U1; valid: numbers"),
+        ([0.0, [1.0]], r"The values of the mean do not form an array .*; valid: numbers"),
+        (np.zeros(()), r"The mean has shape \(\), the embeddings \(2, 2\); valid: \[E\] and"),
+    ):
+        with pytest.raises(UserError, match=message):
+            centre(PAIR, mean)
+
+
 def test_a_mean_of_another_size_is_refused():
     with pytest.raises(UserError, match=r"The mean has shape \(3,\), the embeddings \(2, 2\); valid: \[E\] and"):
         centre(PAIR, np.zeros(3, np.float32))
