@@ -137,7 +137,10 @@ def draw_trials(
     Raises:
       UserError: as ``make_trials``; or speakers are unknown, or ``not_in`` has some of them.
     """
-    known = read_metadata(data) if data.is_file() else shard_metadata(open_shards(data, original_speed_only=True))
+    if data.is_file():
+        known = read_metadata(data, every_speaker=True)
+    else:
+        known = shard_metadata(open_shards(data, original_speed_only=True))
     if not known.utt2spk:
         raise UserError(f"{data}: no column speaker. Trials need the speaker of each utterance.")
     if not_in is not None:

@@ -24,7 +24,7 @@ class Metadata(NamedTuple):
     """Facts about utterances (and about models that are enrolled with several of them), by their ids.
 
     Attributes:
-      utt2spk: the speaker of each; empty if speakers are unknown.
+      utt2spk: the speaker of each whose speaker is known.
       columns: column -> id -> value; strings, or floats if all are numbers.
     """
 
@@ -65,15 +65,17 @@ def shard_metadata(shards: FbankShards) -> Metadata:
     return Metadata(dict(zip(names, speakers, strict=True)), columns)
 
 
-def read_metadata(path: str | Path) -> Metadata:
+def read_metadata(path: str | Path, *, every_speaker: bool = False) -> Metadata:
     """Reads a CSV file, or Kaldi's ``utt2spk``; a header with a column of utterances marks a CSV file.
 
     Args:
-      path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``.
+      path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``; an empty
+        cell of it means that the speaker is unknown.
+      every_speaker: refuse such empty cells.
 
     Raises:
       UserError: the file cannot be read, has no column of utterances, or has a control character; or a line repeats an
-        utterance or has the wrong number of values.
+        utterance, has the wrong number of values, or lacks a speaker.
     """
     path = Path(path)
     try:
@@ -85,7 +87,7 @@ def read_metadata(path: str | Path) -> Metadata:
             if not is_table:
                 return Metadata(read_utt2spk(path), {})
             file.seek(0)
-            return _read_table(path, open_table(file))
+            return _read_table(path, open_table(file), every_speaker)
     except OSError as error:
         raise UserError(f"{path}: the metadata cannot be read ({error.strerror}).") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -162,7 +164,7 @@ def trial_attributes(trials: Trials, enrol: Metadata, test: Metadata) -> dict[st
     return attributes
 
 
-def _read_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
+def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) -> Metadata:
     header = reader.fieldnames or ()
     key = next((name for name in _KEYS if name in header), None)
     if key is None:
@@ -181,12 +183,15 @@ def _read_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
         if utterance in utterances:
             raise UserError(f"{where}: utterance {utterance!r} is listed twice; give each one line.")
         utterances[utterance] = None
+        if every_speaker and row.get("speaker") == "":
+            raise UserError(f"{where}: utterance {utterance!r} has no speaker. Fill in the cell, or remove the line.")
         for name, value in row.items():
             values[name].append(value and check_id(value, f"{where}: {name}"))
     if not utterances:
         raise UserError(f"{path}: the table has a header but no lines; give one for each utterance.")
-    speakers = values.pop("speaker", None)
-    utt2spk = {} if speakers is None else dict(zip(utterances, speakers, strict=True))
+    speakers = values.pop("speaker", [""] * len(utterances))
+    # Without the unknown: they are no speaker of the name '', and do not replace what shards know.
+    utt2spk = {utterance: speaker for utterance, speaker in zip(utterances, speakers, strict=True) if speaker}
     return Metadata(utt2spk, {name: _convert_numbers(tuple(utterances), column) for name, column in values.items()})
 
 

@@ -67,6 +67,17 @@ def test_damaged_metadata_is_refused(tmp_path: Path, text: str, message: str) ->
         read_metadata(tmp_path / "none")
 
 
+def test_an_empty_cell_is_no_speaker(tmp_path: Path) -> None:
+    path = write(tmp_path, "utterance,speaker,session\na,,x\nb,,y\nc,s2,x\n")
+    known = read_metadata(path)
+    assert known.utt2spk == {"c": "s2"}
+    assert known.columns["session"] == {"a": "x", "b": "y", "c": "x"}
+    of_shards = Metadata({"a": "s1", "b": "s1", "c": "s1"}, {})
+    assert join_metadata([of_shards, known]).utt2spk == {"a": "s1", "b": "s1", "c": "s2"}
+    with pytest.raises(UserError, match=r"facts\.csv:2: utterance 'a' has no speaker\. Fill in the cell"):
+        read_metadata(path, every_speaker=True)
+
+
 def test_shards_give_speakers_columns_and_seconds(tmp_path: Path) -> None:
     frames = np.zeros((150, 8), np.float16)
     records = [

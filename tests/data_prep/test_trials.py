@@ -131,6 +131,13 @@ def test_a_column_version_of_the_users_own_removes_nobody(tmp_path: Path) -> Non
     assert {*trials.enrol, *trials.test} == set(UTT2SPK)
 
 
+def test_unknown_people_are_not_one_speaker(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    path.write_text(path.read_text() + "e-x-1,,x,f\ne-y-1,,y,f\n")
+    with pytest.raises(UserError, match=r"corpus\.csv:26: utterance 'e-x-1' has no speaker"):
+        draw_trials(path)
+
+
 def test_training_speakers_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path)
     (tmp_path / "speakers.txt").write_text("z\nb\nb#speed0.9\n")
