@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mqmha_jax.data.ids import check_spellings
 from mqmha_jax.data.lists import write_trials as write_trials
 from mqmha_jax.data.metadata import Metadata, read_metadata, shard_metadata
 from mqmha_jax.data.shard_reader import open_shards
@@ -135,12 +136,13 @@ def draw_trials(
       The trials, and a sentence that says how they were paired.
 
     Raises:
-      UserError: as ``make_trials``; or speakers are unknown, or ``not_in`` has some of them.
+      UserError: as ``make_trials``; or speakers are unknown or look the same, or ``not_in`` has some of them.
     """
     if data.is_file():
         known = read_metadata(data, every_speaker=True)
     else:
         known = shard_metadata(open_shards(data, original_speed_only=True))
+        check_spellings(dict.fromkeys(known.utt2spk.values()), f"speakers in {data}")  # earlier versions let them pass
     if not known.utt2spk:
         raise UserError(f"{data}: no column speaker. Trials need the speaker of each utterance.")
     if not_in is not None:

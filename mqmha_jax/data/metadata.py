@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from mqmha_jax.data.csv_table import open_table
-from mqmha_jax.data.ids import check_id, plain_id, split_fields
+from mqmha_jax.data.ids import check_id, check_spellings, plain_id, split_fields
 from mqmha_jax.data.lists import number_names, read_utt2spk
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
@@ -75,9 +75,15 @@ def read_metadata(path: str | Path, *, every_speaker: bool = False) -> Metadata:
 
     Raises:
       UserError: the file cannot be read, has no column of utterances, or has a control character; or a line repeats an
-        utterance, has the wrong number of values, or lacks a speaker.
+        utterance, has the wrong number of values, or lacks a speaker; or two speakers look the same.
     """
     path = Path(path)
+    known = _read_file(path, every_speaker)
+    check_spellings(dict.fromkeys(known.utt2spk.values()), f"speakers in {path}")
+    return known
+
+
+def _read_file(path: Path, every_speaker: bool) -> Metadata:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
@@ -183,10 +189,10 @@ def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) 
         if utterance in utterances:
             raise UserError(f"{where}: utterance {utterance!r} is listed twice; give each one line.")
         utterances[utterance] = None
-        if every_speaker and row.get("speaker") == "":
+        if every_speaker and not row.get("speaker", utterance).strip():
             raise UserError(f"{where}: utterance {utterance!r} has no speaker. Fill in the cell, or remove the line.")
         for name, value in row.items():
-            values[name].append(value and check_id(value, f"{where}: {name}"))
+            values[name].append(value.strip() and check_id(value, f"{where}: {name}"))
     if not utterances:
         raise UserError(f"{path}: the table has a header but no lines; give one for each utterance.")
     speakers = values.pop("speaker", [""] * len(utterances))

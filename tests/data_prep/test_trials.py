@@ -9,7 +9,9 @@ import pytest
 
 from data_prep.trials import _draw_pairs, draw_trials, make_trials, write_trials
 from mqmha_jax.data.lists import read_trials
+from mqmha_jax.data.shard_writer import UtteranceFbank, write_shards
 from mqmha_jax.errors import UserError
+from tests.support.tiny import SPEC
 
 UTT2SPK = {f"{s}-{session}-{u}": s for s in "abcd" for session in "xy" for u in "123"}
 UTT2SESSION = {utterance: utterance[:3] for utterance in UTT2SPK}
@@ -136,6 +138,17 @@ def test_unknown_people_are_not_one_speaker(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "e-x-1,,x,f\ne-y-1,,y,f\n")
     with pytest.raises(UserError, match=r"corpus\.csv:26: utterance 'e-x-1' has no speaker"):
         draw_trials(path)
+
+
+def test_blanks_do_not_tell_speakers_apart(tmp_path: Path) -> None:
+    frames = np.zeros((20, SPEC.num_mel_bins), np.float16)
+    names = {"b1": "b", "b2": " b", "c1": "c", "c2": "c"}
+    (tmp_path / "g.csv").write_text("utterance,speaker\n" + "".join(f"{u},{s}\n" for u, s in names.items()))
+    records = [UtteranceFbank(u, s, frames) for u, s in names.items()]
+    write_shards(tmp_path / "shards", records, spec=SPEC, provenance={})
+    for data in ("g.csv", "shards"):
+        with pytest.raises(UserError, match=rf"Two speakers in .*{data} are spelled.* look the same: .*' b'"):
+            draw_trials(tmp_path / data)
 
 
 def test_training_speakers_are_refused(tmp_path: Path) -> None:
