@@ -34,8 +34,8 @@ def make_trials(
       utt2spk: speaker of each utterance.
       utt2session: session of each utterance. Targets then pair different sessions, so a speaker with one session gets
         no targets. None pairs any two utterances of a speaker.
-      spk2gender: gender of each speaker. Nontargets then pair speakers of one gender, which is harder. None pairs any
-        two speakers.
+      spk2gender: gender of the speakers. Nontargets then pair speakers of one gender, which is harder; a speaker whom
+        it lacks is paired with any other. None pairs any two speakers.
       per_speaker: maximum number of target trials, and of nontarget trials, per enrolled speaker.
       seed: of the draw.
 
@@ -51,13 +51,15 @@ def make_trials(
     if len(by_speaker) < 2:
         raise UserError(f"A trial list needs at least two speakers, and the data has {len(by_speaker)}. Add speakers.")
     rng = np.random.default_rng(seed)
+    everybody = sorted(by_speaker)
     groups: dict[str, list[str]] = {}
-    for speaker in sorted(by_speaker):
-        groups.setdefault("" if spk2gender is None else spk2gender[speaker], []).append(speaker)
-    place = {speaker: (group, i) for group in groups.values() for i, speaker in enumerate(group)}
+    for speaker in everybody:
+        if gender := (spk2gender or {}).get(speaker):
+            groups.setdefault(gender, []).append(speaker)
+    place = {speaker: (group, i) for group in (everybody, *groups.values()) for i, speaker in enumerate(group)}
     targets: list[tuple[str, str]] = []
     nontargets: dict[tuple[str, str], None] = {}
-    for speaker in sorted(by_speaker):
+    for speaker in everybody:
         own = by_speaker[speaker]
         targets += _draw_pairs(own, own if utt2session is None else [utt2session[u] for u in own], per_speaker, rng)
         group, i = place[speaker]
@@ -127,7 +129,7 @@ def draw_trials(
     Args:
       data: shards, or a CSV file (or ``utt2spk``), see ``read_metadata``.
       session: column of the sessions; an utterance without a value is a session of its own.
-      gender: column of the genders; used if it exists.
+      gender: column of the genders; used if it exists. A speaker without a value is paired with speakers of any gender.
       per_speaker: as in ``make_trials``.
       seed: of the draw.
       not_in: work directory or shards of a training that must share no speaker with the list.
@@ -136,7 +138,8 @@ def draw_trials(
       The trials, and a sentence that says how they were paired.
 
     Raises:
-      UserError: as ``make_trials``; or speakers are unknown or look the same, or ``not_in`` has some of them.
+      UserError: as ``make_trials``; or speakers are unknown or look the same, one has two genders, or ``not_in`` has
+        some of them.
     """
     if data.is_file():
         known = read_metadata(data, every_speaker=True)
@@ -153,15 +156,31 @@ def draw_trials(
     sessions = _column(known, session)
     utt2session = None if sessions is None else {u: sessions[u] or u for u in known.utt2spk}  # none: its own
     genders = _column(known, gender)
-    spk2gender = None if genders is None else {known.utt2spk[u]: genders[u] for u in known.utt2spk}
+    spk2gender = None if genders is None else _speaker_genders(known.utt2spk, genders, f"{data}: the column {gender!r}")
     trials = make_trials(known.utt2spk, utt2session, spk2gender, per_speaker=per_speaker, seed=seed)
     num_targets = int(trials.target.sum())
     num_nontargets = len(trials.target) - num_targets
+    num_speakers = len(set(known.utt2spk.values()))
+    unknown = num_speakers - len(spk2gender) if spk2gender else 0
     return trials, (
         f"{num_targets:,} target trials {'across sessions' if utt2session else 'of any sessions'}, "
         f"{num_nontargets:,} nontarget trials {'within genders' if spk2gender else 'of any genders'}, "
-        f"{len(set(known.utt2spk.values())):,} speakers."
+        f"{num_speakers:,} speakers."
+        + (f" Those of unknown gender ({unknown:,}) are paired with speakers of any gender." if unknown else "")
     )
+
+
+def _speaker_genders(utt2spk: Mapping[str, str], genders: Mapping[str, str], where: str) -> dict[str, str]:
+    """The gender of each speaker who has one; utterances without a value do not count."""
+    spk2gender: dict[str, str] = {}
+    for utterance, speaker in utt2spk.items():
+        gender = genders[utterance]
+        if gender and spk2gender.setdefault(speaker, gender) != gender:
+            raise UserError(
+                f"{where} gives speaker {speaker!r} the values {spk2gender[speaker]!r} and {gender!r}, and nontarget "
+                "trials pair speakers of equal gender. Give each speaker one value, or leave the column out."
+            )
+    return spk2gender
 
 
 def _one_version(known: Metadata) -> Metadata:

@@ -16,7 +16,11 @@ from mqmha_jax.command_line import SEED, SectionedCommand
 @click.argument("data", type=_PATH)
 @click.argument("output", type=_PATH)
 @click.option("--session", default="session", help="Column with the session; target trials pair different sessions.")
-@click.option("--gender", default="gender", help="Column with the gender; nontarget trials pair equal genders.")
+@click.option(
+    "--gender",
+    default="gender",
+    help="Column with the gender; nontarget trials pair equal genders, and speakers of unknown gender with all.",
+)
 @click.option(
     "--per-speaker", type=click.IntRange(1), default=200, help="Maximum number of trials of each kind per speaker."
 )

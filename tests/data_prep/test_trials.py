@@ -95,6 +95,12 @@ def test_nontargets_stay_within_genders() -> None:
         make_trials(UTT2SPK, spk2gender={speaker: speaker for speaker in "abcd"})
 
 
+def test_speakers_of_unknown_gender_are_paired_with_any_other() -> None:
+    trials = make_trials(UTT2SPK, spk2gender={"a": "f", "b": "f", "c": "m"}, per_speaker=50)
+    pairs = {(UTT2SPK[a], UTT2SPK[b]) for a, b, target in zip(*trials, strict=True) if not target}
+    assert {frozenset(pair) for pair in pairs} == {frozenset(pair) for pair in ("ab", "ad", "bd", "cd")}
+
+
 def table(tmp_path: Path) -> Path:
     lines = [f"{u},{s},{u[2]},{'fm'[s > 'b']}\n" for u, s in UTT2SPK.items()]
     path = tmp_path / "corpus.csv"
@@ -112,6 +118,20 @@ def test_columns_of_the_data_decide_how_hard_the_list_is(tmp_path: Path) -> None
     _, said = draw_trials(path, session="none", gender="none")
     assert "of any sessions" in said
     assert "of any genders" in said
+
+
+def test_an_empty_gender_is_unknown_and_two_are_refused(tmp_path: Path) -> None:
+    gender_of = {"a": "m", "b": "f", "c": "", "d": ""}
+    rows = [f"{u},{s},{'' if u == 'a-y-3' else gender_of[s]}\n" for u, s in UTT2SPK.items()]
+    path = tmp_path / "corpus.csv"
+    path.write_text("utterance,speaker,gender\n" + "".join(rows))
+    trials, said = draw_trials(path)
+    pairs = {frozenset((a[0], b[0])) for a, b, target in zip(*trials, strict=True) if not target}
+    assert pairs == {frozenset(pair) for pair in ("ac", "ad", "bc", "bd", "cd")}  # a is male although his last is empty
+    assert said.endswith("4 speakers. Those of unknown gender (2) are paired with speakers of any gender.")
+    path.write_text(path.read_text().replace("a-y-3,a,", "a-y-3,a,f"))
+    with pytest.raises(UserError, match=r"corpus\.csv: the column 'gender' gives speaker 'a' the values 'm' and 'f'"):
+        draw_trials(path)
 
 
 def test_a_recording_is_not_paired_with_its_noisy_copy(tmp_path: Path) -> None:
