@@ -15,11 +15,15 @@ from mqmha_jax.command_line import SEED, SectionedCommand
 )
 @click.argument("data", type=_PATH)
 @click.argument("output", type=_PATH)
-@click.option("--session", default="session", help="Column with the session; target trials pair different sessions.")
+@click.option(
+    "--session",
+    show_default="session, if it exists",
+    help='Column with the session, or "none"; target trials pair different sessions.',
+)
 @click.option(
     "--gender",
-    default="gender",
-    help="Column with the gender; nontarget trials pair equal genders, and speakers of unknown gender with all.",
+    show_default="gender, if it exists",
+    help='Column with the gender, or "none"; nontarget trials pair equal genders, and unknown genders with all.',
 )
 @click.option(
     "--per-speaker", type=click.IntRange(1), default=200, help="Maximum number of trials of each kind per speaker."
@@ -27,7 +31,7 @@ from mqmha_jax.command_line import SEED, SectionedCommand
 @click.option("--seed", type=SEED, default=0, help="Seed of the draw.")
 @click.option("--not-in", type=_PATH, help="Training shards or run; refuse speakers that are in it.")
 def make_trials(
-    data: Path, output: Path, session: str, gender: str, per_speaker: int, seed: int, not_in: Path | None
+    data: Path, output: Path, session: str | None, gender: str | None, per_speaker: int, seed: int, not_in: Path | None
 ) -> None:
     """Draw a trial list for your own data."""
     from data_prep.trials import draw_trials, write_trials

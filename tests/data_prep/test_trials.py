@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from data_prep.trials import _draw_pairs, draw_trials, make_trials, write_trials
+from mqmha_jax.cli_trials import make_trials as make_trials_command
 from mqmha_jax.data.lists import read_trials
 from mqmha_jax.data.shard_writer import UtteranceFbank, write_shards
 from mqmha_jax.errors import UserError
@@ -130,8 +132,34 @@ def test_an_empty_gender_is_unknown_and_two_are_refused(tmp_path: Path) -> None:
     assert pairs == {frozenset(pair) for pair in ("ac", "ad", "bc", "bd", "cd")}  # a is male although his last is empty
     assert said.endswith("4 speakers. Those of unknown gender (2) are paired with speakers of any gender.")
     path.write_text(path.read_text().replace("a-y-3,a,", "a-y-3,a,f"))
-    with pytest.raises(UserError, match=r"corpus\.csv: the column 'gender' gives speaker 'a' the values 'm' and 'f'"):
+    with pytest.raises(UserError, match=r"corpus\.csv: speaker 'a' has the genders 'm' and 'f'"):
         draw_trials(path)
+    assert "of any genders" in draw_trials(path, gender="none")[1]
+
+
+def test_a_column_that_is_named_must_have_values(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    path.write_text(
+        "".join(
+            f"{line},{end}\n" for line, end in zip(path.read_text().splitlines(), ["room"] + [""] * 24, strict=True)
+        )
+    )
+    for options, message in (
+        (
+            {"session": "sesion"},
+            r"Unknown session column 'sesion'\. Did you mean 'session'\? Valid: gender, none, room",
+        ),
+        ({"gender": "sex"}, r"Unknown gender column 'sex'"),
+        ({"session": "room"}, r"The session column 'room' is empty\. Fill it in, or leave it out \(--session none\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            draw_trials(path, **options)
+    path.write_text("utterance,speaker\n" + "".join(f"{u},{s}\n" for u, s in UTT2SPK.items()))
+    assert "of any sessions" in draw_trials(path)[1]
+    result = CliRunner().invoke(make_trials_command, [str(path), str(tmp_path / "out"), "--session", "session"])
+    assert isinstance(result.exception, UserError)
+    assert not (tmp_path / "out").exists()
+    assert CliRunner().invoke(make_trials_command, [str(path), str(tmp_path / "out")]).exit_code == 0
 
 
 def test_a_recording_is_not_paired_with_its_noisy_copy(tmp_path: Path) -> None:
