@@ -10,7 +10,7 @@ from mqmha_jax.data.ids import check_spellings
 from mqmha_jax.data.lists import write_trials as write_trials
 from mqmha_jax.data.metadata import Metadata, read_metadata, shard_metadata
 from mqmha_jax.data.shard_reader import open_shards
-from mqmha_jax.errors import UserError, unknown_name
+from mqmha_jax.errors import UserError, count_noun, unknown_name
 from mqmha_jax.evaluation.leaks import shared_speakers
 from mqmha_jax.runs.workdir import has_speakers, read_speakers
 from mqmha_jax.types import Trials
@@ -171,9 +171,9 @@ def draw_trials(
     num_speakers = len(set(known.utt2spk.values()))
     unknown = num_speakers - len(spk2gender) if spk2gender else 0
     return trials, (
-        f"{num_targets:,} target trials {'across sessions' if utt2session else 'of any sessions'}, "
-        f"{num_nontargets:,} nontarget trials {'within genders' if spk2gender else 'of any genders'}, "
-        f"{num_speakers:,} speakers."
+        f"{count_noun(num_targets, 'target trial')} {'across sessions' if utt2session else 'of any sessions'}, "
+        f"{count_noun(num_nontargets, 'nontarget trial')} {'within genders' if spk2gender else 'of any genders'}, "
+        f"{count_noun(num_speakers, 'speaker')}."
         + (f" Those of unknown gender ({unknown:,}) are paired with speakers of any gender." if unknown else "")
     )
 

@@ -67,7 +67,7 @@ def import_trials(
     """
     from data_prep.official_lists import import_official, write_models
     from data_prep.trials import write_trials
-    from mqmha_jax.errors import UserError
+    from mqmha_jax.errors import UserError, count_noun
     from mqmha_jax.runs.run_files import check_output_file
 
     map_path = output.with_name(f"{output.name}.map")
@@ -82,4 +82,6 @@ def import_trials(
     click.echo(f"{output}: {said}")
     if models:
         write_models(map_path, models)
-        click.echo(f"{map_path}: the utterances of {len(models):,} enrolments, for 'mqmha evaluate --enrol-map'.")
+        click.echo(
+            f"{map_path}: the utterances of {count_noun(len(models), 'enrolment')}, for 'mqmha evaluate --enrol-map'."
+        )

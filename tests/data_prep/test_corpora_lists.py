@@ -223,7 +223,7 @@ def test_blanks_do_not_tell_speakers_apart(audio: Path, speakers: tuple[str, str
 
 def test_names_that_are_not_ids_are_refused(audio: Path) -> None:
     os.rename(os.fsencode(audio / "b" / "3.wav"), os.fsencode(audio / "b") + b"/caf\xe9.wav")
-    with pytest.raises(UserError, match=r"caf\\xe9\.wav': the name is not UTF-8, .*\(1 such files\)\. Rename"):
+    with pytest.raises(UserError, match=r"caf\\xe9\.wav': the name is not UTF-8, .*\(1 such file\)\. Rename"):
         CORPORA["folder"](audio)
 
 

@@ -70,7 +70,7 @@ def test_cnceleb_enrolments_of_several_utterances(tmp_path: Path, name: str) -> 
     out = tmp_path / "cn.trials"
     result = CliRunner().invoke(import_trials, ["cnceleb", str(lists / "trials.lst"), str(out), "--suffix", ".flac"])
     assert result.exit_code == 0, result.output
-    assert f"{out}.map: the utterances of 1 enrolments" in result.output
+    assert f"{out}.map: the utterances of 1 enrolment, for" in result.output
     models = read_models(f"{out}.map")
     assert models == {"enroll/id00800-enroll.flac": ("id00800/singing-01-001.flac", "id00800/drama-02-003.flac")}
     trials = read_trials(out)

@@ -188,6 +188,12 @@ def test_unknown_people_are_not_one_speaker(tmp_path: Path) -> None:
         draw_trials(path)
 
 
+def test_one_trial_is_no_trials(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("utterance,speaker\na1,a\na2,a\nb1,b\n")
+    said = draw_trials(tmp_path / "g.csv", per_speaker=1)[1]
+    assert said.startswith("1 target trial of any sessions, ")
+
+
 def test_blanks_do_not_tell_speakers_apart(tmp_path: Path) -> None:
     frames = np.zeros((20, SPEC.num_mel_bins), np.float16)
     names = {"b1": "b", "b2": " b", "c1": "c", "c2": "c"}
