@@ -175,10 +175,11 @@ def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) 
     key = next((name for name in _KEYS if name in header), None)
     if key is None:
         raise UserError(f"{path}:1: no column {' or '.join(_KEYS)}; the header is {','.join(header)}.")
-    for name in filter(None, header):
+    columns = [name for name in header if name]  # spreadsheets write empty columns without a name
+    for name in columns:
         check_id(name, f"{path}:1: the column")
     utterances: dict[str, None] = {}
-    values: dict[str, list[str]] = {name: [] for name in header if name != key}
+    values: dict[str, list[str]] = {name: [] for name in columns if name != key}
     for row in reader:
         if None in row or None in row.values():
             raise UserError(
@@ -191,8 +192,8 @@ def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) 
         utterances[utterance] = None
         if every_speaker and not row.get("speaker", utterance).strip():
             raise UserError(f"{where}: utterance {utterance!r} has no speaker. Fill in the cell, or remove the line.")
-        for name, value in row.items():
-            values[name].append(value.strip() and check_id(value, f"{where}: {name}"))
+        for name in values:
+            values[name].append(row[name].strip() and check_id(row[name], f"{where}: {name}"))
     if not utterances:
         raise UserError(f"{path}: the table has a header but no lines; give one for each utterance.")
     speakers = values.pop("speaker", [""] * len(utterances))

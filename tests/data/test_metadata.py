@@ -45,6 +45,11 @@ def test_blanks_in_the_header_do_not_count(tmp_path: Path, text: str) -> None:
     assert read_metadata(write(tmp_path, text)) == Metadata({"a": "s1"}, {})
 
 
+def test_columns_without_a_name_do_not_count(tmp_path: Path) -> None:
+    path = write(tmp_path, "utterance,speaker,,room,\na,s,,x,\nb,t,note,y,\n")
+    assert read_metadata(path) == Metadata({"a": "s", "b": "t"}, {"room": {"a": "x", "b": "y"}})
+
+
 def test_utt2spk(tmp_path: Path) -> None:
     assert read_metadata(write(tmp_path, "a s1\nb s2\n")) == Metadata({"a": "s1", "b": "s2"}, {})
 
@@ -57,6 +62,7 @@ def test_utt2spk(tmp_path: Path) -> None:
         ("utterance,speaker\na\n", "facts.csv:2: the header has 2 columns, this line another number"),
         ("utterance,speaker\na,s,x\n", "facts.csv:2: the header has 2 columns"),
         ("utterance,speaker\n", "a header but no lines"),
+        ("utterance,speaker, speaker\na,s,t\n", "facts.csv:1: two columns are called 'speaker'"),
         ("a s1 x\n", "facts.csv:1: 3 fields; valid: 'utterance speaker'"),
     ],
 )
