@@ -219,6 +219,6 @@ def _choose_column(known: Metadata, default: str, named: str | None) -> dict[str
 
 
 def _column(known: Metadata, name: str) -> dict[str, str] | None:
-    """A column as strings; None if it is missing or empty."""
-    values = {utterance: str(value) for utterance, value in known.columns.get(name, {}).items()}
+    """A column as strings without blanks around them; None if it is missing or empty."""
+    values = {utterance: str(value).strip() for utterance, value in known.columns.get(name, {}).items()}
     return values if any(values.values()) else None

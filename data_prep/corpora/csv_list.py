@@ -69,4 +69,5 @@ def _read_recording(row: dict[str, str], root: Path, where: str) -> Recording:
         raise UserError(f"{where}: no utterance; give every line one, or leave the column out.")
     part = take_part({name: parse_number(row.pop(name)) for name in PART if name in row}, where)
     file = confine(root, path, where)
-    return Recording(plain_id(utterance), speaker, file if part == WHOLE else FilePart(file, part), row)
+    attributes = {name: value.strip() for name, value in row.items()}
+    return Recording(plain_id(utterance), speaker, file if part == WHOLE else FilePart(file, part), attributes)

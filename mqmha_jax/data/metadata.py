@@ -101,13 +101,14 @@ def _read_file(path: Path, every_speaker: bool) -> Metadata:
 
 
 def join_metadata(parts: Iterable[Metadata]) -> Metadata:
-    """Joins the metadata of several sets of utterances."""
+    """Joins the metadata of several sets of utterances; later values replace earlier ones, empty ones replace none."""
     utt2spk: dict[str, str] = {}
     columns: dict[str, dict[str, str | float]] = {}
     for part in parts:
         utt2spk |= part.utt2spk
         for name, values in part.columns.items():
-            columns.setdefault(name, {}).update(values)
+            known = columns.setdefault(name, {})
+            known |= {utterance: value for utterance, value in values.items() if value != "" or utterance not in known}
     return Metadata(utt2spk, columns)
 
 
@@ -193,7 +194,10 @@ def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) 
         if every_speaker and not row.get("speaker", utterance).strip():
             raise UserError(f"{where}: utterance {utterance!r} has no speaker. Fill in the cell, or remove the line.")
         for name in values:
-            values[name].append(row[name].strip() and check_id(row[name], f"{where}: {name}"))
+            value = row[name].strip()  # blanks around a session do not make it another one
+            if name == "speaker" and value:
+                value = row[name]  # an id, which keeps its blanks
+            values[name].append(value and check_id(value, f"{where}: {name}"))
     if not utterances:
         raise UserError(f"{path}: the table has a header but no lines; give one for each utterance.")
     speakers = values.pop("speaker", [""] * len(utterances))

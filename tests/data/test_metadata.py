@@ -84,6 +84,17 @@ def test_an_empty_cell_is_no_speaker(tmp_path: Path) -> None:
         read_metadata(path, every_speaker=True)
 
 
+def test_blanks_around_a_value_do_not_count(tmp_path: Path) -> None:
+    known = read_metadata(write(tmp_path, "utterance,speaker,session\na,s 1,x \nb,s 1, x\nc, s2, \n"))
+    assert known == Metadata({"a": "s 1", "b": "s 1", "c": " s2"}, {"session": {"a": "x", "b": "x", "c": ""}})
+
+
+def test_an_empty_cell_replaces_nothing(tmp_path: Path) -> None:
+    of_shards = Metadata({}, {"session": {"a": "x", "b": "", "c": "z"}})
+    known = read_metadata(write(tmp_path, "utterance,session\na,\nb,\nc,w\n"))
+    assert join_metadata([of_shards, known]).columns == {"session": {"a": "x", "b": "", "c": "w"}}
+
+
 def test_shards_give_speakers_columns_and_seconds(tmp_path: Path) -> None:
     frames = np.zeros((150, 8), np.float16)
     records = [

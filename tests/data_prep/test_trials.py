@@ -137,6 +137,22 @@ def test_an_empty_gender_is_unknown_and_two_are_refused(tmp_path: Path) -> None:
     assert "of any genders" in draw_trials(path, gender="none")[1]
 
 
+def test_blanks_do_not_tell_sessions_or_genders_apart(tmp_path: Path) -> None:
+    frames = np.zeros((20, SPEC.num_mel_bins), np.float16)
+    rows = {"a1": "a,x ,f", "a2": "a, x,f ", "a3": "a,y,f", "b1": "b,x,f ", "b2": "b,y,"}
+    (tmp_path / "g.csv").write_text(
+        "utterance,speaker,session,gender\n" + "".join(f"{u},{r}\n" for u, r in rows.items())
+    )
+    split = {u: r.split(",") for u, r in rows.items()}
+    records = [UtteranceFbank(u, s, frames, {"session": i, "gender": g}) for u, (s, i, g) in split.items()]
+    write_shards(tmp_path / "shards", records, spec=SPEC, provenance={})
+    for data in ("g.csv", "shards"):
+        trials, said = draw_trials(tmp_path / data)
+        pairs = {frozenset(pair) for *pair, target in zip(*trials, strict=True) if target}
+        assert pairs == {frozenset(pair) for pair in (("a1", "a3"), ("a2", "a3"), ("b1", "b2"))}
+        assert said.endswith("within genders, 2 speakers.")
+
+
 def test_a_column_that_is_named_must_have_values(tmp_path: Path) -> None:
     path = table(tmp_path)
     path.write_text(
