@@ -95,6 +95,16 @@ def test_written_models_read_back_with_spaces_in_their_names(tmp_path: Path) -> 
     assert read_models(tmp_path / "map") == models
 
 
+def test_an_enrolment_with_two_files_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, CNCELEB)
+    lines = "id00800-enroll enroll/id00800-enroll.wav\nid00800-enroll enroll/other.wav\n"
+    write(tmp_path, lines, "enroll.lst")
+    with pytest.raises(
+        UserError, match=r"enroll\.lst:2: 'id00800-enroll' has the files 'enroll/id00800-enroll\.wav' and"
+    ):
+        import_official("cnceleb", path)
+
+
 def test_damaged_enrolment_maps_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, CNCELEB)
     write(tmp_path, "id00800-enroll enroll/id00800-enroll.wav\n", "enroll.lst")
