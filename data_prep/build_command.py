@@ -54,11 +54,12 @@ def build_corpus(
       arguments: options of the features, and the corpus' own arguments.
 
     Raises:
-      UserError: as ``build_shards``; or the corpus shares speakers with ``not_in`` and ``strict`` forbids it.
+      UserError: as ``build_shards``; the corpus shares speakers with ``not_in`` and ``strict`` forbids it; or no
+        version uses a given folder of noises or rooms.
     """
     from data_prep.build_shards import build_shards  # here: libraries that --help does without
     from data_prep.shard_options import ShardOptions
-    from data_prep.versions import VersionPlan
+    from data_prep.versions import VersionPlan, check_folders
 
     spec = choose_features(arguments)
     plan = VersionPlan(
@@ -69,6 +70,7 @@ def build_corpus(
         seed=seed,
         sample_rate_hz=spec.sample_rate_hz,
     )
+    check_folders(plan)
     if not dry_run:
         _check_output(output)
     recordings = list_recordings(**arguments)

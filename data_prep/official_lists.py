@@ -158,11 +158,16 @@ def _read_voxsrc(path: Path) -> tuple[Trials, str]:
 
 def _read_enrol_list(path: Path) -> Mapping[str, str]:
     """Reads lines ``id00800-enroll enroll/id00800-enroll.wav``."""
-    file_of = {}
+    file_of: dict[str, str] = {}
     for line_number, fields in text_lines(path):
         if len(fields) != 2:
             raise UserError(f"{path}:{line_number}: {len(fields)} fields; a line holds 'enrolment file'.")
-        file_of[fields[0]] = fields[1]
+        name, file = fields
+        if file_of.setdefault(name, file) != file:
+            raise UserError(
+                f"{path}:{line_number}: {name!r} has the files {file_of[name]!r} and {file!r}. The file is damaged: "
+                "download it again."
+            )
     return file_of
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep.manifest import Recording
 from data_prep.shard_options import ShardOptions
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 
 SMALLEST_PIECE_BYTES = 4_000_000
 MANY_PIECES = 64
@@ -61,8 +61,8 @@ def parse_range(text: str, count: int) -> range:
     except ValueError:
         pass
     raise UserError(
-        f"--shard-range {text} is not a range of the {count} files. Give A:B with 0 <= A < B <= {count}, or I/N such "
-        "as 0/16, with I from 0 to N - 1."
+        f"--shard-range {text} is not a range of {count_noun(count, 'file')}. Give A:B with 0 <= A < B <= {count}, or "
+        "I/N such as 0/16, with I from 0 to N - 1."
     )
 
 

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from mqmha_jax.data.ids import check_spellings
 from mqmha_jax.data.lists import write_trials as write_trials
 from mqmha_jax.data.metadata import Metadata, read_metadata, shard_metadata
 from mqmha_jax.data.shard_reader import open_shards
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun, unknown_name
 from mqmha_jax.evaluation.leaks import shared_speakers
 from mqmha_jax.runs.workdir import has_speakers, read_speakers
 from mqmha_jax.types import Trials
+
+NO_COLUMN = "none"
+"""In place of the name of a column: pair without regard to sessions, or to genders."""
 
 # The numbers of up to this many pairs (32 MiB) are shuffled, as in earlier versions, so their lists stay the same. Of
 # more numbers, some are chosen.
@@ -33,8 +37,8 @@ def make_trials(
       utt2spk: speaker of each utterance.
       utt2session: session of each utterance. Targets then pair different sessions, so a speaker with one session gets
         no targets. None pairs any two utterances of a speaker.
-      spk2gender: gender of each speaker. Nontargets then pair speakers of one gender, which is harder. None pairs any
-        two speakers.
+      spk2gender: gender of the speakers. Nontargets then pair speakers of one gender, which is harder; a speaker whom
+        it lacks is paired with any other. None pairs any two speakers.
       per_speaker: maximum number of target trials, and of nontarget trials, per enrolled speaker.
       seed: of the draw.
 
@@ -50,13 +54,15 @@ def make_trials(
     if len(by_speaker) < 2:
         raise UserError(f"A trial list needs at least two speakers, and the data has {len(by_speaker)}. Add speakers.")
     rng = np.random.default_rng(seed)
+    everybody = sorted(by_speaker)
     groups: dict[str, list[str]] = {}
-    for speaker in sorted(by_speaker):
-        groups.setdefault("" if spk2gender is None else spk2gender[speaker], []).append(speaker)
-    place = {speaker: (group, i) for group in groups.values() for i, speaker in enumerate(group)}
+    for speaker in everybody:
+        if gender := (spk2gender or {}).get(speaker):
+            groups.setdefault(gender, []).append(speaker)
+    place = {speaker: (group, i) for group in (everybody, *groups.values()) for i, speaker in enumerate(group)}
     targets: list[tuple[str, str]] = []
     nontargets: dict[tuple[str, str], None] = {}
-    for speaker in sorted(by_speaker):
+    for speaker in everybody:
         own = by_speaker[speaker]
         targets += _draw_pairs(own, own if utt2session is None else [utt2session[u] for u in own], per_speaker, rng)
         group, i = place[speaker]
@@ -68,10 +74,13 @@ def make_trials(
         raise UserError(
             "No speaker has two utterances"
             + ("" if utt2session is None else " from different sessions")
-            + ", so there is no target trial. Add recordings, or leave the sessions out."
+            + ", so there is no target trial. Add recordings, or leave the sessions out (--session none)."
         )
     if not nontargets:
-        raise UserError("No two speakers have the same gender, so there is no nontarget trial. Leave the gender out.")
+        raise UserError(
+            "No two speakers have the same gender, so there is no nontarget trial. Leave the gender out "
+            "(--gender none)."
+        )
     pairs = [*targets, *nontargets]
     return Trials(
         enrol=tuple(a for a, _ in pairs),
@@ -115,8 +124,8 @@ def _draw_pairs(
 def draw_trials(
     data: Path,
     *,
-    session: str = "session",
-    gender: str = "gender",
+    session: str | None = None,
+    gender: str | None = None,
     per_speaker: int = 200,
     seed: int = 0,
     not_in: Path | None = None,
@@ -125,8 +134,10 @@ def draw_trials(
 
     Args:
       data: shards, or a CSV file (or ``utt2spk``), see ``read_metadata``.
-      session: column of the sessions; an utterance without a value is a session of its own.
-      gender: column of the genders; used if it exists.
+      session: column of the sessions, or ``NO_COLUMN``; None: ``session``, if there is such a column. An utterance
+        without a value is a session of its own.
+      gender: column of the genders, or ``NO_COLUMN``; None: ``gender``, if there is such a column. A speaker without a
+        value is paired with speakers of any gender.
       per_speaker: as in ``make_trials``.
       seed: of the draw.
       not_in: work directory or shards of a training that must share no speaker with the list.
@@ -135,9 +146,14 @@ def draw_trials(
       The trials, and a sentence that says how they were paired.
 
     Raises:
-      UserError: as ``make_trials``; or speakers are unknown, or ``not_in`` has some of them.
+      UserError: as ``make_trials``; or there is no such column, speakers are unknown or look the same, one has two
+        genders, or ``not_in`` has some of them.
     """
-    known = read_metadata(data) if data.is_file() else shard_metadata(open_shards(data, original_speed_only=True))
+    if data.is_file():
+        known = read_metadata(data, every_speaker=True)
+    else:
+        known = shard_metadata(open_shards(data, original_speed_only=True))
+        check_spellings(dict.fromkeys(known.utt2spk.values()), f"speakers in {data}")  # earlier versions let them pass
     if not known.utt2spk:
         raise UserError(f"{data}: no column speaker. Trials need the speaker of each utterance.")
     if not_in is not None:
@@ -145,18 +161,34 @@ def draw_trials(
         for note in shared_speakers(str(data), known.utt2spk.values(), trained, str(not_in)):
             raise UserError(f"{note} Leave them out of one of the two.")
     known = _one_version(known)
-    sessions = _column(known, session)
+    sessions = _choose_column(known, "session", session)
     utt2session = None if sessions is None else {u: sessions[u] or u for u in known.utt2spk}  # none: its own
-    genders = _column(known, gender)
-    spk2gender = None if genders is None else {known.utt2spk[u]: genders[u] for u in known.utt2spk}
+    genders = _choose_column(known, "gender", gender)
+    spk2gender = None if genders is None else _speaker_genders(known.utt2spk, genders, data)
     trials = make_trials(known.utt2spk, utt2session, spk2gender, per_speaker=per_speaker, seed=seed)
     num_targets = int(trials.target.sum())
     num_nontargets = len(trials.target) - num_targets
+    num_speakers = len(set(known.utt2spk.values()))
+    unknown = num_speakers - len(spk2gender) if spk2gender else 0
     return trials, (
-        f"{num_targets:,} target trials {'across sessions' if utt2session else 'of any sessions'}, "
-        f"{num_nontargets:,} nontarget trials {'within genders' if spk2gender else 'of any genders'}, "
-        f"{len(set(known.utt2spk.values())):,} speakers."
+        f"{count_noun(num_targets, 'target trial')} {'across sessions' if utt2session else 'of any sessions'}, "
+        f"{count_noun(num_nontargets, 'nontarget trial')} {'within genders' if spk2gender else 'of any genders'}, "
+        f"{count_noun(num_speakers, 'speaker')}."
+        + (f" Those of unknown gender ({unknown:,}) are paired with speakers of any gender." if unknown else "")
     )
+
+
+def _speaker_genders(utt2spk: Mapping[str, str], genders: Mapping[str, str], data: Path) -> dict[str, str]:
+    """The gender of each speaker who has one; utterances without a value do not count."""
+    spk2gender: dict[str, str] = {}
+    for utterance, speaker in utt2spk.items():
+        gender = genders[utterance]
+        if gender and spk2gender.setdefault(speaker, gender) != gender:
+            raise UserError(
+                f"{data}: speaker {speaker!r} has the genders {spk2gender[speaker]!r} and {gender!r}, and nontarget "
+                "trials pair speakers of equal gender. Give each speaker one, or leave the gender out (--gender none)."
+            )
+    return spk2gender
 
 
 def _one_version(known: Metadata) -> Metadata:
@@ -174,7 +206,19 @@ def _one_version(known: Metadata) -> Metadata:
     return known._replace(utt2spk={u: speaker for u, speaker in known.utt2spk.items() if versions.get(u) == kept})
 
 
+def _choose_column(known: Metadata, default: str, named: str | None) -> dict[str, str] | None:
+    """The column that the user named, which must have values, or else the default one, which need not exist."""
+    if named == NO_COLUMN:
+        return None
+    values = _column(known, named or default)
+    if named and named not in known.columns:
+        raise unknown_name(f"{default} column", named, [*known.columns, NO_COLUMN])
+    if named and values is None:
+        raise UserError(f"The {default} column {named!r} is empty. Fill it in, or leave it out (--{default} none).")
+    return values
+
+
 def _column(known: Metadata, name: str) -> dict[str, str] | None:
-    """A column as strings; None if it is missing or empty."""
-    values = {utterance: str(value) for utterance, value in known.columns.get(name, {}).items()}
+    """A column as strings without blanks around them; None if it is missing or empty."""
+    values = {utterance: str(value).strip() for utterance, value in known.columns.get(name, {}).items()}
     return values if any(values.values()) else None

@@ -216,6 +216,24 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 }
 
 
+def check_folders(plan: VersionPlan) -> None:
+    """Refuses a folder of noises or rooms that no version of the plan uses.
+
+    Raises:
+      UserError: there is one.
+    """
+    used = [AUGMENTATIONS[name] for name in plan.names]
+    for option, folder, version, is_used in (
+        ("--noise", plan.noise, "noise", any(one.noises for one in used)),
+        ("--room-responses", plan.room_responses, "reverb", any(one.rooms for one in used)),
+    ):
+        if folder is not None and not is_used:
+            raise UserError(
+                f"{option} {folder} has no effect: --versions {','.join(plan.names)} does not use it. Add a version "
+                f"such as {version}, or leave {option} out."
+            )
+
+
 def _require_folder(name: str, option: str, folder: Path | None) -> Path:
     if folder is None:
         raise UserError(f"The version {name!r} needs a folder of audio files: give --{option} DIR.")

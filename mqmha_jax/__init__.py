@@ -79,6 +79,8 @@ _MODULES = {
 
 _PACKAGES = ("train",)
 
+__all__ = [*_MODULES, *_PACKAGES]  # for "from mqmha_jax import *"
+
 
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:

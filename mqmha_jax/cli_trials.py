@@ -15,15 +15,23 @@ from mqmha_jax.command_line import SEED, SectionedCommand
 )
 @click.argument("data", type=_PATH)
 @click.argument("output", type=_PATH)
-@click.option("--session", default="session", help="Column with the session; target trials pair different sessions.")
-@click.option("--gender", default="gender", help="Column with the gender; nontarget trials pair equal genders.")
+@click.option(
+    "--session",
+    show_default="session, if it exists",
+    help='Column with the session, or "none"; target trials pair different sessions.',
+)
+@click.option(
+    "--gender",
+    show_default="gender, if it exists",
+    help='Column with the gender, or "none"; nontarget trials pair equal genders, and unknown genders with all.',
+)
 @click.option(
     "--per-speaker", type=click.IntRange(1), default=200, help="Maximum number of trials of each kind per speaker."
 )
 @click.option("--seed", type=SEED, default=0, help="Seed of the draw.")
 @click.option("--not-in", type=_PATH, help="Training shards or run; refuse speakers that are in it.")
 def make_trials(
-    data: Path, output: Path, session: str, gender: str, per_speaker: int, seed: int, not_in: Path | None
+    data: Path, output: Path, session: str | None, gender: str | None, per_speaker: int, seed: int, not_in: Path | None
 ) -> None:
     """Draw a trial list for your own data."""
     from data_prep.trials import draw_trials, write_trials
@@ -59,7 +67,7 @@ def import_trials(
     """
     from data_prep.official_lists import import_official, write_models
     from data_prep.trials import write_trials
-    from mqmha_jax.errors import UserError
+    from mqmha_jax.errors import UserError, count_noun
     from mqmha_jax.runs.run_files import check_output_file
 
     map_path = output.with_name(f"{output.name}.map")
@@ -74,4 +82,6 @@ def import_trials(
     click.echo(f"{output}: {said}")
     if models:
         write_models(map_path, models)
-        click.echo(f"{map_path}: the utterances of {len(models):,} enrolments, for 'mqmha evaluate --enrol-map'.")
+        click.echo(
+            f"{map_path}: the utterances of {count_noun(len(models), 'enrolment')}, for 'mqmha evaluate --enrol-map'."
+        )

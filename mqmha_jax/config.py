@@ -328,7 +328,7 @@ class StartConfig(_Checked):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(_Checked):
     """One experiment."""
 
     fbank: FbankSpec = field(default_factory=FbankSpec)

@@ -22,7 +22,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.config_io import load_config
 from mqmha_jax.data.metadata import shard_metadata
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import select_utterances
 from mqmha_jax.evaluation.embeddings.training_mean import compute_training_mean
@@ -185,8 +185,9 @@ def _split(recordings: list[Recording], seed: int, *, trained: int) -> dict[str,
     needed = 2 * _HELD_OUT_AT_LEAST + trained
     if len(speakers) < needed:
         raise UserError(
-            f"The corpus has {len(speakers)} speakers; the demo needs at least {needed}, because it holds some out "
-            "for the dev list and the evaluation. Add speakers; each needs a folder, or a name in the CSV."
+            f"The corpus has {count_noun(len(speakers), 'speaker')}; the demo needs at least {needed}, because it "
+            "holds some out for the dev list and the evaluation. Add speakers; each needs a folder, or a name in "
+            "the CSV."
         )
     order = np.random.default_rng(seed).permutation(len(speakers))
     part_of = dict.fromkeys(speakers, "train")

@@ -1,5 +1,6 @@
 """Checks values of dataclass fields against their types, where no file is read: ``FbankSpec(num_mel_bins=-5)``."""
 
+import dataclasses
 import functools
 import numbers
 import sys
@@ -17,7 +18,7 @@ _WORDS = {int: "an integer", float: "a number", str: "text", bool: "True or Fals
 
 
 def check_fields(section: Any) -> None:
-    """Refuses numbers, words and flags that the type of their field does not allow; other types pass.
+    """Refuses numbers, words, flags and sections that the type of their field does not allow; other types pass.
 
     Args:
       section: an instance of a dataclass.
@@ -64,6 +65,8 @@ def _valid_values(value: Any, hint: Any) -> str | None:
     if typing.get_origin(hint) is typing.Literal:
         names = typing.get_args(hint)
         return None if value in names else " or ".join(map(repr, names))
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return None if isinstance(value, hint) else f"of the class {hint.__name__}"
     if hint not in _WORDS:
         return None
     right = isinstance(value, _NUMBERS.get(hint, hint)) and (hint is bool) == isinstance(value, bool)

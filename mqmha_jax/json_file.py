@@ -24,7 +24,8 @@ def read_json(path: Path, kind: type[Value], *, advice: str) -> Value:
       advice: a sentence on what to do where it is missing or damaged.
 
     Raises:
-      UserError: the file is missing, cannot be read, is not JSON, is nested too deeply, or holds something else.
+      UserError: the file is missing, cannot be read, is not JSON, is nested too deeply, has a key twice in one object,
+        or holds something else.
     """
     try:
         text = path.read_bytes()
@@ -45,7 +46,8 @@ def parse_json(text: str | bytes, kind: type[Value], *, where: str, advice: str)
       UserError: as ``read_json``.
     """
     try:
-        value = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        value = json.loads(decoded, object_pairs_hook=_make_object)
     except RecursionError:
         raise UserError(f"{where} is not valid: its JSON is nested too deeply. {advice}") from None
     except ValueError as error:  # of JSON, of UTF-8, of a number with thousands of digits
@@ -53,6 +55,15 @@ def parse_json(text: str | bytes, kind: type[Value], *, where: str, advice: str)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float)):
         raise UserError(f"{where} holds {_describe(value)}, not {_WORDS[kind]}. {advice}")
     return value
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; Python would keep the last value of a key that is there twice."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(key for key in made if [name for name, _ in pairs].count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return made
 
 
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:

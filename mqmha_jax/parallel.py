@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jaxtyping import PyTree
 
 from mqmha_jax.config import MeshConfig
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 
 DATA, MODEL = "data", "model"
 
@@ -75,7 +75,7 @@ def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
     if batch_size % shares:
         parts = f" times {accumulate} parts (optimizer.accumulate)" if accumulate > 1 else ""
         raise UserError(
-            f"data.batch_size={batch_size} does not divide by the {mesh.size} devices{parts}; "
+            f"data.batch_size={batch_size} does not divide by {count_noun(mesh.size, 'device')}{parts}; "
             f"choose a multiple of {shares}, e.g. {max(shares, batch_size // shares * shares)}."
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from mqmha_jax.config import Config, LossConfig, OptimizerConfig, PairTerm, TrainConfig, part
+from mqmha_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig, PairTerm, TrainConfig, part
 from mqmha_jax.config_io import differences, from_dict, load_config, options, to_dict, with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import build_loss
@@ -230,6 +230,9 @@ def test_a_section_is_checked_where_it_is_built_in_python() -> None:
             "steps must be an integer above 0, but it is True",
         ),
         (OptimizerConfig, {"name": "adam"}, "OptimizerConfig: name must be 'sgd' or 'adamw', but it is 'adam'"),
+        (Config, {"train": 3}, "Config: train must be of the class TrainConfig, but it is 3"),
+        (Config, {"loss": TrainConfig()}, "Config: loss must be of the class LossConfig, but it is TrainConfig("),
+        (ModelConfig, {"encoder": "resnet34"}, "encoder must be of the class Part, but it is 'resnet34'"),
         (OptimizerConfig, {"ema": 1.0}, "ema must be a number of at least 0 and below 1, but it is 1.0"),
     ]:
         with pytest.raises(UserError, match=re.escape(message)):

@@ -33,6 +33,13 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
     assert mqmha_jax.equal_error_rate is mqmha_jax.equal_error_rate
 
 
+def test_a_star_imports_every_public_name() -> None:
+    names: dict[str, object] = {}
+    exec("from mqmha_jax import *", names)
+    assert names.keys() - {"__builtins__"} == {*mqmha_jax._MODULES, "train"}
+    assert names["MQMHA"] is mqmha_jax.MQMHA
+
+
 def test_the_package_and_its_project_file_have_one_version() -> None:
     """It stands twice: the images install from pyproject.toml before the package's files are there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

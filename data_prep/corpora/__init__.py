@@ -26,17 +26,17 @@ def check_names(recordings: list[Recording]) -> None:
     """Refuses names that a list or a terminal cannot carry, and names that look the same but differ.
 
     Raises:
-      UserError: an id, a speaker or an attribute has a control character, or two ids or two speakers differ only in
-        how Unicode writes the same letters.
+      UserError: an id or a speaker is white space, one of them or an attribute has a control character, or two ids or
+        two speakers look the same.
     """
     for recording in recordings:
         check_id(recording.utterance, "The utterance")
         check_id(recording.speaker, f"The speaker of {recording.utterance!r},")
         for name, value in recording.attributes.items():
-            if value:
+            if value.strip(" "):
                 check_id(value, f"{name} of {recording.utterance!r},")
     check_spellings(dict.fromkeys(recording.utterance for recording in recordings), "utterances")  # each once
-    check_spellings({recording.speaker for recording in recordings}, "speakers")
+    check_spellings(dict.fromkeys(recording.speaker for recording in recordings), "speakers")
 
 
 def _add_name_check(list_recordings: Callable[..., list[Recording]]) -> Callable[..., list[Recording]]:

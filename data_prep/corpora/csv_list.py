@@ -30,8 +30,8 @@ def csv_recordings(list_path: str | Path, root: str | Path | None = None) -> lis
       Recordings in the order of the list.
 
     Raises:
-      UserError: the list is missing, empty or not UTF-8, lacks a column, or a line lacks a value, names no part,
-        repeats an id or names a path outside the root.
+      UserError: the list is missing, empty or not UTF-8, lacks a column or has one twice, or a line lacks a value,
+        names no part, repeats an id or names a path outside the root.
     """
     list_path = Path(list_path)
     root = find_root(list_path, root, form="a CSV file with the columns path and speaker")
@@ -61,6 +61,7 @@ def _read_rows(file: TextIO, list_path: Path, root: Path) -> Iterator[tuple[int,
 
 def _read_recording(row: dict[str, str], root: Path, where: str) -> Recording:
     path, speaker = row.pop("path"), row.pop("speaker")
+    row.pop("", None)  # columns without a name, which spreadsheets write
     if not path or not speaker:
         raise UserError(f"{where}: no {'speaker' if path else 'path'}; every line needs both.")
     utterance = row.pop("utterance", path)
@@ -68,4 +69,5 @@ def _read_recording(row: dict[str, str], root: Path, where: str) -> Recording:
         raise UserError(f"{where}: no utterance; give every line one, or leave the column out.")
     part = take_part({name: parse_number(row.pop(name)) for name in PART if name in row}, where)
     file = confine(root, path, where)
-    return Recording(plain_id(utterance), speaker, file if part == WHOLE else FilePart(file, part), row)
+    attributes = {name: value.strip() for name, value in row.items()}
+    return Recording(plain_id(utterance), speaker, file if part == WHOLE else FilePart(file, part), attributes)

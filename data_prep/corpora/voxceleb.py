@@ -79,7 +79,7 @@ def voxceleb_recordings(
 
     Raises:
       UserError: the folder holds nothing of this edition, or files of the other one; a file is out of place; an id
-        appears twice; or the split of a speaker is unknown.
+        appears twice; the split of a speaker is unknown; or the given table has none of the speakers.
     """
     if split not in get_args(Split):
         raise unknown_name("split", split, get_args(Split))
@@ -107,6 +107,11 @@ def voxceleb_recordings(
             recordings.append(Recording(utterance, speaker, path, {"session": session, **columns}))
     if not recordings:
         raise UserError(f"{directory} holds no recordings of the split {split}. {edition.download}")
+    if metadata is not None and not any(recording.speaker in table for recording in recordings):
+        raise UserError(
+            f"{metadata} has none of the speakers of {directory}, such as {recordings[0].speaker}. Give "
+            f"vox{edition.number}_meta.csv of {PAGE}/meta, or leave --metadata out."
+        )
     return sorted(recordings, key=lambda recording: recording.utterance)
 
 

@@ -1,15 +1,14 @@
 """Ids of utterances, speakers and models: which ones are accepted, and how lists and tables write them.
 
-One rule for every format. An id is any text without control characters. In lists that separate fields by white
-space, an id with white space in it is written as a JSON string, ``"rec 0.wav"``. Of a path, only the plain form counts:
-``./a//0.wav`` is ``a/0.wav``.
+One rule for every format. An id is any text without control characters that is more than white space. In lists that
+separate fields by white space, an id with white space in it is written as a JSON string, ``"rec 0.wav"``. Of a path,
+only the plain form counts: ``./a//0.wav`` is ``a/0.wav``.
 """
 
 import hashlib
 import json
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from mqmha_jax.errors import UserError
@@ -31,10 +30,11 @@ def check_id(text: str, what: str) -> str:
       The text.
 
     Raises:
-      UserError: it is empty, has a control character (a newline, a tab, an escape) or is not valid Unicode.
+      UserError: it is empty or white space, has a control character (a newline, a tab, an escape) or is not valid
+        Unicode.
     """
-    if not text:
-        raise UserError(f"{what} is empty; give it a name.")
+    if not text or text.isspace():
+        raise UserError(f"{what} {f'{text!r} is only white space' if text else 'is empty'}; give it a name.")
     if text.isprintable():  # millions of ids, in one fast call each
         return text
     for character in text:
@@ -94,37 +94,43 @@ def split_first(line: str) -> tuple[str, str]:
     return _unquote(field[0]), line[field.end() :].strip()
 
 
-def check_spellings(ids: Iterable[str], what: str) -> None:
-    """Refuses ids that differ only in how Unicode writes the same letters, or in the plain form of a path.
+def check_spellings(ids: Iterable[str], what: str, *, known: Iterable[str] = ()) -> None:
+    """Refuses ids that look the same.
 
-    "é" can be one character or two (an "e" and an accent); systems differ in which they write into names of files.
+    They differ in how Unicode writes the same letters ("é" can be one character, or an "e" and an accent; systems
+    differ in which they write into names of files), in white space around them, in the number of blanks within them, or
+    in the plain form of a path.
 
     Args:
       ids: each once.
       what: names them in the message, e.g. ``"utterances"``.
+      known: other ids, which the ids must also differ from. Those that an earlier version accepted stay.
 
     Raises:
-      UserError: two ids are one, and which.
+      UserError: two ids look the same, and which.
     """
-    spellings: defaultdict[str, list[str]] = defaultdict(list)
+    first = {_same_for_all(text): text for text in known}
     for text in ids:
-        spellings[_same_for_all(text)].append(text)
-    for one, *others in spellings.values():
-        if others:
+        one = first.setdefault(_same_for_all(text), text)
+        if one != text:
             raise UserError(
-                f"Two {what} are spelled differently and look the same: {one!r} ({one!a}) and {others[0]!r} "
-                f"({others[0]!a}). Rename one of them, or both alike."
+                f"Two {what} are spelled differently and look the same: {_spell(one)} and {_spell(text)}. Rename one "
+                "of them, or both alike."
             )
 
 
 def other_spelling(text: str, known: Iterable[str]) -> str | None:
-    """The known id that differs from a text only in how Unicode writes the same letters, if there is one."""
+    """The known id that looks the same as a text and differs from it, as in ``check_spellings``, if there is one."""
     wanted = _same_for_all(text)
     return next((name for name in known if name != text and _same_for_all(name) == wanted), None)
 
 
 def _same_for_all(text: str) -> str:
-    return unicodedata.normalize("NFC", plain_id(text))
+    return unicodedata.normalize("NFC", plain_id(" ".join(text.split())))
+
+
+def _spell(text: str) -> str:
+    return repr(text) if text.isascii() else f"{text!r} ({text!a})"
 
 
 def _unquote(field: str) -> str:

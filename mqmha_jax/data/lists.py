@@ -224,7 +224,8 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
         with open(path, encoding="utf-8-sig") as file:
             for line_number, line in enumerate(file, start=1):
                 if fields := split_fields(line):
-                    if not (all(fields) and "".join(fields).isprintable()):  # rare; lists have millions of lines
+                    # Rare, and lists have millions of lines. Only fields in quotation marks can be empty or blank.
+                    if '"' in line or not "".join(fields).isprintable():
                         for field in fields:
                             check_id(field, f"{path}:{line_number}: the field")
                     yield line_number, fields
@@ -284,8 +285,8 @@ def _unknown_utterances(name: str, sides: Sequence[Sequence[str]], known: Mappin
     first = next(iter(first_trial))
     if same := other_spelling(first, known):
         hint = (
-            f" The first is known in another Unicode form of the same letters: {same!a} in place of "
-            f"{first!a}; write both alike."
+            f" The first is known in another spelling that looks the same: {same!a} in place of {first!a}; write both "
+            "alike."
         )
     else:
         nearest = difflib.get_close_matches(first, known, n=1)

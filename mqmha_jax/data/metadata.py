@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from mqmha_jax.data.csv_table import open_table
-from mqmha_jax.data.ids import check_id, plain_id, split_fields
+from mqmha_jax.data.ids import check_id, check_spellings, plain_id, split_fields
 from mqmha_jax.data.lists import number_names, read_utt2spk
 from mqmha_jax.data.shard_reader import FbankShards
 from mqmha_jax.errors import UserError
@@ -24,7 +24,7 @@ class Metadata(NamedTuple):
     """Facts about utterances (and about models that are enrolled with several of them), by their ids.
 
     Attributes:
-      utt2spk: the speaker of each; empty if speakers are unknown.
+      utt2spk: the speaker of each whose speaker is known.
       columns: column -> id -> value; strings, or floats if all are numbers.
     """
 
@@ -65,17 +65,25 @@ def shard_metadata(shards: FbankShards) -> Metadata:
     return Metadata(dict(zip(names, speakers, strict=True)), columns)
 
 
-def read_metadata(path: str | Path) -> Metadata:
+def read_metadata(path: str | Path, *, every_speaker: bool = False) -> Metadata:
     """Reads a CSV file, or Kaldi's ``utt2spk``; a header with a column of utterances marks a CSV file.
 
     Args:
-      path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``.
+      path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``; an empty
+        cell of it means that the speaker is unknown.
+      every_speaker: refuse such empty cells.
 
     Raises:
       UserError: the file cannot be read, has no column of utterances, or has a control character; or a line repeats an
-        utterance or has the wrong number of values.
+        utterance, has the wrong number of values, or lacks a speaker; or two speakers look the same.
     """
     path = Path(path)
+    known = _read_file(path, every_speaker)
+    check_spellings(dict.fromkeys(known.utt2spk.values()), f"speakers in {path}")
+    return known
+
+
+def _read_file(path: Path, every_speaker: bool) -> Metadata:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
@@ -85,7 +93,7 @@ def read_metadata(path: str | Path) -> Metadata:
             if not is_table:
                 return Metadata(read_utt2spk(path), {})
             file.seek(0)
-            return _read_table(path, open_table(file))
+            return _read_table(path, open_table(file), every_speaker)
     except OSError as error:
         raise UserError(f"{path}: the metadata cannot be read ({error.strerror}).") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -93,13 +101,14 @@ def read_metadata(path: str | Path) -> Metadata:
 
 
 def join_metadata(parts: Iterable[Metadata]) -> Metadata:
-    """Joins the metadata of several sets of utterances."""
+    """Joins the metadata of several sets of utterances; later values replace earlier ones, empty ones replace none."""
     utt2spk: dict[str, str] = {}
     columns: dict[str, dict[str, str | float]] = {}
     for part in parts:
         utt2spk |= part.utt2spk
         for name, values in part.columns.items():
-            columns.setdefault(name, {}).update(values)
+            known = columns.setdefault(name, {})
+            known |= {utterance: value for utterance, value in values.items() if value != "" or utterance not in known}
     return Metadata(utt2spk, columns)
 
 
@@ -162,15 +171,16 @@ def trial_attributes(trials: Trials, enrol: Metadata, test: Metadata) -> dict[st
     return attributes
 
 
-def _read_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
+def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) -> Metadata:
     header = reader.fieldnames or ()
     key = next((name for name in _KEYS if name in header), None)
     if key is None:
         raise UserError(f"{path}:1: no column {' or '.join(_KEYS)}; the header is {','.join(header)}.")
-    for name in filter(None, header):
+    columns = [name for name in header if name]  # spreadsheets write empty columns without a name
+    for name in columns:
         check_id(name, f"{path}:1: the column")
     utterances: dict[str, None] = {}
-    values: dict[str, list[str]] = {name: [] for name in header if name != key}
+    values: dict[str, list[str]] = {name: [] for name in columns if name != key}
     for row in reader:
         if None in row or None in row.values():
             raise UserError(
@@ -181,12 +191,18 @@ def _read_table(path: Path, reader: "csv.DictReader[str]") -> Metadata:
         if utterance in utterances:
             raise UserError(f"{where}: utterance {utterance!r} is listed twice; give each one line.")
         utterances[utterance] = None
-        for name, value in row.items():
+        if every_speaker and not row.get("speaker", utterance).strip():
+            raise UserError(f"{where}: utterance {utterance!r} has no speaker. Fill in the cell, or remove the line.")
+        for name in values:
+            value = row[name].strip()  # blanks around a session do not make it another one
+            if name == "speaker" and value:
+                value = row[name]  # an id, which keeps its blanks
             values[name].append(value and check_id(value, f"{where}: {name}"))
     if not utterances:
         raise UserError(f"{path}: the table has a header but no lines; give one for each utterance.")
-    speakers = values.pop("speaker", None)
-    utt2spk = {} if speakers is None else dict(zip(utterances, speakers, strict=True))
+    speakers = values.pop("speaker", [""] * len(utterances))
+    # Without the unknown: they are no speaker of the name '', and do not replace what shards know.
+    utt2spk = {utterance: speaker for utterance, speaker in zip(utterances, speakers, strict=True) if speaker}
     return Metadata(utt2spk, {name: _convert_numbers(tuple(utterances), column) for name, column in values.items()})
 
 

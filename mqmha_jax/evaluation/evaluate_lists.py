@@ -23,6 +23,7 @@ from mqmha_jax.evaluation.list_checks import (
     fit_top_n,
     note_left_out,
     note_reversed,
+    note_unused_metadata,
     say_nothing,
 )
 from mqmha_jax.evaluation.lists import Lists, leave_out, utterances_of
@@ -157,6 +158,7 @@ def evaluate_lists(
         notes = check_score_lists(read, method, any_scores=bool(score_files.paths))
     else:
         notes = check_lists(source, read, method)
+    notes += note_unused_metadata(known, everything)
     if strict and notes:
         raise UserError(f"{notes[0]} Correct the list, or evaluate without --strict, which only notes it.")
     for note in notes:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mqmha_jax.data.lists import check_trials
+from mqmha_jax.data.metadata import Metadata
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
 from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
@@ -64,6 +65,19 @@ def check_lists(source: EmbeddingSource, lists: Lists, method: Method) -> list[s
         notes += shared_utterances(name, utterances_of(part, lists.models), trained, "the training set")
     notes += _note_training_speakers(speakers, source.training_speakers, [*lists.calibration])
     return notes + _note_fitted_speakers(speakers, source, method)
+
+
+def note_unused_metadata(known: Metadata, lists: Lists) -> list[str]:
+    """Says that the user's metadata have no effect, because none of their ids is in a list."""
+    ids = known.utt2spk.keys() | {utterance for values in known.columns.values() for utterance in values}
+    named = {name for part in (*lists.trials.values(), *lists.calibration.values()) for name in part.enrol + part.test}
+    named |= {utterance for model in (lists.models or {}).values() for utterance in model}
+    if not ids or ids & named:
+        return []
+    return [
+        f"The metadata have no effect: none of their ids, such as {min(ids)!r}, is in a trial list, which has ids such "
+        f"as {min(named)!r}. Write both alike."
+    ]
 
 
 def note_left_out(before: Lists, after: Lists) -> list[str]:

@@ -50,8 +50,8 @@ def audio_files(directory: Path, *, refuse_names: bool = True) -> list[Path]:
         _log.warning("%s: %s", directory, ignored)
     if refuse_names and (unnamed := [path for path in files if not _is_utf8(str(path.relative_to(directory)))]):
         raise UserError(
-            f"{os.fsencode(unnamed[0])!r}: the name is not UTF-8, so it cannot be an id ({len(unnamed)} such files). "
-            "Rename them, with convmv for instance."
+            f"{os.fsencode(unnamed[0])!r}: the name is not UTF-8, so it cannot be an id "
+            f"({count_noun(len(unnamed), 'such file')}). Rename them, with convmv for instance."
         )
     return sorted(files, key=lambda path: path.as_posix())
 

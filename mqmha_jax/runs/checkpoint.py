@@ -84,11 +84,6 @@ class Checkpoints:
         return max(self.steps, default=None)
 
     @property
-    def best_step(self) -> int | None:
-        """The step of the checkpoint with the lowest dev EER, or None if none was evaluated."""
-        return next(iter(self._on_disk.sort_by_eer(self.steps)), None)
-
-    @property
     def steps(self) -> list[int]:
         """The steps of all complete checkpoints, in rising order."""
         return self._on_disk.steps

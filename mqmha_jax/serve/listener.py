@@ -57,8 +57,13 @@ class Listener:
         """
         names = {one.unique_name: one.name for one in recordings}
         warnings: list[str] = []
+        waveforms: dict[str, Float32[np.ndarray, " n"]] = {}
         with _rename(names):
-            waveforms = {one.unique_name: self._decode(one) for one in recordings}
+            for one in recordings:
+                if one.unique_name in waveforms:
+                    warnings.append(f"{one.name}: the request holds this recording more than once; it counts once.")
+                else:
+                    waveforms[one.unique_name] = self._decode(one)
             speaker = store.enrol(name, waveforms, on_warning=warnings.append)
         return Enrolled.of(speaker, [_replace_all(warning, names) for warning in warnings])
 

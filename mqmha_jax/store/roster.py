@@ -82,13 +82,13 @@ class Roster(NamedTuple):
         """The recordings of both, those of ``other`` last; speakers of the same name are one.
 
         Raises:
-          UserError: two names look the same and differ in their characters.
+          UserError: a new name looks the same as another and differs in its characters.
         """
         positions = {name: position for position, name in enumerate(self.speakers)}
-        for name in other.speakers:
-            positions.setdefault(name, len(positions))
-        if len(positions) > len(self.speakers):
-            check_spellings(positions, "speakers")
+        if new := [name for name in other.speakers if name not in positions]:
+            check_spellings(new, "speakers", known=self.speakers)
+        for name in new:
+            positions[name] = len(positions)
         moved = np.array([positions[name] for name in other.speakers], np.int32)[other.speaker]
         columns = zip(self[3:], other[3:], strict=True)
         return Roster(
@@ -106,7 +106,7 @@ def check_names(name: str, recordings: Iterable[str]) -> None:
     """Refuses names of a speaker and of recordings that no roster can hold.
 
     Raises:
-      UserError: a name is empty or has control characters.
+      UserError: a name is empty or white space, or has control characters.
     """
     check_id(name, "The speaker's name")
     for recording in recordings:

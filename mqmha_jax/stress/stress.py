@@ -12,7 +12,7 @@ from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.metadata import NOTHING_KNOWN, Metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder, AudioSource
-from mqmha_jax.evaluation.list_checks import note_left_out
+from mqmha_jax.evaluation.list_checks import note_left_out, note_unused_metadata
 from mqmha_jax.evaluation.lists import Lists, leave_out
 from mqmha_jax.evaluation.numbers import require_direction
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
@@ -65,6 +65,8 @@ def run_stress(
     everything = _read_lists(lists, known)
     trials = [*everything.trials.values()]
     ids = [*dict.fromkeys(name for part in trials for side in (part.enrol, part.test) for name in side)]
+    for note in note_unused_metadata(known, everything):
+        say(f"Warning: {note}")
     utt2spk = dict(known.utt2spk) or infer_speakers(trials)
     source = AudioSource(workdir, folder, ids, utt2spk, step=step, progress=progress, say=say)
     read = leave_out(everything, source.left_out)

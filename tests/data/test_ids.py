@@ -30,7 +30,15 @@ ACCEPTED = (
     st.lists(st.one_of(AWKWARD, st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])), min_size=1, max_size=8)
     .map("".join)
     .map(plain_id)
+    .filter(lambda name: not name.isspace())
 )
+
+
+def looks(name: str) -> str:
+    """What a reader of the name sees."""
+    return plain_id(" ".join(unicodedata.normalize("NFC", name).split()))
+
+
 EVERY_FORMAT = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -65,7 +73,7 @@ def test_every_list_returns_the_ids(names: Path, ids: list[str]) -> None:
 
 
 @EVERY_FORMAT
-@given(ids=st.lists(ACCEPTED, min_size=1, max_size=4, unique=True))
+@given(ids=st.lists(ACCEPTED, min_size=1, max_size=4, unique_by=looks))
 def test_tables_return_the_ids(names: Path, ids: list[str]) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([("utterance", "speaker"), *((name, name) for name in ids)])
@@ -121,9 +129,13 @@ def test_foreign_quotation_marks_stay() -> None:
     assert split_first("") == ("", "")
 
 
-@pytest.mark.parametrize("text", ["", "a\nb", "a\tb", "a\x1b[31mb", "a\x85b", "a\u2028b", "a\x00", "a\udce9"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "\u3000 ", "a\nb", "a\tb", "a\x1b[31mb", "a\x85b", "a\u2028b", "a\x00", "a\udce9"]
+)
 def test_invalid_ids_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"^The utterance (is empty|'a.*has the character '.*Rename it)"):
+    with pytest.raises(
+        UserError, match=r"^The utterance (is empty|'.*is only white|'a.*has the character '.*Rename it)"
+    ):
         check_id(text, "The utterance")
 
 
@@ -161,8 +173,27 @@ def test_spellings_that_look_the_same_are_reported() -> None:
     check_spellings(["x", composed], "speakers")
     assert other_spelling(composed, ["x", decomposed]) == decomposed
     assert other_spelling(composed, [composed]) is None
-    with pytest.raises(UserError, match=r"known in another Unicode form of the same letters: 'cafe\\u0301' in"):
+    with pytest.raises(UserError, match=r"known in another spelling that looks the same: 'cafe\\u0301' in"):
         trial_positions(as_trials([composed, "x"]), ["x", decomposed])
+
+
+@pytest.mark.parametrize("other", ["Ada L ", " Ada L", "Ada  L", "Ada\u00a0L", "\u3000Ada L"])
+def test_names_that_differ_in_blanks_look_the_same(tmp_path: Path, other: str) -> None:
+    with pytest.raises(UserError, match=r"Two speakers are spelled differently and look the same: 'Ada L' and '"):
+        check_spellings(["x", "Ada L", other], "speakers")
+    check_spellings(["x", other, "AdaL"], "speakers")  # blanks are valid, and one is not none
+    check_spellings(["y"], "speakers", known=["Ada L", other])
+    assert other_spelling("Ada L", ["x", other]) == other
+    (tmp_path / "facts.csv").write_text(f"utterance,speaker\na,Ada L\nb,{other}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"Two speakers in .*facts\.csv are spelled differently"):
+        read_metadata(tmp_path / "facts.csv")
+
+
+@pytest.mark.parametrize("line", ['1 a " "\n', '1 "" b\n', '1 a "\u3000"\n'])
+def test_blank_fields_of_lists_are_refused(names: Path, line: str) -> None:
+    names.write_text(line, encoding="utf-8")
+    with pytest.raises(UserError, match=r"names:1: the field .*(is empty|only white space); give it a name"):
+        read_trials(names)
 
 
 @pytest.mark.parametrize("text", ["1 a b\n0 a c\n", "a b target\na c nontarget\n"])

@@ -45,6 +45,11 @@ def test_blanks_in_the_header_do_not_count(tmp_path: Path, text: str) -> None:
     assert read_metadata(write(tmp_path, text)) == Metadata({"a": "s1"}, {})
 
 
+def test_columns_without_a_name_do_not_count(tmp_path: Path) -> None:
+    path = write(tmp_path, "utterance,speaker,,room,\na,s,,x,\nb,t,note,y,\n")
+    assert read_metadata(path) == Metadata({"a": "s", "b": "t"}, {"room": {"a": "x", "b": "y"}})
+
+
 def test_utt2spk(tmp_path: Path) -> None:
     assert read_metadata(write(tmp_path, "a s1\nb s2\n")) == Metadata({"a": "s1", "b": "s2"}, {})
 
@@ -57,6 +62,7 @@ def test_utt2spk(tmp_path: Path) -> None:
         ("utterance,speaker\na\n", "facts.csv:2: the header has 2 columns, this line another number"),
         ("utterance,speaker\na,s,x\n", "facts.csv:2: the header has 2 columns"),
         ("utterance,speaker\n", "a header but no lines"),
+        ("utterance,speaker, speaker\na,s,t\n", "facts.csv:1: two columns are called 'speaker'"),
         ("a s1 x\n", "facts.csv:1: 3 fields; valid: 'utterance speaker'"),
     ],
 )
@@ -65,6 +71,28 @@ def test_damaged_metadata_is_refused(tmp_path: Path, text: str, message: str) ->
         read_metadata(write(tmp_path, text))
     with pytest.raises(UserError, match="the metadata cannot be read"):
         read_metadata(tmp_path / "none")
+
+
+def test_an_empty_cell_is_no_speaker(tmp_path: Path) -> None:
+    path = write(tmp_path, "utterance,speaker,session\na,,x\nb,,y\nc,s2,x\n")
+    known = read_metadata(path)
+    assert known.utt2spk == {"c": "s2"}
+    assert known.columns["session"] == {"a": "x", "b": "y", "c": "x"}
+    of_shards = Metadata({"a": "s1", "b": "s1", "c": "s1"}, {})
+    assert join_metadata([of_shards, known]).utt2spk == {"a": "s1", "b": "s1", "c": "s2"}
+    with pytest.raises(UserError, match=r"facts\.csv:2: utterance 'a' has no speaker\. Fill in the cell"):
+        read_metadata(path, every_speaker=True)
+
+
+def test_blanks_around_a_value_do_not_count(tmp_path: Path) -> None:
+    known = read_metadata(write(tmp_path, "utterance,speaker,session\na,s 1,x \nb,s 1, x\nc, s2, \n"))
+    assert known == Metadata({"a": "s 1", "b": "s 1", "c": " s2"}, {"session": {"a": "x", "b": "x", "c": ""}})
+
+
+def test_an_empty_cell_replaces_nothing(tmp_path: Path) -> None:
+    of_shards = Metadata({}, {"session": {"a": "x", "b": "", "c": "z"}})
+    known = read_metadata(write(tmp_path, "utterance,session\na,\nb,\nc,w\n"))
+    assert join_metadata([of_shards, known]).columns == {"session": {"a": "x", "b": "", "c": "w"}}
 
 
 def test_shards_give_speakers_columns_and_seconds(tmp_path: Path) -> None:

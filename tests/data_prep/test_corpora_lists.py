@@ -205,9 +205,37 @@ def test_speakers_that_look_the_same_are_refused(audio: Path) -> None:
         CORPORA["folder"](audio)
 
 
+@pytest.mark.parametrize(
+    ("speakers", "message"),
+    [
+        (("s0", " s0"), "Two speakers are spelled differently and look the same: 's0' and ' s0'"),
+        (("s0 1", "s0  1"), "look the same: 's0 1' and 's0  1'"),
+        (("s0", "  "), r"The speaker of 'b/3\.wav', '  ' is only white space"),
+    ],
+)
+def test_blanks_do_not_tell_speakers_apart(audio: Path, speakers: tuple[str, str], message: str) -> None:
+    path = write_list(audio / "list.csv", "path,speaker", f"a/1.wav,{speakers[0]}", f"b/3.wav,{speakers[1]}")
+    with pytest.raises(UserError, match=message):
+        CORPORA["csv"](path)
+    path = write_list(audio / "list.csv", "path,speaker,room", "a/1.wav,s0 1, ", "b/3.wav,s0 2,hall ")
+    named = [(recording.speaker, recording.attributes["room"]) for recording in CORPORA["csv"](path)]
+    assert named == [("s0 1", ""), ("s0 2", "hall")]
+
+
+def test_a_name_that_is_there_twice_is_refused(audio: Path) -> None:
+    path = write_list(audio / "list.csv", "path,speaker,speaker", "a/1.wav,a,x")
+    with pytest.raises(UserError, match=r"list\.csv:1: two columns are called 'speaker'"):
+        CORPORA["csv"](path)
+    path = write_list(audio / "list.jsonl", '{"utterance": "u", "speaker": "a", "speaker": "b", "path": "a/1.wav"}')
+    with pytest.raises(UserError, match=r"list\.jsonl:1 is not valid JSON \(the key 'speaker' is there twice\)"):
+        CORPORA["jsonl"](path)
+    path = write_list(audio / "list.csv", "path,speaker,,", "a/1.wav,a,,note")
+    assert CORPORA["csv"](path) == [Recording("a/1.wav", "a", audio / "a/1.wav", {})]
+
+
 def test_names_that_are_not_ids_are_refused(audio: Path) -> None:
     os.rename(os.fsencode(audio / "b" / "3.wav"), os.fsencode(audio / "b") + b"/caf\xe9.wav")
-    with pytest.raises(UserError, match=r"caf\\xe9\.wav': the name is not UTF-8, .*\(1 such files\)\. Rename"):
+    with pytest.raises(UserError, match=r"caf\\xe9\.wav': the name is not UTF-8, .*\(1 such file\)\. Rename"):
         CORPORA["folder"](audio)
 
 

@@ -56,6 +56,9 @@ def test_genders_and_nationalities_come_from_the_owners_table(tmp_path: Path) ->
     elsewhere = tmp_path / "meta data.csv"
     elsewhere.write_text(VOX1_META.replace("USA", "Utopia"))
     assert CORPORA["voxceleb1"](tmp_path, split="test", metadata=elsewhere)[0].attributes["nationality"] == "Utopia"
+    elsewhere.write_text(VOX1_META.replace("id1", "id0"))
+    with pytest.raises(UserError, match=r"meta data\.csv has none of the speakers of .*, such as id1.* Give vox1_meta"):
+        CORPORA["voxceleb1"](tmp_path, metadata=elsewhere)
 
 
 def test_voxceleb2_as_distributed(tmp_path: Path) -> None:

@@ -370,6 +370,13 @@ def test_folder_command(audio: Path, noise: Path, tmp_path: Path) -> None:
     assert "num_workers" not in shards.provenance["arguments"]
 
 
+@pytest.mark.parametrize("option", ["--noise", "--room-responses"])
+def test_a_folder_that_no_version_uses_is_refused(audio: Path, tmp_path: Path, option: str) -> None:
+    with pytest.raises(UserError, match=f"{option} .* has no effect: --versions clean,telephone does not use it"):
+        run("folder", audio, tmp_path / "out", "--versions", "clean,telephone", option, audio, "--num-workers", 0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_csv_and_synthetic_commands(audio: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,speaker,session\na/1.wav,x,one\nmissing.wav,y,two\n")
     output = run(

@@ -70,7 +70,7 @@ def test_cnceleb_enrolments_of_several_utterances(tmp_path: Path, name: str) -> 
     out = tmp_path / "cn.trials"
     result = CliRunner().invoke(import_trials, ["cnceleb", str(lists / "trials.lst"), str(out), "--suffix", ".flac"])
     assert result.exit_code == 0, result.output
-    assert f"{out}.map: the utterances of 1 enrolments" in result.output
+    assert f"{out}.map: the utterances of 1 enrolment, for" in result.output
     models = read_models(f"{out}.map")
     assert models == {"enroll/id00800-enroll.flac": ("id00800/singing-01-001.flac", "id00800/drama-02-003.flac")}
     trials = read_trials(out)
@@ -93,6 +93,16 @@ def test_written_models_read_back_with_spaces_in_their_names(tmp_path: Path) -> 
     models = {"enrol one.wav": ("id1/take 1.wav", "id1/2.wav"), "two": ('"quoted".wav',)}
     write_models(tmp_path / "map", models)
     assert read_models(tmp_path / "map") == models
+
+
+def test_an_enrolment_with_two_files_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, CNCELEB)
+    lines = "id00800-enroll enroll/id00800-enroll.wav\nid00800-enroll enroll/other.wav\n"
+    write(tmp_path, lines, "enroll.lst")
+    with pytest.raises(
+        UserError, match=r"enroll\.lst:2: 'id00800-enroll' has the files 'enroll/id00800-enroll\.wav' and"
+    ):
+        import_official("cnceleb", path)
 
 
 def test_damaged_enrolment_maps_are_refused(tmp_path: Path) -> None:

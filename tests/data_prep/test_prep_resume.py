@@ -160,9 +160,7 @@ def test_shares_make_the_whole(undisturbed: dict[str, str], tmp_path: Path) -> N
 
 @pytest.mark.parametrize("text", ["6:9", "3:2", "0:7", "3/3", "-1/3", "all", "1:2:3"])
 def test_an_impossible_range_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"--shard-range .*is not a range of the 6 files. Give A:B with 0 <= A < B <= 6"
-    ):
+    with pytest.raises(UserError, match=r"--shard-range .*is not a range of 6 files. Give A:B with 0 <= A < B <= 6"):
         build(corpus("noise", COUNT), tmp_path / "out", shard_range=text)
     assert not list(tmp_path.iterdir())
 

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from data_prep.trials import _draw_pairs, draw_trials, make_trials, write_trials
+from mqmha_jax.cli_trials import make_trials as make_trials_command
 from mqmha_jax.data.lists import read_trials
+from mqmha_jax.data.shard_writer import UtteranceFbank, write_shards
 from mqmha_jax.errors import UserError
+from tests.support.tiny import SPEC
 
 UTT2SPK = {f"{s}-{session}-{u}": s for s in "abcd" for session in "xy" for u in "123"}
 UTT2SESSION = {utterance: utterance[:3] for utterance in UTT2SPK}
@@ -93,6 +97,12 @@ def test_nontargets_stay_within_genders() -> None:
         make_trials(UTT2SPK, spk2gender={speaker: speaker for speaker in "abcd"})
 
 
+def test_speakers_of_unknown_gender_are_paired_with_any_other() -> None:
+    trials = make_trials(UTT2SPK, spk2gender={"a": "f", "b": "f", "c": "m"}, per_speaker=50)
+    pairs = {(UTT2SPK[a], UTT2SPK[b]) for a, b, target in zip(*trials, strict=True) if not target}
+    assert {frozenset(pair) for pair in pairs} == {frozenset(pair) for pair in ("ab", "ad", "bd", "cd")}
+
+
 def table(tmp_path: Path) -> Path:
     lines = [f"{u},{s},{u[2]},{'fm'[s > 'b']}\n" for u, s in UTT2SPK.items()]
     path = tmp_path / "corpus.csv"
@@ -112,6 +122,62 @@ def test_columns_of_the_data_decide_how_hard_the_list_is(tmp_path: Path) -> None
     assert "of any genders" in said
 
 
+def test_an_empty_gender_is_unknown_and_two_are_refused(tmp_path: Path) -> None:
+    gender_of = {"a": "m", "b": "f", "c": "", "d": ""}
+    rows = [f"{u},{s},{'' if u == 'a-y-3' else gender_of[s]}\n" for u, s in UTT2SPK.items()]
+    path = tmp_path / "corpus.csv"
+    path.write_text("utterance,speaker,gender\n" + "".join(rows))
+    trials, said = draw_trials(path)
+    pairs = {frozenset((a[0], b[0])) for a, b, target in zip(*trials, strict=True) if not target}
+    assert pairs == {frozenset(pair) for pair in ("ac", "ad", "bc", "bd", "cd")}  # a is male although his last is empty
+    assert said.endswith("4 speakers. Those of unknown gender (2) are paired with speakers of any gender.")
+    path.write_text(path.read_text().replace("a-y-3,a,", "a-y-3,a,f"))
+    with pytest.raises(UserError, match=r"corpus\.csv: speaker 'a' has the genders 'm' and 'f'"):
+        draw_trials(path)
+    assert "of any genders" in draw_trials(path, gender="none")[1]
+
+
+def test_blanks_do_not_tell_sessions_or_genders_apart(tmp_path: Path) -> None:
+    frames = np.zeros((20, SPEC.num_mel_bins), np.float16)
+    rows = {"a1": "a,x ,f", "a2": "a, x,f ", "a3": "a,y,f", "b1": "b,x,f ", "b2": "b,y,"}
+    (tmp_path / "g.csv").write_text(
+        "utterance,speaker,session,gender\n" + "".join(f"{u},{r}\n" for u, r in rows.items())
+    )
+    split = {u: r.split(",") for u, r in rows.items()}
+    records = [UtteranceFbank(u, s, frames, {"session": i, "gender": g}) for u, (s, i, g) in split.items()]
+    write_shards(tmp_path / "shards", records, spec=SPEC, provenance={})
+    for data in ("g.csv", "shards"):
+        trials, said = draw_trials(tmp_path / data)
+        pairs = {frozenset(pair) for *pair, target in zip(*trials, strict=True) if target}
+        assert pairs == {frozenset(pair) for pair in (("a1", "a3"), ("a2", "a3"), ("b1", "b2"))}
+        assert said.endswith("within genders, 2 speakers.")
+
+
+def test_a_column_that_is_named_must_have_values(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    path.write_text(
+        "".join(
+            f"{line},{end}\n" for line, end in zip(path.read_text().splitlines(), ["room"] + [""] * 24, strict=True)
+        )
+    )
+    for options, message in (
+        (
+            {"session": "sesion"},
+            r"Unknown session column 'sesion'\. Did you mean 'session'\? Valid: gender, none, room",
+        ),
+        ({"gender": "sex"}, r"Unknown gender column 'sex'"),
+        ({"session": "room"}, r"The session column 'room' is empty\. Fill it in, or leave it out \(--session none\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            draw_trials(path, **options)
+    path.write_text("utterance,speaker\n" + "".join(f"{u},{s}\n" for u, s in UTT2SPK.items()))
+    assert "of any sessions" in draw_trials(path)[1]
+    result = CliRunner().invoke(make_trials_command, [str(path), str(tmp_path / "out"), "--session", "session"])
+    assert isinstance(result.exception, UserError)
+    assert not (tmp_path / "out").exists()
+    assert CliRunner().invoke(make_trials_command, [str(path), str(tmp_path / "out")]).exit_code == 0
+
+
 def test_a_recording_is_not_paired_with_its_noisy_copy(tmp_path: Path) -> None:
     path = tmp_path / "corpus.csv"
     copies = {"clean": "", "noise": "#noise"}
@@ -129,6 +195,30 @@ def test_a_column_version_of_the_users_own_removes_nobody(tmp_path: Path) -> Non
     path.write_text("utterance,speaker,version\n" + "".join(lines))
     trials, _ = draw_trials(path)
     assert {*trials.enrol, *trials.test} == set(UTT2SPK)
+
+
+def test_unknown_people_are_not_one_speaker(tmp_path: Path) -> None:
+    path = table(tmp_path)
+    path.write_text(path.read_text() + "e-x-1,,x,f\ne-y-1,,y,f\n")
+    with pytest.raises(UserError, match=r"corpus\.csv:26: utterance 'e-x-1' has no speaker"):
+        draw_trials(path)
+
+
+def test_one_trial_is_no_trials(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("utterance,speaker\na1,a\na2,a\nb1,b\n")
+    said = draw_trials(tmp_path / "g.csv", per_speaker=1)[1]
+    assert said.startswith("1 target trial of any sessions, ")
+
+
+def test_blanks_do_not_tell_speakers_apart(tmp_path: Path) -> None:
+    frames = np.zeros((20, SPEC.num_mel_bins), np.float16)
+    names = {"b1": "b", "b2": " b", "c1": "c", "c2": "c"}
+    (tmp_path / "g.csv").write_text("utterance,speaker\n" + "".join(f"{u},{s}\n" for u, s in names.items()))
+    records = [UtteranceFbank(u, s, frames) for u, s in names.items()]
+    write_shards(tmp_path / "shards", records, spec=SPEC, provenance={})
+    for data in ("g.csv", "shards"):
+        with pytest.raises(UserError, match=rf"Two speakers in .*{data} are spelled.* look the same: .*' b'"):
+            draw_trials(tmp_path / data)
 
 
 def test_training_speakers_are_refused(tmp_path: Path) -> None:

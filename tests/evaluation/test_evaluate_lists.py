@@ -169,6 +169,15 @@ def test_shared_speakers_and_repeated_trials_are_noted_or_refused(files: Path, s
         evaluate_lists(source, [files / "own.trials"], method, measuring=FEW, strict=True)
 
 
+def test_metadata_of_other_ids_are_noted(files: Path, source: FileSource) -> None:
+    for utterance, noted in (("s0/u0", False), ("below/s0/u0", True)):
+        said: list[str] = []
+        columns = Metadata({}, {"session": {utterance: "x"}})
+        evaluate_lists(source, [files / "own.trials"], known=columns, measuring=FEW, say=said.append)
+        text = "none of their ids, such as 'below/s0/u0', is in a trial list, which has ids such as 's0/u0'"
+        assert any(text in sentence for sentence in said) == noted
+
+
 def test_many_shared_speakers_are_counted_and_three_named() -> None:
     (note,) = shared_speakers("list", "abcde", "edcbaz", "a bad set")
     assert note == "list: 5 speakers ('a', 'b', 'c' and more) are also in a bad set."

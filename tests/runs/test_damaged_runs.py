@@ -15,6 +15,7 @@ from mqmha_jax.json_file import write_sealed_json
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.runs.workdir import list_changes, read_config, read_speakers
+from tests.support.best_step import find_best_step
 from tests.support.faulty_jobs import resume, state
 from tests.support.flips import flip_each, refusal_of
 
@@ -45,7 +46,7 @@ class Reader:
         """What is read where the file at ``path`` matters."""
         with Checkpoints(self.workdir) as checkpoints:
             assert checkpoints.steps == [1, 4]
-            assert checkpoints.best_step in (1, None)
+            assert find_best_step(self.workdir) in (1, None)
             if "4" in path.parts:
                 assert_equal(checkpoints.restore(state(0)), state(4))
             elif "1" in path.parts:
@@ -147,7 +148,7 @@ def test_a_damaged_old_step_is_reported_and_passed_over(copy: Path, caplog: pyte
     (checkpoint(copy, 1) / "manifest.json").write_text("{}")
     with Checkpoints(copy) as checkpoints:
         assert checkpoints.steps == [1, 4]
-        assert checkpoints.best_step is None
+        assert find_best_step(copy) is None
         assert_equal(checkpoints.restore(state(0)), state(4))
     assert "The checkpoint of step 1 is passed over" in caplog.text
     assert str(checkpoint(copy, 1)) in caplog.text
@@ -185,7 +186,7 @@ def test_a_checkpoint_without_a_manifest_of_an_earlier_version_loads_with_a_warn
     (checkpoint(copy, 1) / "metrics").mkdir()
     (checkpoint(copy, 1) / "metrics" / "metrics").write_text('{"eer": 0.5}')
     with Checkpoints(copy) as checkpoints:
-        assert checkpoints.best_step == 1
+        assert find_best_step(copy) == 1
         assert_equal(checkpoints.restore(state(0)), state(4))
     assert "wrote no checksums, so damage in it goes unnoticed" in caplog.text
     assert resume(copy) == 5

@@ -128,6 +128,10 @@ def test_a_missing_recording_is_named(client):
 def test_an_unknown_address_is_an_answer_in_json(client):
     answer = client.get("/api/nothing")
     assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+    answer = client.get("/api/embed")
+    assert (answer.status_code, answer.json()) == (405, {"error": "Method Not Allowed"})
+    answer = client.post("/api/embed", content=b"x", headers={"Content-Type": "multipart/form-data"})
+    assert (answer.status_code, answer.json()) == (400, {"error": "Missing boundary in multipart."})
 
 
 def test_a_fault_of_the_server_shows_no_traceback(client, monkeypatch, encoder):
@@ -207,6 +211,17 @@ def test_an_enrolled_speaker_is_identified_until_removed(people):
     assert people.get("/api/speakers").json() == []
 
 
+def test_the_same_recording_counts_once_with_a_warning(people):
+    other = to_wav(voice(1.2, 100, seed=1))
+    answer = enrol(people, "Ada", to_wav(LOW), other, to_wav(LOW)).json()
+    assert answer["num_recordings"] == 2
+    assert answer["warnings"] == ["a.wav: the request holds this recording more than once; it counts once."]
+    answer = enrol(people, "Ada", to_wav(LOW)).json()
+    assert answer["num_recordings"] == 2
+    assert answer["warnings"] == ["a.wav: Ada has this recording already, as a.wav; it counts once."]
+    people.delete("/api/speakers", params={"name": "Ada"})
+
+
 def test_one_recording_that_cannot_be_used_enrols_nobody(people):
     answer = enrol(people, "Ben", to_wav(HIGH), to_wav(0 * HIGH))
     assert answer.status_code == 422
@@ -214,7 +229,7 @@ def test_one_recording_that_cannot_be_used_enrols_nobody(people):
     assert people.get("/api/speakers").json() == []
 
 
-@pytest.mark.parametrize("name", ["", "\n", "a\x00b"])
+@pytest.mark.parametrize("name", ["", " ", "\n", "a\x00b"])
 def test_a_name_that_cannot_be_one_is_refused(people, name):
     assert enrol(people, name, to_wav(HIGH)).status_code == 422
     assert people.get("/api/speakers").json() == []

@@ -224,14 +224,32 @@ def test_another_network_is_refused(store: SpeakerStore) -> None:
 
 
 def test_names_that_cannot_be_listed_are_refused(store: SpeakerStore) -> None:
-    for name, message in (("", "name is empty"), ("a\nb", "has the character")):
+    for name, message in (("", "name is empty"), (" ", "name ' ' is only white space"), ("a\nb", "has the character")):
         with pytest.raises(UserError, match=message):
             store.enrol(name, voice(1, 300))
     store.enrol("Zoe\u0301", voice(1, 300))
     with pytest.raises(UserError, match="Two speakers are spelled differently and look the same"):
         store.enrol("Zo\u00e9", voice(1, 300))
+    store.enrol("Ada L", voice(2, 300))
+    for name in ("Ada L ", "Ada  L"):
+        with pytest.raises(UserError, match=f"look the same: 'Ada L' and '{name}'"):
+            store.enrol(name, voice(3, 300))
     with pytest.raises(UserError, match=r"Nobody called 'Zo\u00e9' is enrolled.*looks the same"):
         store.verify("Zo\u00e9", voice(1, 300))
+
+
+def test_a_store_with_two_names_that_look_the_same_stays_in_use(
+    store: SpeakerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier versions enrolled names that differ in blanks."""
+    store.enrol("Ada", voice(1, 300))
+    with monkeypatch.context() as patch:
+        patch.setattr("mqmha_jax.store.roster.check_spellings", lambda *_, **__: None)
+        store.enrol("Ada ", voice(2, 300))
+    store.enrol("Ada ", voice(3, 300))
+    store.enrol("Bea", voice(4, 300))
+    store.remove("Ada ")
+    assert "Ada" in store
 
 
 def test_whoever_creates_a_store_second_opens_it(

@@ -85,6 +85,10 @@ def test_another_network_list_seed_or_speakers_are_refused(home: Path, tmp_path:
     others = Metadata({name: name for name in (*trials.enrol, *trials.test)}, {})
     with pytest.raises(UserError, match="differs in speakers"):  # other voices would babble
         run(home, tmp_path / "kept", StressPlan(("first-1s",), replicates=0), known=others)
+    said: list[str] = []
+    with pytest.raises(UserError, match="differs in speakers"):
+        run(home, tmp_path / "kept", StressPlan(("first-1s",)), known=Metadata({"elsewhere": "x"}, {}), say=said.append)
+    assert any("metadata have no effect: none of their ids, such as 'elsewhere'" in sentence for sentence in said)
     write_tiny_run(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match="differs in network"):
         run_stress(

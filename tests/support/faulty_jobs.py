@@ -154,10 +154,11 @@ def look(workdir: Path) -> dict[str, Any]:
     from mqmha_jax.runs.metrics_log import read_log
     from mqmha_jax.runs.run_files import CONFIG_NAME
     from mqmha_jax.runs.workdir import read_config, read_speakers
+    from tests.support.best_step import find_best_step
 
     with Checkpoints(workdir) as checkpoints:
         steps = checkpoints.steps
-        best = checkpoints.best_step
+        best = find_best_step(workdir)
         for step in steps:
             head = checkpoints.restore_head(step)[0]
             _equal(head, state(step).params["head"])

@@ -71,12 +71,12 @@ def open_speaker_recordings(path: Path, root: Path | None) -> SpeakerRecordings:
       root: folder that the paths in a list start from; None: the folder of the list.
 
     Raises:
-      UserError: the list cannot be read or names no speakers, or there are no recordings.
+      UserError: the list cannot be read or lacks a speaker, or there are no recordings.
     """
     if path.is_dir():
         names = {file.relative_to(path).as_posix(): file for file in audio_files(path)}
         return SpeakerRecordings(names, {name: name.partition("/")[0] for name in names})
-    speakers = dict(read_metadata(path).utt2spk)
+    speakers = dict(read_metadata(path, every_speaker=True).utt2spk)
     if not speakers:
         raise UserError(f"{path}: has no column 'speaker'; a cohort needs the speaker of each recording.")
     root = path.parent if root is None else root

@@ -41,16 +41,6 @@ def _cast(graph: Any, equation: Any, x: Any) -> Any:
     )
 
 
-def _constant_beside(kind: str, number: float, *, first: bool = False) -> Rule:
-    """``kind(x, number)``, or ``kind(number, x)``."""
-
-    def build(graph: Any, equation: Any, x: Any) -> str:
-        constant = scalar(number, equation.invars[0].aval.dtype)
-        return graph.add(kind, constant, x) if first else graph.add(kind, x, constant)
-
-    return _elementwise(build)
-
-
 def _maximum(graph: Any, equation: Any, x: Any, y: Any) -> str:
     if isinstance(y, np.ndarray) and y.dtype.kind == "f" and not y.any():
         return graph.add("Relu", x)  # which runtimes join with the layer before it

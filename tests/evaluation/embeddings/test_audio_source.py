@@ -107,6 +107,9 @@ def test_a_list_of_recordings_is_a_cohort_too(home: Path) -> None:
     (home / "nobody.csv").write_text("path,session\ns0/0.wav,a\n")
     with pytest.raises(UserError, match="has no column 'speaker'"):
         source.speakers_at(home / "nobody.csv")
+    (home / "one.csv").write_text("path,speaker\ns0/0.wav,s0\ns1/0.wav,\n")
+    with pytest.raises(UserError, match=r"one.csv:3: utterance 's1/0.wav' has no speaker"):
+        source.speakers_at(home / "one.csv")
 
 
 def test_the_cohort_takes_recordings_from_all_sessions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
