@@ -89,7 +89,8 @@ def main(train: Path, evaluate: Path, output: Path, steps: int, seed: int, threa
     speakers = int(utterances.speaker.max()) + 1
     own = [np.flatnonzero(utterances.speaker == speaker) for speaker in range(speakers)]
     net = Tdnn(utterances.frames.shape[1])
-    head = nn.Parameter(torch.randn(speakers, EMBEDDING_DIM))
+    # Adam turns a long prototype slowly: of length 11 (torch.randn) instead of 0.6, they cost six points of EER.
+    head = nn.Parameter(nn.init.xavier_normal_(torch.empty(speakers, EMBEDDING_DIM)))
     parameters = [*net.parameters(), head]
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps)
