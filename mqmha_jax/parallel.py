@@ -109,6 +109,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, jax.P((DATA, MODEL)))
 
 
+def local_rows(batch_size: int, mesh: Mesh) -> list[int]:
+    """Which rows of a batch lie on the devices of this process, ascending."""
+    parts = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return sorted({row for part in parts if part for row in range(*part[0].indices(batch_size))})
+
+
 def state_sharding(mesh: Mesh, shapes: PyTree) -> PyTree:
     """Returns the sharding of each array of a state.
 
@@ -131,7 +137,7 @@ def state_sharding(mesh: Mesh, shapes: PyTree) -> PyTree:
 
 
 def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
-    """Makes one global array per field, split over all devices, from this host's part of a batch."""
+    """Makes one global array per field, split over all devices, from this process's ``local_rows`` of a batch."""
     return {name: place_part(np.asarray(value), batch_sharding(mesh)) for name, value in batch.items()}
 
 

@@ -19,9 +19,15 @@ from tests.support.tiny import tiny_config, tiny_corpus
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Gentle, so that another order of summation only changes rounding; sharded, so that hosts cross both axes."""
+    """Gentle, so that another order of summation only changes rounding; sharded, so that hosts cross both axes.
+
+    Parts of a batch, groups of its rows and pairs of a speaker's utterances depend on the order of rows.
+    """
     data = tiny_corpus(tmp_path_factory.mktemp("corpus"))
     overrides = ["loss.scale=8", "optimizer.name=sgd", "optimizer.learning_rate=0.005", "mesh.model=2"]
+    overrides += ["data.batch_size=32", "optimizer.accumulate=2", "model.batch_norm_groups=2"]
+    pairs = '[{"name": "ge2e", "weight": 0.1}]'
+    overrides += ["data.sampling=speaker", "data.utterances_per_speaker=4", f"loss.pairs={pairs}"]
     return with_overrides(tiny_config(data), overrides)
 
 

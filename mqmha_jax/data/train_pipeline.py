@@ -1,12 +1,12 @@
 """Training batches as a function of the seed and the step.
 
-Sample ``i`` of the endless global sequence, its utterance and its crop, depends only on the seed and ``i``. Step ``k``
-holds samples ``k * batch_size`` to ``(k + 1) * batch_size - 1``; host ``h`` of ``n`` takes every n-th of them, from the
-h-th on. So a run resumes at any step without saved state, and hosts and workers change only the order of rows.
+Sample ``i`` of the endless global sequence, its utterance and its crop, depends only on the seed and ``i``. Row ``r``
+of step ``k`` holds sample ``k * batch_size + r``, and each process makes the rows of its own devices. So a run resumes
+at any step without saved state, and processes and workers change no row.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NotRequired, TypedDict
 
 import grain
@@ -43,25 +43,23 @@ def train_batches(
     *,
     seed: int,
     first_step: int,
-    num_hosts: int = 1,
-    host: int = 0,
+    rows: Sequence[int] | None = None,
     noise_and_rooms: NoiseAndRooms | None = None,
 ) -> grain.DatasetIterator:
-    """Iterates over this host's part of every batch from ``first_step`` on, without end.
+    """Iterates over this process's rows of every batch from ``first_step`` on, without end.
 
     Args:
       shards: N utterances of C speakers.
-      data: how they are drawn (see ``draw_utterances``). Each host yields ``B = data.batch_size / num_hosts`` crops of
-        ``T = data.crop_frames`` frames from random places; shorter utterances repeat from their start. A batch holds
-        ``data.batch_size / U`` speakers with ``U = data.utterances_per_speaker`` crops each; more than 1 needs
-        ``data.sampling="speaker"`` or ``data.speaker_exponent``, and then no speaker is twice in a batch whose share of
-        the draws is at most ``U / data.batch_size``. ``data.num_workers`` processes make batches; 0: threads of this
-        process. (More need absl's flags parsed, for grain.) The ``data.read_threads`` of each release Python's lock to
-        decompress and to wait.
+      data: how they are drawn (see ``draw_utterances``). A row is a crop of ``T = data.crop_frames`` frames from a
+        random place; shorter utterances repeat from their start. A batch, over all processes, holds
+        ``data.batch_size / U`` speakers with ``U = data.utterances_per_speaker`` crops each, in adjacent rows; more
+        than 1 needs ``data.sampling="speaker"`` or ``data.speaker_exponent``, and then no speaker is twice in a batch
+        whose share of the draws is at most ``U / data.batch_size``. ``data.num_workers`` processes make batches; 0:
+        threads of this process. (More need absl's flags parsed, for grain.) The ``data.read_threads`` of each release
+        Python's lock to decompress and to wait.
       seed: seed of order, utterances and crops; 0 to 2**32 - 1.
       first_step: number of the first batch; batch k is the same for every ``first_step <= k``.
-      num_hosts: number of processes that share the batch.
-      host: number of this process, from 0.
+      rows: which rows of each batch to make, B of them, from 0; None: all.
       noise_and_rooms: draws a noise and a room for every example; None: plain crops.
 
     Returns:
@@ -73,14 +71,18 @@ def train_batches(
     Raises:
       UserError: options that do not fit each other or the shards; while iterating, a record that cannot be read.
     """
-    _check(shards, data, seed, num_hosts, host)
+    _check(shards, data, seed)
+    rows = range(data.batch_size) if rows is None else rows
+    examples = (
+        draw_utterances(shards, data, seed)
+        .map_with_index(_with_position)
+        .random_map(_Crop(shards, data.crop_frames, noise_and_rooms), seed=seed)
+    )
     # Batches are cut before workers share them out: batch() on the random-access MapDataset numbers whole batches, and
     # each worker takes every n-th. (On an IterDataset each worker would batch its own examples and lose its remainder.)
     return iter(
-        draw_utterances(shards, data, seed)
-        .map_with_index(_with_position)
-        .random_map(_Crop(shards, data.crop_frames, noise_and_rooms), seed=seed)[host::num_hosts]
-        .batch(data.batch_size // num_hosts)[first_step:]
+        grain.MapDataset.source(_Rows(examples, data.batch_size, tuple(rows)))
+        .batch(len(rows))[first_step:]
         .to_iter_dataset(
             grain.ReadOptions(num_threads=data.read_threads, prefetch_buffer_size=max(BATCHES_AHEAD, data.read_threads))
         )
@@ -100,6 +102,22 @@ def example_utterances(shards: TrainingShards, data: DataConfig, examples: Itera
     """
     sequence = draw_utterances(shards, data, seed)
     return [shards.utterance(int(sequence[example])) for example in examples]
+
+
+class _Rows:
+    """Some rows of every batch, one after another; a source of grain, which pickles it for worker processes."""
+
+    def __init__(self, examples: grain.MapDataset, batch_size: int, rows: tuple[int, ...]) -> None:
+        self._examples = examples
+        self._batch_size = batch_size
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._examples) // self._batch_size * len(self._rows)
+
+    def __getitem__(self, index: int) -> Example:
+        step, row = divmod(index, len(self._rows))
+        return self._examples[step * self._batch_size + self._rows[row]]
 
 
 def _with_position(position: int, utterance: int) -> tuple[int, int]:
@@ -140,15 +158,9 @@ class _Crop:
         return example
 
 
-def _check(shards: TrainingShards, data: DataConfig, seed: int, num_hosts: int, host: int) -> None:
+def _check(shards: TrainingShards, data: DataConfig, seed: int) -> None:
     if not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"train.seed is {seed}; it must lie between 0 and {LARGEST_SEED}.")
-    if not 0 <= host < num_hosts:
-        raise UserError(f"Host {host} of {num_hosts} does not exist; hosts are numbered from 0.")
-    if data.batch_size % num_hosts:
-        raise UserError(
-            f"data.batch_size={data.batch_size} cannot be shared by {num_hosts} hosts; give a multiple of {num_hosts}."
-        )
     per_speaker = data.utterances_per_speaker
     if data.batch_size % per_speaker:
         raise UserError(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 import jax
+from jax.sharding import Mesh
 
 from mqmha_jax.config import Config
 from mqmha_jax.data.joined_shards import TrainingShards
@@ -12,12 +13,13 @@ from mqmha_jax.data.noise_and_rooms import NoiseAndRooms
 from mqmha_jax.data.train_pipeline import train_batches
 from mqmha_jax.data.workers import require_live_workers
 from mqmha_jax.errors import UserError
+from mqmha_jax.parallel import local_rows
 from mqmha_jax.types import Batch
 
 
 @contextlib.contextmanager
 def open_batches(
-    config: Config, shards: TrainingShards, noise_and_rooms: NoiseAndRooms | None, first_step: int
+    config: Config, shards: TrainingShards, noise_and_rooms: NoiseAndRooms | None, first_step: int, mesh: Mesh
 ) -> Iterator[Iterator[Batch]]:
     """Yields the batches of this process; its threads and workers end when the context ends.
 
@@ -26,6 +28,7 @@ def open_batches(
       shards: the training shards.
       noise_and_rooms: what the step adds; None: nothing.
       first_step: steps done before.
+      mesh: the devices, which hold a part of every batch each.
 
     Raises:
       UserError: options that do not fit the shards; while iterating, a damaged record or a lost worker.
@@ -35,8 +38,7 @@ def open_batches(
         config.data,
         seed=config.train.seed,
         first_step=first_step,
-        num_hosts=jax.process_count(),
-        host=jax.process_index(),
+        rows=local_rows(config.data.batch_size, mesh),
         noise_and_rooms=noise_and_rooms,
     )
     try:

@@ -151,10 +151,23 @@ def _check_rows(config: Config) -> None:
 
 
 def _check_pairs(config: Config) -> None:
-    if config.loss.pairs and config.data.utterances_per_speaker < 2:
+    """Losses over pairs need several utterances of several speakers among the examples that they see together."""
+    if not config.loss.pairs:
+        return
+    losses = f"loss.pairs={','.join(term.name for term in config.loss.pairs)}"
+    each, parts = config.data.utterances_per_speaker, config.optimizer.accumulate
+    if each < 2:
         raise UserError(
-            f"loss.pairs={','.join(term.name for term in config.loss.pairs)} compares utterances of the same speaker, "
-            "and a batch holds one of each: set data.sampling=speaker and data.utterances_per_speaker=2 or more."
+            f"{losses} compares utterances of the same speaker, and a batch holds one of each: set "
+            "data.sampling=speaker and data.utterances_per_speaker=2 or more."
+        )
+    if config.data.batch_size % (each * parts) or config.data.batch_size < 2 * each * parts:
+        per_part = f" and optimizer.accumulate={parts}" if parts > 1 else ""
+        together = "in each part of a batch" if parts > 1 else "in a batch"
+        raise UserError(
+            f"{losses} compares speakers, and needs at least two of them with all their utterances {together}: with "
+            f"data.utterances_per_speaker={each}{per_part}, data.batch_size must be a multiple of {each * parts} and "
+            f"at least {2 * each * parts}, not {config.data.batch_size}."
         )
 
 

@@ -142,7 +142,7 @@ def train(config: Config, workdir: str | Path, *, progress: bool = True) -> Trai
         means = StepMeans()
         shown: dict[str, str] = {}
         with (
-            open_batches(config, shards, noise_and_rooms, first_step) as batches,
+            open_batches(config, shards, noise_and_rooms, first_step, mesh) as batches,
             MetricsLog(workdir, first_step=first_step, enabled=first) as log,
             Watchdog(config.train.stall_seconds, log) as watchdog,
             Profile(workdir, config.train, enabled=first) as profile,

@@ -83,6 +83,8 @@ def build_train_step(
 
     def step(state: TrainState, batch: dict[str, Array], seed: Array) -> tuple[TrainState, Metrics]:
         num_parts = config.optimizer.accumulate
+        # Losses over pairs compare utterances of a speaker, which are adjacent rows.
+        together = config.data.utterances_per_speaker if config.loss.pairs else 1
         step_key = jax.random.fold_in(stream_key(seed, STEP_STREAM), state.step)
 
         def add_part(carry: tuple[Any, Any, Any], part: dict[str, Array]) -> tuple[tuple[Any, Any, Any], Metrics]:
@@ -95,7 +97,7 @@ def build_train_step(
         # Batch statistics and the loss's memory pass from part to part, as they would from step to step with smaller
         # batches.
         start = (state.batch_stats, state.loss_state, optax.tree.zeros_like(state.params))
-        parts = jax.tree.map(lambda x: _interleave(x, num_parts), batch)
+        parts = jax.tree.map(lambda x: _interleave(x, num_parts, together), batch)
         over_parts = _unroll if unroll or num_parts == 1 else lax.scan
         (batch_stats, loss_state, total), metrics = over_parts(add_part, start, parts)
         gradients = jax.tree.map(lambda x: x / num_parts, total)
@@ -141,10 +143,17 @@ def _unroll(body: Callable, carry: Any, parts: dict[str, Array]) -> tuple[Any, A
     return carry, jax.tree.map(lambda *values: jnp.stack(values), *results)
 
 
-def _interleave(x: Array, parts: int) -> Array:
-    """Makes ``[parts, B / parts, ...]`` of ``[B, ...]``. Part i holds the rows i, i + parts, ... of all devices."""
+def _interleave(x: Array, parts: int, together: int) -> Array:
+    """Makes ``[parts, B / parts, ...]`` of ``[B, ...]``: part i holds the groups of rows i, i + parts, ...
+
+    Args:
+      x: rows of a batch.
+      parts: number of parts.
+      together: number of adjacent rows in a group.
+    """
     # Interleaved and not cut into blocks: the rows of each part then lie evenly on all devices, and no row moves.
-    return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
+    groups = x.reshape(-1, parts, together, *x.shape[1:])
+    return jnp.moveaxis(groups, 1, 0).reshape(parts, -1, *x.shape[1:])
 
 
 def _move_average(state: TrainState, decay: float) -> PyTree:

@@ -124,8 +124,8 @@ def test_shards_elsewhere_are_not_an_error_for_a_plan(corpora: list[str]) -> Non
     assert len(found) == 20
 
 
-def test_batches_of_several_corpora_are_the_same_on_hosts_workers_and_after_a_resume(corpora: list[str]) -> None:
-    def take(number: int, *, num_workers: int = 0, first_step: int = 0, **hosts: int) -> list[Batch]:
+def test_batches_of_several_corpora_are_the_same_in_processes_workers_and_after_a_resume(corpora: list[str]) -> None:
+    def take(number: int, *, num_workers: int = 0, first_step: int = 0, rows: range | None = None) -> list[Batch]:
         data = DataConfig(
             train=tuple(corpora),
             batch_size=4,
@@ -134,7 +134,7 @@ def test_batches_of_several_corpora_are_the_same_on_hosts_workers_and_after_a_re
             speaker_exponent=0.5,
             num_workers=num_workers,
         )
-        iterator = train_batches(open_training_shards(data), data, seed=1, first_step=first_step, **hosts)
+        iterator = train_batches(open_training_shards(data), data, seed=1, first_step=first_step, rows=rows)
         try:
             return [next(iterator) for _ in range(number)]
         finally:
@@ -144,10 +144,9 @@ def test_batches_of_several_corpora_are_the_same_on_hosts_workers_and_after_a_re
     for ours, theirs in zip(take(4, num_workers=1, first_step=3), whole[3:], strict=True):
         for name in theirs:
             np.testing.assert_array_equal(ours[name], theirs[name])  # type: ignore[literal-required]
-    halves = zip(take(7, num_hosts=2, host=0), take(7, num_hosts=2, host=1), strict=True)
-    for (even, odd), batch in zip(halves, whole, strict=True):
-        np.testing.assert_array_equal(even["fbank"], batch["fbank"][::2])
-        np.testing.assert_array_equal(odd["speaker"], batch["speaker"][1::2])
+    for ours, batch in zip(take(7, rows=range(2, 4)), whole, strict=True):
+        np.testing.assert_array_equal(ours["fbank"], batch["fbank"][2:4])
+        np.testing.assert_array_equal(ours["speaker"], batch["speaker"][2:4])
 
 
 @pytest.mark.slow

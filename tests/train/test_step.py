@@ -130,6 +130,19 @@ def test_losses_that_learn_remember_and_compare_pairs_are_the_same_on_eight_devi
         assert ours.params["head"]["ge2e"]["scale"] != 10
 
 
+def test_every_part_of_a_batch_holds_all_utterances_of_its_speakers() -> None:
+    """With a row of every speaker in each part there was no pair, and a loss over pairs was zero."""
+    options = ["data.sampling=speaker", "data.utterances_per_speaker=2", 'loss.pairs=[{"name": "ge2e"}]']
+    batch = some_batch(0) | {"speaker": np.repeat(np.arange(4, dtype=np.int32), 2)}
+    values = []
+    for parts in (1, 2):
+        training = built(gentle(*options, f"optimizer.accumulate={parts}", "loss.weight=0"), devices=1)
+        _, metrics = one_step(training, first_state(training), batch)
+        values.append(float(metrics["ge2e"]))
+        assert float(metrics["gradient_norm"]) > 0.1
+    assert min(values) > 0.1
+
+
 def test_the_row_order_of_a_batch_does_not_matter(one_device: Training, after_five: TrainState) -> None:
     """Masks are drawn per example: two hosts hold the same global set of examples in another order."""
     assert_close(after_five, run(one_device, order=np.array([3, 1, 7, 0, 2, 6, 5, 4])))
@@ -296,6 +309,20 @@ def test_the_logged_rate_is_the_applied_one_after_a_skipped_step(name: str) -> N
             r"data\.batch_size=8 does not divide by 8 devices times 2 parts.*multiple of 16",
         ),
         (['loss.pairs=[{"name": "ge2e"}]'], r"loss\.pairs=ge2e compares utterances.*data\.utterances_per_speaker=2"),
+        (
+            ['loss.pairs=[{"name": "ge2e"}]', "data.sampling=speaker", "data.utterances_per_speaker=8"],
+            r"ge2e compares speakers, and needs at least two .* in a batch: .*a multiple of 8 and at least 16, not 8",
+        ),
+        (
+            [
+                'loss.pairs=[{"name": "ge2e"}]',
+                "data.sampling=speaker",
+                "data.utterances_per_speaker=8",
+                "data.batch_size=16",
+                "optimizer.accumulate=2",
+            ],
+            r"in each part of a batch: .*=8 and optimizer\.accumulate=2, .*a multiple of 16 and at least 32, not 16",
+        ),
         (["model.batch_norm_groups=3"], r"model\.batch_norm_groups=3 does not divide the 8 examples"),
     ],
 )
