@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int, Shaped
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.speakers import sum_per_speaker
 from mqmha_jax.evaluation.numbers import require_finite
+from mqmha_jax.field_checks import check_value
 
 _LARGEST = 1e15  # of a value in an embedding
 
@@ -99,6 +100,7 @@ def fit_lda(
     Raises:
       UserError: as ``fit_whitening``; a size that the data do not allow.
     """
+    check_value("size", size, int)
     vectors = check_vectors(vectors, at_least=2)
     index = speaker_index(speaker, len(vectors))
     counts = np.bincount(index)
