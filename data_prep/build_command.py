@@ -155,6 +155,11 @@ def _summary(report: "BuildReport", output: Path, hours: float) -> str:
         f"{output}: {count_noun(report.num_utterances, 'utterance')} of {count_noun(report.num_speakers, 'speaker')}, "
         f"{hours:.1f} hours, from {count_noun(report.num_recordings, 'recording')}; {len(report.rejected)} rejected."
     ]
+    if report.was_made:  # a million sizes would take an hour on a network disk, so none is compared
+        lines.append(
+            "It was made before, and recordings are known by name only. If any has changed since, delete "
+            f"{output} to prepare it again."
+        )
     if report.rejected:
         lines.append(f"{output / REJECTED_NAME} lists them with the reason.")
     if report.doubtful:

@@ -31,6 +31,7 @@ class BuildReport(NamedTuple):
       doubtful: recordings that were written but hold little speech or are clipped.
       num_missing: unfinished pieces.
       is_complete: the output is there; if not, pieces are missing, or another process completes it.
+      was_made: the output was there before; its recordings are known by name only, so changed ones are not noticed.
     """
 
     num_recordings: int
@@ -41,6 +42,7 @@ class BuildReport(NamedTuple):
     doubtful: tuple[Finding, ...] = ()
     num_missing: int = 0
     is_complete: bool = True
+    was_made: bool = False
 
 
 def is_made(target: Path, job: Job) -> bool:
@@ -141,4 +143,6 @@ def _class_key(speaker: str, speeds: Sequence[str]) -> tuple[int, str]:
 def _make_report(target: Path, num_recordings: int) -> BuildReport:
     shards = open_shards(target)
     found = read_findings(target / REJECTED_NAME), read_findings(target / DOUBTFUL_NAME)
-    return BuildReport(num_recordings, len(shards), len(shards.speakers), int(shards.num_frames.sum()), *found)
+    return BuildReport(
+        num_recordings, len(shards), len(shards.speakers), int(shards.num_frames.sum()), *found, was_made=True
+    )

@@ -74,10 +74,12 @@ class VersionPlan:
         if not self.names or len(set(self.names)) < len(self.names):
             raise UserError(f"versions={','.join(self.names)}: name each version once, at least one.")
         usual = all(SLOWEST <= speed <= FASTEST for speed in self.speeds)  # no comparison holds for NaN
-        if self.speeds[:1] != (1.0,) or len(set(self.speeds)) < len(self.speeds) or not usual:
+        written = {f"{speed:g}" for speed in self.speeds}  # as the names of the copies hold them
+        if self.speeds[:1] != (1.0,) or len(written) < len(self.speeds) or not usual:
             raise UserError(
                 f"speeds={','.join(map(str, self.speeds))}: give different speeds from {SLOWEST:g} to {FASTEST:g}, 1.0 "
-                "first, such as 1.0,0.9,1.1: the speakers at speed 1.0 are the first classes, which fine-tuning keeps."
+                "first, such as 1.0,0.9,1.1 (six digits count): the speakers at speed 1.0 are the first classes, which "
+                "fine-tuning keeps."
             )
         for name in self.names:
             self._check_sounds(name)

@@ -1,6 +1,6 @@
 """Wrong arguments of the public functions and modules: a sentence, as users call them, without the tests' checkers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ import pytest
 
 from mqmha_jax import Embeddings, SpeakerNet, Trials, UserError, centre, cosine_scores
 from mqmha_jax.data.embedding_files import write_embeddings
+from mqmha_jax.evaluation.scoring.linear_backend import fit_lda
+from mqmha_jax.evaluation.scoring.normalization import cohort_statistics
 from mqmha_jax.models.encoders import ENCODERS
 from mqmha_jax.models.pooling import POOLINGS
 from mqmha_jax.models.pooling.mqmha import MQMHA
@@ -22,6 +24,8 @@ def _without_checkers() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+SPOKEN = Embeddings(("a", "b"), np.eye(2, 4, dtype=np.float32))
+COHORT = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
 FRAMES = jax.ShapeDtypeStruct((4, 4, 80), np.float32)
 MASKS = [((4,), bool), ((4, 1), bool), ((1, 4), bool), ((4, 4, 1), bool), ((4, 4), np.float32)]
 
@@ -49,6 +53,23 @@ def test_embeddings_whose_ids_are_too_few_are_refused_by_all_that_take_them(tmp_
     ):
         with pytest.raises(UserError, match=r"2 ids and \w+ of shape \(3, 2\); valid: N ids and shape \[N, E\]"):
             work()
+
+
+@pytest.mark.parametrize(
+    ("message", "work"),
+    [
+        (r"top_n is 7\.0; valid: an integer", lambda: cohort_statistics(SPOKEN, COHORT, top_n=7.0)),
+        (
+            r"cohort has shape \(9, 3\), the embeddings \(2, 4\); valid: ",
+            lambda: cohort_statistics(SPOKEN, COHORT[:, 1:]),
+        ),
+        (r"cohort has shape \(4,\), the embeddings \(2, 4\); valid: ", lambda: cohort_statistics(SPOKEN, COHORT[0])),
+        (r"size is 2\.0; valid: an integer", lambda: fit_lda(COHORT, np.arange(9) // 3, 2.0)),
+    ],
+)
+def test_cohorts_and_sizes_that_do_not_fit_are_refused(message: str, work: Callable[[], object]) -> None:
+    with pytest.raises(UserError, match=message):
+        work()
 
 
 def test_trials_of_lists_print_and_unequal_sides_are_refused() -> None:

@@ -54,17 +54,17 @@ def check_lists(source: EmbeddingSource, lists: Lists, method: Method) -> list[s
     """
     everything = {**lists.trials, **lists.calibration}
     speaker_of = lists.known.utt2spk
-    speakers = {
-        name: {speaker_of[utterance] for utterance in utterances_of(part, lists.models) if utterance in speaker_of}
-        for name, part in everything.items()
-    }
+    utterances = {name: utterances_of(part, lists.models) for name, part in everything.items()}
+    speakers = {name: {speaker_of[one] for one in own if one in speaker_of} for name, own in utterances.items()}
+    # Utterances with a speaker are compared by the speaker; a second note on them would say the same.
+    nameless = {name: own - speaker_of.keys() for name, own in utterances.items()}
     trained = set(source.training_utterances())
     notes = []
     for name, part in everything.items():
         notes += check_trials(part, source.utterances, known_models=lists.models, name=name)
-        notes += shared_utterances(name, utterances_of(part, lists.models), trained, "the training set")
-    notes += _note_training_speakers(speakers, source.training_speakers, [*lists.calibration])
-    return notes + _note_fitted_speakers(speakers, source, method)
+        notes += shared_utterances(name, utterances[name], trained, "the training set")
+    notes += _note_training_speakers(speakers, nameless, source.training_speakers, [*lists.calibration])
+    return notes + _note_fitted_speakers(speakers, nameless, source, method)
 
 
 def note_unused_metadata(known: Metadata, lists: Lists) -> list[str]:
@@ -119,9 +119,12 @@ def fit_top_n(method: Method, source: EmbeddingSource, say: Say) -> Method:
 
 
 def _note_training_speakers(
-    speakers: Mapping[str, set[str]], trained: Sequence[str], calibration_lists: Sequence[str]
+    speakers: Mapping[str, set[str]],
+    nameless: Mapping[str, set[str]],
+    trained: Sequence[str],
+    calibration_lists: Sequence[str],
 ) -> list[str]:
-    """Speakers that flatter the numbers because the network or the calibration has seen them."""
+    """Speakers, and utterances without one, that flatter the numbers because network or calibration have seen them."""
     notes = []
     for name, own in speakers.items():
         flattered = (
@@ -132,16 +135,24 @@ def _note_training_speakers(
             if name != other:
                 shared = "the calibration list: calibrated numbers look better than they are"
                 notes += shared_speakers(name, own, speakers[other], shared)
+                notes += shared_utterances(name, nameless[name], nameless[other], shared)
     return notes
 
 
-def _note_fitted_speakers(speakers: Mapping[str, set[str]], source: EmbeddingSource, method: Method) -> list[str]:
-    """Speakers that the cohort or the back-end has seen."""
-    cohort = () if method.cohort is None else source.speakers_at(method.cohort)
-    fitted = () if method.backend.fitted_on is None else source.speakers_at(method.backend.fitted_on)
+def _note_fitted_speakers(
+    speakers: Mapping[str, set[str]], nameless: Mapping[str, set[str]], source: EmbeddingSource, method: Method
+) -> list[str]:
+    """Speakers, and utterances without one, that the cohort or the back-end has seen."""
     notes = []
-    for name, own in speakers.items():
-        notes += shared_speakers(name, own, cohort, "the cohort: take other speakers")
-        where = "the back-end's data: its numbers look better than they are"
-        notes += shared_speakers(name, own, fitted, where)
+    for path, where in (
+        (method.cohort, "the cohort: take other speakers"),
+        (method.backend.fitted_on, "the back-end's data: its numbers look better than they are"),
+    ):
+        if path is None:
+            continue
+        fitted = source.speakers_at(path)
+        heard = source.utterances_at(path) if any(nameless.values()) else ()
+        for name, own in speakers.items():
+            notes += shared_speakers(name, own, fitted, where)
+            notes += shared_utterances(name, nameless[name], heard, where)
     return notes

@@ -10,15 +10,11 @@ import jax
 import numpy as np
 
 from mqmha_jax.atomic import write_bytes
-from mqmha_jax.config import Config, FbankSpec
+from mqmha_jax.config import Config
 from mqmha_jax.errors import missing_extra
 from mqmha_jax.interop.embedding_program import EmbeddingProgram
 
 OUTPUT = "embedding"
-
-# The filterbank of sherpa-onnx, which no option changes (its features.h and speaker-embedding-extractor-model.cc).
-SHERPA_FBANK = FbankSpec(window="povey", high_hz=-400.0, snip_edges=False)
-_SHERPA_IGNORES = {"sample_rate_hz", "dither"}
 
 
 def write_onnx(path: Path, program: EmbeddingProgram, metadata: Mapping[str, str]) -> None:
@@ -84,13 +80,3 @@ def describe_network(config: Config, program: EmbeddingProgram, *, step: int) ->
         "window_type": fbank.window,
     }
     return known | sherpa
-
-
-def sherpa_differences(config: Config) -> list[str]:
-    """Lists how the filterbank of a run differs from that of sherpa-onnx: ``window: hamming here, povey there``."""
-    ours, theirs = dataclasses.asdict(config.fbank), dataclasses.asdict(SHERPA_FBANK)
-    return [
-        f"{name}: {ours[name]} here, {theirs[name]} there"
-        for name in ours
-        if name not in _SHERPA_IGNORES and ours[name] != theirs[name]
-    ]

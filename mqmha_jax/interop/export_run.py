@@ -10,17 +10,20 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.errors import UserError
 from mqmha_jax.interop.embedding_program import embedding_program
 from mqmha_jax.interop.export_model import ExportedModel, export_model
-from mqmha_jax.interop.export_onnx import describe_network, sherpa_differences, write_onnx
+from mqmha_jax.interop.export_onnx import describe_network, write_onnx
 from mqmha_jax.interop.export_stablehlo import write_stablehlo
 from mqmha_jax.interop.families import FAMILIES
 from mqmha_jax.interop.network_file import write_network_file
+from mqmha_jax.interop.toolkit_fbanks import SHERPA, THREE_D_SPEAKER, WESPEAKER, fbank_differences
 from mqmha_jax.interop.torch_writer import write_torch_file
+from mqmha_jax.interop.wespeaker_config import OUR_OPTIONS, OUR_SECTION
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.finite import require_finite
 from mqmha_jax.runs.load_network import LoadedNetwork, load_network
 from mqmha_jax.runs.run_files import check_output_file
 
 TENSORS_FILE, CONFIG_FILE = "avg_model.pt", "config.yaml"
+_WESPEAKER_READS = ("sample_rate_hz", "num_mel_bins", "frame_length_ms", "frame_shift_ms")  # from config.yaml
 _OURS = "# Written by mqmha export."  # the first line of the configuration; an export replaces only such files
 
 
@@ -45,13 +48,14 @@ def export_wespeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
       step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
 
     Raises:
-      UserError: there is no such run or checkpoint, its network is not finite, WeSpeaker has no such network, the
-        directory holds another model, or the files cannot be written.
+      UserError: there is no such run or checkpoint, its network is not finite, WeSpeaker has no such network or
+        features, the directory holds another model, or the files cannot be written.
     """
     _refuse_other_model(output)
     check_writable_directory(output, TENSORS_FILE, CONFIG_FILE)
     network = _load_finite(workdir, step)
     fbank, model = network.config.fbank, network.config.model
+    _refuse_energy(fbank, "WeSpeaker")
     exported = export_model(model, network.variables, num_features=fbank.num_features)
     write_torch_file(output / TENSORS_FILE, exported.tensors)
     arguments = {
@@ -61,12 +65,14 @@ def export_wespeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
         "window_type": fbank.window,
         "dither": 0.0,
     }
-    settings = {
+    settings: dict[str, Any] = {
         "dataset_args": {"resample_rate": fbank.sample_rate_hz, "fbank_args": arguments},
         "model_args": {"feat_dim": fbank.num_features, "embed_dim": model.embedding_dim},
     }
+    if own := {name: getattr(fbank, name) for name in OUR_OPTIONS if getattr(fbank, name) != getattr(WESPEAKER, name)}:
+        settings[OUR_SECTION] = own
     write_text(output / CONFIG_FILE, f"{_OURS}\n{yaml.safe_dump(settings, sort_keys=False)}")
-    return _describe(exported, fbank, "WeSpeaker", "hamming")
+    return _describe(exported, "WeSpeaker", fbank_differences(fbank, WESPEAKER, ignored=_WESPEAKER_READS))
 
 
 def _refuse_other_model(output: Path) -> None:
@@ -89,24 +95,36 @@ def export_3dspeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
       step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
 
     Raises:
-      UserError: there is no such run or checkpoint, its network is not finite, 3D-Speaker has no such network, the
-        output is a file of the run, or it cannot be written.
+      UserError: there is no such run or checkpoint, its network is not finite, 3D-Speaker has no such network or
+        features, the output is a file of the run, or it cannot be written.
     """
     check_output_file(output)
     network = _load_finite(workdir, step)
     fbank = network.config.fbank
+    _refuse_energy(fbank, "3D-Speaker")
     exported = export_model(
         network.config.model, network.variables, num_features=fbank.num_features, toolkit="3dspeaker"
     )
     write_torch_file(output, exported.tensors)
-    return _describe(exported, fbank, "3D-Speaker", "povey")
+    return _describe(exported, "3D-Speaker", fbank_differences(fbank, THREE_D_SPEAKER))
 
 
-def _describe(exported: ExportedModel, fbank: FbankSpec, toolkit: str, window: str) -> ExportedRun:
-    remarks = [*exported.remarks]
-    if fbank.window != window:
-        remarks.append(f"the network was trained with a {fbank.window} window, but {toolkit} computes a {window} one.")
-    return ExportedRun(FAMILIES[exported.family].title, remarks)
+def _refuse_energy(fbank: FbankSpec, toolkit: str) -> None:
+    if fbank.use_energy:
+        raise UserError(
+            f"The network was trained with the log energy of each frame (fbank.use_energy=true), which {toolkit} does "
+            "not compute. Use --format safetensors."
+        )
+
+
+def _describe(exported: ExportedModel, toolkit: str, differences: list[str]) -> ExportedRun:
+    return ExportedRun(FAMILIES[exported.family].title, [*exported.remarks, *_remarks_on_fbank(toolkit, differences)])
+
+
+def _remarks_on_fbank(toolkit: str, differences: list[str]) -> list[str]:
+    if not differences:
+        return []
+    return [f"{toolkit} computes another filterbank ({'; '.join(differences)}), so its embeddings differ."]
 
 
 def export_safetensors(workdir: Path, output: Path, *, step: Step = None) -> None:
@@ -154,8 +172,9 @@ def export_program(workdir: Path, output: Path, *, file_format: str, step: Step 
     remarks = []
     if config.fbank.dither > 0:
         remarks.append("The file adds no dither.")
-    if file_format == "onnx" and program.names[0] == "fbank" and (found := sherpa_differences(config)):
-        remarks.append(f"sherpa-onnx computes another filterbank ({'; '.join(found)}), so its embeddings differ.")
+    if file_format == "onnx" and program.names[0] == "fbank":
+        differences = fbank_differences(config.fbank, SHERPA, ignored=("sample_rate_hz", "dither"))
+        remarks += _remarks_on_fbank("sherpa-onnx", differences)
     return remarks
 
 

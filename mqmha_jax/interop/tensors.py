@@ -124,7 +124,11 @@ class Source(NamedTuple):
         return np.roll(self._stack(self.names, tensors), shift, axis)
 
     def write(self, value: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the foreign tensors that hold our variable; :meth:`read` reads them back."""
+        """Returns the foreign tensors that hold our variable; :meth:`read` reads them back.
+
+        Raises:
+          UserError: the variable stacks more or fewer parts (such as heads) than there are tensors.
+        """
         axis, shift = self.rotate
         written: dict[str, np.ndarray] = {}
         self._unstack(self.names, np.roll(value, -shift, axis), written)
@@ -145,6 +149,9 @@ class Source(NamedTuple):
 
     def _unstack(self, names: Names, value: np.ndarray, written: dict[str, np.ndarray]) -> None:
         if not isinstance(names, str):
+            if len(names) != len(value):
+                # Only the scorers of an attention pooling are stacked, over queries and heads.
+                raise UserError(f"Its attention has {len(names)} queries or heads where this network has {len(value)}.")
             for name, part in zip(names, value, strict=True):
                 self._unstack(name, part, written)
             return

@@ -17,13 +17,16 @@ _FBANK = {
     "frame_shift": "frame_shift_ms",
     "window_type": "window",
 }
+# What WeSpeaker has no names for stands in a section of ours, because it passes all of fbank_args to its own function.
+OUR_SECTION = "mqmha_fbank"
+OUR_OPTIONS = ("low_hz", "high_hz", "preemphasis", "snip_edges", "dither")
 
 
 def read_wespeaker_config(path: Path) -> dict[str, Any]:
     """Reads the options of ``FbankSpec`` that the file sets.
 
     Args:
-      path: a ``config.yaml`` that WeSpeaker wrote next to a checkpoint.
+      path: a ``config.yaml`` that WeSpeaker or ``mqmha export`` wrote next to a checkpoint.
 
     Raises:
       UserError: the file is not YAML, asks for objects (nothing is executed), holds no mapping, or gives one of these
@@ -39,7 +42,8 @@ def read_wespeaker_config(path: Path) -> dict[str, Any]:
         found.setdefault("num_mel_bins", _scalar(path, model, "feat_dim"))
     if "resample_rate" in dataset:
         found["sample_rate_hz"] = _scalar(path, dataset, "resample_rate")
-    return found
+    own = _mapping(content, OUR_SECTION)
+    return found | {name: _scalar(path, own, name) for name in OUR_OPTIONS if name in own}
 
 
 def _read_yaml(path: Path) -> Any:

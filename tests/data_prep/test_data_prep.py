@@ -280,6 +280,7 @@ def test_versions_match_their_names(audio: Path, noise: Path) -> None:
         ({"names": ("clean", "nose")}, "Unknown version 'nose'. Did you mean 'noise'?"),
         ({"names": ("clean", "clean")}, "name each version once"),
         ({"speeds": (0.9, 1.0)}, "1.0 first"),
+        ({"speeds": (1.0, 0.9, 0.9000001)}, r"speeds=1\.0,0\.9,0\.9000001: give different .* \(six digits count\)"),
         ({"speeds": (1.0, 1.0)}, "different speeds from 0.25 to 4"),
         ({"speeds": (1.0, -1.0)}, "different speeds from 0.25 to 4"),
         ({"noise": None}, "version 'noise' needs a folder of audio files: give --noise DIR"),

@@ -202,9 +202,13 @@ def test_shares_and_coding_by_the_command_line(tmp_path: Path) -> None:
     assert "files still to make: 1" in run(*command, "--coding", "uint8", "--shard-range", "0/2")
     with pytest.raises(UserError, match=r"coding: uint8 -> float16"):
         run(*command)
-    assert "4 utterances of 2 speakers" in run(*command, "--coding", "uint8", "--shard-range", "1/2")
+    said = run(*command, "--coding", "uint8", "--shard-range", "1/2")
+    assert "4 utterances of 2 speakers" in said
+    assert "made before" not in said
     assert open_shards(tmp_path / "out").info.coding == "uint8"
-    assert "4 utterances of 2 speakers" in run(*command, "--coding", "uint8"), "done already"
+    said = run(*command, "--coding", "uint8")
+    assert "4 utterances of 2 speakers" in said, "done already"
+    assert f"known by name only. If any has changed since, delete {tmp_path / 'out'} to prepare it again." in said
 
 
 # ---- disks

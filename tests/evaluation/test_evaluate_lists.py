@@ -169,6 +169,21 @@ def test_shared_speakers_and_repeated_trials_are_noted_or_refused(files: Path, s
         evaluate_lists(source, [files / "own.trials"], method, measuring=FEW, strict=True)
 
 
+def test_utterances_of_unknown_speakers_in_a_cohort_or_calibration_list_are_noted(files: Path) -> None:
+    own, method = [files / "own.trials"], Method(files / "spoken.npz", top_n=20, calibrate=files / "own2.trials")
+    write_trials(files / "own2.trials", TRIALS)
+    for known in (Metadata({}, {}), KNOWN):
+        source = FileSource([files / "spoken.npz"], known)
+        notes = evaluate_lists(source, own, method, measuring=FEW).notes
+        what = "24 utterances ('s0/u0', 's0/u1', 's0/u2' and more)" if known is not KNOWN else "6 speakers"
+        assert len(notes) == 3  # one for each fact
+        assert all(f": {what}" in note for note in notes)
+        assert notes[0].endswith("in the calibration list: calibrated numbers look better than they are.")
+        assert notes[1].endswith("in the cohort: take other speakers.")
+        with pytest.raises(UserError, match=r"in the calibration list.*evaluate without --strict"):
+            evaluate_lists(source, own, method, measuring=FEW, strict=True)
+
+
 def test_metadata_of_other_ids_are_noted(files: Path, source: FileSource) -> None:
     for utterance, noted in (("s0/u0", False), ("below/s0/u0", True)):
         said: list[str] = []

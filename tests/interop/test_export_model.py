@@ -125,6 +125,11 @@ def test_a_foreign_network_is_written_as_it_was_read(reference_dir):
     [
         ({"encoder": part("tdnn", channels=4, final_channels=4)}, "no place in a WeSpeaker XVEC .*: frame_1.bn.bias"),
         ({"encoder": RESNET, "pooling": part("tstp", unbiased=False)}, "pooling.unbiased: False here, True there"),
+        ({"encoder": RESNET, "pooling": part("mha", heads=4)}, r"SimAM-ResNet: Its attention has 1 .*safetensors"),
+        (
+            {"encoder": RESNET, "pooling": part("ccasp", heads=4, bottleneck=5)},
+            "WeSpeaker ResNet: Its attention has 1 queries or heads where this network has 4",
+        ),
         ({"encoder": RESNET, "normalize_pooled": True}, "it has nothing like pooled_norm/"),
     ],
 )

@@ -12,12 +12,12 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mqmha_jax.cli import main
-from mqmha_jax.config import Config, ModelConfig, part
+from mqmha_jax.config import Config, FbankSpec, ModelConfig, part
 from mqmha_jax.config_io import from_dict, to_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.interop import export_model, import_model, read_checkpoint_file
-from mqmha_jax.interop.export_run import export_safetensors, export_wespeaker
+from mqmha_jax.interop.export_run import export_3dspeaker, export_safetensors, export_wespeaker
 from mqmha_jax.interop.import_run import import_run, load_file
 from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.torch_writer import write_torch_file
@@ -25,6 +25,7 @@ from mqmha_jax.interop.wespeaker_config import read_wespeaker_config
 from mqmha_jax.runs.average import average_checkpoints
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.load_network import load_network
+from mqmha_jax.runs.network_run import write_network_run
 from mqmha_jax.runs.workdir import read_speakers
 from tests.support.foreign import random_variables, small_state, write_small_checkpoint
 from tests.support.tiny import write_tiny_shards, write_tiny_trials
@@ -108,12 +109,47 @@ def test_a_network_of_3dspeaker_goes_to_both_toolkits_with_the_same_tensors(tmp_
     write_torch_file(tmp_path / "campplus.bin", tensors)
     invoke("import", tmp_path / "campplus.bin", "--workdir", tmp_path / "run", "--num-mel-bins", 16)
     said = invoke("export", tmp_path / "run", "--format", "3dspeaker", "--output", tmp_path / "again.bin")
-    assert said == f"3D-Speaker CAM++ is in {tmp_path / 'again.bin'}.\n"
+    fixed = "3D-Speaker computes another filterbank (num_mel_bins: 16 here, 80 there), so its embeddings differ."
+    assert said == f"3D-Speaker CAM++ is in {tmp_path / 'again.bin'}.\nNote: {fixed}\n"
     said = invoke("export", tmp_path / "run", "--output", tmp_path / "wespeaker")
     assert "Note: pooling.variance_offset: 0.0 here, 1e-07 there; this changes embeddings of random frames" in said
-    assert "Note: the network was trained with a povey window, but WeSpeaker computes a hamming one." in said
+    assert "Note: WeSpeaker computes another filterbank (window: povey here, hamming there), so its" in said
     for name in ("again.bin", "wespeaker/avg_model.pt"):
         jax.tree.map(np.testing.assert_array_equal, read_checkpoint_file(tmp_path / name), tensors)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"low_hz": 60.0},
+        {"high_hz": -400.0},
+        {"preemphasis": 0.5},
+        {"snip_edges": False},
+        {"dither": 0.5},
+        {"window": "povey"},
+        {"sample_rate_hz": 8000, "frame_length_ms": 20.0, "frame_shift_ms": 5.0},
+    ],
+)
+def test_an_export_for_wespeaker_imports_with_the_same_features_and_says_what_differs_there(folder, tmp_path, option):
+    network = load_network(folder[0] / "run")
+    fbank = dataclasses.replace(network.config.fbank, **option)
+    config = dataclasses.replace(network.config, fbank=fbank)
+    write_network_run(tmp_path / "run", config, {}, network.variables, head={})
+    said = invoke("export", tmp_path / "run", "--output", tmp_path / "out")
+    for name, value in option.items():
+        assert (f"{name}: {value} here, {getattr(FbankSpec(), name)} there" in said) == ("sample_rate_hz" not in option)
+    assert load_file(tmp_path / "out" / "avg_model.pt").config.fbank == fbank
+
+
+@pytest.mark.parametrize("export", [export_wespeaker, export_3dspeaker])
+def test_a_network_that_reads_the_log_energy_is_not_exported_for_other_toolkits(folder, tmp_path, export):
+    network = load_network(folder[0] / "run")
+    config = dataclasses.replace(network.config, fbank=FbankSpec(num_mel_bins=15, use_energy=True))
+    write_network_run(tmp_path / "run", config, {}, network.variables, head={})
+    with pytest.raises(
+        UserError, match=r"use_energy=true\), which .*Speaker does not compute\. Use --format safetensors"
+    ):
+        export(tmp_path / "run", tmp_path / "out")
 
 
 def test_a_changed_byte_of_an_exported_network_is_refused(folder, tmp_path):

@@ -93,6 +93,10 @@ class FileSource:
         """
         return tuple(self.known.utt2spk.get(utterance, utterance) for utterance in self._read(path).ids)
 
+    def utterances_at(self, path: Path) -> Collection[str]:
+        """The ids of a file; raises as ``speakers_at``."""
+        return self._read(path).ids
+
     def load_labelled(self, path: Path, *, per_speaker: int) -> Labelled:
         """Some of the embeddings of a file; their speakers come from the metadata.
 

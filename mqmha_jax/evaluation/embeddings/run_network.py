@@ -1,7 +1,7 @@
 """The network of a run with what is known of its training, and the data that scores are taken against."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -109,6 +109,10 @@ class RunNetwork:
         """
         data = self._open_speakers(path)
         return tuple(data.speakers[i] for i in np.unique(data.speaker))
+
+    def utterances_at(self, path: Path) -> Collection[str]:
+        """The ids in shards, or the recordings below the folder of the lists; raises as ``speakers_at``."""
+        return self._open_speakers(path).utterances
 
     def load_labelled(self, path: Path, *, per_speaker: int) -> Labelled:
         """Embeds some utterances, up to ten seconds of each; copies at another speed are left out.

@@ -68,6 +68,9 @@ class EmbeddingSource(Protocol):
     def speakers_at(self, path: Path) -> tuple[str, ...]:
         """The speaker of each vector that a cohort from this path has; embeds nothing."""
 
+    def utterances_at(self, path: Path) -> Collection[str]:
+        """Ids of the utterances that a cohort or a back-end takes from this path; embeds nothing."""
+
     def load_labelled(self, path: Path, *, per_speaker: int) -> Labelled:
         """Embeddings of the utterances at a path, at most ``per_speaker`` of each speaker."""
 

@@ -17,11 +17,12 @@ from mqmha_jax.types import Embeddings
 
 
 class SpeakerRecordings:
-    """Recordings with their speakers; ``FbankShards`` has the same two attributes.
+    """Recordings with their speakers; ``FbankShards`` has the same attributes.
 
     Attributes:
+      utterances: ids of N recordings.
       speakers: names, ascending.
-      speaker: ``[N]`` positions of the speakers of N recordings among the names.
+      speaker: ``[N]`` positions of the speakers of the recordings among the names.
     """
 
     def __init__(self, files: dict[str, Path], speakers: dict[str, str]) -> None:
@@ -31,8 +32,8 @@ class SpeakerRecordings:
           files: N recordings by id.
           speakers: the speaker of each.
         """
-        self._ids, self._paths = tuple(files), tuple(files.values())
-        names, numbers = np.unique([speakers[name] for name in self._ids], return_inverse=True)
+        self.utterances, self._paths = tuple(files), tuple(files.values())
+        names, numbers = np.unique([speakers[name] for name in self.utterances], return_inverse=True)
         self.speakers: tuple[str, ...] = tuple(names.tolist())
         self.speaker: Int[np.ndarray, " N"] = numbers
 
@@ -59,7 +60,9 @@ class SpeakerRecordings:
             return utterance._replace(fbank=utterance.fbank[:max_frames])
 
         groups = [*embed_utterances(embedder, map_ahead(read, rows.tolist()), progress=progress)]
-        return Embeddings(tuple(self._ids[row] for row in rows), np.concatenate([group.vectors for group in groups]))
+        return Embeddings(
+            tuple(self.utterances[row] for row in rows), np.concatenate([group.vectors for group in groups])
+        )
 
 
 def open_speaker_recordings(path: Path, root: Path | None) -> SpeakerRecordings:
@@ -74,8 +77,8 @@ def open_speaker_recordings(path: Path, root: Path | None) -> SpeakerRecordings:
       UserError: the list cannot be read or lacks a speaker, or there are no recordings.
     """
     if path.is_dir():
-        names = {file.relative_to(path).as_posix(): file for file in audio_files(path)}
-        return SpeakerRecordings(names, {name: name.partition("/")[0] for name in names})
+        files = {_id(file, root): file for file in audio_files(path)}
+        return SpeakerRecordings(files, {name: file.relative_to(path).parts[0] for name, file in files.items()})
     speakers = dict(read_metadata(path, every_speaker=True).utt2spk)
     if not speakers:
         raise UserError(f"{path}: has no column 'speaker'; a cohort needs the speaker of each recording.")
@@ -87,3 +90,10 @@ def open_speaker_recordings(path: Path, root: Path | None) -> SpeakerRecordings:
             "give the folder that its paths start from with --audio, or correct the list."
         )
     return SpeakerRecordings(found, {plain_id(name): speaker for name, speaker in speakers.items()})
+
+
+def _id(file: Path, root: Path | None) -> str:
+    """The id of a recording in lists: its path below their folder, or its whole path if it is elsewhere."""
+    if root is not None and file.absolute().is_relative_to(root.absolute()):
+        file = file.absolute().relative_to(root.absolute())
+    return file.as_posix()

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int, Shaped
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.speakers import sum_per_speaker
 from mqmha_jax.evaluation.numbers import require_finite
+from mqmha_jax.field_checks import check_value
 
 _LARGEST = 1e15  # of a value in an embedding
 
@@ -75,7 +76,7 @@ def fit_whitening(
     vectors = check_vectors(vectors, at_least=2)
     centred = vectors - vectors.mean(axis=0)[None]
     variances, axes = np.linalg.eigh(_shrunk(centred.T @ centred / len(vectors), shrinkage))
-    _check_rank(variances, "total")
+    _check_rank(variances, "total", vectors)
     scaled = axes / np.sqrt(variances)[None]
     return AffineMap(vectors.mean(axis=0), scaled @ axes.T if kind == "zca" else scaled[:, ::-1])
 
@@ -99,6 +100,7 @@ def fit_lda(
     Raises:
       UserError: as ``fit_whitening``; a size that the data do not allow.
     """
+    check_value("size", size, int)
     vectors = check_vectors(vectors, at_least=2)
     index = speaker_index(speaker, len(vectors))
     counts = np.bincount(index)
@@ -113,7 +115,7 @@ def fit_lda(
     residual = vectors - speaker_means[index]
     offsets = speaker_means - mean[None]
     within = _shrunk(residual.T @ residual / len(vectors), shrinkage)
-    _check_rank(np.linalg.eigvalsh(within), "within-speaker")
+    _check_rank(np.linalg.eigvalsh(within), "within-speaker", vectors)
     between = (offsets * counts[:, None]).T @ offsets / len(vectors)
     axes = scipy.linalg.eigh(between, within)[1]  # ascending, of variance 1 within speakers
     return AffineMap(mean, axes[:, ::-1][:, :size].copy())
@@ -153,10 +155,13 @@ def _shrunk(covariance: Float64[np.ndarray, "E E"], shrinkage: float) -> Float64
     return (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / size * np.eye(size)
 
 
-def _check_rank(variances: Float64[np.ndarray, " E"], which: str) -> None:
+def _check_rank(variances: Float64[np.ndarray, " E"], which: str, vectors: Float64[np.ndarray, "N E"]) -> None:
     """Refuses a covariance whose smallest variance is rounding."""
-    if variances.min() <= 1e-10 * variances.max():
+    # Where all recordings of a speaker are the same, all variances within speakers are rounding, and alike in size:
+    # only the variance of the embeddings themselves tells.
+    if variances.min() <= 1e-10 * max(variances.max(), vectors.var(axis=0).mean()):
+        repeated = " Recordings that are repeated do not count." if which == "within-speaker" else ""
         raise UserError(
             f"The {which} covariance of the embeddings does not have full rank; give more embeddings than their size "
-            f"({len(variances)}) or a shrinkage of, say, 0.1."
+            f"({len(variances)}) or a shrinkage of, say, 0.1.{repeated}"
         )

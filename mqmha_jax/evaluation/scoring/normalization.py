@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Float32, Int
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.numbers import as_numbers, require_direction
 from mqmha_jax.evaluation.scoring.units import scale_to_units
+from mqmha_jax.field_checks import check_value
 from mqmha_jax.types import Embeddings
 
 COHORT_SCORES_PER_TILE = 1 << 22  # 16 MiB of float32; larger tiles were no faster
@@ -59,18 +60,24 @@ def cohort_statistics(
       Statistics in the order of the embeddings, ``[N]`` each, float32.
 
     Raises:
-      UserError: ``top_n`` outside 2 to n; a cohort vector that is not finite; an utterance whose cohort cosines do not
-        differ.
+      UserError: ``top_n`` is no integer from 2 to n; a cohort of another size than the embeddings, or with a vector
+        that is not finite; an utterance whose cohort cosines do not differ.
     """
+    cohort, vectors = as_numbers(cohort, "cohort embeddings"), as_numbers(embeddings.vectors, "embeddings")
+    if cohort.ndim != 2 or cohort.shape[1:] != vectors.shape[1:]:
+        raise UserError(
+            f"The cohort has shape {cohort.shape}, the embeddings {vectors.shape}; valid: [n, E] and [N, E], both from "
+            "one network."
+        )
     top_n = len(cohort) if top_n is None else top_n
+    check_value("top_n", top_n, int)
     if not 2 <= top_n <= len(cohort):
         raise UserError(
             f"top_n is {top_n} with a cohort of {len(cohort)}; valid: 2 to the size of the cohort. "
             "Lower top_n or give a larger cohort."
         )
-    cohort = as_numbers(cohort, "cohort embeddings")
     require_direction(cohort, what="cohort embeddings")
-    tiles = _tile_statistics(scale_to_units(embeddings.vectors), scale_to_units(cohort), top_n)
+    tiles = _tile_statistics(scale_to_units(vectors), scale_to_units(cohort), top_n)
     statistics = CohortStatistics(*map(np.concatenate, zip(*tiles, strict=True)))
     equal = np.flatnonzero(~(statistics.deviation >= MIN_COHORT_DEVIATION))
     if equal.size:

@@ -108,7 +108,7 @@ def fit_plda(
 
     Raises:
       UserError: an embedding is not finite, there is only one speaker, or there are too few embeddings for a covariance
-        within speakers.
+        within speakers, or they vary too little, e.g. because each speaker has one recording several times.
     """
     vectors = check_vectors(vectors, at_least=2)
     index = speaker_index(speaker, len(vectors))
@@ -123,8 +123,12 @@ def fit_plda(
     residual = vectors - means[index]
     # All that EM needs of the embeddings themselves: a step then costs the speakers' means and not the utterances.
     scatter = residual.T @ residual
-    if np.linalg.eigvalsh(scatter)[0] <= 1e-10 * np.trace(scatter) / size:
-        raise UserError("The embeddings of each speaker do not vary in all directions; lower their size, e.g. by LDA.")
+    # Compared with all variance, because that within speakers is nothing but rounding where recordings are repeated.
+    if np.linalg.eigvalsh(scatter)[0] <= 1e-10 * len(vectors) * vectors.var(axis=0).mean():
+        raise UserError(
+            "The embeddings of each speaker do not vary in all directions; lower their size, e.g. by LDA, and give "
+            "different recordings of each speaker: repeated ones do not vary."
+        )
     model = Plda(vectors.mean(axis=0), np.cov(means.T).reshape(size, size), scatter / (len(vectors) - len(counts)))
     likelihood = -np.inf
     for _ in range(max_iterations):

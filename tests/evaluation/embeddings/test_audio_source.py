@@ -112,6 +112,19 @@ def test_a_list_of_recordings_is_a_cohort_too(home: Path) -> None:
         source.speakers_at(home / "one.csv")
 
 
+def test_recordings_of_a_cohort_have_the_ids_of_lists_only_below_their_folder(home: Path) -> None:
+    source = open_source(home, ["s0/0.wav"])
+    (home / "two.csv").write_text("path,speaker\ns0/0.wav,s0\ns1/1.wav,s1\n")
+    assert source.utterances_at(home / "two.csv") == ("s0/0.wav", "s1/1.wav")
+    assert source.utterances_at(home / "audio" / "s1") == ("s1/0.wav", "s1/1.wav", "s1/2.wav")
+    assert sorted(source.utterances_at(home / "shards")) == sorted(source.utterances_at(home / "audio"))
+    elsewhere = home / "elsewhere" / "s0" / "0.wav"  # another recording, whatever its name
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_bytes((home / "audio" / "s0" / "0.wav").read_bytes())
+    assert source.utterances_at(home / "elsewhere") == (str(elsewhere),)
+    assert source.speakers_at(home / "elsewhere") == ("s0",)
+
+
 def test_the_cohort_takes_recordings_from_all_sessions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It took the first ones, so 20 recordings of one session stood for a speaker of many."""
     monkeypatch.setattr(run_network, "_COHORT_UTTERANCES", 2)

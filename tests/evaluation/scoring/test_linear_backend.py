@@ -82,3 +82,11 @@ def test_data_that_teach_nothing_are_refused():
     ):
         with pytest.raises(UserError, match=message):
             fit()
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.1])
+def test_repeated_recordings_of_each_speaker_teach_lda_nothing(shrinkage):
+    """Their variance is rounding in every direction, which no other variance within speakers shows."""
+    repeated = np.repeat(RNG.normal(size=(40, 3)), 5, axis=0)
+    with pytest.raises(UserError, match=r"within-speaker covariance .* full rank.* repeated do not count"):
+        fit_lda(repeated, np.repeat(np.arange(40), 5), 2, shrinkage=shrinkage)

@@ -104,6 +104,13 @@ def test_data_that_teach_nothing_are_refused():
         fit_plda(vectors, np.zeros(8))
 
 
+def test_repeated_recordings_of_each_speaker_are_refused():
+    """Their variance within speakers is rounding: the largest score was 1e31."""
+    repeated = np.repeat(np.random.default_rng(0).normal(size=(40, 3)), 5, axis=0)
+    with pytest.raises(UserError, match="different recordings of each speaker: repeated ones do not vary"):
+        fit_plda(repeated, np.repeat(np.arange(40), 5))
+
+
 def test_unknown_names_are_refused(model):
     embeddings = Embeddings(("a", "b"), np.zeros((2, 3), np.float32))
     trials = Trials(("a",), ("c",), np.array([True]))
