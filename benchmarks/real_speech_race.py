@@ -59,7 +59,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--seeds", default="0,1,2", help="Seeds, separated by commas.")
 @click.option("--versions", default=",".join(TRAINING), help="Versions of our training recordings (real_speech.py).")
 @click.option("--speeds", default="1.0", help="Speeds of our training recordings (real_speech.py).")
-@click.option("--peer-versions", default="clean", help="Versions of the peer's training recordings.")
+@click.option("--peer-versions", default="clean,noise", help="Versions of the peer's training recordings.")
 @click.option("--turn", default=30.0, help="Seconds of a turn.")
 @click.argument("overrides", nargs=-1)
 def main(

@@ -75,7 +75,7 @@ def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
     if batch_size % shares:
         parts = f" times {accumulate} parts (optimizer.accumulate)" if accumulate > 1 else ""
         raise UserError(
-            f"data.batch_size={batch_size} does not divide by {count_noun(mesh.size, 'device')}{parts}; "
+            f"data.batch_size={batch_size} does not divide by the {count_noun(mesh.size, 'device')}{parts}; "
             f"choose a multiple of {shares}, e.g. {max(shares, batch_size // shares * shares)}."
         )
 

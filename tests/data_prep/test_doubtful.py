@@ -53,7 +53,7 @@ def test_recordings_with_little_speech_or_clipping_are_listed(corpus: Path, tmp_
     assert found["noise"] == "no speech in 1.0 s of sound"
     assert report.rejected == ()
     assert read_findings(tmp_path / "out" / "doubtful.jsonl") == report.doubtful
-    assert build(corpus, tmp_path / "out") == report, "read back from the result"
+    assert build(corpus, tmp_path / "out") == report._replace(was_made=True), "read back from the result"
 
 
 def test_the_table_holds_the_speech_of_every_version(corpus: Path, tmp_path: Path) -> None:

@@ -324,7 +324,9 @@ def test_bad_names_and_bad_files_are_listed_and_the_rest_is_written(tmp_path: Pa
     for path, reason in zip(paths[1:], ("truncated", "empty", "not valid UTF-8", "not a file"), strict=True):
         assert reason in reasons[str(path)]
     assert (tmp_path / "out" / "rejected.jsonl").read_text(encoding="utf-8").count("\n") == 4
-    assert build(recordings, tmp_path / "out", max_rejected=4) == report, "the list comes back, odd bytes included"
+    assert build(recordings, tmp_path / "out", max_rejected=4) == report._replace(was_made=True), (
+        "the list comes back, odd bytes included"
+    )
 
 
 def test_whatever_a_recording_does_the_others_are_made(tmp_path: Path) -> None:

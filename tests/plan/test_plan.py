@@ -261,7 +261,7 @@ def test_a_corpus_of_unknown_size_is_refused(train: str, speakers: int | None, w
 
 
 def test_a_batch_that_does_not_divide_by_the_slice_is_refused(virtual_slice: None) -> None:
-    with pytest.raises(UserError, match="batch_size=12 does not divide by 8 devices"):
+    with pytest.raises(UserError, match="batch_size=12 does not divide by the 8 devices"):
         make_plan(with_overrides(experiment(), ["data.batch_size=12"]), "v5e-8", num_speakers=SPEAKERS)
 
 

@@ -303,10 +303,10 @@ def test_the_logged_rate_is_the_applied_one_after_a_skipped_step(name: str) -> N
     [
         (["mesh.model=3"], r"mesh\.data=-1 times mesh\.model=3 is not the number of devices, 8"),
         (["mesh.data=-1", "mesh.model=-1"], r"both -1.*mesh\.data=1 with mesh\.model=-1"),
-        (["data.batch_size=9"], r"data\.batch_size=9 does not divide by 8 devices"),
+        (["data.batch_size=9"], r"data\.batch_size=9 does not divide by the 8 devices"),
         (
             ["optimizer.accumulate=2"],
-            r"data\.batch_size=8 does not divide by 8 devices times 2 parts.*multiple of 16",
+            r"data\.batch_size=8 does not divide by the 8 devices times 2 parts.*multiple of 16",
         ),
         (['loss.pairs=[{"name": "ge2e"}]'], r"loss\.pairs=ge2e compares utterances.*data\.utterances_per_speaker=2"),
         (

@@ -164,7 +164,7 @@ def test_an_unknown_utterance_in_the_dev_list_stops_before_training(data: dict[s
 
 
 def test_a_batch_that_does_not_divide_by_the_devices_is_refused(data: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.batch_size=9 does not divide by 8 devices"):
+    with pytest.raises(UserError, match=r"data\.batch_size=9 does not divide by the 8 devices"):
         train(with_overrides(tiny_config(data), ["data.batch_size=9"]), tmp_path, progress=False)
 
 
