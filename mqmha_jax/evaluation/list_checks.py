@@ -70,9 +70,12 @@ def check_lists(source: EmbeddingSource, lists: Lists, method: Method) -> list[s
 def note_unused_metadata(known: Metadata, lists: Lists) -> list[str]:
     """Says that the user's metadata have no effect, because none of their ids is in a list."""
     ids = known.utt2spk.keys() | {utterance for values in known.columns.values() for utterance in values}
-    named = {name for part in (*lists.trials.values(), *lists.calibration.values()) for name in part.enrol + part.test}
-    named |= {utterance for model in (lists.models or {}).values() for utterance in model}
-    if not ids or ids & named:
+    if not ids:  # lists have millions of lines
+        return []
+    named = {utterance for model in (lists.models or {}).values() for utterance in model}
+    for part in (*lists.trials.values(), *lists.calibration.values()):
+        named.update(part.enrol, part.test)
+    if ids & named:
         return []
     return [
         f"The metadata have no effect: none of their ids, such as {min(ids)!r}, is in a trial list, which has ids such "

@@ -41,7 +41,7 @@ class Mixdown:
           longest_s: seconds that are read at most.
 
         Raises:
-          UserError: the channel is no number from 0.
+          UserError: the channel is not an integer of at least 0.
         """
         if part.channel is not None:  # NumPy would take -1 for the last one
             check_value(f"{name}: channel", part.channel, Annotated[int, Ge(0)])

@@ -58,6 +58,11 @@ class Run(NamedTuple):
         """Name for messages."""
         return f"{self.cell.name}, seed {self.seed}"
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the work directory holds a run."""
+        return (self.workdir / CONFIG_NAME).is_file()
+
 
 class Ended(NamedTuple):
     """How a call of ``do_runs`` ended.
@@ -91,7 +96,7 @@ def refuse_changed(runs: list[Run]) -> None:
     identify_once = functools.cache(_identify_data)  # the runs of a study share their data, which take a while to open
     changed: list[tuple[Run, list[str]]] = []
     for run in runs:
-        if (run.workdir / CONFIG_NAME).is_file():
+        if run.has_begun:
             lines = differences(read_config(run.workdir), run.config)
             lines = [line for line in lines if not line.startswith(_MAY_CHANGE)]
             if not lines:  # the data need not fit other options

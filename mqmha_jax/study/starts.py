@@ -1,5 +1,6 @@
 """All seeds of a cell start from the same network: one that changes during a study is noticed."""
 
+import functools
 from pathlib import Path
 
 from mqmha_jax.config import StartConfig
@@ -7,7 +8,6 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import read_sealed_json, write_sealed_json
 from mqmha_jax.runs.checkpoint_directory import CheckpointDirectory
 from mqmha_jax.runs.manifest import identify_checkpoint
-from mqmha_jax.runs.run_files import CONFIG_NAME
 from mqmha_jax.study.runs import Run
 
 STARTS_NAME = "starts.json"
@@ -27,13 +27,14 @@ def refuse_changed_starts(runs: list[Run], workdir: Path) -> None:
     """
     path = workdir / STARTS_NAME
     recorded = read_sealed_json(path, advice="Restore it from a copy of this study.") if path.is_file() else {}
-    begun = {run.cell.name for run in runs if _has_begun(run)}
+    begun = {run.cell.name for run in runs if run.has_begun}
+    identify_once = functools.cache(_identify)  # the runs of a study share few starting networks
     found = {}
     for run in runs:
-        if _has_begun(run) or not run.config.start.run:
+        if run.has_begun or not run.config.start.run:
             continue
         name = run.cell.name
-        found[name] = _identify(run.config.start)
+        found[name] = identify_once(run.config.start)
         if name in begun and found[name] != recorded.get(name, found[name]):
             raise UserError(
                 f"{run.name}, would start from {_describe(found[name])} in {run.config.start.run}, but the earlier "
@@ -42,10 +43,6 @@ def refuse_changed_starts(runs: list[Run], workdir: Path) -> None:
             )
     if found:
         write_sealed_json(path, recorded | found)
-
-
-def _has_begun(run: Run) -> bool:
-    return (run.workdir / CONFIG_NAME).is_file()
 
 
 def _identify(start: StartConfig) -> dict[str, object]:

@@ -123,7 +123,7 @@ def fit_plda(
     residual = vectors - means[index]
     # All that EM needs of the embeddings themselves: a step then costs the speakers' means and not the utterances.
     scatter = residual.T @ residual
-    # Compared with all variance, because that within speakers is nothing but rounding where recordings are repeated.
+    # If each speaker repeats one recording, only rounding varies within speakers. So the total variance is the measure.
     if np.linalg.eigvalsh(scatter)[0] <= 1e-10 * len(vectors) * vectors.var(axis=0).mean():
         raise UserError(
             "The embeddings of each speaker do not vary in all directions; lower their size, e.g. by LDA, and give "

@@ -47,7 +47,7 @@ def centre(embeddings: Embeddings, mean: Numbers | None) -> Embeddings:
       mean: ``[E]``, as an array or as a list; None returns the embeddings as they are.
 
     Raises:
-      UserError: the mean is no numbers, the sizes differ, or ids and vectors differ in number.
+      UserError: the mean does not hold numbers, the sizes differ, or ids and vectors differ in number.
     """
     if mean is None:
         return embeddings
