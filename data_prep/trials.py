@@ -179,10 +179,10 @@ def draw_trials(
 
 
 def _speaker_genders(utt2spk: Mapping[str, str], genders: Mapping[str, str], data: Path) -> dict[str, str]:
-    """The gender of each speaker who has one; utterances without a value do not count."""
+    """The gender of each speaker who has one; utterances without a value do not count, nor does upper or lower case."""
     spk2gender: dict[str, str] = {}
     for utterance, speaker in utt2spk.items():
-        gender = genders[utterance]
+        gender = genders[utterance].casefold()
         if gender and spk2gender.setdefault(speaker, gender) != gender:
             raise UserError(
                 f"{data}: speaker {speaker!r} has the genders {spk2gender[speaker]!r} and {gender!r}, and nontarget "

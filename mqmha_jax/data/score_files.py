@@ -12,8 +12,11 @@ from mqmha_jax.data.lists import text_lines
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.types import Trials
 
-_FORMS = "'enrol test score' (Kaldi), the same with a label 1 or 0 after it, or only 'score' in the order of the list"
-_LABELS = {"1": True, "0": False}
+_FORMS = (
+    "'enrol test score' (Kaldi), the same with a label after it (1 or 0, target or nontarget), or only 'score' in the "
+    "order of the list"
+)
+_LABELS = {"1": True, "0": False, "target": True, "nontarget": False}
 
 
 def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
@@ -29,11 +32,12 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
 
     Raises:
       UserError: the file cannot be read, a line has another form or no finite number, a pair has two different
-        scores, or a trial has none.
+        scores, or a trial has none or another label.
     """
     scores: array[float] = array("d")
     lines: array[int] = array("q")
     pairs: list[tuple[str, str]] = []
+    labels = bytearray()
     ids = PlainIds()
     num_fields = 0
     for line_number, fields in text_lines(path):
@@ -44,6 +48,8 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
         if num_fields > 1:
             lines.append(line_number)
             pairs.append((ids[fields[0]], ids[fields[1]]))
+        if num_fields == 4:
+            labels.append(_parse_label(path, line_number, fields))
     if not scores:
         raise UserError(f"{path}: the file of scores is empty; valid lines: {_FORMS}.")
     if num_fields == 1:
@@ -53,8 +59,16 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
                 "without ids needs one score per trial, in the order of the list. Name the pairs: 'enrol test score'."
             )
         return np.array(scores)
-    row = _number_pairs(path, pairs, scores, lines)
-    return np.array(scores)[_find_rows(path, row, trials)]
+    rows = _find_rows(path, _number_pairs(path, pairs, scores, lines), trials)
+    if labels:
+        differing = np.flatnonzero(np.frombuffer(labels, np.bool_)[rows] != trials.target)
+        if differing.size:
+            row = rows[int(differing[0])]
+            raise UserError(
+                f"{path}:{lines[row]}: '{' '.join(pairs[row])}' has the label {labels[row]}, but the trial list says "
+                f"{int(trials.target[differing[0]])}; labels differ in {count_noun(differing.size, 'trial')}. Give the list that was scored."
+            )
+    return np.array(scores)[rows]
 
 
 def read_scored_trials(path: str | Path) -> tuple[Trials, Float64[np.ndarray, " M"]]:
@@ -73,14 +87,10 @@ def read_scored_trials(path: str | Path) -> tuple[Trials, Float64[np.ndarray, " 
     scores: array[float] = array("d")
     ids = PlainIds()
     for line_number, fields in text_lines(path):
-        if len(fields) != 4 or fields[3] not in _LABELS:
-            raise UserError(
-                f"{path}:{line_number}: {' '.join(fields)!r}; valid: 'enrol test score label', label 1 or 0."
-            )
+        target.append(_parse_label(path, line_number, fields))
         enrol.append(ids[fields[0]])
         test.append(ids[fields[1]])
         scores.append(_parse_score(path, line_number, fields[2]))
-        target.append(_LABELS[fields[3]])
     if not target:
         raise UserError(f"{path}: the file of scores is empty; valid lines: 'enrol test score label'.")
     return Trials(tuple(enrol), tuple(test), np.array(target)), np.array(scores)
@@ -96,6 +106,15 @@ def write_scores(path: Path, trials: Trials, scores: Float[np.ndarray, " M"]) ->
     rows = zip(trials.enrol, trials.test, scores.tolist(), trials.target.tolist(), strict=True)
     lines = (f"{quote_id(a)} {quote_id(b)} {score:.{digits}g} {label:d}\n" for a, b, score, label in rows)
     write_text(path, "".join(lines))
+
+
+def _parse_label(path: str | Path, line_number: int, fields: list[str]) -> bool:
+    if len(fields) != 4 or fields[3] not in _LABELS:
+        raise UserError(
+            f"{path}:{line_number}: {' '.join(fields)!r}; valid: 'enrol test score label', label 1 or 0, or target or "
+            "nontarget."
+        )
+    return _LABELS[fields[3]]
 
 
 def _parse_score(path: str | Path, line_number: int, text: str) -> float:

@@ -23,6 +23,7 @@ def write(tmp_path: Path, text: str) -> Path:
     [
         "b c -3e-1\na b 0.5\nx y 9\na c 0.25\n",  # another order, and a pair of another list
         "a b 0.5 1\na c 0.25 0\nb c -0.3 0\n",
+        "a c 0.25 nontarget\nx y 9 target\na b 0.5 target\nb c -0.3 nontarget\n",
         "0.5\n0.25\n\n-0.3\n",
         "a b 0.5\na c 0.25\na b 0.5\nb c -0.3\n",  # a repeat with the same score
     ],
@@ -55,6 +56,8 @@ def test_written_scores_read_back_bit_for_bit(tmp_path: Path, dtype: type) -> No
         ("a b 0.5\nb c 1\n", r"no score for 1 of 3 trials, first 'a c' \(trial 2\); add"),
         ("b a 0.5\na c 1\nb c 1\n", r"first 'a b' \(trial 1\) \(the file has the pair the other way round\)"),
         ("a b 0.5\na c 1\nb c 1\na b 0.6\n", "scores.txt:4: 'a b' has the score 0.6, but 0.5 in line 1"),
+        ("a b 0.5 1\na c 1 1\nb c 1 1\n", "scores.txt:2: 'a c' has the label 1, but .* says 0; .* differ in 2 trials"),
+        ("a b 0.5 same\n", "scores.txt:1: 'a b 0.5 same'; valid: 'enrol test score label', label 1 or 0, or target"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -137,9 +137,9 @@ def test_an_empty_gender_is_unknown_and_two_are_refused(tmp_path: Path) -> None:
     assert "of any genders" in draw_trials(path, gender="none")[1]
 
 
-def test_blanks_do_not_tell_sessions_or_genders_apart(tmp_path: Path) -> None:
+def test_blanks_do_not_tell_sessions_or_genders_apart_nor_does_case_tell_genders(tmp_path: Path) -> None:
     frames = np.zeros((20, SPEC.num_mel_bins), np.float16)
-    rows = {"a1": "a,x ,f", "a2": "a, x,f ", "a3": "a,y,f", "b1": "b,x,f ", "b2": "b,y,"}
+    rows = {"a1": "a,x ,f", "a2": "a, x,f ", "a3": "a,y,F", "b1": "b,x,F ", "b2": "b,y,"}
     (tmp_path / "g.csv").write_text(
         "utterance,speaker,session,gender\n" + "".join(f"{u},{r}\n" for u, r in rows.items())
     )
