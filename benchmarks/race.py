@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from turns import Contender, ContenderError, rotate, take_turns
+from turns import HUGE_PAGES, Contender, ContenderError, rotate, take_turns
 
 
 def serve(
@@ -74,7 +74,7 @@ def race(
         with contextlib.ExitStack() as stack:
             contenders: dict[str, Contender] = {}
             for name in rotate([*commands], start):
-                contender = stack.enter_context(Contender(commands[name], {}))
+                contender = stack.enter_context(Contender(commands[name], HUGE_PAGES))
                 found[name] = _of(name, contender.answer)
                 if "first_seconds" in found[name]:
                     contenders[name] = contender

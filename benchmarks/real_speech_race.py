@@ -29,6 +29,7 @@ from mean_over_lists import Labels, TrialScores, compare_means, equal_error_rate
 from real_speech import TRAINING, eval_csv, eval_lists, plan_versions, prepare_shards, prepare_training
 from record import keep
 from tabulate import tabulate
+from turns import HUGE_PAGES
 
 from mqmha_jax.atomic import replacing
 from mqmha_jax.config import FbankSpec
@@ -79,8 +80,6 @@ def main(
     """Train both for the same MINUTES, print and record the table."""
     if name == "peer":
         raise click.BadParameter("'peer' is the other contender; give another name.", param_hint="--name")
-    # `mqmha train` restarts itself with huge pages; PyTorch gains from them as well.
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     work.mkdir(parents=True, exist_ok=True)
     trials, fbank = dict(eval_lists(speech)), load_config(config, overrides).fbank
     shards = {part: prepare_shards(speech, work / f"eval_{part}", eval_csv(speech, part), fbank) for part in trials}
@@ -187,7 +186,10 @@ def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[
     """
     pending = {output: command for output, command in commands.items() if not _has_ended(output, command)}
     resumed = {output for output in pending if output.exists()}
-    running = {output: subprocess.Popen(command, start_new_session=True) for output, command in pending.items()}
+    running = {
+        output: subprocess.Popen(command, start_new_session=True, env=os.environ | HUGE_PAGES)
+        for output, command in pending.items()
+    }
     awake = dict.fromkeys(running, 0.0)
     ended: dict[Path, float | None] = {}
     try:

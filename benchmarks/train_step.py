@@ -29,7 +29,7 @@ import click
 from jax_train_step import step_config
 from record import keep
 from train_step_size import StepSize, size_options
-from turns import CHECKOUT, Contender, ContenderError, rotate, with_package_of
+from turns import CHECKOUT, HUGE_PAGES, Contender, ContenderError, rotate, with_package_of
 
 from mqmha_jax.config_io import to_dict
 
@@ -50,7 +50,6 @@ _ENVIRONMENT = {
     "PYTHONPATH": str(HERE.parent),
 }
 _ON_CPU = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 @click.command(context_settings={"show_default": True})
@@ -136,7 +135,7 @@ def main(
             if check:
                 _check(step_size, commands[OURS], peers[f"torch {layouts[0]}"])
                 continue
-            environment = _ENVIRONMENT | (_HUGE_PAGES if huge_pages else {})
+            environment = _ENVIRONMENT | (HUGE_PAGES if huge_pages else {})
             figures = _measure(
                 step_size,
                 commands,

@@ -23,6 +23,9 @@ import click
 CHECKOUT = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
 """Type of an option for another checkout of the project."""
 
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Environment of all contenders: `mqmha train` restarts itself with it, and PyTorch gains from it as well."""
+
 
 class ContenderError(Exception):
     """A contender ended before it answered; the message says why."""
