@@ -127,7 +127,7 @@ def train(
 ) -> None:
     """Train a configuration, or resume its run.
 
-    A run that was stopped or killed resumes bit for bit with the same command.
+    A run that was stopped or killed resumes bit for bit with the same command; on GPUs, only with --deterministic.
     """
     if deterministic:  # read when jax starts; nothing to do on CPU and TPU
         flags = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")

@@ -153,7 +153,7 @@ def _backend_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--seed", type=SEED, default=0, help="Seed of the resamples.")
 @click.option("--step", type=STEP, show_default="the newest", help="Checkpoint: a step, or best.")
-@click.option("--strict", is_flag=True, help="Refuse lists with training speakers or repeated trials.")
+@click.option("--strict", is_flag=True, help="Refuse what is otherwise a warning, such as repeated trials.")
 @click.option("--output", type=_PATH, show_default="WORKDIR/evaluation", help="Directory for the results.")
 @click.option(
     "--save-threshold",

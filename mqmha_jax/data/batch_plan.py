@@ -22,7 +22,7 @@ FRAMES_PER_BATCH_ON_CPU = 1_200
 every encoder that we measured takes 1.06 to 1.3 times as long (``benchmarks/batch_sizes.py``)."""
 
 MOST_SHAPES = 10
-"""More shapes are not worth their compilation: with this number, padding is below a tenth."""
+"""More shapes are not worth their compilation: with this number, padding is about 13 % (``docs/evaluation.md``)."""
 
 FRAMES_PER_SHAPE = 2_000
 """Frames (20 s) that another shape must save, so that a few files make one batch."""

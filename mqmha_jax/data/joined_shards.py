@@ -11,6 +11,7 @@ from jaxtyping import Float16, Float32, Int32
 
 from mqmha_jax.config import DataConfig, FbankSpec
 from mqmha_jax.config_io import require_same_fbank
+from mqmha_jax.data.ids import hash_names
 from mqmha_jax.data.shard_format import select_original_speed
 from mqmha_jax.data.shard_reader import FbankShards, open_shards
 from mqmha_jax.errors import UserError, count_noun
@@ -102,7 +103,7 @@ class JoinedShards:
         fingerprints = [part.identity()["fingerprint"] for part in self.parts]
         return {
             "fingerprint": hashlib.sha256(" ".join(fingerprints).encode()).hexdigest(),
-            "speakers": hashlib.sha256("\0".join(self.speakers).encode()).hexdigest(),
+            "speakers": hash_names(self.speakers),
             "num_speakers": len(self.speakers),
             "num_utterances": len(self),
         }

@@ -128,7 +128,7 @@ def check_trials(
     known_models: Iterable[str] | None = None,
     name: str = "trial list",
 ) -> list[str]:
-    """Refuses a list that cannot be evaluated, and returns remarks on what looks unintended in any other.
+    """Refuses a list that cannot be evaluated; returns remarks on what looks unintended in a list that can.
 
     Args:
       trials: M trials.

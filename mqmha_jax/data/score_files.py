@@ -66,7 +66,8 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
             row = rows[int(differing[0])]
             raise UserError(
                 f"{path}:{lines[row]}: '{' '.join(pairs[row])}' has the label {labels[row]}, but the trial list says "
-                f"{int(trials.target[differing[0]])}; labels differ in {count_noun(differing.size, 'trial')}. Give the list that was scored."
+                f"{int(trials.target[differing[0]])}; labels differ in {count_noun(differing.size, 'trial')}. Give the "
+                "list that was scored."
             )
     return np.array(scores)[rows]
 

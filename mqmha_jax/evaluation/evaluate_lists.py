@@ -76,8 +76,8 @@ def evaluate_run(
     Args:
       workdir: of the run.
       data: shards with the utterances of the lists; none: the run's dev shards.
-      audio: embed the recordings in this folder instead, which the lists name.
-      calibrate_data: shards with those of the calibration list, if they are not among these.
+      audio: folder of the recordings that the lists name, which are embedded in place of shards.
+      calibrate_data: shards with the utterances of the calibration list, if ``data`` lacks them.
       lists: trial lists; none: the run's dev list.
       method: how embeddings become scores.
       step: of the checkpoint; "best": with the lowest dev EER, None: the newest.

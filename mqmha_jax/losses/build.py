@@ -86,8 +86,8 @@ def build_loss(
       the step as arguments.
 
     Raises:
-      UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, no sub-centre,
-        options that exclude each other, or a mesh of another kind or that does not divide the classes.
+      UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, options that exclude
+        each other, or a mesh of another kind or that does not divide the classes.
     """
     pair = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
     if not isinstance(pair, MarginPair):
@@ -213,8 +213,6 @@ def _check_update(pair: MarginPair, updated: Any) -> None:
 
 
 def _check(config: LossConfig, pair: MarginPair) -> None:
-    if config.sub_centres < 1:
-        raise UserError(f"loss.sub_centres must be at least 1 prototype per speaker, but it is {config.sub_centres}.")
     if config.sub_centre_temperature and pair.similarity is not nearest_cosines:
         raise UserError(
             f"loss.sub_centre_temperature blends cosines, but the loss {config.name!r} has none. Use another loss, or "

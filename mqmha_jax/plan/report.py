@@ -124,7 +124,7 @@ def _collectives(plan: Plan) -> str:
 
 
 def _speed(plan: Plan, time: StepTime) -> str:
-    rows: list[tuple[str, ...]] = [("", "at most", "estimate")]
+    rows: list[tuple[str, ...]] = [("", "at best", "estimate")]
     seconds = (time.bound, time.estimate)
     per_second = [plan.batch_size / s for s in seconds]
     hosts = plan.topology.num_chips / plan.topology.chips_per_host

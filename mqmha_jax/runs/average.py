@@ -39,11 +39,11 @@ def average_checkpoints(workdir: Path, last: int, output: Path, towards: Towards
     Args:
       workdir: of the run.
       last: number of its latest checkpoints.
+      output: a new work directory with the result, to evaluate, to use, or to start from; not to be resumed. It
+        appears when it is complete.
       towards: the network that the run was fine-tuned from. A mean of both can recognise unseen speakers better than
         either, because few speakers teach a network much that holds for them alone (Wortsman et al., arXiv
         2109.01903). The prototypes stay those of the run.
-      output: a new work directory with the result, to evaluate, to use, or to start from; not to be resumed. It
-        appears when it is complete.
 
     Returns:
       The steps that were averaged.

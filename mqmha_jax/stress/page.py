@@ -27,8 +27,8 @@ _PLACES = {"summary": "Summary"}, {"conditions": "Conditions", "words": "Glossar
 
 _WORDS = {
     "EER": "Equal error rate: the rate at which misses and false alarms are equally frequent.",
-    "less clean": "The EER less that of the same trials as they were recorded. Both are measured on the same resamples "
-    "of the speakers, so its interval is shorter than those of the two rates; where it does not hold 0, the "
+    "minus clean": "The EER minus that of the same trials as they were recorded. Both are measured on the same "
+    "resamples of the speakers, so its interval is shorter than those of the two rates; where it does not hold 0, the "
     "condition changes the EER by more than chance.",
     "misses, false alarms": "The two error rates at the threshold that makes them equal on the clean trials: what a "
     "system with a fixed threshold does when the condition sets in.",
@@ -91,5 +91,5 @@ def _table(part: ListUnderStress) -> Markup:
     rows = []
     for row in format_rows(part):
         rows.append([row[0], with_small(*row[1:3]), with_small(*row[3:5]), *row[5:]])
-    header = ["condition", "EER %", "less clean", "misses %", "false alarms %"]
+    header = ["condition", "EER %", "minus clean", "misses %", "false alarms %"]
     return table("Rates in per cent; misses and false alarms at the clean threshold", header, rows)

@@ -6,7 +6,7 @@ from mqmha_jax.stress.conditions import CLEAN
 from mqmha_jax.stress.results import ListUnderStress, StressTest
 from mqmha_jax.text_table import align_table
 
-HEADER = ["condition", "EER %", "95 % interval", "less clean", "95 % interval", "misses %", "false alarms %"]
+HEADER = ["condition", "EER %", "95 % interval", "minus clean", "95 % interval", "misses %", "false alarms %"]
 
 
 def format_stress(test: StressTest) -> str:

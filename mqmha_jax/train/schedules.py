@@ -17,7 +17,7 @@ _EXPONENTIAL_RESIDUE = 1e-3
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> Schedule:
-    """Linear warm-up from zero, then decay from ``learning_rate`` to ``final_learning_rate`` at the last step.
+    """Linear warm-up, then decay from ``learning_rate`` to ``final_learning_rate`` at the last step.
 
     Args:
       config: ``warmup`` is the fraction of the run in which the rate rises; ``schedule`` shapes the decay.

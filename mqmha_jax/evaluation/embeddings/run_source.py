@@ -37,7 +37,7 @@ class RunSource(RunNetwork):
         Args:
           workdir: of the run.
           data: directories of shards; none: the run's dev shards.
-          further_data: more of them, in any case.
+          further_data: directories in addition to ``data`` or the run's dev shards.
           step, progress, say: as for ``RunNetwork``.
 
         Raises:

@@ -56,8 +56,8 @@ def as_norm(
     """Cosine scores after adaptive s-norm (Matějka et al., 2017): the mean of the two sides' z-scores.
 
     An utterance's z-score uses the mean and the (population) standard deviation of its ``top_n`` highest cosines to the
-    cohort.
-    They are computed once per utterance, in tiles: neither trials x cohort nor utterances x cohort is ever in memory.
+    cohort. They are computed once per utterance, in tiles: neither trials x cohort nor utterances x cohort is ever in
+    memory.
 
     Args:
       embeddings: N utterances, vectors ``[N, E]`` of any length; ``centre`` subtracts a mean.

@@ -38,7 +38,7 @@ def utterance_measures(
 
     Args:
       embeddings: N utterances, vectors ``[N, E]`` after ``centre``, not scaled.
-      duration_s: ``[N]`` seconds of speech.
+      duration_s: ``[N]`` seconds of each recording, pauses included.
       cohort_mean: ``[N]`` mean of the highest cohort scores, from ``cohort_statistics(...).mean``.
 
     Returns:

@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.models.encoders.time_delay import Edges, TimeDelayLayer
-from mqmha_jax.models.masked import Compute, MaskedBatchNorm, check_mask, masked_mean
+from mqmha_jax.models.masked import Compute, check_mask, masked_mean
 
 
 class _Layers(NamedTuple):
@@ -138,6 +138,5 @@ class EcapaTdnn(nn.Module):
         joined = nn.Dense(self.final_channels, dtype=self.compute.dtype, name="join")(jnp.concatenate(outputs, axis=-1))
         joined = nn.relu(joined)
         if self.normalize_joined:
-            norm = MaskedBatchNorm(groups=self.compute.batch_norm_groups, dtype=self.compute.dtype, name="join_norm")
-            joined = norm(joined, mask, train=train)
+            joined = self.compute.batch_norm("join_norm")(joined, mask, train=train)
         return joined.astype(jnp.promote_types(self.compute.dtype, jnp.float32)), mask
