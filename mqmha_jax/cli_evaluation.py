@@ -228,8 +228,6 @@ def evaluate(
     if mean_of and (no_mean or not embeddings):
         raise UserError("--mean goes with --embeddings and without --no-mean; a run has a mean of its own.")
     embedded = AudioFolder(audio, channel, max_rejected) if workdir and audio and lists and not data else None
-    if embedded and calibrate_data:
-        raise UserError("--calibrate-data does not go with --audio, which also holds the recordings to calibrate on.")
     if not embedded and (max_rejected or channel is not None):
         raise UserError("--channel and --max-rejected belong to the recordings that --audio and --trials embed.")
     known = read_metadata(metadata) if metadata else NOTHING_KNOWN

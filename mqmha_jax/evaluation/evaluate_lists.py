@@ -77,7 +77,7 @@ def evaluate_run(
       workdir: of the run.
       data: shards with the utterances of the lists; none: the run's dev shards.
       audio: folder of the recordings that the lists name, which are embedded in place of shards.
-      calibrate_data: shards with the utterances of the calibration list, if ``data`` lacks them.
+      calibrate_data: shards with the utterances of the calibration list, if ``data`` lacks them; not with ``audio``.
       lists: trial lists; none: the run's dev list.
       method: how embeddings become scores.
       step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
@@ -94,6 +94,8 @@ def evaluate_run(
       UserError: run, data or lists are missing or do not fit together.
     """
     method.check()  # before the network is loaded
+    if audio is not None and calibrate_data:
+        raise UserError("--calibrate-data does not go with --audio, which also holds the recordings to calibrate on.")
     if keep:
         require_verify_method(method)
         require_writable(workdir)

@@ -153,7 +153,8 @@ def train(config: Config, workdir: str | Path, *, progress: bool = True) -> Trai
         ):
             skipped = SkippedSteps(config, shards, log)
             if dev and step == 0:
-                state, eer = _evaluate(dev, config, training, state, log)
+                # For comparison only: no checkpoint has this EER, so it cannot be the best one.
+                _, eer = _evaluate(dev, config, training, state, log)
                 shown["EER"] = f"{eer:.2%}"
             running: deque[_Running] = deque()
             stopping = False

@@ -40,11 +40,7 @@ def stop_frozen_gradients(params: PyTree, config: OptimizerConfig) -> PyTree:
     """Marks the parameters that never learn as constants, so that nobody computes their gradients."""
 
     def stop(path: tuple[jax.tree_util.DictKey, ...], leaf: Array) -> Array:
-        name = _name(path)
-        never = config.rates.get(_longest(config.rates, name), 1.0) == 0
-        if config.unfreeze_after == 1:
-            never |= bool(_longest(config.frozen, name))
-        return jax.lax.stop_gradient(leaf) if never else leaf
+        return jax.lax.stop_gradient(leaf) if _never_learns(_name(path), config) else leaf
 
     return jax.tree_util.tree_map_with_path(stop, params)
 
@@ -53,7 +49,7 @@ def check_parts(params: PyTree, config: OptimizerConfig) -> None:
     """Checks that every name begins the path of some parameter.
 
     Raises:
-      UserError: one does not, or all parameters are frozen for the whole run.
+      UserError: one does not, or no parameter ever learns.
     """
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for option, prefixes in (("rates", config.rates), ("frozen", config.frozen)):
@@ -66,8 +62,17 @@ def check_parts(params: PyTree, config: OptimizerConfig) -> None:
                 )
     if config.unfreeze_after < 1 and not config.frozen:
         raise UserError("optimizer.unfreeze_after unfreezes the parts in optimizer.frozen, which names none.")
-    if config.unfreeze_after == 1 and all(_longest(config.frozen, name) for name in names):
-        raise UserError("optimizer.frozen names all parameters, so nothing learns; leave out a part, such as the head.")
+    if all(_never_learns(name, config) for name in names):
+        raise UserError(
+            "optimizer.frozen and the zeros in optimizer.rates name all parameters, so nothing learns; leave out a "
+            "part, such as the head."
+        )
+
+
+def _never_learns(name: str, config: OptimizerConfig) -> bool:
+    if config.rates.get(_longest(config.rates, name), 1.0) == 0:
+        return True
+    return config.unfreeze_after == 1 and bool(_longest(config.frozen, name))
 
 
 def _name(path: tuple[jax.tree_util.DictKey, ...]) -> str:

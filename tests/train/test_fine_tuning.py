@@ -145,7 +145,8 @@ def test_what_does_not_go_together_is_refused(config: Config, base: Path, tmp_pa
     for option, message in [
         ("optimizer.rates.net/encodr=0.1", r"optimizer\.rates names 'net/encodr'.*Parts of this run: .*net/encoder"),
         ('optimizer.frozen=["net/enc"]', r"optimizer\.frozen names 'net/enc'"),
-        ('optimizer.frozen=["net","head"]', "names all parameters, so nothing learns"),
+        ('optimizer.frozen=["net","head"]', "name all parameters, so nothing learns"),
+        ('optimizer.rates={"net":0,"head":0}', "name all parameters, so nothing learns"),
         ("optimizer.unfreeze_after=0.5", r"unfreezes the parts in optimizer\.frozen, which names none"),
         ("start.head=means", r"start\.run names none; set start\.run=RUN"),
     ]:

@@ -17,6 +17,7 @@ from mqmha_jax import parallel
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import to_dict, with_overrides
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.metrics_log import read_log
@@ -68,6 +69,17 @@ def test_training_raises_the_accuracy_and_lowers_the_dev_eer(data: dict[str, str
     eers = [line["eer"] for line in lines if line["kind"] == "dev"]
     assert np.mean(accuracies[-3:]) > max(0.8, accuracies[0] + 0.2)
     assert eers[-1] < eers[0] - 0.05
+
+
+def test_the_network_before_the_first_step_is_not_the_best_one(
+    data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no checkpoint. Where no later EER was below its own, none of them counted as the best one."""
+    eers, evaluate = iter([0.1, 0.2, 0.3, 0.4]), DevList.evaluate
+    monkeypatch.setattr(DevList, "evaluate", lambda *args: evaluate(*args)._replace(eer=next(eers)))
+    config = with_overrides(tiny_config(data), ["train.evaluate_every=5", "train.keep_checkpoints=1"])
+    train(config, tmp_path, progress=False)
+    assert Checkpoints(tmp_path).steps == [5, 12]
 
 
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(

@@ -87,7 +87,7 @@ class AudioSource(RunNetwork):
                 f"below {folder.root}: {named}. Add them, or give --max-rejected {len(missing)} to leave out their "
                 "trials."
             )
-        super().__init__(workdir, audio=folder.root, step=step, progress=progress, say=say)
+        super().__init__(workdir, audio=folder.root, channel=folder.channel, step=step, progress=progress, say=say)
         self.utterances = self.paths.keys()
         self.known = Metadata(speakers, {})
 

@@ -52,6 +52,7 @@ class RunNetwork:
         workdir: Path,
         *,
         audio: Path | None = None,
+        channel: int | None = None,
         step: Step = None,
         progress: bool = True,
         say: Callable[[str], object] = lambda sentence: None,
@@ -61,6 +62,7 @@ class RunNetwork:
         Args:
           workdir: of the run.
           audio: folder that the paths in lists of recordings start from; None: the folder of the list.
+          channel: the channel to take of these recordings, from 0; None: the mean of all.
           step: of the checkpoint; "best": with the lowest dev EER, None: the newest.
           progress: show progress bars.
           say: receives a sentence where the work directory cannot be written.
@@ -71,7 +73,7 @@ class RunNetwork:
         self._network = load_network(workdir, step)
         net = trust_convolutions(self._network.net, self._network.config.fbank.num_features)
         self._embedder = Embedder(*fold_for_inference(net, self._network.variables))
-        self._workdir, self._audio, self._progress, self._say = workdir, audio, progress, say
+        self._workdir, self._audio, self._channel, self._progress, self._say = workdir, audio, channel, progress, say
         self.config, self.step = locate_data(self._network.config, workdir), self._network.step
 
     @property
@@ -132,7 +134,7 @@ class RunNetwork:
 
     def _open_speakers(self, path: Path, *, original_speed_only: bool = False) -> FbankShards | SpeakerRecordings:
         if path.is_file() or (path.is_dir() and self._audio is not None and not (path / INFO_NAME).exists()):
-            return open_speaker_recordings(path, self._audio)
+            return open_speaker_recordings(path, self._audio, self._channel)
         return self._open(path, original_speed_only=original_speed_only)
 
     def _embed_beginnings(

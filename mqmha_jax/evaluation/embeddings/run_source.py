@@ -49,8 +49,9 @@ class RunSource(RunNetwork):
             raise UserError(
                 f"The run in {workdir} has no dev shards; name the shards and the lists with --data DIR --trials FILE."
             )
-        first = [self._open(path) for path in dict.fromkeys(data)] if data else [self._open_dev(dev)]
-        self._shards = first + [self._open(path) for path in dict.fromkeys(further_data) if path not in data]
+        first = {path.resolve(): self._open(path) for path in data} or {Path(dev).resolve(): self._open_dev(dev)}
+        further = {path.resolve(): path for path in further_data if path.resolve() not in first}
+        self._shards = [*first.values(), *map(self._open, further.values())]
         parts = [shard_metadata(shards) for shards in self._shards]
         self.known = join_metadata(parts)
         self.utterances = self.known.utt2spk.keys()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 
 from mqmha_jax.config import FbankSpec
 from mqmha_jax.data.ids import plain_id
@@ -11,8 +11,9 @@ from mqmha_jax.data.metadata import read_metadata
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.embed import Embedder
 from mqmha_jax.evaluation.embeddings.recordings import Utterance, embed_utterances, make_utterance, map_ahead
-from mqmha_jax.features.audio import read_audio
+from mqmha_jax.features.audio import stream_audio
 from mqmha_jax.features.audio_folder import audio_files, find_recordings
+from mqmha_jax.features.part import Part
 from mqmha_jax.types import Embeddings
 
 
@@ -25,14 +26,15 @@ class SpeakerRecordings:
       speaker: ``[N]`` positions of the speakers of the recordings among the names.
     """
 
-    def __init__(self, files: dict[str, Path], speakers: dict[str, str]) -> None:
+    def __init__(self, files: dict[str, Path], speakers: dict[str, str], channel: int | None = None) -> None:
         """Numbers the speakers.
 
         Args:
           files: N recordings by id.
           speakers: the speaker of each.
+          channel: the channel to take of each, from 0; None: the mean of all.
         """
-        self.utterances, self._paths = tuple(files), tuple(files.values())
+        self.utterances, self._paths, self._channel = tuple(files), tuple(files.values()), channel
         names, numbers = np.unique([speakers[name] for name in self.utterances], return_inverse=True)
         self.speakers: tuple[str, ...] = tuple(names.tolist())
         self.speaker: Int[np.ndarray, " N"] = numbers
@@ -56,7 +58,8 @@ class SpeakerRecordings:
 
         def read(row: int) -> Utterance:
             path = self._paths[row]
-            utterance = make_utterance(str(path), read_audio(path, spec.sample_rate_hz)[:longest], spec)
+            waveform = _read_beginning(path, spec.sample_rate_hz, longest, self._channel)
+            utterance = make_utterance(str(path), waveform, spec)
             return utterance._replace(fbank=utterance.fbank[:max_frames])
 
         groups = [*embed_utterances(embedder, map_ahead(read, rows.tolist()), progress=progress)]
@@ -65,20 +68,22 @@ class SpeakerRecordings:
         )
 
 
-def open_speaker_recordings(path: Path, root: Path | None) -> SpeakerRecordings:
+def open_speaker_recordings(path: Path, root: Path | None, channel: int | None = None) -> SpeakerRecordings:
     """Finds recordings and their speakers; decodes nothing.
 
     Args:
       path: a folder with one folder per speaker (a recording beside these has a speaker of its own); or a list: a CSV
         with the columns ``path`` and ``speaker``, or Kaldi's ``utt2spk``.
       root: folder that the paths in a list start from; None: the folder of the list.
+      channel: the channel to take of each, from 0; None: the mean of all.
 
     Raises:
       UserError: the list cannot be read or lacks a speaker, or there are no recordings.
     """
     if path.is_dir():
         files = {_id(file, root): file for file in audio_files(path)}
-        return SpeakerRecordings(files, {name: file.relative_to(path).parts[0] for name, file in files.items()})
+        folders = {name: file.relative_to(path).parts[0] for name, file in files.items()}
+        return SpeakerRecordings(files, folders, channel)
     speakers = dict(read_metadata(path, every_speaker=True).utt2spk)
     if not speakers:
         raise UserError(f"{path}: has no column 'speaker'; a cohort needs the speaker of each recording.")
@@ -89,7 +94,17 @@ def open_speaker_recordings(path: Path, root: Path | None) -> SpeakerRecordings:
             f"{path}: {len(missing):,} of {len(speakers):,} recordings are not below {root}, first {missing[0]!r}; "
             "give the folder that its paths start from with --audio, or correct the list."
         )
-    return SpeakerRecordings(found, {plain_id(name): speaker for name, speaker in speakers.items()})
+    return SpeakerRecordings(found, {plain_id(name): speaker for name, speaker in speakers.items()}, channel)
+
+
+def _read_beginning(path: Path, sample_rate_hz: int, longest: int, channel: int | None) -> Float32[np.ndarray, " n"]:
+    """Decodes no more than the first samples of a recording, which may be hours long."""
+    blocks: list[np.ndarray] = []
+    for block in stream_audio(path, sample_rate_hz, Part(channel=channel)):
+        blocks.append(block)
+        if sum(map(len, blocks)) >= longest:
+            break
+    return np.concatenate(blocks)[:longest]
 
 
 def _id(file: Path, root: Path | None) -> str:

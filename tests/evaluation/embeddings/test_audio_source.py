@@ -1,5 +1,6 @@
 """Lists are evaluated straight from recordings, as from their shards; what is missing or broken is named."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ from data_prep.trials import make_trials, write_trials
 from mqmha_jax.data.lists import read_trials
 from mqmha_jax.data.metadata import SECONDS
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.embeddings import run_network
+from mqmha_jax.evaluation.embeddings import run_network, speaker_recordings
 from mqmha_jax.evaluation.embeddings.audio_source import AudioFolder, AudioSource
 from mqmha_jax.evaluation.embeddings.run_source import RunSource
 from mqmha_jax.evaluation.evaluate_lists import ScoreFiles, evaluate_run
 from mqmha_jax.evaluation.metrics.measure_list import Measuring
 from mqmha_jax.evaluation.scoring.backend import BackendPlan
 from mqmha_jax.evaluation.scoring.method import Method
+from mqmha_jax.features.audio import stream_audio
+from mqmha_jax.features.part import Part
 from tests.support.tiny_run import RATE_HZ, TINY, voice, write_tiny_run, write_voices
 
 QUICK = Measuring(replicates=20)
@@ -223,3 +226,43 @@ def test_recordings_of_every_awkward_kind(home: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(left.vectors, alone.vectors, atol=2e-3)
     with pytest.raises(UserError, match=r"stereo\.wav: has 2 channels, so no channel 2 \(counted from 0\)"):
         open_source(home, names[:1], root=tmp_path, channel=2).embeddings(names[:1])
+
+
+def test_recordings_of_a_cohort_have_the_channel_of_the_trials(home: Path, tmp_path: Path) -> None:
+    """A cohort of means of both channels stood beside trials of one."""
+    cohort = tmp_path / "s1" / "0.wav"
+    cohort.parent.mkdir()
+    soundfile.write(cohort, np.stack([voice(0, 0), voice(1, 0)], axis=1), RATE_HZ)
+    for channel, speaker in enumerate(("s0", "s1")):
+        source = open_source(home, ["s1/0.wav"], root=tmp_path, channel=channel)
+        alone = open_source(home, [f"{speaker}/0.wav"]).embeddings([f"{speaker}/0.wav"]).vectors[0]
+        found = source.background(tmp_path, use_mean=False).cohort
+        np.testing.assert_allclose(found[0], alone / np.linalg.norm(alone), atol=1e-3)
+
+
+def test_only_the_beginning_of_a_recording_of_a_cohort_is_decoded(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[float] = []
+
+    def stream(path: str | Path, rate_hz: int, part: Part) -> Iterator[np.ndarray]:
+        for block in stream_audio(path, rate_hz, part):
+            decoded.append(len(block) / rate_hz)
+            yield block
+
+    monkeypatch.setattr(speaker_recordings, "stream_audio", stream)
+    (tmp_path / "s0").mkdir()
+    soundfile.write(tmp_path / "s0" / "long.wav", voice(0, 0, seconds=120), RATE_HZ)
+    open_source(home, ["s0/0.wav"]).background(tmp_path, use_mean=False)
+    assert 3 < sum(decoded) < 100
+
+
+def test_shards_for_calibration_may_be_those_of_the_trials_under_another_name(home: Path) -> None:
+    other_name = home / "audio" / ".." / "shards"
+    method = Method(calibrate=home / "three.trials")
+    lists = {"lists": [home / "all.trials"], "method": method, "measuring": QUICK, "progress": False}
+    expected = evaluate_run(home / "run", data=[home / "shards"], **lists)
+    found = evaluate_run(home / "run", data=[home / "shards"], calibrate_data=[other_name], **lists)
+    assert found.lists[0].systems[0].metrics == expected.lists[0].systems[0].metrics
+    with pytest.raises(UserError, match="--calibrate-data does not go with --audio"):
+        evaluate_run(home / "run", audio=AudioFolder(home / "audio"), calibrate_data=[home / "shards"], **lists)
