@@ -3,8 +3,8 @@
 Both learn from the same training split of a speech folder (``real_speech.py`` describes it), each from versions of its
 own; the peer is ``torch_tdnn.py``. First both make some steps to find out how many fit into the time. Then they train
 in turns: while one runs, the other's processes are stopped, so drifts of the machine affect both alike. Prints the EER
-of each list, mean over seeds, and the difference of the means over lists with an interval over speakers and seeds;
-appends all to ``results/real_speech_race.jsonl``.
+of each list, mean over seeds, and the difference of the means over lists with an interval over speakers and seeds, of
+cosines and after adaptive s-norm with training speakers as cohort; appends all to ``results/real_speech_race.jsonl``.
 
     python benchmarks/real_speech_race.py SPEECH WORK --torch-python ENV/bin/python --minutes 15 --seeds 0,1,2
 
@@ -36,10 +36,12 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.config_io import load_config
 from mqmha_jax.data.lists import read_trials
 from mqmha_jax.data.shard_reader import open_shards
+from mqmha_jax.evaluation.embeddings.speakers import sum_per_speaker
 from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.metrics.measure_list import Measuring
-from mqmha_jax.evaluation.scoring.cosine import cosine_scores
+from mqmha_jax.evaluation.scoring.cosine import as_norm, cosine_scores
+from mqmha_jax.evaluation.scoring.method import Method
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.types import Embeddings
 
@@ -84,10 +86,11 @@ def main(
     trials, fbank = dict(eval_lists(speech)), load_config(config, overrides).fbank
     shards = {part: prepare_shards(speech, work / f"eval_{part}", eval_csv(speech, part), fbank) for part in trials}
     lists = {part: label_trials(path, shards[part]) for part, path in trials.items()}
-    _, training = prepare_training(speech, work / "train", speech / "lists" / "train.csv", fbank, versions, speeds)
+    train_list = speech / "lists" / "train.csv"
+    train_shards, training = prepare_training(speech, work / "train", train_list, fbank, versions, speeds)
     peer_training = write_peer_training(speech, work, peer_versions)
     contenders: dict[str, Ours | Peer] = {
-        name: Ours(config, shards, trials, [*training, *overrides]),
+        name: Ours(config, shards, trials, [*training, *overrides], cohort=train_shards[0]),
         "peer": Peer(torch_python, peer_training, write_peer_lists(speech, work, trials), trials),
     }
     about: dict[str, dict[str, Any]] = {
@@ -97,21 +100,26 @@ def main(
     for who, contender in contenders.items():
         about[who]["steps"] = round(minutes * 60 / measure_step(contender, work / f"speed_{who}", turn))
         click.echo(f"{who}: {about[who]['steps']} steps in {minutes:g} minutes")
-    scores: dict[str, list[TrialScores]] = {who: [] for who in contenders}
+    scores: dict[str, list[Scores]] = {who: [] for who in contenders}
     for seed in map(int, seeds.split(",")):
         outputs = {who: work / f"{who}_{minutes:g}min_seed{seed}" for who in contenders}
         commands = {who: c.command(outputs[who], about[who]["steps"], seed) for who, c in contenders.items()}
         awake = train_in_turns({outputs[who]: command for who, command in commands.items()}, turn)
         for who, contender in contenders.items():
             scores[who].append(contender.scores(outputs[who]))
-            rates = equal_error_rates(scores[who][-1], lists)
+            rates, normalised = (equal_error_rates(one, lists) for one in scores[who][-1])
             click.echo(f"{who}, seed {seed}: {' '.join(f'{part} {rate:.2%}' for part, rate in rates.items())}")
             if outputs[who] in awake:
                 seconds = awake[outputs[who]]
-                figures = {"minutes": seconds and round(seconds / 60, 2), "eer": rates}
-                figures["mean_eer"] = statistics.mean(rates.values())
+                figures = {
+                    "minutes": seconds and round(seconds / 60, 2),
+                    "eer": rates,
+                    "mean_eer": statistics.mean(rates.values()),
+                    "eer_as_norm": normalised,
+                    "mean_eer_as_norm": statistics.mean(normalised.values()),
+                }
                 keep("real_speech_race", {"contender": who, "seed": seed, **about[who], **figures})
-    _show(name, scores, lists)
+    show(name, scores, lists)
 
 
 def label_trials(path: Path, shards: Path) -> Labels:
@@ -126,13 +134,21 @@ def measure_step(contender: "Ours | Peer", output: Path, turn: float) -> float:
     return contender.seconds_per_step(output)
 
 
+class Scores(NamedTuple):
+    """Scores of the same trials by one network: cosines, and cosines after adaptive s-norm."""
+
+    cosine: TrialScores
+    as_norm: TrialScores
+
+
 class Ours(NamedTuple):
-    """The package's own commands."""
+    """The package's own commands; ``cohort`` holds training speakers for score normalisation."""
 
     config: str
     eval_shards: Mapping[str, Path]
     lists: Mapping[str, Path]
     overrides: Sequence[str]
+    cohort: Path
 
     def command(self, output: Path, steps: int, seed: int) -> list[str]:
         options = [f"train.steps={steps}", f"train.seed={seed}", "train.log_every=10"]
@@ -145,12 +161,13 @@ class Ours(NamedTuple):
         middle, last = lines[len(lines) // 2 - 1], lines[-1]
         return (last["time"] - middle["time"]) / (last["step"] - middle["step"])
 
-    def scores(self, output: Path) -> TrialScores:
-        scores = {}
+    def scores(self, output: Path) -> Scores:
+        rest: dict[str, Any] = {"method": Method(cohort=self.cohort), "measuring": ONLY_SCORES, "progress": False}
+        cosine, normalised = {}, {}
         for name, shards in self.eval_shards.items():
-            found = evaluate_run(output, data=[shards], lists=[self.lists[name]], measuring=ONLY_SCORES, progress=False)
-            scores[name] = found.lists[0].systems[0].scores
-        return scores
+            found = evaluate_run(output, data=[shards], lists=[self.lists[name]], **rest).lists[0]
+            cosine[name], normalised[name] = (system.scores for system in found.systems)
+        return Scores(cosine, normalised)
 
 
 class Peer(NamedTuple):
@@ -169,10 +186,18 @@ class Peer(NamedTuple):
         """Median over a run."""
         return float(np.load(f"{output}.npz")["seconds_per_step"])
 
-    def scores(self, output: Path) -> TrialScores:
+    def scores(self, output: Path) -> Scores:
         ids = tuple(json.loads(self.evaluated.with_suffix(".json").read_text()))
-        embeddings = Embeddings(ids, np.load(f"{output}.npz")["vectors"])
-        return {name: np.asarray(cosine_scores(embeddings, read_trials(path))) for name, path in self.lists.items()}
+        stored = np.load(f"{output}.npz")
+        embeddings, cohort = Embeddings(ids, stored["vectors"]), stored["cohort"]
+        _, index, count = np.unique(stored["cohort_speaker"], return_inverse=True, return_counts=True)
+        unit = cohort / np.linalg.norm(cohort, axis=1, keepdims=True)
+        means = sum_per_speaker(unit, index) / count[:, None]
+        trials = {name: read_trials(path) for name, path in self.lists.items()}
+        return Scores(
+            {name: cosine_scores(embeddings, one) for name, one in trials.items()},
+            {name: as_norm(embeddings, one, means, top_n=Method().top_n) for name, one in trials.items()},
+        )
 
 
 def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[Path, float | None]:
@@ -266,14 +291,17 @@ def _marker(output: Path) -> Path:
     return output.with_name(f"{output.name}.json")
 
 
-def _show(name: str, scores: Mapping[str, Sequence[TrialScores]], lists: Mapping[str, Labels]) -> None:
-    rows = []
-    for who, seeds in scores.items():
-        rates = [equal_error_rates(one, lists) for one in seeds]
-        means = [statistics.mean(rate[part] for rate in rates) for part in lists]
-        rows.append([who, *(f"{mean:.2%}" for mean in means), f"{statistics.mean(means):.2%}"])
-    click.echo(tabulate(rows, ["EER", *lists, "mean"], tablefmt="github"))
-    click.echo(f"{name} against the peer: {compare_means(scores['peer'], scores[name], lists)}")
+def show(name: str, scores: Mapping[str, Sequence[Scores]], lists: Mapping[str, Labels]) -> None:
+    """Prints the mean EER over the seeds, and how ours compares with the peer, by either kind of score."""
+    for kind in Scores._fields:
+        by_seed = {who: [getattr(one, kind) for one in seeds] for who, seeds in scores.items()}
+        rows = []
+        for who, seeds in by_seed.items():
+            rates = [equal_error_rates(one, lists) for one in seeds]
+            means = [statistics.mean(rate[part] for rate in rates) for part in lists]
+            rows.append([who, *(f"{mean:.2%}" for mean in means), f"{statistics.mean(means):.2%}"])
+        click.echo(tabulate(rows, [f"EER, {kind}", *lists, "mean"], tablefmt="github"))
+        click.echo(f"{name} against the peer: {compare_means(by_seed['peer'], by_seed[name], lists)}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 A TDNN of 0.3 million parameters with statistics pooling, AM-softmax (margin 0.2, scale 30), AdamW with the one-cycle
 schedule, and batches that draw speakers with equal probability. As ours, it subtracts the mean embedding of training
 utterances. Reads and writes NumPy files, and needs torch, numpy and click. The file of utterances holds
-``frames [n,F]``, ``end [N]`` (where each utterance ends) and ``speaker [N]``.
+``frames [n,F]``, ``end [N]`` (where each utterance ends) and ``speaker [N]``; the output ``vectors [N,E]``, and some
+training utterances as ``cohort [n,E]`` with ``cohort_speaker [n]``, for score normalisation.
 
     python benchmarks/torch_tdnn.py TRAIN.npz EVALUATE.npz OUTPUT.npz --steps 3000
 """
@@ -113,9 +114,12 @@ def main(train: Path, evaluate: Path, output: Path, steps: int, seed: int, threa
             print(f"step {step + 1}: loss {float(loss):.3f}, accuracy {accuracy:.2f}", file=sys.stderr, flush=True)
     listed = Utterances(evaluate)
     trained_on = np.linspace(0, len(utterances.end) - 1, CENTRED_BY).astype(int)
-    vectors = embed(net, listed, range(len(listed.end))) - embed(net, utterances, trained_on).mean(0)
+    cohort = embed(net, utterances, trained_on)
+    mean = cohort.mean(0)
+    vectors = embed(net, listed, range(len(listed.end))) - mean
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    np.savez(output, vectors=vectors, seconds_per_step=np.median(times), parameters=parameters)
+    of_cohort = {"cohort": cohort - mean, "cohort_speaker": utterances.speaker[trained_on]}
+    np.savez(output, vectors=vectors, **of_cohort, seconds_per_step=np.median(times), parameters=parameters)
 
 
 def embed(net: Tdnn, utterances: Utterances, chosen: Iterable[int]) -> np.ndarray:

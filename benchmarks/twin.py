@@ -95,13 +95,13 @@ def main(speech: Path, work: Path, torch_python: str, steps: int, seeds: str) ->
     for seed in numbers:
         output = work / f"peer_seed{seed}"
         train_in_turns({output: peer.command(output, steps, seed)}, ALONE)
-        scores["the peer"].append(peer.scores(output))
+        scores["the peer"].append(peer.scores(output).cosine)
     for place, variant in enumerate(variants):
         ours = _prepare(variant, speech, work, trials)
         for seed in numbers if place == 0 else numbers[:1]:
             output = work / f"{place}_seed{seed}"
             train_in_turns({output: ours.command(output, steps, seed)}, ALONE)
-            scores.setdefault(variant.name, []).append(ours.scores(output))
+            scores.setdefault(variant.name, []).append(ours.scores(output).cosine)
     lists = {part: label_trials(path, ours.eval_shards[part]) for part, path in trials.items()}
     rows = []
     for name, of_seeds in scores.items():
@@ -121,8 +121,10 @@ def _prepare(variant: Variant, speech: Path, work: Path, trials: Mapping[str, Pa
         part: prepare_shards(speech, work / f"eval_{part}_{bins}", eval_csv(speech, part), fbank) for part in trials
     }
     train = speech / "lists" / "train.csv"
-    _, joined = prepare_training(speech, work / f"train_{bins}", train, fbank, variant.versions, variant.speeds)
-    return Ours("laptop", shards, trials, [*joined, *variant.options])
+    train_shards, joined = prepare_training(
+        speech, work / f"train_{bins}", train, fbank, variant.versions, variant.speeds
+    )
+    return Ours("laptop", shards, trials, [*joined, *variant.options], cohort=train_shards[0])
 
 
 if __name__ == "__main__":
