@@ -122,7 +122,10 @@ def train(config: Config, workdir: str | Path, *, progress: bool = True) -> Trai
     with (
         claim_workdir(workdir, config, data, shards.speakers),
         Checkpoints(
-            workdir, keep=config.train.keep_checkpoints, keep_best=config.train.keep_best if dev else 0
+            workdir,
+            keep=config.train.keep_checkpoints,
+            keep_best=config.train.keep_best if dev else 0,
+            is_planned=lambda step: _due(config.train, step).checkpoint,
         ) as checkpoints,
         stop_on_signal() as stop_requested,
     ):
