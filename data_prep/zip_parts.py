@@ -119,12 +119,22 @@ def unpack_zip(
 
 def _open(parts: Sequence[Path]) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(io.BufferedReader(JoinedFiles(parts), _COPIED_BYTES))
+        archive = zipfile.ZipFile(io.BufferedReader(JoinedFiles(parts), _COPIED_BYTES))
+        _require_all_bytes(archive)
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{parts[0]}{' and its other parts' if len(parts) > 1 else ''}: not a whole zip archive ({error}). If a "
-            "part is missing, put it beside the others; or download the archive again."
+            f"part is missing or shorter than its owner's, put the whole one beside the others (here: "
+            f"{', '.join(path.name for path in parts)}); or download the archive again."
         ) from error
+    return archive
+
+
+def _require_all_bytes(archive: zipfile.ZipFile) -> None:
+    """The directory at the end says where each file starts; ``zipfile`` shifts these places by what lies before it."""
+    start = min((member.header_offset for member in archive.infolist()), default=0)
+    if start < 0:
+        raise zipfile.BadZipFile(f"{-start:,} bytes before its last part are missing")
 
 
 def _checked_members(parts: Sequence[Path], archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

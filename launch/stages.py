@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from mqmha_jax.atomic import write_json
 from mqmha_jax.errors import UserError
 from mqmha_jax.file_hash import hash_file
-from mqmha_jax.json_file import read_sealed_json, write_sealed_json
+from mqmha_jax.json_file import read_json, read_sealed_json, write_sealed_json
 
 RECORD, _ATTEMPTS = "stage.json", "attempts.txt"
 _KEY_DIGITS = 10
@@ -171,9 +171,13 @@ class Checksums:
 
         Args:
           path: JSON file that keeps the sums.
+
+        Raises:
+          UserError: it is damaged.
         """
         self._path = path
-        self._known: dict[str, list[Any]] = json.loads(path.read_text()) if path.is_file() else {}
+        advice = "Remove it: the sums are computed again."
+        self._known: dict[str, list[Any]] = read_json(path, dict, advice=advice) if path.is_file() else {}
 
     def of(self, path: Path) -> str:
         """The sum of a file; or that of the names and sizes of all files in a folder, because reading them takes hours.

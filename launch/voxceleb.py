@@ -19,6 +19,7 @@ On a cluster, --train-with and --prepare-with name what starts a training and a 
 """
 
 import argparse
+import dataclasses
 import json
 import shlex
 import signal
@@ -37,13 +38,16 @@ from voxceleb_sources import Sources
 from voxceleb_table import LISTS, format_table, write_table
 
 from mqmha_jax.atomic import write_text
-from mqmha_jax.config import Config
-from mqmha_jax.config_io import load_config, to_dict
+from mqmha_jax.config import Config, LossConfig, ModelConfig
+from mqmha_jax.config_io import differences, load_config, to_dict
 from mqmha_jax.errors import UserError
 from mqmha_jax.own_code.contents import hash_code
 
 AVERAGED = {"base": 10, "fine-tuned": 3}
 """Number of checkpoints whose mean is each network, at most."""
+
+_GIVEN = ("data.train", "data.dev", "data.dev_trials", "augment.noise", "augment.rooms")
+"""Options that the stages give to both trainings."""
 
 SUBMITTED = "submitted.txt"
 """In the folder of a training: when a command started it elsewhere and returned, and which."""
@@ -62,6 +66,9 @@ def make_stages(options: argparse.Namespace) -> list[Stage]:
         "base": load_config(options.recipe, options.base),
         "fine-tuned": load_config(second_stage(options.recipe), options.fine_tuning),
     }
+    refuse_given("--base", options.base, _GIVEN)
+    refuse_given("--fine-tuning", options.fine_tuning, (*_GIVEN, "start.run"))
+    refuse_other_network(configs["base"], configs["fine-tuned"])
     devices = costs.Devices.parse(options.devices)
     data = DataStages(
         options.work,
@@ -137,7 +144,7 @@ class Maker:
 
         return self._make(
             name=name,
-            settings=_identity(config),
+            settings=_identity(config, own_start=start is None),
             after=used if start is None else [start, *used],
             work=work,
             cost=lambda: costs.training(config, self._devices),
@@ -218,6 +225,46 @@ class Maker:
         )
 
 
+def refuse_given(name: str, overrides: Sequence[str], given: Sequence[str]) -> None:
+    """Refuses options of a training that other stages decide: no folder's name would tell what they changed.
+
+    Args:
+      name: of the option of the command line.
+      overrides: ``section.option=value`` each.
+      given: what the stages give to the training.
+    """
+    for override in overrides:
+        option = override.partition("=")[0].strip()
+        if option in given:
+            raise UserError(f"{name} {override}: the stages before the training decide {option}. Leave it out.")
+        if option.startswith("fbank."):
+            raise UserError(
+                f"{name} {override}: the shards have the features of the recipe. Copy the recipe and its second stage, "
+                f"set {option} in the copy, and give it with --recipe."
+            )
+
+
+def refuse_other_network(base: Config, tuned: Config) -> None:
+    """Refuses a second stage that cannot start from the network of the first one, before days of training."""
+
+    def network(config: Config) -> Config:
+        how = ModelConfig()
+        model = dataclasses.replace(
+            config.model,
+            compute_dtype=how.compute_dtype,
+            rematerialize=how.rematerialize,
+            batch_norm_groups=how.batch_norm_groups,
+        )
+        centres = config.loss.sub_centres if tuned.start.head == "match" else LossConfig().sub_centres
+        return Config(fbank=config.fbank, model=model, loss=LossConfig(sub_centres=centres))
+
+    if changed := differences(network(base), network(tuned)):
+        raise UserError(
+            "The fine-tuning starts from the network of the base training, but they differ (base -> fine-tuning): "
+            f"{'; '.join(changed)}. Give both the same options, with --base and --fine-tuning or in the recipes."
+        )
+
+
 def refuse_second(folder: Path) -> None:
     """Refuses to submit a training again, which would run beside the first one.
 
@@ -236,13 +283,17 @@ def second_stage(recipe: str) -> str:
     return f"{recipe.removesuffix('.py')}_lm.py" if recipe.endswith(".py") else f"{recipe}_lm"
 
 
-def _identity(config: Config) -> Mapping[str, Any]:
-    """What determines the numbers of a run; earlier stages determine the paths of its data."""
+def _identity(config: Config, *, own_start: bool) -> Mapping[str, Any]:
+    """What determines the numbers of a run; earlier stages determine the paths of its data, and where it starts.
+
+    ``own_start``: no stage gives it a start, so that it may have one of its own.
+    """
     values = to_dict(config)
     for name in ("train", "dev", "dev_trials", "num_workers", "read_threads"):
         values["data"].pop(name)
     values["augment"] = {name: value for name, value in values["augment"].items() if name not in ("noise", "rooms")}
-    values["start"].pop("run")
+    if not (own_start and config.start.run):
+        values["start"].pop("run")
     values.pop("mesh")
     code = hash_code(values)
     return values | ({"code": code} if code else {})  # only then: folders of networks without own code keep their names

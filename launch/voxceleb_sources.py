@@ -55,7 +55,7 @@ class Sources:
             return (self.folder / unpacked,)
         if (whole := self.folder / f"{archive}.zip").is_file():
             return (whole,)
-        parts = tuple(sorted(self.folder.glob(f"{archive}_part*")))
+        parts = tuple(sorted(self.folder.glob(f"{archive}_part[a-z][a-z]")))
         if not parts:
             raise UserError(
                 f"{self.folder} has neither {archive}.zip nor its parts {archive}_parta*, nor a folder {unpacked}. Get "

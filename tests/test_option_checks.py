@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from mqmha_jax import UserError, atomic
 from mqmha_jax.cli import main
-from mqmha_jax.config import DataConfig
+from mqmha_jax.config import Config, DataConfig
 from mqmha_jax.evaluation.dev_list import open_dev_list
 from mqmha_jax.interop.export_run import export_program, export_safetensors, export_wespeaker
 from mqmha_jax.runs.average import Towards, average_checkpoints
@@ -151,18 +151,29 @@ def test_embeddings_that_are_not_finite_are_left_out(broken: Path, tmp_path: Pat
     assert "a.wav: its embedding is not finite" in text
 
 
-def test_a_share_and_a_run_of_other_sizes_are_refused(run: Path, tmp_path: Path) -> None:
+def test_a_share_and_a_run_of_other_sizes_are_refused_and_other_options_named(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from mqmha_jax.config_io import with_overrides
     from mqmha_jax.models.speaker_net import build_speaker_net
+
+    def network_of(config: Config) -> dict:
+        return initial_network(config, build_speaker_net(config.model), jax.numpy.int32(0))
 
     for share in (float("nan"), 1.5):
         with pytest.raises(UserError, match=f"share is {share}; valid: a number of at least 0 and of at most 1"):
             average_checkpoints(run, 1, tmp_path / "out", Towards(run, share))
     other = with_overrides(TINY, ["model.encoder.final_channels=8"])
-    network = initial_network(other, build_speaker_net(other.model), jax.numpy.int32(0))
-    write_network_run(tmp_path / "other", other, {"file": "none"}, network, head={})
+    write_network_run(tmp_path / "other", other, {"file": "none"}, network_of(other), head={})
     with pytest.raises(UserError, match=r"has another architecture: .* only move towards one of the same architecture"):
         average_checkpoints(run, 1, tmp_path / "out", Towards(tmp_path / "other", 0.5))
+    alike = with_overrides(TINY, ["model.encoder.dilations=[2]", "fbank.window=povey"])
+    write_network_run(tmp_path / "alike", alike, {"file": "none"}, network_of(alike), head={})
+    average_checkpoints(run, 1, tmp_path / "warned", Towards(tmp_path / "alike", 0.5))
+    average_checkpoints(run, 1, tmp_path / "silent", Towards(run, 0.5))
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert f"of {tmp_path / 'alike'} fit in shape, but were trained with other options" in warning
+    assert "model.encoder.dilations: (2,) -> (1,); fbank.window: povey -> hamming." in warning
     code, text = invoke("average", run, "--last", 1, "--output", tmp_path / "out")
     assert code == 0, text
     assert text == f"The checkpoint of step 0 is in {tmp_path / 'out'}"

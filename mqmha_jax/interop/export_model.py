@@ -16,9 +16,8 @@ from mqmha_jax.interop.families import FAMILIES
 from mqmha_jax.interop.family import Family
 from mqmha_jax.interop.import_model import import_model
 from mqmha_jax.interop.tensors import NoSourceError
+from mqmha_jax.models.registry import options_of
 from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
-
-_NOT_OPTIONS = {"compute", "parent", "name"}
 
 # Toolkits differ in the constants that keep a square root away from zero, and so do WeSpeaker's own versions (1e-8,
 # 1e-7). A network that differs in these alone is exported if its embeddings move by less than the tolerance, relative
@@ -110,13 +109,7 @@ def _fill_in_options(config: ModelConfig, net: SpeakerNet) -> ModelConfig:
 
 
 def _part(name: str, module: nn.Module) -> Part:
-    return Part(name=name, options=_options(module))
-
-
-def _options(module: nn.Module) -> dict[str, Any]:
-    return {
-        item.name: getattr(module, item.name) for item in dataclasses.fields(module) if item.name not in _NOT_OPTIONS
-    }
+    return Part(name=name, options=options_of(module))
 
 
 def _build_alike(found: ModelConfig, config: ModelConfig) -> SpeakerNet:
@@ -134,7 +127,7 @@ def _differences(ours: SpeakerNet, theirs: SpeakerNet) -> dict[str, tuple[Any, A
         if type(a[prefix]) is not type(b[prefix]):
             found[prefix.removesuffix(".")] = type(a[prefix]).__name__, type(b[prefix]).__name__
             continue
-        one, other = _options(a[prefix]), _options(b[prefix])
+        one, other = options_of(a[prefix]), options_of(b[prefix])
         found |= {
             f"{prefix}{name}": (value, other[name])
             for name, value in one.items()

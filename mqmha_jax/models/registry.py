@@ -1,5 +1,6 @@
 """Builds a part chosen by name; refuses misspelt names and values of the wrong type."""
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
+from flax import linen as nn
 
 from mqmha_jax.config import Part
 from mqmha_jax.errors import UserError, unknown_name
@@ -53,6 +55,12 @@ def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: 
             raise unknown_name(f"option of {family} {part.name!r}:", name, names)
         options[name] = _check_value(hints.get(name, Any), value, f"{family} {part.name!r}, option {name!r}")
     return builder(**options, **{name: value for name, value in fixed.items() if name in parameters})
+
+
+def options_of(module: nn.Module) -> dict[str, Any]:
+    """The value of every option of a part that was built, by name."""
+    fields = [item.name for item in dataclasses.fields(module) if item.name not in ("compute", *_FLAX_FIELDS)]
+    return {name: getattr(module, name) for name in fields}
 
 
 def _load_from_file(name: str, family: str) -> Callable[..., Any]:

@@ -141,14 +141,14 @@ def _check_share(config: Config, topology: Topology) -> None:
     """Refuses a share of the batch that a single chip cannot train with, before the long compilation for all chips."""
     rows = config.data.batch_size // (topology.num_chips * config.optimizer.accumulate)
     groups = config.model.batch_norm_groups
-    if rows >= 2 and rows % groups == 0:
+    if rows >= 2 * groups and rows % groups == 0:
         return
     parts = f" in {config.optimizer.accumulate} parts" if config.optimizer.accumulate > 1 else ""
-    smallest = topology.num_chips * config.optimizer.accumulate * max(2, groups)
+    smallest = topology.num_chips * config.optimizer.accumulate * 2 * groups
     raise UserError(
         f"One chip alone (--one-chip) cannot train with its share of the batch: data.batch_size="
         f"{config.data.batch_size} over {topology.num_chips} chips{parts} makes {count_noun(rows, 'example')}, and "
-        f"batch normalisation needs at least 2 and a multiple of model.batch_norm_groups={groups}. Leave out "
+        f"batch normalisation needs 2 or more for each of model.batch_norm_groups={groups}, equally many. Leave out "
         f"--one-chip, or give e.g. data.batch_size={-(-config.data.batch_size // smallest) * smallest}."
     )
 

@@ -17,6 +17,7 @@ from mqmha_jax.runs.carry_over import carry_over
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.finite import require_finite
 from mqmha_jax.runs.load_network import load_network
+from mqmha_jax.runs.other_network import warn_if_different
 from mqmha_jax.runs.state import initial_network
 from mqmha_jax.runs.workdir import copy_description, read_runnable_config
 
@@ -72,6 +73,7 @@ def average_checkpoints(workdir: Path, last: int, output: Path, towards: Towards
     mean = jax.tree.map(lambda x: jax.numpy.asarray(x / last, np.float32), total)
     if towards is not None:
         mean = {**mean, "network": _move(mean["network"], towards)}
+        warn_if_different(config, towards.workdir)
     require_finite(mean["network"], f"The average of the checkpoints of {workdir}")
     with making_directory(output) as unfinished:
         copy_description(workdir, unfinished)  # first, as the checkpoint notes to which run it belongs

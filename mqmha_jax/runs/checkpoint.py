@@ -41,7 +41,14 @@ Read = TypeVar("Read")
 class Checkpoints:
     """The checkpoints in a work directory, one directory per step; half-written ones are never seen."""
 
-    def __init__(self, workdir: Path, *, keep: int | None = None, keep_best: int = 0) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        keep: int | None = None,
+        keep_best: int = 0,
+        is_planned: Callable[[int], bool] = lambda step: True,
+    ) -> None:
         """Opens the checkpoints of a run.
 
         Args:
@@ -49,12 +56,14 @@ class Checkpoints:
           keep: number of latest checkpoints to keep on disk, for the one job that trains here; None only reads, or
             keeps all.
           keep_best: number of checkpoints with the lowest dev EER to keep as well.
+          is_planned: whether an uninterrupted run saves the checkpoint of a step. One of another step, which an
+            interruption saved, goes when there is a newer one, so that the same checkpoints stay as without it.
 
         Raises:
           UserError: the directory cannot be written, or the processes of a job do not see the same checkpoints.
         """
         self._on_disk = CheckpointDirectory(workdir)
-        self._keep, self._keep_best = keep, keep_best
+        self._keep, self._keep_best, self._is_planned = keep, keep_best, is_planned
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._saving: Future[None] | None = None
         self._newest_saved: int | None = None
@@ -158,7 +167,8 @@ class Checkpoints:
         # are damaged stay: somebody may restore the missing file.
         steps = self.steps
         old = set(steps) - {
-            *steps[-keep:],
+            *steps[-1:],
+            *[step for step in steps if self._is_planned(step)][-keep:],
             *self._on_disk.sort_by_eer(steps)[: self._keep_best],
             *self._on_disk.damaged,
         }

@@ -148,6 +148,13 @@ def _check_rows(config: Config) -> None:
             f"model.batch_norm_groups={groups} does not divide the {rows} examples that pass through the network "
             "together (data.batch_size / optimizer.accumulate); choose a divisor."
         )
+    if rows == groups > 1:
+        raise UserError(
+            f"model.batch_norm_groups={groups} puts each of the {rows} examples that pass through the network together "
+            "(data.batch_size / optimizer.accumulate) into a group of its own, and batch normalisation needs at least "
+            f"2 to compare: all embeddings of a step would be equal. Choose a divisor of {rows} that is at most "
+            f"{rows // 2}."
+        )
 
 
 def _check_pairs(config: Config) -> None:

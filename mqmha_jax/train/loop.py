@@ -24,6 +24,7 @@ from mqmha_jax.processes import any_process, is_first_process, raise_together, r
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.data_paths import locate_data
 from mqmha_jax.runs.metrics_log import MetricsLog
+from mqmha_jax.runs.other_network import warn_if_different
 from mqmha_jax.runs.run_files import CONFIG_NAME
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.runs.workdir import claim_workdir, read_config
@@ -122,7 +123,10 @@ def train(config: Config, workdir: str | Path, *, progress: bool = True) -> Trai
     with (
         claim_workdir(workdir, config, data, shards.speakers),
         Checkpoints(
-            workdir, keep=config.train.keep_checkpoints, keep_best=config.train.keep_best if dev else 0
+            workdir,
+            keep=config.train.keep_checkpoints,
+            keep_best=config.train.keep_best if dev else 0,
+            is_planned=lambda step: _due(config.train, step).checkpoint,
         ) as checkpoints,
         stop_on_signal() as stop_requested,
     ):
@@ -134,6 +138,8 @@ def train(config: Config, workdir: str | Path, *, progress: bool = True) -> Trai
             embed_speakers = partial(speaker_means, training.net, shards=shards, mesh=mesh, progress=shown_here)
             say = tqdm.write if shown_here else _log.info
             state = initialize_from_run(training.init(seed), config.start, shards.speakers, embed_speakers, say=say)
+            if config.start.run and first:
+                warn_if_different(config, Path(config.start.run))
         step = first_step = int(state.step)
         warn_if_longer(earlier, config, first_step)
 

@@ -104,6 +104,9 @@ def test_a_missing_or_damaged_part_is_named(tmp_path: Path) -> None:
     parts = write_parts(tmp_path, 3)
     with pytest.raises(UserError, match=r"archive_parta and its other parts: not a whole zip archive .*missing"):
         unpack_zip(parts[:2], tmp_path / "out")
+    missing = parts[1].stat().st_size
+    with pytest.raises(UserError, match=rf"{missing:,} bytes .* missing\). .*\(here: archive_parta, archive_partc\)"):
+        list_zip([parts[0], parts[2]])
     content = bytearray(parts[1].read_bytes())
     content[len(content) // 2] ^= 1
     parts[1].write_bytes(content)

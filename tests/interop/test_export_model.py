@@ -13,6 +13,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.interop import export_model, import_model, read_checkpoint_file, read_torch_file
 from mqmha_jax.interop.torch_writer import write_torch_file
 from tests.support.foreign import SMALL_XVECTOR, random_variables
+from tests.support.small_nets import SMALL_RES2NET
 
 NUM_FEATURES = 16
 RESNET = part("resnet18", stage_sizes=[1, 1, 1, 1], width=4)
@@ -53,6 +54,12 @@ MODELS = {
     ),
     "wespeaker_xvector": SMALL_XVECTOR,
     "wespeaker_campplus": CAMPPLUS,
+    "wespeaker_res2net": ModelConfig(
+        encoder=part("eres2net", **SMALL_RES2NET), pooling=part("ccasp", bottleneck=3, context=False), embedding_dim=6
+    ),
+    "3dspeaker_eres2netv2": ModelConfig(
+        encoder=part("eres2netv2", **SMALL_RES2NET), pooling=part("tstp"), embedding_dim=6
+    ),
 }
 
 
@@ -65,6 +72,21 @@ def test_a_round_trip_returns_the_same_network(family, tmp_path):
     write_torch_file(tmp_path / "avg_model.pt", exported.tensors)
     model = import_model(read_checkpoint_file(tmp_path / "avg_model.pt"), family=family, num_features=NUM_FEATURES)
     jax.tree.map(np.testing.assert_array_equal, model.variables, variables)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pooling", "toolkit", "message"),
+    [
+        ("eres2netv2", "tstp", "wespeaker", "'layer3_ds.weight' makes it an ERes2NetV2, which WeSpeaker lacks"),
+        ("eres2net", "tstp", "3dspeaker", "3D-Speaker ERes2NetV2, or it is incomplete: it lacks 'layer3_ds.weight'"),
+        ("res2net", "tstp", "3dspeaker", "3D-Speaker ERes2NetV2, or it is incomplete: it lacks 'layer3_ds.weight'"),
+        ("eres2netv2", "mqmha", "3dspeaker", "has statistics pooling, tap or tstp, and no attention"),
+    ],
+)
+def test_a_network_with_the_names_of_a_toolkit_that_lacks_it_is_refused(encoder, pooling, toolkit, message):
+    config = ModelConfig(encoder=part(encoder, **SMALL_RES2NET), pooling=part(pooling), embedding_dim=6)
+    with pytest.raises(UserError, match=message):
+        export_model(config, random_variables(config, NUM_FEATURES), num_features=NUM_FEATURES, toolkit=toolkit)
 
 
 def centred_variables(config: ModelConfig) -> dict:

@@ -8,6 +8,7 @@ import pytest
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.interop import FAMILIES, export_model, import_model, network_tensors, read_checkpoint_file
+from mqmha_jax.interop.toolkit_fbanks import THREE_D_SPEAKER, WESPEAKER
 from mqmha_jax.models import build_speaker_net
 from tests.support.paths import REFERENCE
 from tests.support.wespeaker_network import CONFIG, NUM_FEATURES, draw_fbank, draw_network
@@ -78,6 +79,12 @@ def test_embeddings_equal_those_of_the_toolkit_with_and_without_padding(name, re
 # These toolkits store a network under the same names.
 ALIKE = {"3dspeaker_campplus": {"3dspeaker_campplus", "wespeaker_campplus"}}
 ALIKE["wespeaker_campplus"] = ALIKE["3dspeaker_campplus"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_of_a_toolkit_have_its_window(name):
+    windows = {"wespeaker": WESPEAKER.window, "3dspeaker": THREE_D_SPEAKER.window, "speechbrain": "hamming"}
+    assert FAMILIES[name].fbank.window == windows[name.partition("_")[0]]
 
 
 def test_every_reference_is_recognised_as_only_its_family(reference_dir):

@@ -133,3 +133,9 @@ def test_a_folder_is_known_by_names_and_sizes(stages: Any, tmp_path: Path) -> No
     assert sums.of(tmp_path / "corpus") != first
     with pytest.raises(UserError, match="gone cannot be read"):
         sums.of(tmp_path / "gone")
+
+
+def test_damaged_checksums_are_named(stages: Any, tmp_path: Path) -> None:
+    (tmp_path / "checksums.json").write_text("{")
+    with pytest.raises(UserError, match=r"checksums\.json .*Remove it: the sums are computed again"):
+        stages.Checksums(tmp_path / "checksums.json")

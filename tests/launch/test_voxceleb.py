@@ -68,11 +68,18 @@ def test_the_plan_names_every_stage_its_cost_and_its_commands(miniature: Path, t
 def test_mistakes_are_sentences(miniature: Path, tmp_path: Path) -> None:
     downloads = tmp_path / "downloads"
     shutil.copytree(miniature.parent / "downloads", downloads)
-    for path in downloads.glob("vox2_dev_aac_part*"):
-        path.unlink()
+    middle = downloads / "vox2_dev_aac_partab"
+    middle.with_suffix(".md5").write_text("no part of the archive")
     for name in ("mini.py", "mini_lm.py"):
         shutil.copyfile(miniature.with_name(name), tmp_path / name)
     recipe, work = tmp_path / "mini.py", tmp_path / "work"
+    assert "partac, rirs_noises.zip, musan.tar.gz" in run(recipe, work, "--dry-run", "--until", "unpack")
+    middle.unlink()
+    said = run(recipe, work, "--dry-run", "--until", "unpack", status=1)
+    assert "not a whole zip archive" in said
+    assert "(here: vox2_dev_aac_partaa, vox2_dev_aac_partac)" in said
+    for path in downloads.glob("vox2_dev_aac_part*"):
+        path.unlink()
     said = run(recipe, work, "--dry-run", status=1)
     assert "Error: " in said
     assert "has neither vox2_dev_aac.zip nor its parts vox2_dev_aac_parta*, nor a folder vox2. Get them from" in said
@@ -80,6 +87,33 @@ def test_mistakes_are_sentences(miniature: Path, tmp_path: Path) -> None:
     assert "Error: Unknown --devices '8xH1000'. Did you mean '8xH100'?" in said
     said = run(miniature, work, "--dry-run", "--devices", "0xH100", status=1)
     assert "Error: --devices 0xH100: nothing trains without a device. Give at least 1xH100." in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--base", "data.train=other"], "--base data.train=other: the stages before the training decide data.train."),
+        (["--fine-tuning", "start.run=other"], "--fine-tuning start.run=other: the stages before the training decide"),
+        (["--base", "fbank.num_mel_bins=24"], "the shards have the features of the recipe. Copy the recipe"),
+        (
+            ["--base", "model.embedding_dim=12", "--base", "loss.sub_centres=1"],
+            "they differ (base -> fine-tuning): loss.sub_centres: 1 -> 2; model.embedding_dim: 12 -> 8. Give both",
+        ),
+    ],
+)
+def test_trainings_that_would_fail_after_days_are_refused(
+    miniature: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    assert message in run(miniature, tmp_path / "work", "--dry-run", *options, status=1)
+
+
+def test_another_start_of_the_base_training_makes_another_folder(miniature: Path, tmp_path: Path) -> None:
+    def folder(*options: str) -> str:
+        said = run(miniature, tmp_path / "work", "--dry-run", *options)
+        return re.findall(r"^\d+\. base: .*, in base-([0-9a-f]{10})$", said, re.M)[0]
+
+    folders = [folder(), folder("--base", "start.run=one"), folder("--base", "start.run=other")]
+    assert len(set(folders)) == 3
 
 
 @pytest.mark.slow

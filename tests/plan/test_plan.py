@@ -271,7 +271,11 @@ def test_a_batch_that_does_not_divide_by_the_slice_is_refused(virtual_slice: Non
         (["data.batch_size=8"], "data.batch_size=8 over 8 chips makes 1 example, and .* give e.g. data.batch_size=16"),
         (
             ["data.batch_size=24", "model.batch_norm_groups=4"],
-            "data.batch_size=24 over 8 chips makes 3 examples, and .*batch_norm_groups=4. .* data.batch_size=32",
+            "data.batch_size=24 over 8 chips makes 3 examples, and .*batch_norm_groups=4, .* data.batch_size=64",
+        ),
+        (
+            ["data.batch_size=32", "model.batch_norm_groups=4"],
+            "data.batch_size=32 over 8 chips makes 4 examples, and .*batch_norm_groups=4, .* data.batch_size=64",
         ),
         (["optimizer.accumulate=2"], "data.batch_size=16 over 8 chips in 2 parts makes 1 example, and .*=32"),
     ],

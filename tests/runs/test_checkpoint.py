@@ -52,6 +52,15 @@ def test_the_latest_and_the_best_stay(
         assert find_best_step(tmp_path) == min(evaluated, key=evaluated.get, default=None)
 
 
+@pytest.mark.parametrize(("last", "stay"), [(4, ["2", "4"]), (5, ["2", "4", "5"]), (6, ["4", "6"])])
+def test_one_that_an_interruption_saved_stays_until_the_next(tmp_path: Path, last: int, stay: list[str]) -> None:
+    with Checkpoints(tmp_path, keep=2, is_planned=lambda step: step % 2 == 0) as checkpoints:
+        for step in range(1, last + 1):
+            checkpoints.save(state(step))
+            checkpoints.wait()
+    assert names(tmp_path) == stay
+
+
 def test_a_checkpoint_counts_when_it_is_complete_and_not_before(tmp_path: Path) -> None:
     with Checkpoints(tmp_path, keep=3) as checkpoints:
         assert (checkpoints.latest_step, checkpoints.steps) == (None, [])

@@ -15,6 +15,7 @@ import pytest
 from mqmha_jax import parallel
 from mqmha_jax.config import Config, MeshConfig
 from mqmha_jax.config_io import with_overrides
+from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.metrics_log import read_log
 from mqmha_jax.train.loop import train
 from tests.support.batches import stop_at
@@ -114,6 +115,14 @@ def test_what_a_loss_remembers_is_resumed_to_the_bit(config: Config, tmp_path: P
     remembered = {name: value for name, value in read_arrays(whole).items() if "loss_state" in name}
     assert len(remembered) > 1
     assert any(value.any() for value in remembered.values())
+
+
+def test_the_same_checkpoints_stay_as_without_the_interruption(config: Config, tmp_path: Path) -> None:
+    """An average of the last checkpoints must not depend on where a run was stopped."""
+    short = with_overrides(config, ["train.steps=18", "train.keep_best=0"])
+    run(short, tmp_path / "part", Cell(devices=1), stop=True)
+    assert Checkpoints(tmp_path / "part").steps == [6, STOP]
+    assert Checkpoints(run(short, tmp_path / "part", Cell(devices=1))).steps == [6, 12, 18]
 
 
 @pytest.mark.slow

@@ -176,6 +176,14 @@ def test_a_start_that_does_not_fit_is_refused(
         (tmp_path / "speakers.json").rename(base / "speakers.json")
 
 
+def test_a_start_that_fits_in_shape_and_computes_something_else_is_named(
+    folded: Config, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(with_overrides(folded, ["model.encoder.dilations=[2,1]", "train.steps=1"]), tmp_path / "run", progress=False)
+    assert f"The values of {base} fit in shape" in caplog.text
+    assert "(there -> here): model.encoder.dilations: (1, 1) -> (2, 1). So" in caplog.text
+
+
 def test_a_stage_runs_and_resumes_without_its_start(folded: Config, base: Path, tmp_path: Path) -> None:
     """The second stage needs the first one only for its first step."""
     moved = shutil.copytree(base, tmp_path / "base")

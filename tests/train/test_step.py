@@ -324,6 +324,7 @@ def test_the_logged_rate_is_the_applied_one_after_a_skipped_step(name: str) -> N
             r"in each part of a batch: .*=8 and optimizer\.accumulate=2, .*a multiple of 16 and at least 32, not 16",
         ),
         (["model.batch_norm_groups=3"], r"model\.batch_norm_groups=3 does not divide the 8 examples"),
+        (["model.batch_norm_groups=8"], r"embeddings of a step would be equal.* divisor of 8 that is at most 4\."),
     ],
 )
 def test_what_does_not_fit_the_devices_is_refused(overrides: list[str], message: str) -> None:

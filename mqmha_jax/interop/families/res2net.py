@@ -1,10 +1,14 @@
-"""Res2Net and ERes2Net of WeSpeaker, ERes2Net and ERes2NetV2 of 3D-Speaker: one scheme of names for all."""
+"""Res2Net and ERes2Net of WeSpeaker, ERes2NetV2 of 3D-Speaker: one scheme of names for all.
+
+3D-Speaker's ERes2Net is not among them: it names the layers of its fusing blocks otherwise than WeSpeaker's.
+"""
 
 import dataclasses
 import re
 from collections.abc import Sequence
 
-from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.config import FbankSpec, ModelConfig, part
+from mqmha_jax.errors import UserError
 from mqmha_jax.interop.families.wespeaker_poolings import (
     embedding_layers,
     embedding_source,
@@ -17,6 +21,7 @@ from mqmha_jax.interop.tensors import Source, Tensors, conv2d, norm
 from mqmha_jax.models.encoders.res2net import Res2Net
 
 _NUM_STAGES = 4
+_OF_V2 = "layer3_ds.weight"  # no other network of this scheme has it
 _STRIDE = 8  # of all stages together, over time and frequency
 _FUSIONS = {"all": ("layer{}_downsample", "fuse_mode{}"), "last": ("layer{}_ds", "fuse{}")}
 _ATTENTION = {"squeeze": (0, 1), "attend": (3, 4)}  # numbers of convolution and normalisation in their sequence
@@ -27,7 +32,21 @@ def _recognize(names: Sequence[str]) -> bool:
 
 
 def _recognize_v2(names: Sequence[str]) -> bool:
-    return "layer1.0.convs.0.weight" in names and "layer3_ds.weight" in names
+    return "layer1.0.convs.0.weight" in names and _OF_V2 in names
+
+
+def _infer_wespeaker(tensors: Tensors, num_features: int) -> ModelConfig:
+    if _OF_V2 in tensors:
+        raise UserError(f"The tensor {_OF_V2!r} makes it an ERes2NetV2, which WeSpeaker lacks.")
+    return _infer_model(tensors, num_features)
+
+
+def _infer_v2(tensors: Tensors, num_features: int) -> ModelConfig:
+    tensors.shape(_OF_V2, rank=4)  # says that it is missing
+    config = _infer_model(tensors, num_features)
+    if config.pooling.name not in ("tap", "tstp"):
+        raise UserError("3D-Speaker's ERes2NetV2 has statistics pooling, tap or tstp, and no attention.")
+    return config
 
 
 def _infer_model(tensors: Tensors, num_features: int) -> ModelConfig:
@@ -106,8 +125,14 @@ FAMILY = Family(
     title="WeSpeaker Res2Net or ERes2Net",
     encoder=Res2Net,
     recognize=_recognize,
-    infer_model=_infer_model,
+    infer_model=_infer_wespeaker,
     source=_source,
     constants=pooling_constants,
 )
-V2_FAMILY = dataclasses.replace(FAMILY, title="3D-Speaker ERes2NetV2", recognize=_recognize_v2)
+V2_FAMILY = dataclasses.replace(
+    FAMILY,
+    title="3D-Speaker ERes2NetV2",
+    recognize=_recognize_v2,
+    infer_model=_infer_v2,
+    fbank=FbankSpec(window="povey"),
+)
