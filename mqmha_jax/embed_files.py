@@ -19,6 +19,7 @@ from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.features.audio_folder import audio_files
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.npz_file import open_npz
+from mqmha_jax.say import Say
 from mqmha_jax.types import Embeddings
 
 
@@ -39,7 +40,7 @@ class Outcome(NamedTuple):
 def list_audio(
     arguments: Sequence[Path],
     *,
-    say: Callable[[str], object],
+    say: Say,
     on_error: Callable[[UserError], object] | None = None,
     below_folder: bool = True,
 ) -> dict[str, Path]:

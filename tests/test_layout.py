@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 # From the bottom to the top; rooms of one line do not import each other.
 FLOORS = (
     ("field_names",),
-    ("types", "errors", "compilation_cache", "file_hash", "huge_pages", "interrupts", "tpu_library", "flops"),
+    ("types", "errors", "say", "compilation_cache", "file_hash", "huge_pages", "interrupts", "tpu_library", "flops"),
     ("field_checks",),
     ("config",),
     ("atomic", "python_file", "ready_configs", "parallel", "text_table"),

@@ -17,14 +17,12 @@ from mqmha_jax.evaluation.embeddings.run_source import RunSource
 from mqmha_jax.evaluation.embeddings.sources import EmbeddingSource
 from mqmha_jax.evaluation.keep_decisions import keep_decisions, require_verify_method, require_writable
 from mqmha_jax.evaluation.list_checks import (
-    Say,
     check_lists,
     check_score_lists,
     fit_top_n,
     note_left_out,
     note_reversed,
     note_unused_metadata,
-    say_nothing,
 )
 from mqmha_jax.evaluation.lists import Lists, leave_out, utterances_of
 from mqmha_jax.evaluation.metrics.measure_list import USUAL_MEASURING, Measuring, Scores, evaluate_list
@@ -36,6 +34,7 @@ from mqmha_jax.evaluation.scoring.method import COSINE_ONLY, Method
 from mqmha_jax.evaluation.scoring.systems import Systems
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.data_paths import explain_path
+from mqmha_jax.say import Say, say_nothing
 from mqmha_jax.types import Embeddings, Trials
 
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from mqmha_jax.atomic import check_writable_directory
 from mqmha_jax.errors import UserError
-from mqmha_jax.evaluation.list_checks import Say
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.decisions import (
-    Decision,
+    Kept,
     KeptCalibration,
     Threshold,
     load_decision,
@@ -17,6 +16,7 @@ from mqmha_jax.evaluation.scoring.method import Method
 from mqmha_jax.evaluation.scoring.systems import COSINE
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.run_files import FILE_OF_STEP
+from mqmha_jax.say import Say
 
 
 def require_writable(workdir: Path) -> None:
@@ -94,7 +94,7 @@ def keep_decisions(
         say(f"'mqmha verify' decides by its calibration, which is still that of list {earlier_calibration.list}.")
 
 
-def _load(workdir: Path, kind: type[Decision], step: int) -> Decision | None:
+def _load(workdir: Path, kind: type[Kept], step: int) -> Kept | None:
     """What is kept; a damaged file counts as none, because it is about to be replaced."""
     try:
         return load_decision(workdir, kind, step)

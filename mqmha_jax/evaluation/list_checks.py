@@ -1,6 +1,6 @@
 """Checks trial lists before scoring: refuses what cannot be evaluated, and reports what makes the numbers too good."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mqmha_jax.data.lists import check_trials
@@ -11,12 +11,7 @@ from mqmha_jax.evaluation.leaks import shared_speakers, shared_utterances
 from mqmha_jax.evaluation.lists import Lists, utterances_of
 from mqmha_jax.evaluation.metrics.results import ListEvaluation
 from mqmha_jax.evaluation.scoring.method import Method
-
-Say = Callable[[str], object]  # receives a sentence for the user
-
-
-def say_nothing(sentence: str) -> None:
-    """Drops a sentence."""
+from mqmha_jax.say import Say
 
 
 def check_score_lists(lists: Lists, method: Method, *, any_scores: bool) -> list[str]:

@@ -4,13 +4,14 @@ import contextlib
 import ipaddress
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import uvicorn
 
 from mqmha_jax.errors import UserError
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.interrupts import handle_signals
+from mqmha_jax.say import Say
 from mqmha_jax.serve.app import make_app
 from mqmha_jax.serve.limits import Limits
 from mqmha_jax.store.speaker_store import SpeakerStore
@@ -27,7 +28,7 @@ def serve(
     port: int = 8000,
     limits: Limits | None = None,
     host_names: Sequence[str] = (),
-    say: Callable[[str], object] = print,
+    say: Say = print,
 ) -> None:
     """Answers requests until SIGTERM or SIGINT; then accepts no more, and ends after answering those that have arrived.
 

@@ -2,7 +2,7 @@
 
 import datetime
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mqmha_jax.errors import UserError, count_noun
+from mqmha_jax.say import Say, say_nothing
 from mqmha_jax.store.files import Network, lock_store, read_blocks, read_state, write_state
 from mqmha_jax.store.new_recordings import select_new
 from mqmha_jax.store.roster import Roster
@@ -62,7 +63,7 @@ def add_recordings(
     vectors: Float32[np.ndarray, "R E"],
     *,
     origin: tuple[Path, Network] | None = None,
-    say: Callable[[str], object] = lambda _: None,
+    say: Say = say_nothing,
 ) -> Roster:
     """Adds recordings to a store. A recording that the speaker already has counts once; no recording is replaced.
 

@@ -1,6 +1,6 @@
 """A stress test from beginning to end: find the recordings, embed them under each condition, score, measure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from mqmha_jax.features.audio_folder import audio_files
 from mqmha_jax.json_file import seal_of
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.manifest import identify_checkpoint
+from mqmha_jax.say import Say, say_nothing
 from mqmha_jax.stress.changed_recordings import ChangedRecordings
 from mqmha_jax.stress.conditions import CLEAN, choose_conditions, explain_absence
 from mqmha_jax.stress.kept import KeptEmbeddings, fingerprint_files
@@ -28,8 +29,6 @@ from mqmha_jax.stress.measure import average_lists, measure_list
 from mqmha_jax.stress.plan import EVERYTHING, Side, StressPlan
 from mqmha_jax.stress.results import StressTest
 from mqmha_jax.types import Embeddings, Trials
-
-Say = Callable[[str], object]
 
 
 def run_stress(
@@ -42,7 +41,7 @@ def run_stress(
     known: Metadata = NOTHING_KNOWN,
     step: Step = None,
     progress: bool = True,
-    say: Say = lambda sentence: None,
+    say: Say = say_nothing,
 ) -> StressTest:
     """Measures a run's network under conditions; a folder keeps the embeddings for later calls.
 

@@ -18,6 +18,7 @@ from mqmha_jax.runs.carry_over import carry_over
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.runs.workdir import read_runnable_config, read_speakers
+from mqmha_jax.say import Say
 
 _SUB_CENTRE_SPREAD = 0.1  # distance of sub-centres from the mean of their speaker, which has length one
 
@@ -30,7 +31,7 @@ def initialize_from_run(
     speakers: tuple[str, ...],
     mean_embeddings: Callable[[Mapping[str, PyTree]], Float[np.ndarray, "C E"]],
     *,
-    say: Callable[[str], object] = _log.info,
+    say: Say = _log.info,
 ) -> TrainState:
     """Replaces the parameters of the initial state by those of another run; optimizer, counters and step begin anew.
 

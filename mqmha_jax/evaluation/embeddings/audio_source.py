@@ -20,6 +20,7 @@ from mqmha_jax.evaluation.embeddings.recordings import (
 from mqmha_jax.evaluation.embeddings.run_network import RunNetwork
 from mqmha_jax.features.audio_folder import find_recordings
 from mqmha_jax.runs.checkpoint_directory import Step
+from mqmha_jax.say import Say, say_nothing
 from mqmha_jax.types import Embeddings
 
 _NAMED = 3
@@ -58,7 +59,7 @@ class AudioSource(RunNetwork):
         *,
         step: Step = None,
         progress: bool = True,
-        say: Callable[[str], object] = lambda sentence: None,
+        say: Say = say_nothing,
     ) -> None:
         """Finds the recordings and loads the network.
 

@@ -1,6 +1,6 @@
 """Embeddings of any system, from files."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.sources import Background, Labelled
 from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker
 from mqmha_jax.evaluation.numbers import require_direction
+from mqmha_jax.say import Say, say_nothing
 from mqmha_jax.types import Embeddings
 
 
@@ -27,7 +28,7 @@ class FileSource:
         known: Metadata,
         *,
         mean: Path | None = None,
-        say: Callable[[str], object] = lambda sentence: None,
+        say: Say = say_nothing,
     ) -> None:
         """Read them.
 

@@ -1,7 +1,7 @@
 """The network of a run with what is known of its training, and the data that scores are taken against."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.data_paths import explain_path, locate_data
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.runs.workdir import has_speakers, read_speakers
+from mqmha_jax.say import Say, say_nothing
 from mqmha_jax.types import Embeddings
 
 # The mean embedding of a cohort speaker: number of utterances at most, and frames of each (three seconds).
@@ -55,7 +56,7 @@ class RunNetwork:
         channel: int | None = None,
         step: Step = None,
         progress: bool = True,
-        say: Callable[[str], object] = lambda sentence: None,
+        say: Say = say_nothing,
     ) -> None:
         """Loads the network.
 

@@ -1,7 +1,7 @@
 """Embeddings by the network of a run, of utterances in shards."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from mqmha_jax.evaluation.embeddings.run_network import RunNetwork
 from mqmha_jax.evaluation.embeddings.selection import select_utterances
 from mqmha_jax.runs.checkpoint_directory import Step
 from mqmha_jax.runs.data_paths import explain_path
+from mqmha_jax.say import Say, say_nothing
 from mqmha_jax.types import Embeddings
 
 
@@ -30,7 +31,7 @@ class RunSource(RunNetwork):
         *,
         step: Step = None,
         progress: bool = True,
-        say: Callable[[str], object] = lambda sentence: None,
+        say: Say = say_nothing,
     ) -> None:
         """Loads the network and opens the shards.
 

@@ -92,7 +92,7 @@ class KeptCalibration(NamedTuple):
 
 _NAMES = {Threshold: "threshold", KeptCalibration: "calibration"}
 
-Decision = TypeVar("Decision", Threshold, KeptCalibration)
+Kept = TypeVar("Kept", Threshold, KeptCalibration)
 
 
 def save_decision(workdir: Path, decision: Threshold | KeptCalibration, step: int) -> None:
@@ -108,7 +108,7 @@ def save_decision(workdir: Path, decision: Threshold | KeptCalibration, step: in
     write_sealed_json(_path(workdir, type(decision), step), value)
 
 
-def load_decision(workdir: Path, kind: type[Decision], step: int) -> Decision | None:
+def load_decision(workdir: Path, kind: type[Kept], step: int) -> Kept | None:
     """The threshold or the calibration that an evaluation kept for the network of this step; None: there is none.
 
     Raises:
