@@ -7,7 +7,7 @@ from jax import Array, lax
 from jaxtyping import Float, Int32, UInt32
 
 from mqmha_jax.losses.margin_softmax import Metrics
-from mqmha_jax.losses.pairs.pair_loss import same_speaker
+from mqmha_jax.losses.pairs.pair_loss import is_latest
 from mqmha_jax.models.full_precision import sum_products
 from mqmha_jax.models.head import unit_length
 
@@ -75,6 +75,5 @@ def diagnose(
     }
     # A speaker may have several examples in a batch, and a scatter to one row keeps an arbitrary one. The example with
     # the highest number is kept, so that the order of the rows, which depends on the number of hosts, does not matter.
-    last = jnp.where(same_speaker(speaker), example[None, :], 0).max(axis=1) == example
-    row = jnp.where(last, speaker, len(memory.confused))
+    row = jnp.where(is_latest(speaker, example), speaker, len(memory.confused))
     return metrics, Memory(memory.confused.at[row].set(nearest, mode="drop"), wins)

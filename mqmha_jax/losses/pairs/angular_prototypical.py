@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from mqmha_jax.losses.pairs.pair_loss import Batch, PairLoss, average_members, same_speaker, weight_queries
+from mqmha_jax.losses.pairs.pair_loss import Batch, PairLoss, average_members, is_latest, same_speaker, weight_queries
 from mqmha_jax.models.full_precision import sum_products
 from mqmha_jax.models.head import unit_length
 
@@ -24,7 +24,7 @@ def angular_prototypical(scale: float = 10.0, offset: float = -5.0) -> PairLoss:
 
     def apply(params: Mapping[str, Array], batch: Batch) -> Float[Array, " B"]:
         same = same_speaker(batch.speaker)
-        is_last = (jnp.where(same, batch.example[None, :], 0).max(axis=1)) == batch.example
+        is_last = is_latest(batch.speaker, batch.example)
         is_query = is_last & (same.sum(axis=1) > 1)
         support = unit_length(average_members(batch.embedding, same & ~is_last[None, :]))
         cosine = sum_products("be,ce->bc", unit_length(batch.embedding), support)

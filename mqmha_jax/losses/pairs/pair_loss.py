@@ -42,6 +42,11 @@ def same_speaker(speaker: Int32[Array, " B"]) -> Bool[Array, "B B"]:
     return speaker[:, None] == speaker[None, :]
 
 
+def is_latest(speaker: Int32[Array, " B"], example: UInt32[Array, " B"]) -> Bool[Array, " B"]:
+    """Tells which rows have the highest example number of their speaker; the order of the rows does not matter."""
+    return jnp.where(same_speaker(speaker), example[None, :], 0).max(axis=1) == example
+
+
 def average_members(embedding: Float[Array, "B E"], members: Bool[Array, "B B"]) -> Float[Array, "B E"]:
     """Returns the mean of the unit-length embeddings of each row's ``members``; zero for a row without members."""
     weights = members.astype(embedding.dtype)
