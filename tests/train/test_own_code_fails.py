@@ -86,6 +86,13 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(main, [*map(str, arguments)])
 
 
+def test_a_pooling_that_forgets_the_mask_is_named_before_the_run_begins(config: Config, folder: Path) -> None:
+    (folder / "pooling.py").write_text(POOLING.replace("not train", "False"))
+    with pytest.raises(UserError, match=r"The pooling Mine \(.*pooling\.py, line \d+\) returns other values .* padding"):
+        train(with_overrides(config, [f"model.pooling={folder / 'pooling.py'}:Mine"]), folder / "run", progress=False)
+    assert not (folder / "run").exists()
+
+
 def test_a_run_starts_from_an_encoder_without_parameters_and_its_changed_code_is_named(
     config: Config, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
