@@ -88,7 +88,9 @@ def invoke(*arguments: object) -> Result:
 
 def test_a_pooling_that_forgets_the_mask_is_named_before_the_run_begins(config: Config, folder: Path) -> None:
     (folder / "pooling.py").write_text(POOLING.replace("not train", "False"))
-    with pytest.raises(UserError, match=r"The pooling Mine \(.*pooling\.py, line \d+\) returns other values .* padding"):
+    with pytest.raises(
+        UserError, match=r"The pooling Mine \(.*pooling\.py, line \d+\) returns other values .* padding"
+    ):
         train(with_overrides(config, [f"model.pooling={folder / 'pooling.py'}:Mine"]), folder / "run", progress=False)
     assert not (folder / "run").exists()
 
