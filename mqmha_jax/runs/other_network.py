@@ -27,8 +27,8 @@ def warn_if_different(config: Config, workdir: Path) -> None:
     changed += differences(Config(fbank=theirs.fbank), Config(fbank=config.fbank))
     if changed:
         _LOGGER.warning(
-            "The values of %s fit in shape, but were trained with other options or code (there -> here): %s. So they compute "
-            "something else here. If that is not on purpose, give these options the values of that run.",
+            "The values of %s fit in shape, but were trained with other options or code (there -> here): %s. So they "
+            "compute something else here. If that is not on purpose, give these options the values of that run.",
             workdir,
             "; ".join(changed),
         )
