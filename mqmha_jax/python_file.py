@@ -47,6 +47,11 @@ def run_python_file(path: Path, what: str) -> ModuleType:
             spec.loader.exec_module(module)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    except SystemExit as error:
+        raise UserError(
+            f"{path} ends the program when it is read as a {what} (SystemExit: {error}). Put what it does as a program "
+            "below: if __name__ == '__main__'."
+        ) from error
     except Exception as error:  # it is the user's program
         place = locate_error(error)
         where = f" It arose in {place}." if place else ""

@@ -25,6 +25,11 @@ def test_what_a_file_defines_can_be_had(tmp_path: Path) -> None:
             "1 / 0",
             r"mine\.py cannot be read as a loss: ZeroDivisionError: division by zero\. It arose in .*mine\.py, line 1",
         ),
+        (
+            "mine.py",
+            "import sys\nsys.exit(3)",
+            r"mine\.py ends the program when it is read as a loss \(SystemExit: 3\)",
+        ),
         ("mine.py", "if", r"mine\.py cannot be read as a loss: SyntaxError: invalid syntax"),
         (
             "mine.py",

@@ -34,8 +34,8 @@ def name_own_code(values: Any) -> Iterator[None]:
         if mistake := describe_mistake(error):
             raise UserError(f"{mistake} The configuration names {own}.") from error
         raise UserError(
-            f"Network and loss do not work with {own}: {_describe(error)} Check the shapes and types that it returns. "
-            f"{_ADVICE}"
+            f"Network and loss do not work with {own}: {_describe(error)} Check its arguments, and the shapes and "
+            f"types that it returns (docs/extend.md). {_ADVICE}"
         ) from error
 
 

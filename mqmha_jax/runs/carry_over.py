@@ -50,7 +50,7 @@ def carry_over(
       advice: what to do about another architecture, for its message.
 
     Raises:
-      UserError: the encoders differ, or they share nothing.
+      UserError: the encoders differ.
     """
     flat_theirs, flat_ours = (traverse_util.flatten_dict(dict(tree)) for tree in (theirs, ours))
     positions = _positions(flat_theirs, pooling, flat_ours)
@@ -58,14 +58,13 @@ def carry_over(
         flat_theirs = _widen(flat_theirs, positions)
     fits = {path for path, leaf in flat_ours.items() if np.shape(flat_theirs.get(path)) == leaf.shape}
     different = [path for path in flat_ours if path not in fits]
-    of_encoder = [path for path in different if path[1] == "encoder"]
-    if of_encoder or not any(path[1] == "encoder" for path in fits):
-        path = of_encoder[0] if of_encoder else different[0]
-        there = np.shape(flat_theirs[path]) if path in flat_theirs else "nothing"
-        raise UserError(
-            f"The encoder of {workdir} has another architecture: {'/'.join(path[1:])} is {flat_ours[path].shape} here "
-            f"and {there} there. {advice}"
-        )
+    for path in different:
+        if path[1] == "encoder":
+            there = np.shape(flat_theirs[path]) if path in flat_theirs else "nothing"
+            raise UserError(
+                f"The encoder of {workdir} has another architecture: {'/'.join(path[1:])} is {flat_ours[path].shape} "
+                f"here and {there} there. {advice}"
+            )
     merged = {
         path: parallel.put_like(flat_theirs[path], leaf) if path in fits else leaf for path, leaf in flat_ours.items()
     }

@@ -39,7 +39,7 @@ class CheckpointDirectory:
         """The steps of all complete checkpoints, in rising order."""
         try:
             names = [path.name for path in self.path.iterdir()]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         # Digits only: a checkpoint has another name until it is complete and hashed, and again while it is removed.
         return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)

@@ -17,6 +17,7 @@ from mqmha_jax.data.joined_shards import open_training_shards
 from mqmha_jax.data.noise_and_rooms import identify, open_noise_and_rooms
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.dev_list import DevList, open_dev_list
+from mqmha_jax.models.padding_check import check_padding
 from mqmha_jax.own_code.contents import hash_code
 from mqmha_jax.own_code.mistakes import name_own_code
 from mqmha_jax.own_code.names import code_names
@@ -115,6 +116,7 @@ def train(config: Config, workdir: str | Path, *, progress: bool = True) -> Trai
         training = build_training(config, num_speakers=len(shards.speakers), mesh=mesh)
         if code_names(to_dict(config)):
             training.check()
+            check_padding(training.net, config.model, config.data.crop_frames, config.fbank.num_features)
     seed = parallel.place_seed(config.train.seed, mesh)
     first = is_first_process()
     with raise_together():

@@ -16,6 +16,7 @@ from mqmha_jax.parallel import PROTOTYPES
 from mqmha_jax.processes import raise_together
 from mqmha_jax.runs.carry_over import carry_over
 from mqmha_jax.runs.load_network import load_network
+from mqmha_jax.runs.run_files import CONFIG_NAME
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.runs.workdir import read_runnable_config, read_speakers
 from mqmha_jax.say import Say
@@ -70,7 +71,7 @@ def initialize_from_run(
         loaded.net.pooling,
         state.network(),
         workdir,
-        advice=f"Give model.encoder the options of that run ('mqmha show {workdir}').",
+        advice=f"Give model.encoder the options of that run ('mqmha show {workdir / CONFIG_NAME}').",
     )
     rest = f"; new, from random values: {', '.join(fresh_parts)}" if fresh_parts else ""
     rest += "; the layer behind its statistics now reads those of every query" if widened else ""

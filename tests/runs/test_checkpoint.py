@@ -74,6 +74,12 @@ def test_a_checkpoint_counts_when_it_is_complete_and_not_before(tmp_path: Path) 
     jax.tree.map(np.testing.assert_array_equal, restored, state(2))
 
 
+def test_a_file_in_place_of_the_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(UserError, match=r"checkpoints cannot be made: File exists"):
+        Checkpoints(tmp_path, keep=2)
+
+
 def test_the_same_step_is_saved_once(two: Path) -> None:
     with Checkpoints(two, keep=2) as checkpoints:
         checkpoints.save(state(2, fill=7))

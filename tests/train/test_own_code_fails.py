@@ -31,6 +31,15 @@ class Mine(nn.Module):
 """
 
 
+ENCODER = """from flax import linen as nn
+
+class Double(nn.Module):
+    @nn.compact
+    def __call__(self, fbank, mask, *, train):
+        return {factor} * fbank, mask
+"""
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return tiny_config(tiny_corpus(tmp_path_factory.mktemp("corpus")))
@@ -75,6 +84,26 @@ def test_a_pooling_that_fails_in_evaluation_is_named_before_the_run_begins(confi
 
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+def test_a_pooling_that_forgets_the_mask_is_named_before_the_run_begins(config: Config, folder: Path) -> None:
+    (folder / "pooling.py").write_text(POOLING.replace("not train", "False"))
+    with pytest.raises(
+        UserError, match=r"The pooling Mine \(.*pooling\.py, line \d+\) returns other values .* padding"
+    ):
+        train(with_overrides(config, [f"model.pooling={folder / 'pooling.py'}:Mine"]), folder / "run", progress=False)
+    assert not (folder / "run").exists()
+
+
+def test_a_run_starts_from_an_encoder_without_parameters_and_its_changed_code_is_named(
+    config: Config, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "encoder.py").write_text(ENCODER.format(factor=2))
+    one = with_overrides(config, [f"model.encoder={folder / 'encoder.py'}:Double", "train.steps=1"])
+    train(one, folder / "one", progress=False)
+    (folder / "encoder.py").write_text(ENCODER.format(factor=3))
+    train(with_overrides(one, [f"start.run={folder / 'one'}"]), folder / "two", progress=False)
+    assert f"-> {folder / 'encoder.py'}:Double, whose code differs. So" in caplog.text
 
 
 def test_every_command_names_the_line_and_shows_the_traceback_only_if_asked(folder: Path) -> None:
