@@ -194,9 +194,10 @@ class Peer(NamedTuple):
         unit = cohort / np.linalg.norm(cohort, axis=1, keepdims=True)
         means = sum_per_speaker(unit, index) / count[:, None]
         trials = {name: read_trials(path) for name, path in self.lists.items()}
+        top_n = min(Method().top_n, len(means))
         return Scores(
             {name: cosine_scores(embeddings, one) for name, one in trials.items()},
-            {name: as_norm(embeddings, one, means, top_n=Method().top_n) for name, one in trials.items()},
+            {name: as_norm(embeddings, one, means, top_n=top_n) for name, one in trials.items()},
         )
 
 
