@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from mqmha_jax.config import LossConfig, PairTerm
 from mqmha_jax.errors import UserError
-from mqmha_jax.losses import MARGINS, PAIRS, LossInputs, MarginPair, PairLoss, build_loss
+from mqmha_jax.losses import MARGINS, PAIRS, LossInputs, Margin, PairLoss, build_loss
 from mqmha_jax.models.speaker_net import SpeakerNet
 
 EMBEDDINGS = jax.random.normal(jax.random.key(0), (4, 3))
@@ -30,19 +30,19 @@ def keep(cosine: jax.Array, *rest: Any) -> jax.Array:
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        (MarginPair(lambda c, m, e: c[:1]), r"target <lambda> \(.*test_own_returns\.py, line \d+\) .*\(1,\).*\(4,\)"),
-        (MarginPair(lambda c, m, e: c.mean()), r"target .* returned float32 of shape \(\)\. .* shape \(4,\)"),
-        (MarginPair(keep, negative=lambda c, t, m, e: t), r"negative .* of shape \(4, 1\)\. .* shape \(4, \d+\)"),
-        (MarginPair(keep, penalise=lambda c, p: c[:1]), r"penalise .* of shape \(1, \d+\)\. .* shape \(4, \d+\)"),
-        (MarginPair(keep, logit=lambda c, s, e: c[:1]), r"logit .* of shape \(1,\)\. .* shape \(4,\)"),
-        (MarginPair(keep, similarity=lambda e, p: e[:, :1]), r"similarity .* of shape \(4, 1\)\. .* shape \(4, \d+\)"),
-        (MarginPair(keep, classification=lambda *all_: jnp.ones(())), r"classification .* of shape \(\)\. .*\(4,\)"),
-        (MarginPair(keep, init_state={"t": 0.0}, update=lambda s, n, c: {"u": 0}), r"returned u; it must .* scalars t"),
-        (MarginPair(keep, init_state={"t": 0.0}, update=lambda s, n, c: {"t": c}), r"update .*, t returned .*\(4,\)"),
+        (Margin(lambda c, m, e: c[:1]), r"target <lambda> \(.*test_own_returns\.py, line \d+\) .*\(1,\).*\(4,\)"),
+        (Margin(lambda c, m, e: c.mean()), r"target .* returned float32 of shape \(\)\. .* shape \(4,\)"),
+        (Margin(keep, negative=lambda c, t, m, e: t), r"negative .* of shape \(4, 1\)\. .* shape \(4, \d+\)"),
+        (Margin(keep, penalise=lambda c, p: c[:1]), r"penalise .* of shape \(1, \d+\)\. .* shape \(4, \d+\)"),
+        (Margin(keep, logit=lambda c, s, e: c[:1]), r"logit .* of shape \(1,\)\. .* shape \(4,\)"),
+        (Margin(keep, similarity=lambda e, p: e[:, :1]), r"similarity .* of shape \(4, 1\)\. .* shape \(4, \d+\)"),
+        (Margin(keep, classification=lambda *all_: jnp.ones(())), r"classification .* of shape \(\)\. .*\(4,\)"),
+        (Margin(keep, init_state={"t": 0.0}, update=lambda s, n, c: {"u": 0}), r"returned u; it must .* scalars t"),
+        (Margin(keep, init_state={"t": 0.0}, update=lambda s, n, c: {"t": c}), r"update .*, t returned .*\(4,\)"),
     ],
 )
 def test_a_margin_that_returns_another_shape_is_refused(
-    monkeypatch: pytest.MonkeyPatch, pair: MarginPair, message: str
+    monkeypatch: pytest.MonkeyPatch, pair: Margin, message: str
 ) -> None:
     monkeypatch.setitem(MARGINS, "mine", lambda: pair)
     with pytest.raises(UserError, match=message):

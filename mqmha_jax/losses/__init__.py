@@ -6,6 +6,6 @@ from mqmha_jax.losses.class_layout import ClassLayout
 from mqmha_jax.losses.class_reducer import ClassReducer, ClassSlice, DenseClasses
 from mqmha_jax.losses.inter_topk import inter_topk_softmax, inter_topk_softmax_with_prototypes
 from mqmha_jax.losses.margin_softmax import margin_softmax
-from mqmha_jax.losses.margins import MARGINS, Example, MarginPair
+from mqmha_jax.losses.margins import MARGINS, Example, Margin
 from mqmha_jax.losses.pairs import PAIRS, Batch, PairLoss
 from mqmha_jax.losses.sharded_classes import ShardedClasses

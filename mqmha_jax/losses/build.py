@@ -17,7 +17,7 @@ from mqmha_jax.losses.class_reducer import ClassReducer, Similarity
 from mqmha_jax.losses.diagnostics import diagnose, initialize_memory
 from mqmha_jax.losses.inter_topk import penalise_nearest
 from mqmha_jax.losses.margin_softmax import Metrics, margin_softmax
-from mqmha_jax.losses.margins import MARGINS, Example, MarginPair
+from mqmha_jax.losses.margins import MARGINS, Example, Margin
 from mqmha_jax.losses.negative_shifts import NegativeShift, Scalar, penalise_above, raise_hard_negatives
 from mqmha_jax.losses.pairs import PAIRS, Batch
 from mqmha_jax.models.head import blend_cosines, init_prototypes, nearest_cosines
@@ -89,10 +89,10 @@ def build_loss(
       UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, options that exclude
         each other, or a mesh of another kind or that does not divide the classes.
     """
-    pair = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
-    if not isinstance(pair, MarginPair):
+    form = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
+    if not isinstance(form, Margin):
         raise UserError(
-            f"loss.name={config.name} returned {type(pair).__name__}; a margin loss returns a MarginPair, as in "
+            f"loss.name={config.name} returned {type(form).__name__}; a margin loss returns a Margin, as in "
             "docs/losses.md."
         )
     terms = {
@@ -100,8 +100,8 @@ def build_loss(
         for term in config.pairs
     }
     check_top_k(config.top_k, num_speakers, name="loss.top_k")
-    _check(config, pair)
-    layout = ClassLayout(num_speakers, mesh, class_chunk, _similarity(config, pair))
+    _check(config, form)
+    layout = ClassLayout(num_speakers, mesh, class_chunk, _similarity(config, form))
     if mesh is not None:
         check_axes(mesh)
         check_classes(layout.num_rows, mesh)
@@ -110,7 +110,7 @@ def build_loss(
         prototypes = init_prototypes(key, layout.num_rows, config.sub_centres, embedding_dim)
         # Padding rows start at zero and stay there: they get no gradient, and weight decay of zero is zero.
         is_speaker = jnp.arange(layout.num_rows) < num_speakers
-        learned = {config.name: pair.init_params} | {name: loss.init_params for name, (_, loss) in terms.items()}
+        learned = {config.name: form.init_params} | {name: loss.init_params for name, (_, loss) in terms.items()}
         scalars = {name: _arrays(values) for name, values in learned.items() if values}
         return {PROTOTYPES: jnp.where(is_speaker[:, None, None], prototypes, 0)} | scalars
 
@@ -120,10 +120,10 @@ def build_loss(
         return margin_softmax(
             classes,
             Example(norm, shared["params"], shared["state"]),
-            margin_pair=pair,
+            form=form,
             scale=config.scale,
             margin=shared["margin"],
-            shifts=_list_shifts(config, pair, shared["penalty"], shared["threshold"]),
+            shifts=_list_shifts(config, form, shared["penalty"], shared["threshold"]),
             num_nearest=max(config.top_k, 1),
             label_smoothing=config.label_smoothing,
         )
@@ -131,7 +131,7 @@ def build_loss(
     def apply(
         params: dict[str, Any], state: Any, inputs: LossInputs, *, margin: Scalar, penalty: Scalar
     ) -> tuple[Float[Array, " B"], Metrics, Any]:
-        remembered = {name: state[name] for name in pair.init_state}
+        remembered = {name: state[name] for name in form.init_state}
         shared = {
             "margin": jnp.asarray(margin),
             "penalty": jnp.asarray(penalty),
@@ -145,11 +145,11 @@ def build_loss(
             # The mean of this batch serves the next one: within a step, devices and chunks would each need it before
             # they could compute it.
             state = state | {_THRESHOLD: metrics["top_negative_cosine"].mean().astype(state[_THRESHOLD].dtype)}
-        if pair.init_state:
+        if form.init_state:
             norm = jnp.linalg.norm(batch.embedding, axis=-1)
             # Running statistics are not a path of the gradient, as in batch normalisation's running mean.
-            updated = pair.update(remembered, norm, metrics["target_cosine"])
-            _check_update(pair, updated)
+            updated = form.update(remembered, norm, metrics["target_cosine"])
+            _check_update(form, updated)
             state = state | lax.stop_gradient(updated)
         if config.diagnostics:
             measured, memory = diagnose(state["memory"], prototypes, *batch, nearest)
@@ -166,30 +166,28 @@ def build_loss(
 
     threshold = {_THRESHOLD: _PENALISE_NOBODY} if config.penalised == "above_mean" else {}
     memory = initialize_memory(layout.num_rows, max(config.top_k, 1), config.sub_centres)
-    initial_state = _arrays({**pair.init_state, **threshold}) | ({"memory": memory} if config.diagnostics else {})
+    initial_state = _arrays({**form.init_state, **threshold}) | ({"memory": memory} if config.diagnostics else {})
     return Loss(init=init, initial_state=initial_state, apply=apply)
 
 
-def _list_shifts(
-    config: LossConfig, pair: MarginPair, penalty: Scalar, threshold: Scalar | None
-) -> list[NegativeShift]:
+def _list_shifts(config: LossConfig, form: Margin, penalty: Scalar, threshold: Scalar | None) -> list[NegativeShift]:
     """Lists what happens to negatives, in order; the penalty comes last and moves the result of the others."""
     shifts: list[NegativeShift] = []
     if config.hard_negatives:
         shifts.append(raise_hard_negatives(config.hard_negatives))
     if config.top_k:
         shifts.append(
-            penalise_nearest(pair.penalise, penalty)
+            penalise_nearest(form.penalise, penalty)
             if threshold is None
-            else penalise_above(threshold, pair.penalise, penalty)
+            else penalise_above(threshold, form.penalise, penalty)
         )
     return shifts
 
 
-def _similarity(config: LossConfig, pair: MarginPair) -> Similarity:
+def _similarity(config: LossConfig, form: Margin) -> Similarity:
     if config.sub_centre_temperature:
         return functools.partial(blend_cosines, temperature=config.sub_centre_temperature)
-    return pair.similarity if pair.similarity is nearest_cosines else _check_similarity(pair.similarity)
+    return form.similarity if form.similarity is nearest_cosines else _check_similarity(form.similarity)
 
 
 def _check_similarity(similarity: Similarity) -> Similarity:
@@ -203,17 +201,17 @@ def _check_similarity(similarity: Similarity) -> Similarity:
     return checked
 
 
-def _check_update(pair: MarginPair, updated: Any) -> None:
-    what = f"update {name_function(pair.update)}"
-    if not isinstance(updated, Mapping) or updated.keys() != pair.init_state.keys():
+def _check_update(form: Margin, updated: Any) -> None:
+    what = f"update {name_function(form.update)}"
+    if not isinstance(updated, Mapping) or updated.keys() != form.init_state.keys():
         returned = ", ".join(updated) if isinstance(updated, Mapping) else type(updated).__name__
-        raise UserError(f"{what} returned {returned}; it must return the scalars {', '.join(pair.init_state)}.")
+        raise UserError(f"{what} returned {returned}; it must return the scalars {', '.join(form.init_state)}.")
     for name, value in updated.items():
         require_floats(value, (), f"{what}, {name}", "one number that the loss remembers")
 
 
-def _check(config: LossConfig, pair: MarginPair) -> None:
-    if config.sub_centre_temperature and pair.similarity is not nearest_cosines:
+def _check(config: LossConfig, form: Margin) -> None:
+    if config.sub_centre_temperature and form.similarity is not nearest_cosines:
         raise UserError(
             f"loss.sub_centre_temperature blends cosines, but the loss {config.name!r} has none. Use another loss, or "
             "0 to take the nearest sub-centre."

@@ -7,7 +7,7 @@ from jax import Array, lax
 from jaxtyping import Float, Int, Int32
 
 from mqmha_jax.losses.class_reducer import ClassReducer
-from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
+from mqmha_jax.losses.margins.margin import Example, Margin, Scalar
 from mqmha_jax.losses.negative_shifts import Negatives, NegativeShift
 from mqmha_jax.own_code.returns import call_elementwise, name_function, require_floats
 
@@ -18,7 +18,7 @@ def margin_softmax(
     classes: ClassReducer,
     example: Example,
     *,
-    margin_pair: MarginPair,
+    form: Margin,
     scale: float,
     margin: Scalar,
     shifts: Sequence[NegativeShift] = (),
@@ -31,13 +31,13 @@ def margin_softmax(
 
         loss = -log(exp(s t_y) / (exp(s t_y) + sum_{j != y} exp(s phi_j)))
 
-    Other pairs have other logits, or a decision per class in place of the softmax; see ``MarginPair``. With the shift
+    Other forms have other logits, or a decision per class in place of the softmax; see ``Margin``. With the shift
     ``penalise_nearest`` this is the loss of ``inter_topk.py``.
 
     Args:
       classes: cosines of a batch, in any layout.
-      example: what else the pair looks at, with norms ``[B]``.
-      margin_pair: what the margin does to a cosine.
+      example: what else the form looks at, with norms ``[B]``.
+      form: what the margin does to a cosine.
       scale: s.
       margin: m.
       shifts: applied in order to the negatives.
@@ -52,20 +52,20 @@ def margin_softmax(
     """
     target_cosine = classes.target_cosine()
     nearest = classes.top_negatives(num_nearest)
-    target = call_elementwise("target", margin_pair.target, target_cosine, margin, example)
+    target = call_elementwise("target", form.target, target_cosine, margin, example)
     against_classes = example._replace(norm=example.norm[:, None])
 
     # The reducer calls this once per chunk of classes, so a shift must decide from one slice and `nearest` alone.
     def logits(cosine: Float[Array, "B c"], speaker: Int[Array, " c"]) -> Float[Array, "B c"]:
-        negative = call_elementwise("negative", margin_pair.negative, cosine, target[:, None], margin, against_classes)
+        negative = call_elementwise("negative", form.negative, cosine, target[:, None], margin, against_classes)
         for shift in shifts:
             given = Negatives(cosine, speaker, target[:, None], nearest)
             negative = call_elementwise("shift", shift, negative, given)
-        return call_elementwise("logit", margin_pair.logit, negative, scale, against_classes)
+        return call_elementwise("logit", form.logit, negative, scale, against_classes)
 
-    logit = call_elementwise("logit", margin_pair.logit, target, scale, example)
-    loss = margin_pair.classification(classes, logit, logits, scale, label_smoothing)
-    decide = f"classification {name_function(margin_pair.classification)}"
+    logit = call_elementwise("logit", form.logit, target, scale, example)
+    loss = form.classification(classes, logit, logits, scale, label_smoothing)
+    decide = f"classification {name_function(form.classification)}"
     require_floats(loss, target_cosine.shape, decide, "the loss of each example")
     metrics = {
         "accuracy": (target_cosine > nearest.cosine[:, 0]).astype(loss.dtype),

@@ -14,7 +14,9 @@ from mqmha_jax.own_code.names import code_names
 from mqmha_jax.own_code.returns import name_function
 
 _LOUD = 10.0  # of padding, beside frames around 1: what leaks in is far above rounding
-_TOLERANCE = 0.02  # relative to the largest value: encoders may compute in bfloat16
+# Relative to the largest value. A deep encoder in bfloat16 rounds by a few hundredths, differently for each length; a
+# quarter of padding changes what takes it in by a quarter or more.
+_TOLERANCE = 0.1
 
 
 def check_padding(net: SpeakerNet, config: ModelConfig, num_frames: int, num_features: int) -> None:

@@ -243,7 +243,7 @@ def test_metrics_measure_plain_cosines():
     classes = DenseClasses(cosine, jnp.array([0, 2], jnp.int32), 4)
     pair, shifts = MARGINS["am"](), [penalise_nearest(MARGINS["am"]().penalise, 0.1)]
     _, metrics, nearest = margin_softmax(
-        classes, Example(jnp.ones(2), {}, {}), margin_pair=pair, scale=30.0, margin=0.4, shifts=shifts, num_nearest=2
+        classes, Example(jnp.ones(2), {}, {}), form=pair, scale=30.0, margin=0.4, shifts=shifts, num_nearest=2
     )  # with a margin of 0.4 the first example would count as wrong
     np.testing.assert_array_equal(metrics["accuracy"], [1, 0])
     np.testing.assert_allclose(metrics["target_cosine"], [0.5, 0.3])
@@ -280,7 +280,7 @@ def test_gradient_is_finite_where_the_angle_has_none(name, cosine):
         params, state = (jax.tree.map(jnp.float32, kept.get(name, {})) for kept in (LEARNED, REMEMBERED))
         example = Example(jnp.ones(1), params, state)
         options = {"scale": 32.0, "margin": 0.2, "shifts": [penalise_nearest(pair.penalise, 0.06)]}
-        return margin_softmax(classes, example, margin_pair=pair, **options)[0].sum()
+        return margin_softmax(classes, example, form=pair, **options)[0].sum()
 
     assert np.isfinite(gradient(jnp.array([[cosine, cosine, 0.0]]))).all()
 

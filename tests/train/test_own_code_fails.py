@@ -12,13 +12,13 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.train.loop import train
 from tests.support.tiny import tiny_config, tiny_corpus
 
-LOSS = """from mqmha_jax.losses import MarginPair
+LOSS = """from mqmha_jax.losses import Margin
 from helper import divide
 
-def mine() -> MarginPair:
+def mine() -> Margin:
     def target(cosine, margin, example):
         return {value}
-    return MarginPair(target)
+    return Margin(target)
 """
 POOLING = """from flax import linen as nn
 

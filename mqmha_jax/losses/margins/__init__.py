@@ -6,11 +6,11 @@ from mqmha_jax.losses.margins.adaptive import adaface
 from mqmha_jax.losses.margins.additive import am, normface, softmax
 from mqmha_jax.losses.margins.angular import aam
 from mqmha_jax.losses.margins.curricular import curricular
+from mqmha_jax.losses.margins.margin import Example, Margin
 from mqmha_jax.losses.margins.multiplicative import a_softmax
-from mqmha_jax.losses.margins.pair import Example, MarginPair
 from mqmha_jax.losses.margins.sphereface2 import sphereface2
 
-MARGINS: dict[str, Callable[..., MarginPair]] = {
+MARGINS: dict[str, Callable[..., Margin]] = {
     "softmax": softmax,
     "normface": normface,
     "am": am,

@@ -5,10 +5,10 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from mqmha_jax.losses.angles import angle
-from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar, Scalars
+from mqmha_jax.losses.margins.margin import Example, Margin, Scalar, Scalars
 
 
-def adaface(concentration: float = 0.333, rate: float = 0.01) -> MarginPair:
+def adaface(concentration: float = 0.333, rate: float = 0.01) -> Margin:
     """``cos(theta - m z) - (m + m z)``, where z in -1 ... 1 is the normalised length of the embedding (eq. 14 to 17).
 
     Long embeddings belong to clear examples and get an angular margin that stresses the hard ones; short embeddings get
@@ -33,4 +33,4 @@ def adaface(concentration: float = 0.333, rate: float = 0.01) -> MarginPair:
         newest = {"mean": norm.mean(), "deviation": norm.std(), "weight": jnp.ones(())}
         return {name: rate * value + (1 - rate) * state[name] for name, value in newest.items()}
 
-    return MarginPair(target, init_state={"mean": 0.0, "deviation": 0.0, "weight": 0.0}, update=update)
+    return Margin(target, init_state={"mean": 0.0, "deviation": 0.0, "weight": 0.0}, update=update)

@@ -5,10 +5,10 @@ from jax import Array
 from jaxtyping import Float
 
 from mqmha_jax.losses.margins.angular import aam_target
-from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar, Scalars
+from mqmha_jax.losses.margins.margin import Example, Margin, Scalar, Scalars
 
 
-def curricular(rate: float = 0.01) -> MarginPair:
+def curricular(rate: float = 0.01) -> Margin:
     """AAM that replaces hard negatives, ``cos(theta_j) > cos(theta_y + m)``, by ``cos(theta_j) (t + cos(theta_j))``.
 
     The running mean t of the target cosines rises from 0 to about 1, so training stresses easy negatives first and hard
@@ -26,4 +26,4 @@ def curricular(rate: float = 0.01) -> MarginPair:
     def update(state: Scalars, norm: Float[Array, " B"], target_cosine: Float[Array, " B"]) -> Scalars:
         return {"t": rate * target_cosine.mean() + (1 - rate) * state["t"]}
 
-    return MarginPair(aam_target, negative, init_state={"t": 0.0}, update=update)
+    return Margin(aam_target, negative, init_state={"t": 0.0}, update=update)

@@ -5,10 +5,10 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from mqmha_jax.losses.angles import angle
-from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
+from mqmha_jax.losses.margins.margin import Example, Margin, Scalar
 
 
-def a_softmax(keep_length: bool = True) -> MarginPair:
+def a_softmax(keep_length: bool = True) -> Margin:
     """``|x| psi(theta)``, where psi continues ``cos((1 + m) theta)`` monotonically (eq. 7 of the paper).
 
     The factor of the angle, m in the paper, is ``1 + loss.margin`` here: margin 0 means no margin, and the factor grows
@@ -18,8 +18,8 @@ def a_softmax(keep_length: bool = True) -> MarginPair:
       keep_length: True multiplies the logits by the embedding's length, as in the paper; False by ``loss.scale``.
     """
     if keep_length:
-        return MarginPair(_target, logit=lambda value, scale, example: example.norm * value)
-    return MarginPair(_target)
+        return Margin(_target, logit=lambda value, scale, example: example.norm * value)
+    return Margin(_target)
 
 
 def _target(cosine: Float[Array, "*shape"], margin: Scalar, example: Example) -> Float[Array, "*shape"]:

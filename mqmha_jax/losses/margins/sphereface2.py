@@ -5,10 +5,10 @@ from jax import Array
 from jaxtyping import Float
 
 from mqmha_jax.losses.cross_entropy import binary_cross_entropy
-from mqmha_jax.losses.margins.pair import Example, MarginPair, Scalar
+from mqmha_jax.losses.margins.margin import Example, Margin, Scalar
 
 
-def sphereface2(positive_share: float = 0.7, power: float = 3.0) -> MarginPair:
+def sphereface2(positive_share: float = 0.7, power: float = 3.0) -> Margin:
     """Logits ``s (g(cos) -+ m) + b`` with ``g(c) = 2 ((c + 1) / 2)^t - 1`` and a learned b (eq. 6).
 
     The paper uses lambda = .7, s = 40, m = .4, t = 3; for speakers, Han et al. (arXiv 2307.08205) m = .2, s = 32.
@@ -33,7 +33,7 @@ def sphereface2(positive_share: float = 0.7, power: float = 3.0) -> MarginPair:
     def logit(value: Float[Array, "..."], scale: Scalar, example: Example) -> Float[Array, "..."]:
         return scale * value + example.params["bias"]
 
-    return MarginPair(
+    return Margin(
         target,
         negative,
         logit=logit,

@@ -46,7 +46,7 @@ def keep_state(state: Scalars, norm: Float[Array, " B"], target_cosine: Float[Ar
     return state
 
 
-class MarginPair(NamedTuple):
+class Margin(NamedTuple):
     """How one loss treats the speaker's own cosine and the others'; a new loss usually sets ``target`` alone.
 
     Attributes:
