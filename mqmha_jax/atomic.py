@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}). Free some space or choose another directory. An "
+            f"{path} cannot be written ({error.strerror or error}). {_advise(error, 'choose another directory')}. An "
             "earlier version of the file is unchanged."
         ) from error
 
@@ -182,9 +182,15 @@ def _try_writing(path: Path, named: Path) -> None:
             sync(trial)
     except OSError as error:
         raise UserError(
-            f"{named} cannot be written ({error.strerror or error}). Free some space or choose another output; no work "
-            "has been done yet."
+            f"{named} cannot be written ({error.strerror or error}). {_advise(error, 'choose another output')}; no "
+            "work has been done yet."
         ) from error
+
+
+def _advise(error: OSError, other_place: str) -> str:
+    """What to do: more space helps only where space is what lacks."""
+    lacks_space = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
+    return f"Free some space or {other_place}" if lacks_space else other_place.capitalize()
 
 
 def _require_replaceable(path: Path) -> Path:
@@ -201,7 +207,7 @@ def _require_replaceable(path: Path) -> Path:
 
 def _refuse_directory(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{path} cannot be written ({error.strerror or error}). Free some space or give another directory."
+        f"{path} cannot be written ({error.strerror or error}). {_advise(error, 'give another directory')}."
     )
 
 

@@ -207,7 +207,7 @@ def test_a_taken_directory_is_left_alone(tmp_path: Path) -> None:
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(UserError, match=r"file/shards cannot be written \(File exists\)\. Free some space or give"):
+    with pytest.raises(UserError, match=r"file/shards cannot be written \(File exists\)\. Give another directory"):
         write(tmp_path / "file" / "shards")
 
 
