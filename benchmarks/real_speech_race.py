@@ -36,7 +36,7 @@ from mqmha_jax.config import FbankSpec
 from mqmha_jax.config_io import load_config
 from mqmha_jax.data.lists import read_trials
 from mqmha_jax.data.shard_reader import open_shards
-from mqmha_jax.evaluation.embeddings.speakers import sum_per_speaker
+from mqmha_jax.evaluation.embeddings.speakers import average_units
 from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.metrics.measure_list import Measuring
@@ -119,7 +119,7 @@ def main(
                     "mean_eer_as_norm": statistics.mean(normalised.values()),
                 }
                 keep("real_speech_race", {"contender": who, "seed": seed, **about[who], **figures})
-    show(name, scores, lists)
+    _show(name, scores, lists)
 
 
 def label_trials(path: Path, shards: Path) -> Labels:
@@ -189,15 +189,13 @@ class Peer(NamedTuple):
     def scores(self, output: Path) -> Scores:
         ids = tuple(json.loads(self.evaluated.with_suffix(".json").read_text()))
         stored = np.load(f"{output}.npz")
-        embeddings, cohort = Embeddings(ids, stored["vectors"]), stored["cohort"]
-        _, index, count = np.unique(stored["cohort_speaker"], return_inverse=True, return_counts=True)
-        unit = cohort / np.linalg.norm(cohort, axis=1, keepdims=True)
-        means = sum_per_speaker(unit, index) / count[:, None]
+        embeddings = Embeddings(ids, stored["vectors"])
+        cohort = average_units(stored["cohort"], stored["cohort_speaker"])
+        top_n = min(Method().top_n, len(cohort))
         trials = {name: read_trials(path) for name, path in self.lists.items()}
-        top_n = min(Method().top_n, len(means))
         return Scores(
             {name: cosine_scores(embeddings, one) for name, one in trials.items()},
-            {name: as_norm(embeddings, one, means, top_n=top_n) for name, one in trials.items()},
+            {name: as_norm(embeddings, one, cohort, top_n=top_n) for name, one in trials.items()},
         )
 
 
@@ -292,7 +290,7 @@ def _marker(output: Path) -> Path:
     return output.with_name(f"{output.name}.json")
 
 
-def show(name: str, scores: Mapping[str, Sequence[Scores]], lists: Mapping[str, Labels]) -> None:
+def _show(name: str, scores: Mapping[str, Sequence[Scores]], lists: Mapping[str, Labels]) -> None:
     """Prints the mean EER over the seeds, and how ours compares with the peer, by either kind of score."""
     for kind in Scores._fields:
         by_seed = {who: [getattr(one, kind) for one in seeds] for who, seeds in scores.items()}

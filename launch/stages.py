@@ -22,6 +22,7 @@ from mqmha_jax.atomic import write_json
 from mqmha_jax.errors import UserError
 from mqmha_jax.file_hash import hash_file
 from mqmha_jax.json_file import read_json, read_sealed_json, write_sealed_json
+from mqmha_jax.say import Say
 
 RECORD, _ATTEMPTS = "stage.json", "attempts.txt"
 _KEY_DIGITS = 10
@@ -95,7 +96,7 @@ class Stage:
         return read_sealed_json(self.folder / RECORD, advice=f"Remove the folder {self.folder} to do the stage again.")
 
 
-def run_stages(stages: Sequence[Stage], *, until: str | None, dry_run: bool, say: Callable[[str], object]) -> None:
+def run_stages(stages: Sequence[Stage], *, until: str | None, dry_run: bool, say: Say) -> None:
     """Runs the unfinished stages, in order.
 
     Args:

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int
 
@@ -17,9 +16,8 @@ from mqmha_jax.evaluation.embeddings.embed import Embedder, embed
 from mqmha_jax.evaluation.embeddings.selection import Selection
 from mqmha_jax.evaluation.embeddings.sources import Background, Labelled
 from mqmha_jax.evaluation.embeddings.speaker_recordings import SpeakerRecordings, open_speaker_recordings
-from mqmha_jax.evaluation.embeddings.speakers import sample_per_speaker, sum_per_speaker
+from mqmha_jax.evaluation.embeddings.speakers import average_units, sample_per_speaker
 from mqmha_jax.evaluation.embeddings.training_mean import compute_training_mean, load_mean, save_mean
-from mqmha_jax.models.head import unit_length
 from mqmha_jax.models.speaker_net import fold_for_inference
 from mqmha_jax.models.trusted_convolutions import trust_convolutions
 from mqmha_jax.runs.checkpoint_directory import Step
@@ -170,6 +168,4 @@ class RunNetwork:
         """The mean of each speaker's unit-length embeddings, in the order of ``speakers_at``."""
         chosen = sample_per_speaker(data.speaker, _COHORT_UTTERANCES)
         vectors = self._embed_beginnings(data, chosen, _COHORT_FRAMES).vectors
-        units = np.asarray(unit_length(jnp.asarray(vectors if mean is None else vectors - mean[None])))
-        _, index, counts = np.unique(data.speaker[chosen], return_inverse=True, return_counts=True)
-        return (sum_per_speaker(units.astype(np.float64), index) / counts[:, None]).astype(np.float32)
+        return average_units(vectors if mean is None else vectors - mean[None], data.speaker[chosen])

@@ -1,7 +1,10 @@
-"""Grouping utterances by speaker: an evenly spaced sample of each, and sums of each."""
+"""Grouping utterances by speaker: an evenly spaced sample of each, sums and means of each."""
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, Int64, Shaped
+from jaxtyping import Float, Float32, Int, Int64, Shaped
+
+from mqmha_jax.models.head import unit_length
 
 
 def sample_per_speaker(speaker: Shaped[np.ndarray, " N"], per_speaker: int) -> Int64[np.ndarray, " n"]:
@@ -26,3 +29,10 @@ def sum_per_speaker(vectors: Float[np.ndarray, "N E"], index: Int[np.ndarray, " 
     order = np.argsort(index, kind="stable")
     starts = np.searchsorted(index[order], np.arange(index.max() + 1))
     return np.add.reduceat(vectors[order], starts, axis=0)
+
+
+def average_units(vectors: Float[np.ndarray, "N E"], speaker: Shaped[np.ndarray, " N"]) -> Float32[np.ndarray, "C E"]:
+    """Mean of the unit-length embeddings of each speaker, in the order of ``np.unique(speaker)``."""
+    units = np.asarray(unit_length(jnp.asarray(vectors)))
+    _, index, counts = np.unique(speaker, return_inverse=True, return_counts=True)
+    return (sum_per_speaker(units.astype(np.float64), index) / counts[:, None]).astype(np.float32)
