@@ -14,7 +14,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.losses import Loss
 
 # How the one seed of a run splits into independent streams of randomness.
-INIT_STREAM, STEP_STREAM = 0, 1
+INIT_STREAM, STEP_STREAM, DROPOUT_STREAM = 0, 1, 2
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -15,7 +15,7 @@ from mqmha_jax.augment.spec_augment import spec_augment
 from mqmha_jax.config import Config
 from mqmha_jax.features.cmn import subtract_mean
 from mqmha_jax.losses import Loss, LossInputs
-from mqmha_jax.runs.state import STEP_STREAM, TrainState, stream_key
+from mqmha_jax.runs.state import DROPOUT_STREAM, STEP_STREAM, TrainState, stream_key
 from mqmha_jax.train.part_rates import part_factors, stop_frozen_gradients
 from mqmha_jax.train.schedules import Schedule
 
@@ -52,9 +52,10 @@ def build_train_step(
     """
 
     def mean_loss(
-        params: PyTree, batch_stats: PyTree, loss_state: PyTree, batch: dict[str, Array], step: Array, step_key: Array
+        params: PyTree, batch_stats: PyTree, loss_state: PyTree, batch: dict[str, Array], step: Array, seed: Array
     ) -> tuple[Array, Any]:
         # A key per example, not per row, because hosts see the rows of a global batch in different orders.
+        step_key = jax.random.fold_in(stream_key(seed, STEP_STREAM), step)
         example_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, batch["example"])
         fbank = apply_noise_and_rooms(batch)
         mask = jnp.arange(fbank.shape[1])[None, :] < batch["num_frames"][:, None]
@@ -66,7 +67,8 @@ def build_train_step(
         if config.start.batch_norm == "keep":
             embedding = net.apply(variables, fbank, mask, train=False)
         else:
-            embedding, updated = net.apply(variables, fbank, mask, train=True, mutable=["batch_stats"])
+            rngs = {"dropout": _dropout_key(seed, step, batch["example"])}
+            embedding, updated = net.apply(variables, fbank, mask, train=True, mutable=["batch_stats"], rngs=rngs)
             batch_stats = updated.get("batch_stats", {})
         progress = margin_progress(step)
         margin, penalty = progress * config.loss.margin, progress * config.loss.penalty
@@ -85,12 +87,11 @@ def build_train_step(
         num_parts = config.optimizer.accumulate
         # Losses over pairs compare utterances of a speaker, which are adjacent rows.
         together = config.data.utterances_per_speaker if config.loss.pairs else 1
-        step_key = jax.random.fold_in(stream_key(seed, STEP_STREAM), state.step)
 
         def add_part(carry: tuple[Any, Any, Any], part: dict[str, Array]) -> tuple[tuple[Any, Any, Any], Metrics]:
             batch_stats, loss_state, total = carry
             (_, (metrics, batch_stats, loss_state)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(
-                state.params, batch_stats, loss_state, part, state.step, step_key
+                state.params, batch_stats, loss_state, part, state.step, seed
             )
             return (batch_stats, loss_state, jax.tree.map(jnp.add, total, gradients)), metrics
 
@@ -132,6 +133,11 @@ def build_train_step(
         return kept.replace(step=state.step + 1, counters=counters), metrics
 
     return step
+
+
+def _dropout_key(seed: Array, step: Array, example: Array) -> Array:
+    """The key of the network's own randomness, which only own code uses: another one for each part of a batch."""
+    return jax.random.fold_in(jax.random.fold_in(stream_key(seed, DROPOUT_STREAM), step), example.min())
 
 
 def _unroll(body: Callable, carry: Any, parts: dict[str, Array]) -> tuple[Any, Any]:

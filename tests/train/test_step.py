@@ -1,5 +1,6 @@
 """One training step: equal on one device and eight, in any row order and layout; skipped if it is not finite."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from tests.support.tiny import tiny_config
 
 SPEAKERS = 8
 DOUBLE = ["model.compute_dtype=float64"]
+NO_MASKS = ["spec_augment.num_time_masks=0", "spec_augment.num_frequency_masks=0"]
 
 
 def gentle(*overrides: str) -> Config:
@@ -165,6 +167,34 @@ def test_prototypes_and_their_momentum_are_cut_along_the_model_axis() -> None:
     assert len(cut) == 2
     assert all("prototypes" in name for name in cut)
     assert {x.data.shape[0] for x in state.params["head"]["prototypes"].addressable_shards} == {rows // 4}
+
+
+DROPPING = """
+import jax.numpy as jnp
+from flax import linen as nn
+class Dropping(nn.Module):
+    @nn.compact
+    def __call__(self, frames, mask, *, train=False):
+        mean = jnp.where(mask[..., None], frames, 0).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)[:, None]
+        return nn.Dropout(0.5, deterministic=not train)(mean)
+"""
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_own_code_may_use_dropout_which_depends_on_seed_step_and_part(tmp_path: Path, devices: int) -> None:
+    (tmp_path / "own.py").write_text(DROPPING)
+    training = built(gentle(f"model.pooling={tmp_path / 'own.py'}:Dropping", *NO_MASKS), devices)
+    state, batch = first_state(training), some_batch(0)
+    others = {**batch, "example": batch["example"] + 8}
+
+    def loss(step: int = 0, batch: dict[str, np.ndarray] = batch, seed: int = 0) -> float:
+        before = jax.device_get(state).replace(step=np.int32(step))
+        before = jax.device_put(before, jax.tree.map(lambda x: x.sharding, state))
+        batch = parallel.place_batch(batch, training.mesh)
+        return float(training.step(before, batch, parallel.place_seed(seed, training.mesh))[1]["loss"])
+
+    assert loss() == loss()
+    assert len({loss(), loss(step=1), loss(batch=others), loss(seed=1)}) == 4
 
 
 def test_padding_rows_stay_zero(after_five: TrainState) -> None:
