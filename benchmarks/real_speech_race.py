@@ -210,6 +210,7 @@ def train_in_turns(commands: Mapping[Path, Sequence[str]], turn: float) -> dict[
     """
     pending = {output: command for output, command in commands.items() if not _has_ended(output, command)}
     resumed = {output for output in pending if output.exists()}
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that "finally" ends the commands
     running = {
         output: subprocess.Popen(command, start_new_session=True, env=os.environ | HUGE_PAGES)
         for output, command in pending.items()
