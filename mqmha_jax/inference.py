@@ -24,7 +24,7 @@ from mqmha_jax.evaluation.embeddings.recordings import (
     read_utterance,
 )
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean, mean_path
-from mqmha_jax.evaluation.scoring.calibration import Calibration, check_decision_options, decision
+from mqmha_jax.evaluation.scoring.calibration import Calibration, check_decision_options
 from mqmha_jax.evaluation.scoring.cosine import cosine_scores
 from mqmha_jax.evaluation.scoring.decisions import KeptCalibration, Threshold, load_decision
 from mqmha_jax.evaluation.scoring.quality import Features, trial_features, utterance_measures
@@ -38,7 +38,7 @@ from mqmha_jax.models.trusted_convolutions import trust_convolutions
 from mqmha_jax.own_code.trust import code_allowed
 from mqmha_jax.parallel import vector_lanes
 from mqmha_jax.types import Embeddings, Trials
-from mqmha_jax.verification import Verification
+from mqmha_jax.verification import Verification, reach_verdict
 
 Audio = str | Path | np.ndarray
 
@@ -345,20 +345,20 @@ class SpeakerEncoder:
         pair = centre(embedded, self.mean)
         trial = Trials(("first",), ("second",), np.ones(1, np.bool_))  # the label is not used
         scores = cosine_scores(pair, trial)
-        evidence = one.evidence, other.evidence
-        found = Verification(float(scores[0]), None, None, self.threshold, evidence=evidence)
+        llr = None
         if self.calibration is not None:
             num_frames = np.array([one.num_frames, other.num_frames], np.int64)
-            llr = self.calibration.llr(self._features(self.calibration, scores, pair, trial, num_frames))
-            verdict, probability = decision(float(llr[0]), prior, confidence=confidence)
-            found = found._replace(verdict=verdict, probability=probability)
-        elif self.threshold is not None:
-            found = found._replace(verdict="same" if found.score >= self.threshold else "different")
-        shortfalls = [f"{why} in {u.name}" for u in (one, other) if (why := u.evidence.shortfall(min_speech_s))]
-        if shortfalls:
-            reason = " and ".join(dict.fromkeys(shortfalls))  # a recording may be compared with itself
-            return found._replace(verdict="unsure", probability=None, reason=reason)
-        return found
+            features = self._features(self.calibration, scores, pair, trial, num_frames)
+            llr = float(self.calibration.llr(features)[0])
+        return reach_verdict(
+            float(scores[0]),
+            llr,
+            self.threshold,
+            prior=prior,
+            confidence=confidence,
+            evidence=(one.evidence, other.evidence),
+            shortfalls=[f"{why} in {u.name}" for u in (one, other) if (why := u.evidence.shortfall(min_speech_s))],
+        )
 
     def _features(
         self,

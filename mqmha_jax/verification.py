@@ -1,9 +1,11 @@
 """The result of comparing two recordings, and how it prints."""
 
 import html
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from mqmha_jax.evaluation.scoring.calibration import decision
 from mqmha_jax.features.speech_evidence import SpeechEvidence
 
 
@@ -57,3 +59,38 @@ class Verification(NamedTuple):
     def _repr_html_(self) -> str:
         colour = {"same": "#1a7f37", "different": "#b42318"}.get(self.verdict or "", "#6e6e6e")
         return f'<span style="color:{colour}">●</span> {html.escape(self.sentence())}'
+
+
+def reach_verdict(
+    score: float,
+    llr: float | None,
+    threshold: float | None,
+    *,
+    prior: float,
+    confidence: float,
+    evidence: tuple[SpeechEvidence, ...],
+    shortfalls: Iterable[str],
+) -> Verification:
+    """Decides whether two recordings have the same speaker: by the calibration if there is one, else by the threshold.
+
+    Args:
+      score: cosine of the two.
+      llr: calibrated natural-log likelihood ratio of the score; None: no calibration.
+      threshold: lowest score of the same speaker; None if unknown.
+      prior: prior probability of the same speaker.
+      confidence: the calibrated verdict is "unsure" if the likelier answer is less probable than this.
+      evidence: the speech in the recordings.
+      shortfalls: what the recordings lack, as phrases; with any of them the verdict is "unsure".
+
+    Raises:
+      UserError: the prior or the confidence is out of range, or the likelihood ratio is not a number.
+    """
+    found = Verification(score, None, None, threshold, evidence=evidence)
+    if reasons := [*dict.fromkeys(shortfalls)]:  # a recording may be compared with itself
+        return found._replace(verdict="unsure", reason=" and ".join(reasons))
+    if llr is not None:
+        verdict, probability = decision(llr, prior, confidence=confidence)
+        return found._replace(verdict=verdict, probability=probability)
+    if threshold is not None:
+        return found._replace(verdict="same" if score >= threshold else "different")
+    return found

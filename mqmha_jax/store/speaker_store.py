@@ -11,7 +11,6 @@ from jaxtyping import Float32
 from mqmha_jax.atomic import making_directory
 from mqmha_jax.config import NonNegative, Positive
 from mqmha_jax.errors import UserError, count_noun
-from mqmha_jax.evaluation.scoring.calibration import decision
 from mqmha_jax.features.audio import stream_audio
 from mqmha_jax.features.part import Part
 from mqmha_jax.features.speech_evidence import MIN_SPEECH_S
@@ -42,7 +41,7 @@ from mqmha_jax.store.search import Centres, scale_to_unit
 from mqmha_jax.store.timeline import Timeline
 from mqmha_jax.store.track import track_speakers
 from mqmha_jax.store.windows import embed_windows
-from mqmha_jax.verification import Verification
+from mqmha_jax.verification import Verification, reach_verdict
 
 _log = logging.getLogger(__name__)
 
@@ -335,16 +334,19 @@ class SpeakerStore:
         one = self.encoder.observe(recording, channel=channel)
         centre = Centres(*(column[row : row + 1] for column in state.centres))
         scores, measures = self._score(centre, one)
-        found = Verification(float(scores[0]), None, None, rule.threshold, evidence=(one.evidence,))
-        if shortfall := one.evidence.shortfall(min_speech_s):
-            return found._replace(verdict="unsure", reason=f"{shortfall} in {one.name}")
+        llr = None
         if rule.calibration is not None:
-            llr = likelihood_ratios(rule.calibration, scores, centre, measures)
-            verdict, probability = decision(float(llr[0]), prior, confidence=confidence)
-            return found._replace(verdict=verdict, probability=probability)
-        if rule.threshold is not None:
-            return found._replace(verdict="same" if found.score >= rule.threshold else "different")
-        return found
+            llr = float(likelihood_ratios(rule.calibration, scores, centre, measures)[0])
+        shortfall = one.evidence.shortfall(min_speech_s)
+        return reach_verdict(
+            float(scores[0]),
+            llr,
+            rule.threshold,
+            prior=prior,
+            confidence=confidence,
+            evidence=(one.evidence,),
+            shortfalls=[f"{shortfall} in {one.name}"] if shortfall else [],
+        )
 
     def remove(self, name: str, recordings: Sequence[str] = ()) -> None:
         """Removes a speaker, or some recordings of one; a speaker without recordings is gone.
