@@ -34,7 +34,7 @@ def run_command(command: Sequence[str]) -> None:
         ) from None
     try:
         status = _child.wait()
-    except KeyboardInterrupt:  # the terminal sent it to the command as well
+    except (KeyboardInterrupt, SystemExit):  # of the terminal, which also interrupts the command, or of pass_on
         _child.wait()
         raise
     finally:
@@ -48,9 +48,9 @@ def run_command(command: Sequence[str]) -> None:
 
 def pass_on(number: int, frame: Any) -> None:
     """Handles a signal: the command gets it too, and ends first."""
+    # Only run_command may wait for it: it holds a lock of Popen while it does, and this handler interrupts it.
     if _child is not None:
-        _child.send_signal(number)
-        _child.wait()
+        os.kill(_child.pid, number)
     sys.exit(128 + number)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mqmha_jax.device_memory import describe_exhaustion
 from mqmha_jax.errors import UserError
 from mqmha_jax.own_code.mistakes import describe_mistake
 from mqmha_jax.own_code.trust import code_allowed
@@ -186,9 +187,10 @@ class SentenceGroup(SectionedGroup):
         except UserError as error:
             raise _end(ctx, error, str(error)) from error
         except Exception as error:
-            if (mistake := describe_mistake(error)) is None:
+            sentence = describe_mistake(error) or describe_exhaustion(error)
+            if sentence is None:
                 raise
-            raise _end(ctx, error, mistake) from error
+            raise _end(ctx, error, sentence) from error
 
 
 def _keep_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:

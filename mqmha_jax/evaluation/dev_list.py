@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from mqmha_jax.config import DataConfig
 from mqmha_jax.config_io import require_same_fbank
+from mqmha_jax.data.ids import hash_names
 from mqmha_jax.data.joined_shards import TrainingShards
 from mqmha_jax.data.lists import check_trials, read_trials
 from mqmha_jax.data.shard_reader import open_shards
@@ -82,6 +83,12 @@ class DevList:
             warnings.warn(note, stacklevel=2)
         self._source = select_utterances(shards, [*self._trials.enrol, *self._trials.test])
         self._training = training
+        self._fingerprint = shards.identity()["fingerprint"]
+
+    def identity(self) -> str:
+        """A fingerprint of the trials and the shards: EERs are compared only if it is the same."""
+        labels = map(str, self._trials.target.astype(int))
+        return hash_names([self._fingerprint, *self._trials.enrol, *self._trials.test, *labels])
 
     def evaluate(self, net: nn.Module, variables: Mapping[str, Any], mesh: Mesh) -> DevResult:
         """Error rates of the network on the list, the same on every host.

@@ -1,6 +1,7 @@
 """A work directory belongs to one experiment on one data set, and to one training process at a time."""
 
 import contextlib
+import dataclasses
 import fcntl
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mqmha_jax.atomic import write_json
-from mqmha_jax.config import Config
+from mqmha_jax.config import Config, StartConfig
 from mqmha_jax.config_io import differences, from_dict, to_dict
 from mqmha_jax.data.ids import hash_names
 from mqmha_jax.errors import UserError
@@ -18,7 +19,9 @@ from mqmha_jax.own_code.trust import trust_code
 from mqmha_jax.processes import is_first_process, raise_together
 from mqmha_jax.runs.checkpoint_directory import CheckpointDirectory
 from mqmha_jax.runs.data_paths import record_start
-from mqmha_jax.runs.run_files import CONFIG_NAME, DATA_NAME, LOCK_NAME, LOG_NAME, SPEAKERS_NAME, STARTED_NAME
+from mqmha_jax.runs.identify_start import identify_start
+from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.run_files import CONFIG_NAME, DATA_NAME, LOCK_NAME, SPEAKERS_NAME, STARTED_NAME
 
 # Versions before checksums wrote one name per line, which a line break within a name shifted.
 _OLD_SPEAKERS_NAME = "speakers.txt"
@@ -46,6 +49,9 @@ _FREE = (
     "start.run",
 )
 
+# What DATA_NAME knows beside the training data. A call that gives no such thing leaves it as it is.
+_DEV, _START = "dev", "start"
+
 # What a run may change besides between two of its checkpoints.
 _FREE_BETWEEN_CHECKPOINTS = ("train.steps",)
 
@@ -54,8 +60,8 @@ _FREE_BETWEEN_CHECKPOINTS = ("train.steps",)
 def claim_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> Iterator[None]:
     """``lock_workdir`` for the time inside, by the first process; if it is refused, all processes raise the error.
 
-    Every process trusts the run's code, because each may have a home of its own. If a UserError ends a run before it
-    has measured or saved anything, the directory is free for another configuration afterwards.
+    Every process trusts the run's code, because each may have a home of its own. If an exception ends a run before its
+    first measured or saved step, the directory is free for another configuration afterwards.
     """
     with contextlib.ExitStack() as lock:
         with raise_together():
@@ -65,7 +71,7 @@ def claim_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers:
                 trust_code(to_dict(config))
         try:
             yield
-        except UserError:
+        except Exception:
             if is_first_process() and not _has_results(workdir):
                 (workdir / CONFIG_NAME).unlink(missing_ok=True)
                 remove_code(workdir)  # so that the user may edit it and start again
@@ -73,8 +79,9 @@ def claim_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers:
 
 
 def _has_results(workdir: Path) -> bool:
-    log = workdir / LOG_NAME
-    return bool(CheckpointDirectory(workdir).steps) or (log.exists() and log.stat().st_size > 0)
+    if CheckpointDirectory(workdir).steps:
+        return True
+    return any(line["step"] > 0 for line in read_log(workdir))  # before step 1 only the untrained network is measured
 
 
 def lock_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: Sequence[str]) -> TextIO:
@@ -83,22 +90,27 @@ def lock_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: 
     Args:
       workdir: created if it does not exist.
       config: the experiment.
-      data: what identifies the training data: fingerprint, number of speakers, ...
+      data: what identifies the training data: fingerprint, number of speakers, ...; and the dev list, if there is one.
       speakers: names of the classes, for runs that start from this one.
 
     Returns:
       A lock to keep open while training; another process that locks the directory meanwhile is refused.
 
     Raises:
-      UserError: the directory holds another experiment (the differing options are named), was trained on other data,
-        is in use by another process, or cannot be written.
+      UserError: the directory holds another experiment (the differing options are named), was trained on other data
+        or from another checkpoint, measured other dev lists, is in use by another process, or cannot be written.
     """
     with contextlib.ExitStack() as on_error:
         lock = on_error.enter_context(_lock(workdir))
+        known: dict[str, Any] = {}
         if (workdir / CONFIG_NAME).exists():
             _require_same_run(workdir, config, data)
+            known = {name: value for name, value in _read_data(workdir).items() if name in (_DEV, _START)}
+        elif config.start.run:
+            with contextlib.suppress(UserError):  # what loads the network says more about what is wrong with it
+                known = {_START: identify_start(config.start)}
         copy_code(to_dict(config), workdir)
-        write_sealed_json(workdir / DATA_NAME, data)
+        write_sealed_json(workdir / DATA_NAME, {**known, **data})
         write_sealed_json(workdir / SPEAKERS_NAME, {"speakers": list(speakers)})
         record_start(workdir, config)
         write_json(workdir / CONFIG_NAME, to_dict(config))
@@ -239,11 +251,40 @@ def _require_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> No
             f"{workdir} holds a run with another configuration; these options differ (saved -> given): "
             f"{'; '.join(changed)}. Give the same options to resume, or another --workdir for a new run."
         )
-    if other := list_other_data(workdir, data):
+    known = _read_data(workdir)
+    if config.start.run != saved.start.run:
+        _require_same_start(workdir, saved.start, config.start, known.get(_START))
+    if known.get(_DEV, data.get(_DEV)) != data.get(_DEV, known.get(_DEV)):
+        raise UserError(
+            f"{workdir} measured its EERs on another dev list, or on other dev shards, than data.dev_trials="
+            f"{config.data.dev_trials} and data.dev={config.data.dev}, so nothing could tell its best checkpoint. Give "
+            f"the same ones to resume, or another --workdir. 'mqmha evaluate {workdir}' measures checkpoints on any "
+            "list."
+        )
+    if other := list_other_data(workdir, {name: value for name, value in data.items() if name != _DEV}):
         raise UserError(
             f"{workdir} was trained on other data than {config.data.train} (saved -> given): {'; '.join(other)}. "
             "Point data.train at the same shards to resume, or give another --workdir."
         )
+
+
+def _require_same_start(workdir: Path, saved: StartConfig, given: StartConfig, known: Any) -> None:
+    """The other run may have moved, but it must hold the checkpoint that this run started from."""
+    if saved.run and given.run:
+        if known is None:  # an earlier version did not record it
+            return
+        with contextlib.suppress(UserError):  # no such run, or not such a checkpoint
+            if identify_start(dataclasses.replace(given, step=known["step"])) == known:
+                return
+    advice = f"Give start.run={saved.run}" if saved.run else "Leave out start.run"
+    raise UserError(
+        f"{workdir} holds a run that started from {_name_start(saved)}, not from {_name_start(given)}. {advice} to "
+        "resume, or give another --workdir for a new run."
+    )
+
+
+def _name_start(start: StartConfig) -> str:
+    return start.run or "random values"
 
 
 def _differences(saved: Config, given: Config, free: Sequence[str]) -> list[str]:

@@ -3,11 +3,9 @@
 import functools
 from pathlib import Path
 
-from mqmha_jax.config import StartConfig
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import read_sealed_json, write_sealed_json
-from mqmha_jax.runs.checkpoint_directory import CheckpointDirectory
-from mqmha_jax.runs.manifest import identify_checkpoint
+from mqmha_jax.runs.identify_start import identify_start
 from mqmha_jax.study.runs import Run
 
 STARTS_NAME = "starts.json"
@@ -28,7 +26,7 @@ def refuse_changed_starts(runs: list[Run], workdir: Path) -> None:
     path = workdir / STARTS_NAME
     recorded = read_sealed_json(path, advice="Restore it from a copy of this study.") if path.is_file() else {}
     begun = {run.cell.name for run in runs if run.has_begun}
-    identify_once = functools.cache(_identify)  # the runs of a study share few starting networks
+    identify_once = functools.cache(identify_start)  # the runs of a study share few starting networks
     found = {}
     for run in runs:
         if run.has_begun or not run.config.start.run:
@@ -43,12 +41,6 @@ def refuse_changed_starts(runs: list[Run], workdir: Path) -> None:
             )
     if found:
         write_sealed_json(path, recorded | found)
-
-
-def _identify(start: StartConfig) -> dict[str, object]:
-    workdir = Path(start.run)
-    step = CheckpointDirectory(workdir).choose_step(start.step)
-    return {"step": step, "checkpoint": identify_checkpoint(workdir, step)}
 
 
 def _describe(checkpoint: dict[str, object]) -> str:

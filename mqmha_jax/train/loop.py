@@ -15,6 +15,7 @@ from mqmha_jax.config import Config, TrainConfig
 from mqmha_jax.config_io import to_dict
 from mqmha_jax.data.joined_shards import open_training_shards
 from mqmha_jax.data.noise_and_rooms import identify, open_noise_and_rooms
+from mqmha_jax.device_memory import explain_exhaustion
 from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.evaluation.dev_list import DevList, open_dev_list
 from mqmha_jax.models.padding_check import check_padding
@@ -107,7 +108,7 @@ def train(config: Config, workdir: str | Path, *, progress: bool = True) -> Trai
     if dev is None and config.optimizer.schedule == "plateau":
         raise UserError("optimizer.schedule=plateau watches the dev EER: set data.dev and data.dev_trials.")
     noise_and_rooms = open_noise_and_rooms(config.augment, config.fbank, config.train.seed)
-    data = shards.identity() | identify(noise_and_rooms)
+    data = shards.identity() | identify(noise_and_rooms) | ({"dev": dev.identity()} if dev else {})
     require_agreement([to_dict(config), data, hash_code(to_dict(config))], "configuration or other training data")
 
     # ---- model
@@ -124,6 +125,7 @@ def train(config: Config, workdir: str | Path, *, progress: bool = True) -> Trai
 
     with (
         claim_workdir(workdir, config, data, shards.speakers),
+        explain_exhaustion(_need_less_memory(config)),
         Checkpoints(
             workdir,
             keep=config.train.keep_checkpoints,
@@ -233,6 +235,14 @@ class _Due(NamedTuple):
 def _due(config: TrainConfig, step: int) -> _Due:
     intervals = (config.log_every, config.evaluate_every, config.checkpoint_every)
     return _Due(*(step == config.steps or step % every == 0 for every in intervals))
+
+
+def _need_less_memory(config: Config) -> str:
+    return (
+        f"Lower data.batch_size ({config.data.batch_size}) or data.crop_frames ({config.data.crop_frames}), pass the "
+        f"batch in more parts (optimizer.accumulate, {config.optimizer.accumulate}), or compute activations twice "
+        "instead of keeping them (model.rematerialize=true). Other programs on the device take memory too."
+    )
 
 
 def _require_workdir(workdir: Path) -> None:

@@ -44,6 +44,21 @@ def test_a_resume_writes_the_same_list(workdir: Path) -> None:
         assert (workdir / "speakers.json").read_bytes() == before
 
 
+def test_another_dev_list_is_refused(tmp_path: Path) -> None:
+    config, data = tiny_config({}), data_of(NAMES)
+
+    def claim(**dev: str) -> None:
+        with claim_workdir(tmp_path, config, {**data, **dev}, NAMES):
+            pass
+
+    claim()
+    claim(dev="a")  # may come later
+    claim()  # and be left out for a while
+    claim(dev="a")
+    with pytest.raises(UserError, match=r"measured its EERs on another dev list, .*'mqmha evaluate .*' measures"):
+        claim(dev="b")
+
+
 def test_an_edited_list_and_one_of_another_run_are_refused(workdir: Path) -> None:
     path = workdir / "speakers.json"
     text = path.read_text()
@@ -110,19 +125,29 @@ def test_a_start_that_is_refused_leaves_no_copies_of_code(tmp_path: Path, monkey
         assert next((tmp_path / "run" / "code").glob("*/own.py")).read_text() == "edited = True\n"
 
 
-@pytest.mark.parametrize("result", ["metrics.jsonl", "checkpoints/4/manifest.json"])
-def test_a_run_that_has_measured_or_saved_keeps_its_directory_when_it_fails(result: str, tmp_path: Path) -> None:
-    path = tmp_path / "run" / result
+@pytest.mark.parametrize(
+    ("name", "content", "kept"),
+    [
+        ("metrics.jsonl", '{"step": 1, "kind": "train"}\n', True),
+        ("metrics.jsonl", '{"step": 0, "kind": "dev"}\n', False),  # of the untrained network
+        ("checkpoints/4/manifest.json", "{}\n", True),
+    ],
+)
+@pytest.mark.parametrize("error", [UserError, RuntimeError])
+def test_a_run_that_has_trained_keeps_its_directory_when_it_fails(
+    name: str, content: str, kept: bool, error: type[Exception], tmp_path: Path
+) -> None:
+    path = tmp_path / "run" / name
 
     def fail_late() -> None:
         with claim_workdir(tmp_path / "run", tiny_config({}), data_of(NAMES), NAMES):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("{}\n")
-            raise UserError("full")
+            path.write_text(content)
+            raise error("full")
 
-    with pytest.raises(UserError, match="full"):
+    with pytest.raises(error, match="full"):
         fail_late()
-    assert read_config(tmp_path / "run") == tiny_config({})
+    assert (tmp_path / "run" / "config.json").exists() == kept
 
 
 @pytest.mark.parametrize(

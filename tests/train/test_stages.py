@@ -196,6 +196,33 @@ def test_a_stage_runs_and_resumes_without_its_start(folded: Config, base: Path, 
     assert read_arrays(tmp_path / "stage")["['head']['prototypes']"].shape[0] == 256
 
 
+def test_a_start_may_move_but_not_become_another(
+    config: Config, folded: Config, base: Path, shards: Path, tmp_path: Path
+) -> None:
+    stage, workdir = with_overrides(folded, ["train.steps=1"]), tmp_path / "stage"
+    train(stage, workdir, progress=False)
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    shutil.copytree(base, moved)
+    train(with_overrides(config, ["train.seed=1"]), other, progress=False)
+    assert train(with_overrides(stage, [f"start.run={moved}"]), workdir, progress=False).trained == 0
+    for changed, said in ((other, f"not from {other}"), (tmp_path, f"not from {tmp_path}"), ("", "not from random")):
+        with pytest.raises(UserError, match=rf"started from {moved}, {said}.* Give start\.run={moved} to resume"):
+            train(with_overrides(stage, [f"start.run={changed}"]), workdir, progress=False)
+    with pytest.raises(UserError, match=r"started from random values, not from .*\. Leave out start\.run to resume"):
+        train(with_overrides(config, ["train.seed=1", f"start.run={base}"]), other, progress=False)
+
+
+def test_a_start_that_goes_on_training_stays_the_start(config: Config, folded: Config, tmp_path: Path) -> None:
+    first, workdir = tmp_path / "first", tmp_path / "stage"
+    train(with_overrides(config, ["train.steps=1"]), first, progress=False)
+    stage = with_overrides(folded, [f"start.run={first}", "train.steps=1"])
+    train(stage, workdir, progress=False)
+    train(with_overrides(config, ["train.steps=2"]), first, progress=False)
+    moved = first.rename(tmp_path / "moved")
+    for place in (first, moved):
+        assert train(with_overrides(stage, [f"start.run={place}"]), workdir, progress=False).trained == 0
+
+
 def test_a_start_that_fails_leaves_the_directory_free(config: Config, folded: Config, tmp_path: Path) -> None:
     wrong = with_overrides(folded, [f"start.run={tmp_path / 'nothing'}"])
     with pytest.raises(UserError, match=r"nothing is not a work directory"):
