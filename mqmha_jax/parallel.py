@@ -94,8 +94,8 @@ def check_classes(num_rows: int, mesh: Mesh) -> None:
     slices = mesh.shape[MODEL]
     if num_rows % slices:
         raise UserError(
-            f"The head's {num_rows} rows cannot be split into mesh.model={slices} equal slices; use a power of two up "
-            "to 256 for mesh.model."
+            f"The head's {num_rows} rows cannot be split into mesh.model={slices} equal slices; use a divisor of "
+            f"{num_rows} for mesh.model, such as any power of two up to {num_rows & -num_rows}."
         )
 
 
