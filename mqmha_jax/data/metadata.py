@@ -1,6 +1,7 @@
 """Facts about utterances other than their audio: the speaker, and columns such as session, gender or seconds."""
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -69,13 +70,14 @@ def read_metadata(path: str | Path, *, every_speaker: bool = False) -> Metadata:
     """Reads a CSV file, or Kaldi's ``utt2spk``; a header with a column of utterances marks a CSV file.
 
     Args:
-      path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``; an empty
-        cell of it means that the speaker is unknown.
-      every_speaker: refuse such empty cells.
+      path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``. An empty
+        cell of ``speaker`` or of ``seconds`` means that it is unknown.
+      every_speaker: refuse unknown speakers.
 
     Raises:
       UserError: the file cannot be read, has no column of utterances, or has a control character; or a line repeats an
-        utterance, has the wrong number of values, or lacks a speaker; or two speakers look the same.
+        utterance, has the wrong number of values, has seconds that are no positive number, or lacks a speaker; or two
+        speakers look the same.
     """
     path = Path(path)
     known = _read_file(path, every_speaker)
@@ -115,6 +117,8 @@ def join_metadata(parts: Iterable[Metadata]) -> Metadata:
 def model_metadata(known: Metadata, models: Mapping[str, Sequence[str]]) -> Metadata:
     """Derives the metadata of models from their utterances: seconds add up, other values stay if all agree.
 
+    The seconds of a model are unknown if those of one of its utterances are.
+
     Raises:
       UserError: a model has utterances of different speakers.
     """
@@ -134,8 +138,9 @@ def model_metadata(known: Metadata, models: Mapping[str, Sequence[str]]) -> Meta
         of_model = columns[name] = {}
         for model, utterances in models.items():
             own = [values[utterance] for utterance in utterances if utterance in values]
-            if name == SECONDS and own:
-                of_model[model] = sum(map(float, own))
+            if name == SECONDS:
+                if len(own) == len(utterances):
+                    of_model[model] = sum(map(float, own))
             elif own:
                 of_model[model] = own[0] if len(set(own)) == 1 else _SEVERAL
     return Metadata(utt2spk, columns)
@@ -181,6 +186,7 @@ def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) 
         check_id(name, f"{path}:1: the column")
     utterances: dict[str, None] = {}
     values: dict[str, list[str]] = {name: [] for name in columns if name != key}
+    seconds: dict[str, str | float] = {}  # without the unknown: they replace no duration that shards know
     for row in reader:
         if None in row or None in row.values():
             raise UserError(
@@ -197,13 +203,29 @@ def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) 
             value = row[name].strip()  # blanks around a session do not make it another one
             if name == "speaker" and value:
                 value = row[name]  # an id, which keeps its blanks
+            if name == SECONDS and value:
+                seconds[utterance] = _read_seconds(value, where)
             values[name].append(value and check_id(value, f"{where}: {name}"))
     if not utterances:
         raise UserError(f"{path}: the table has a header but no lines; give one for each utterance.")
     speakers = values.pop("speaker", [""] * len(utterances))
     # Without the unknown: they are no speaker of the name '', and do not replace what shards know.
     utt2spk = {utterance: speaker for utterance, speaker in zip(utterances, speakers, strict=True) if speaker}
-    return Metadata(utt2spk, {name: _convert_numbers(tuple(utterances), column) for name, column in values.items()})
+    known = {name: _convert_numbers(tuple(utterances), column) for name, column in values.items()}
+    return Metadata(utt2spk, known | ({SECONDS: seconds} if SECONDS in known else {}))
+
+
+def _read_seconds(value: str, where: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:  # false for NaN
+        raise UserError(
+            f"{where}: {SECONDS} is {value!r}; valid: a positive number such as 3.5, or an empty cell if the duration "
+            "is unknown. Correct the cell, or give the column another name."
+        )
+    return seconds
 
 
 def _convert_numbers(utterances: Sequence[str], values: Sequence[str]) -> Mapping[str, str | float]:

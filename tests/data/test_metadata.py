@@ -84,6 +84,24 @@ def test_an_empty_cell_is_no_speaker(tmp_path: Path) -> None:
         read_metadata(path, every_speaker=True)
 
 
+@pytest.mark.parametrize("cell", ["unknown", "n/a", "3;5", "0", "-1", "nan", "inf"])
+def test_seconds_that_are_no_positive_number_are_refused(tmp_path: Path, cell: str) -> None:
+    path = write(tmp_path, f"utterance,seconds\na,2\nb,{cell}\n")
+    message = f"facts.csv:3: seconds is {cell!r}; valid: a positive number such as 3.5, or an empty cell"
+    with pytest.raises(UserError, match=message):
+        read_metadata(path)
+
+
+def test_unknown_seconds_stay_those_of_the_shards_or_unknown(tmp_path: Path) -> None:
+    known = read_metadata(write(tmp_path, "utterance,seconds\na,2\nb,\nc, \n"))
+    assert known.columns == {"seconds": {"a": 2.0}}
+    of_shards = Metadata({}, {"seconds": {"a": 1.5, "b": 0.5}})
+    joined = join_metadata([of_shards, known])
+    assert joined.columns == {"seconds": {"a": 2.0, "b": 0.5}}
+    models = model_metadata(joined, {"m": ("a", "b"), "n": ("b", "c")})
+    assert models.columns == {"seconds": {"m": 2.5}}  # not 0.5 for n, whose other utterance may be long
+
+
 def test_blanks_around_a_value_do_not_count(tmp_path: Path) -> None:
     known = read_metadata(write(tmp_path, "utterance,speaker,session\na,s 1,x \nb,s 1, x\nc, s2, \n"))
     assert known == Metadata({"a": "s 1", "b": "s 1", "c": " s2"}, {"session": {"a": "x", "b": "x", "c": ""}})

@@ -221,6 +221,11 @@ def test_blanks_do_not_tell_speakers_apart(tmp_path: Path) -> None:
             draw_trials(tmp_path / data)
 
 
+def test_unknown_seconds_are_sessions_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("utterance,speaker,seconds\na1,a,3\na2,a,\nb1,b,3\nb2,b,\n")
+    assert draw_trials(tmp_path / "g.csv", session="seconds")[0].target.sum() == 2
+
+
 def test_training_speakers_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path)
     (tmp_path / "speakers.txt").write_text("z\nb\nb#speed0.9\n")
