@@ -26,7 +26,7 @@ class Metadata(NamedTuple):
 
     Attributes:
       utt2spk: the speaker of each whose speaker is known.
-      columns: column -> id -> value; strings, or floats if all are numbers.
+      columns: column -> id -> value: seconds as numbers, everything else as text (sessions 1.1 and 1.10 are two).
     """
 
     utt2spk: Mapping[str, str]
@@ -60,7 +60,9 @@ def shard_metadata(shards: FbankShards) -> Metadata:
     """Returns speakers and columns of shards; ``seconds`` is the duration of the stored frames."""
     names = shards.utterances
     speakers = [shards.speakers[i] for i in shards.speaker]
-    columns = {name: _convert_numbers(names, values.tolist()) for name, values in shards.attributes.items()}
+    columns: dict[str, Mapping[str, str | float]] = {
+        name: dict(zip(names, values.tolist(), strict=True)) for name, values in shards.attributes.items()
+    }
     durations = shards.num_frames * (shards.spec.frame_shift_ms / 1000)
     columns[SECONDS] = dict(zip(names, durations.tolist(), strict=True))
     return Metadata(dict(zip(names, speakers, strict=True)), columns)
@@ -168,8 +170,8 @@ def trial_attributes(trials: Trials, enrol: Metadata, test: Metadata) -> dict[st
             continue
         if len({*one, *other}) == 1:
             continue
-        if all(isinstance(value, float) for value in (*one, *other)):
-            attributes[name] = Column(np.array(one)[enrol_rows], np.array(other)[test_rows], None)
+        if (numbers := _as_numbers([*one, *other])) is not None:
+            attributes[name] = Column(numbers[: len(one)][enrol_rows], numbers[len(one) :][test_rows], None)
         else:
             words, (one_codes, other_codes) = number_names([str(v) for v in one], [str(v) for v in other])
             attributes[name] = Column(one_codes[enrol_rows], other_codes[test_rows], words)
@@ -211,8 +213,11 @@ def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) 
     speakers = values.pop("speaker", [""] * len(utterances))
     # Without the unknown: they are no speaker of the name '', and do not replace what shards know.
     utt2spk = {utterance: speaker for utterance, speaker in zip(utterances, speakers, strict=True) if speaker}
-    known = {name: _convert_numbers(tuple(utterances), column) for name, column in values.items()}
-    return Metadata(utt2spk, known | ({SECONDS: seconds} if SECONDS in known else {}))
+    known: dict[str, Mapping[str, str | float]] = {
+        name: seconds if name == SECONDS else dict(zip(utterances, column, strict=True))
+        for name, column in values.items()
+    }
+    return Metadata(utt2spk, known)
 
 
 def _read_seconds(value: str, where: str) -> float:
@@ -228,11 +233,13 @@ def _read_seconds(value: str, where: str) -> float:
     return seconds
 
 
-def _convert_numbers(utterances: Sequence[str], values: Sequence[str]) -> Mapping[str, str | float]:
-    """Maps utterances to values: floats if all are numbers and one has a decimal point (whole numbers may be names)."""
+def _as_numbers(values: Sequence[str | float]) -> Float[np.ndarray, " n"] | None:
+    """The values as numbers; None if they are names: words, whole numbers, or texts such as 1.1 and 1.10."""
     try:
-        numbers = [float(value) for value in values]
+        numbers = np.array([float(value) for value in values])
     except ValueError:
-        numbers = []
-    measured = bool(numbers) and any("." in value for value in values) and bool(np.isfinite(numbers).all())
-    return dict(zip(utterances, numbers if measured else values, strict=True))
+        return None
+    if all(isinstance(value, float) for value in values):
+        return numbers
+    measured = any("." in str(value) for value in values) and bool(np.isfinite(numbers).all())
+    return numbers if measured and len(np.unique(numbers)) == len({*values}) else None

@@ -33,7 +33,7 @@ def test_table(tmp_path: Path) -> None:
     assert known.utt2spk == {"a": "s1", "b": "s1", "c": "s2"}
     assert known.columns == {
         "session": {"a": "x", "b": "y", "c": "x"},
-        "snr_db": {"a": 10.5, "b": 3.0, "c": 20.0},  # numbers, because one has a decimal point
+        "snr_db": {"a": "10.5", "b": "3", "c": "20"},
     }
     assert read_metadata(write(tmp_path, "path,session\na,1\nb,2\n")) == Metadata({}, {"session": {"a": "1", "b": "2"}})
 
@@ -133,7 +133,15 @@ def test_trials_get_the_columns_of_both_sides(tmp_path: Path) -> None:
     attributes = trial_attributes(trials, known, known)
     assert attributes.keys() == {"session", "snr_db"}  # not columns with one value, or with missing values
     assert [attributes["session"].of(trial) for trial in (0, 1)] == [("x", "y"), ("y", "x")]
+    # Numbers, because one has a decimal point.
     assert [attributes["snr_db"].of(trial) for trial in (0, 1)] == [(10.5, 3.0), (3.0, 20.0)]
+
+
+def test_texts_that_differ_only_as_texts_stay_different(tmp_path: Path) -> None:
+    known = read_metadata(write(tmp_path, "utterance,session\na,1.1\nb,1.10\nc,2.1\n"))
+    trials = Trials(("a", "b"), ("b", "c"), np.array([True, False]))
+    column = trial_attributes(trials, known, known)["session"]
+    assert [column.of(trial) for trial in (0, 1)] == [("1.1", "1.10"), ("1.10", "2.1")]
 
 
 def test_a_column_becomes_words_if_a_number_differs_within_a_model() -> None:
