@@ -87,7 +87,7 @@ def build_loss(
 
     Raises:
       UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, options that exclude
-        each other, or a mesh of another kind or that does not divide the classes.
+        each other, weights that are all 0, or a mesh of another kind or that does not divide the classes.
     """
     form = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
     if not isinstance(form, Margin):
@@ -219,6 +219,11 @@ def _check(config: LossConfig, form: Margin) -> None:
     names = [term.name for term in config.pairs]
     if len(set(names)) < len(names):
         raise UserError(f"loss.pairs names a loss twice: {', '.join(names)}. Give each loss one weight.")
+    if not config.weight and not any(term.weight for term in config.pairs):
+        raise UserError(
+            f"The loss trains nothing: loss.weight is 0, and {'so are all weights in' if names else 'there is no'} "
+            "loss.pairs. Give one of the losses a weight above 0."
+        )
 
 
 def _batch(inputs: LossInputs) -> Batch:
