@@ -19,7 +19,7 @@ from mqmha_jax.losses.inter_topk import penalise_nearest
 from mqmha_jax.losses.margin_softmax import Metrics, margin_softmax
 from mqmha_jax.losses.margins import MARGINS, Example, Margin
 from mqmha_jax.losses.negative_shifts import NegativeShift, Scalar, penalise_above, raise_hard_negatives
-from mqmha_jax.losses.pairs import PAIRS, Batch
+from mqmha_jax.losses.pairs import PAIRS, Batch, PairLoss
 from mqmha_jax.models.head import blend_cosines, init_prototypes, nearest_cosines
 from mqmha_jax.models.registry import build_part
 from mqmha_jax.own_code.returns import name_function, require_floats
@@ -89,18 +89,8 @@ def build_loss(
       UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, options that exclude
         each other, weights that are all 0, or a mesh of another kind or that does not divide the classes.
     """
-    form = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
-    if not isinstance(form, Margin):
-        raise UserError(
-            f"loss.name={config.name} returned {type(form).__name__}; a margin loss returns a Margin, as in "
-            "docs/losses.md."
-        )
-    terms = {
-        term.name: (term.weight, build_part("loss over pairs", PAIRS, Part(name=term.name, options=term.options)))
-        for term in config.pairs
-    }
+    form, terms = _build_terms(config)
     check_top_k(config.top_k, num_speakers, name="loss.top_k")
-    _check(config, form)
     layout = ClassLayout(num_speakers, mesh, class_chunk, _similarity(config, form))
     if mesh is not None:
         check_axes(mesh)
@@ -168,6 +158,31 @@ def build_loss(
     memory = initialize_memory(layout.num_rows, max(config.top_k, 1), config.sub_centres)
     initial_state = _arrays({**form.init_state, **threshold}) | ({"memory": memory} if config.diagnostics else {})
     return Loss(init=init, initial_state=initial_state, apply=apply)
+
+
+def check_loss(config: LossConfig) -> None:
+    """Refuses a loss that is not possible with any number of speakers.
+
+    Raises:
+      UserError: an unknown loss or option, options that exclude each other, or weights that are all 0.
+    """
+    _build_terms(config)
+
+
+def _build_terms(config: LossConfig) -> tuple[Margin, dict[str, tuple[float, PairLoss]]]:
+    """The margin, and each loss over pairs with its weight, by name."""
+    form = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
+    if not isinstance(form, Margin):
+        raise UserError(
+            f"loss.name={config.name} returned {type(form).__name__}; a margin loss returns a Margin, as in "
+            "docs/losses.md."
+        )
+    terms = {
+        term.name: (term.weight, build_part("loss over pairs", PAIRS, Part(name=term.name, options=term.options)))
+        for term in config.pairs
+    }
+    _check(config, form)
+    return form, terms
 
 
 def _list_shifts(config: LossConfig, form: Margin, penalty: Scalar, threshold: Scalar | None) -> list[NegativeShift]:
