@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from data_prep.build_options import COUNT
 from data_prep.like import read_features
 from mqmha_jax.command_line import PATH, SectionedCommand
 from mqmha_jax.config import FbankSpec
@@ -28,7 +29,7 @@ MAX_ROOMS = 2_000
     help="Features of the training: a configuration, a run or shards.",
 )
 @click.option("--max-rooms", type=click.IntRange(min=1), default=MAX_ROOMS, help="Draw this many if there are more.")
-@click.option("--seed", default=0, help="Seed of the draw.")
+@click.option("--seed", type=COUNT, default=0, help="Seed of the draw.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 def room_table(directory: Path, output: Path, like: Path | None, max_rooms: int, seed: int, progress: bool) -> None:
     """Measure how rooms decay, for reverberation in training."""

@@ -45,7 +45,7 @@ def verify(directory: Path, num_workers: int, progress: bool) -> None:
     metavar="FILE.png",
     help="Also draw spectrograms of random utterances, and histograms.",
 )
-@click.option("--seed", default=0, help="Seed of the choice of utterances.")
+@click.option("--seed", type=COUNT, default=0, help="Seed of the choice of utterances.")
 def inspect(directory: Path, picture: Path | None, seed: int) -> None:
     """Summarise shards: speakers, hours, lengths, quality, size."""
     from data_prep.inspect_shards import draw, statistics

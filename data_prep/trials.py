@@ -219,6 +219,7 @@ def _choose_column(known: Metadata, default: str, named: str | None) -> dict[str
 
 
 def _column(known: Metadata, name: str) -> dict[str, str] | None:
-    """A column as strings without blanks around them; None if it is missing or empty."""
-    values = {utterance: str(value).strip() for utterance, value in known.columns.get(name, {}).items()}
+    """A column as strings without blanks around them, "" where unknown; None if it is missing or empty."""
+    column = known.columns.get(name, {})
+    values = {utterance: str(column.get(utterance, "")).strip() for utterance in known.utt2spk}
     return values if any(values.values()) else None

@@ -1,6 +1,7 @@
 """Facts about utterances other than their audio: the speaker, and columns such as session, gender or seconds."""
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ class Metadata(NamedTuple):
 
     Attributes:
       utt2spk: the speaker of each whose speaker is known.
-      columns: column -> id -> value; strings, or floats if all are numbers.
+      columns: column -> id -> value: seconds as numbers, everything else as text (sessions 1.1 and 1.10 are two).
     """
 
     utt2spk: Mapping[str, str]
@@ -59,7 +60,9 @@ def shard_metadata(shards: FbankShards) -> Metadata:
     """Returns speakers and columns of shards; ``seconds`` is the duration of the stored frames."""
     names = shards.utterances
     speakers = [shards.speakers[i] for i in shards.speaker]
-    columns = {name: _convert_numbers(names, values.tolist()) for name, values in shards.attributes.items()}
+    columns: dict[str, Mapping[str, str | float]] = {
+        name: dict(zip(names, values.tolist(), strict=True)) for name, values in shards.attributes.items()
+    }
     durations = shards.num_frames * (shards.spec.frame_shift_ms / 1000)
     columns[SECONDS] = dict(zip(names, durations.tolist(), strict=True))
     return Metadata(dict(zip(names, speakers, strict=True)), columns)
@@ -69,13 +72,14 @@ def read_metadata(path: str | Path, *, every_speaker: bool = False) -> Metadata:
     """Reads a CSV file, or Kaldi's ``utt2spk``; a header with a column of utterances marks a CSV file.
 
     Args:
-      path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``; an empty
-        cell of it means that the speaker is unknown.
-      every_speaker: refuse such empty cells.
+      path: UTF-8; a CSV file has a header with a column ``utterance`` (or ``path``), and usually ``speaker``. An empty
+        cell of ``speaker`` or of ``seconds`` means that it is unknown.
+      every_speaker: refuse unknown speakers.
 
     Raises:
       UserError: the file cannot be read, has no column of utterances, or has a control character; or a line repeats an
-        utterance, has the wrong number of values, or lacks a speaker; or two speakers look the same.
+        utterance, has the wrong number of values, has seconds that are no positive number, or lacks a speaker; or two
+        speakers look the same.
     """
     path = Path(path)
     known = _read_file(path, every_speaker)
@@ -115,6 +119,8 @@ def join_metadata(parts: Iterable[Metadata]) -> Metadata:
 def model_metadata(known: Metadata, models: Mapping[str, Sequence[str]]) -> Metadata:
     """Derives the metadata of models from their utterances: seconds add up, other values stay if all agree.
 
+    The seconds of a model are unknown if those of one of its utterances are.
+
     Raises:
       UserError: a model has utterances of different speakers.
     """
@@ -134,8 +140,9 @@ def model_metadata(known: Metadata, models: Mapping[str, Sequence[str]]) -> Meta
         of_model = columns[name] = {}
         for model, utterances in models.items():
             own = [values[utterance] for utterance in utterances if utterance in values]
-            if name == SECONDS and own:
-                of_model[model] = sum(map(float, own))
+            if name == SECONDS:
+                if len(own) == len(utterances):
+                    of_model[model] = sum(map(float, own))
             elif own:
                 of_model[model] = own[0] if len(set(own)) == 1 else _SEVERAL
     return Metadata(utt2spk, columns)
@@ -163,8 +170,8 @@ def trial_attributes(trials: Trials, enrol: Metadata, test: Metadata) -> dict[st
             continue
         if len({*one, *other}) == 1:
             continue
-        if all(isinstance(value, float) for value in (*one, *other)):
-            attributes[name] = Column(np.array(one)[enrol_rows], np.array(other)[test_rows], None)
+        if (numbers := _as_numbers([*one, *other])) is not None:
+            attributes[name] = Column(numbers[: len(one)][enrol_rows], numbers[len(one) :][test_rows], None)
         else:
             words, (one_codes, other_codes) = number_names([str(v) for v in one], [str(v) for v in other])
             attributes[name] = Column(one_codes[enrol_rows], other_codes[test_rows], words)
@@ -181,6 +188,7 @@ def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) 
         check_id(name, f"{path}:1: the column")
     utterances: dict[str, None] = {}
     values: dict[str, list[str]] = {name: [] for name in columns if name != key}
+    seconds: dict[str, str | float] = {}  # without the unknown: they replace no duration that shards know
     for row in reader:
         if None in row or None in row.values():
             raise UserError(
@@ -197,20 +205,41 @@ def _read_table(path: Path, reader: "csv.DictReader[str]", every_speaker: bool) 
             value = row[name].strip()  # blanks around a session do not make it another one
             if name == "speaker" and value:
                 value = row[name]  # an id, which keeps its blanks
+            if name == SECONDS and value:
+                seconds[utterance] = _read_seconds(value, where)
             values[name].append(value and check_id(value, f"{where}: {name}"))
     if not utterances:
         raise UserError(f"{path}: the table has a header but no lines; give one for each utterance.")
     speakers = values.pop("speaker", [""] * len(utterances))
     # Without the unknown: they are no speaker of the name '', and do not replace what shards know.
     utt2spk = {utterance: speaker for utterance, speaker in zip(utterances, speakers, strict=True) if speaker}
-    return Metadata(utt2spk, {name: _convert_numbers(tuple(utterances), column) for name, column in values.items()})
+    known: dict[str, Mapping[str, str | float]] = {
+        name: seconds if name == SECONDS else dict(zip(utterances, column, strict=True))
+        for name, column in values.items()
+    }
+    return Metadata(utt2spk, known)
 
 
-def _convert_numbers(utterances: Sequence[str], values: Sequence[str]) -> Mapping[str, str | float]:
-    """Maps utterances to values: floats if all are numbers and one has a decimal point (whole numbers may be names)."""
+def _read_seconds(value: str, where: str) -> float:
     try:
-        numbers = [float(value) for value in values]
+        seconds = float(value)
     except ValueError:
-        numbers = []
-    measured = bool(numbers) and any("." in value for value in values) and bool(np.isfinite(numbers).all())
-    return dict(zip(utterances, numbers if measured else values, strict=True))
+        seconds = math.nan
+    if not 0 < seconds < math.inf:  # false for NaN
+        raise UserError(
+            f"{where}: {SECONDS} is {value!r}; valid: a positive number such as 3.5, or an empty cell if the duration "
+            "is unknown. Correct the cell, or give the column another name."
+        )
+    return seconds
+
+
+def _as_numbers(values: Sequence[str | float]) -> Float[np.ndarray, " n"] | None:
+    """The values as numbers; None if they are names: words, whole numbers, or texts such as 1.1 and 1.10."""
+    try:
+        numbers = np.array([float(value) for value in values])
+    except ValueError:
+        return None
+    if all(isinstance(value, float) for value in values):
+        return numbers
+    measured = any("." in str(value) for value in values) and bool(np.isfinite(numbers).all())
+    return numbers if measured and len(np.unique(numbers)) == len({*values}) else None

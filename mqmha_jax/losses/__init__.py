@@ -1,6 +1,6 @@
 """Losses over speakers: margins, the inter-topK penalty, layouts of the classes, and losses over pairs."""
 
-from mqmha_jax.losses.build import Loss, LossInputs, build_loss
+from mqmha_jax.losses.build import Loss, LossInputs, build_loss, check_loss
 from mqmha_jax.losses.chunked_classes import ChunkedClasses
 from mqmha_jax.losses.class_layout import ClassLayout
 from mqmha_jax.losses.class_reducer import ClassReducer, ClassSlice, DenseClasses

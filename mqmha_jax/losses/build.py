@@ -19,7 +19,7 @@ from mqmha_jax.losses.inter_topk import penalise_nearest
 from mqmha_jax.losses.margin_softmax import Metrics, margin_softmax
 from mqmha_jax.losses.margins import MARGINS, Example, Margin
 from mqmha_jax.losses.negative_shifts import NegativeShift, Scalar, penalise_above, raise_hard_negatives
-from mqmha_jax.losses.pairs import PAIRS, Batch
+from mqmha_jax.losses.pairs import PAIRS, Batch, PairLoss
 from mqmha_jax.models.head import blend_cosines, init_prototypes, nearest_cosines
 from mqmha_jax.models.registry import build_part
 from mqmha_jax.own_code.returns import name_function, require_floats
@@ -87,20 +87,10 @@ def build_loss(
 
     Raises:
       UserError: an unknown loss or option, a ``top_k`` that is not below the number of speakers, options that exclude
-        each other, or a mesh of another kind or that does not divide the classes.
+        each other, weights that are all 0, or a mesh of another kind or that does not divide the classes.
     """
-    form = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
-    if not isinstance(form, Margin):
-        raise UserError(
-            f"loss.name={config.name} returned {type(form).__name__}; a margin loss returns a Margin, as in "
-            "docs/losses.md."
-        )
-    terms = {
-        term.name: (term.weight, build_part("loss over pairs", PAIRS, Part(name=term.name, options=term.options)))
-        for term in config.pairs
-    }
+    form, terms = _build_terms(config)
     check_top_k(config.top_k, num_speakers, name="loss.top_k")
-    _check(config, form)
     layout = ClassLayout(num_speakers, mesh, class_chunk, _similarity(config, form))
     if mesh is not None:
         check_axes(mesh)
@@ -170,6 +160,31 @@ def build_loss(
     return Loss(init=init, initial_state=initial_state, apply=apply)
 
 
+def check_loss(config: LossConfig) -> None:
+    """Refuses a loss that is not possible with any number of speakers.
+
+    Raises:
+      UserError: an unknown loss or option, options that exclude each other, or weights that are all 0.
+    """
+    _build_terms(config)
+
+
+def _build_terms(config: LossConfig) -> tuple[Margin, dict[str, tuple[float, PairLoss]]]:
+    """The margin, and each loss over pairs with its weight, by name."""
+    form = build_part("loss", MARGINS, Part(name=config.name, options=config.options))
+    if not isinstance(form, Margin):
+        raise UserError(
+            f"loss.name={config.name} returned {type(form).__name__}; a margin loss returns a Margin, as in "
+            "docs/losses.md."
+        )
+    terms = {
+        term.name: (term.weight, build_part("loss over pairs", PAIRS, Part(name=term.name, options=term.options)))
+        for term in config.pairs
+    }
+    _check(config, form)
+    return form, terms
+
+
 def _list_shifts(config: LossConfig, form: Margin, penalty: Scalar, threshold: Scalar | None) -> list[NegativeShift]:
     """Lists what happens to negatives, in order; the penalty comes last and moves the result of the others."""
     shifts: list[NegativeShift] = []
@@ -219,6 +234,11 @@ def _check(config: LossConfig, form: Margin) -> None:
     names = [term.name for term in config.pairs]
     if len(set(names)) < len(names):
         raise UserError(f"loss.pairs names a loss twice: {', '.join(names)}. Give each loss one weight.")
+    if not config.weight and not any(term.weight for term in config.pairs):
+        raise UserError(
+            f"The loss trains nothing: loss.weight is 0, and {'so are all weights in' if names else 'there is no'} "
+            "loss.pairs. Give one of the losses a weight above 0."
+        )
 
 
 def _batch(inputs: LossInputs) -> Batch:

@@ -5,9 +5,9 @@ import functools
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pydantic
 from flax import linen as nn
@@ -39,28 +39,73 @@ def build_part(family: str, registry: Mapping[str, Callable[..., Built]], part: 
       UserError: an unknown name or option (the nearest valid one is offered), a value of the wrong type, or an option
         whose annotation says no type that a configuration can give.
     """
-    if ".py:" in part.name:
-        builder: Any = _load_from_file(part.name, family)
-    elif part.name in registry:
-        builder = registry[part.name]
-    else:
-        raise unknown_name(family, part.name, registry)
-    function: Any = builder.func if isinstance(builder, functools.partial) else builder
-    hints = _type_hints(function, f"{family} {part.name!r}") if part.options else {}
-    parameters = inspect.signature(function).parameters
-    names = parameters.keys() - {*_FLAX_FIELDS, *fixed}
-    options = {}
-    for name, value in part.options.items():
-        if name not in names:
-            raise unknown_name(f"option of {family} {part.name!r}:", name, names)
-        options[name] = _check_value(hints.get(name, Any), value, f"{family} {part.name!r}, option {name!r}")
+    builder = _find_builder(family, registry, part.name)
+    parameters = inspect.signature(builder).parameters
+    options = _check_options(family, builder, part, fixed)
     return builder(**options, **{name: value for name, value in fixed.items() if name in parameters})
+
+
+class PartOption(NamedTuple):
+    """An option of a part.
+
+    Attributes:
+      value: what the configuration gives, else the default.
+      default: of the part with this name; ``inspect.Parameter.empty``: there is none, so the option must be given.
+    """
+
+    value: Any
+    default: Any
+
+
+def list_options(
+    family: str, registry: Mapping[str, Callable[..., Any]], part: Part, *, fixed: Collection[str] = ()
+) -> dict[str, PartOption]:
+    """Lists every option of the part that ``part`` names, in the order of its class or function.
+
+    Args:
+      family, registry, part: as for ``build_part``.
+      fixed: names of the arguments that the caller of ``build_part`` sets.
+
+    Raises:
+      UserError: as ``build_part``.
+    """
+    builder = _find_builder(family, registry, part.name)
+    given = _check_options(family, builder, part, fixed)
+    defaults = {name: item.default for name, item in inspect.signature(builder).parameters.items()}
+    names = [name for name in defaults if name in _option_names(builder, fixed)]
+    options = {name: PartOption(given.get(name, defaults[name]), defaults[name]) for name in names}
+    return {name: option for name, option in options.items() if option.value is not inspect.Parameter.empty}
 
 
 def options_of(module: nn.Module) -> dict[str, Any]:
     """The value of every option of a part that was built, by name."""
     fields = [item.name for item in dataclasses.fields(module) if item.name not in ("compute", *_FLAX_FIELDS)]
     return {name: getattr(module, name) for name in fields}
+
+
+def _find_builder(family: str, registry: Mapping[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
+    if ".py:" in name:
+        return _load_from_file(name, family)
+    if name in registry:
+        return registry[name]
+    raise unknown_name(family, name, registry)
+
+
+def _option_names(builder: Callable[..., Any], fixed: Collection[str]) -> set[str]:
+    return inspect.signature(builder).parameters.keys() - {*_FLAX_FIELDS, *fixed}
+
+
+def _check_options(family: str, builder: Callable[..., Any], part: Part, fixed: Collection[str]) -> dict[str, Any]:
+    """The options that ``part`` gives, as values of the types that ``builder`` asks for."""
+    function: Any = builder.func if isinstance(builder, functools.partial) else builder
+    hints = _type_hints(function, f"{family} {part.name!r}") if part.options else {}
+    names = _option_names(builder, fixed)
+    options = {}
+    for name, value in part.options.items():
+        if name not in names:
+            raise unknown_name(f"option of {family} {part.name!r}:", name, names)
+        options[name] = _check_value(hints.get(name, Any), value, f"{family} {part.name!r}, option {name!r}")
+    return options
 
 
 def _load_from_file(name: str, family: str) -> Callable[..., Any]:

@@ -119,7 +119,10 @@ def resolve_cells(study: Study, train: Path) -> list[Cell]:
         except UserError as error:
             raise UserError(f"Cell {name!r}: {error}") from None
     for control in study.controls:
-        config = match_size(_configure(study, base, control.cell), control.option, cells[control.of].parameters)
+        try:
+            config = match_size(_configure(study, base, control.cell), control.option, cells[control.of].parameters)
+        except UserError as error:
+            raise UserError(f"Control {control.name!r}: {error}") from None
         cells[control.name] = Cell(control.name, config, count_network_parameters(config), control_of=control.of)
     return list(cells.values())
 

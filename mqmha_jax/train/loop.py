@@ -261,8 +261,10 @@ def _evaluate(
     with jax.transfer_guard("allow"):
         result = dev.evaluate(training.net, state.network(), training.mesh)
         counters = _after_evaluation(config.optimizer, state.counters, result.eer)
-        values = {"eer": result.eer, "min_dcf": result.min_dcf[0.01], "best_eer": float(counters["best_eer"])}
-        log.write(int(state.step), "dev", values)
+        step, values = int(state.step), {"eer": result.eer, "min_dcf": result.min_dcf[0.01]}
+        if step > 0:  # no checkpoint has the EER before the first step
+            values["best_eer"] = float(counters["best_eer"])
+        log.write(step, "dev", values)
         return state.replace(counters=parallel.put_like(counters, state.counters)), result.eer
 
 

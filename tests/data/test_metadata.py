@@ -33,7 +33,7 @@ def test_table(tmp_path: Path) -> None:
     assert known.utt2spk == {"a": "s1", "b": "s1", "c": "s2"}
     assert known.columns == {
         "session": {"a": "x", "b": "y", "c": "x"},
-        "snr_db": {"a": 10.5, "b": 3.0, "c": 20.0},  # numbers, because one has a decimal point
+        "snr_db": {"a": "10.5", "b": "3", "c": "20"},
     }
     assert read_metadata(write(tmp_path, "path,session\na,1\nb,2\n")) == Metadata({}, {"session": {"a": "1", "b": "2"}})
 
@@ -84,6 +84,24 @@ def test_an_empty_cell_is_no_speaker(tmp_path: Path) -> None:
         read_metadata(path, every_speaker=True)
 
 
+@pytest.mark.parametrize("cell", ["unknown", "n/a", "3;5", "0", "-1", "nan", "inf"])
+def test_seconds_that_are_no_positive_number_are_refused(tmp_path: Path, cell: str) -> None:
+    path = write(tmp_path, f"utterance,seconds\na,2\nb,{cell}\n")
+    message = f"facts.csv:3: seconds is {cell!r}; valid: a positive number such as 3.5, or an empty cell"
+    with pytest.raises(UserError, match=message):
+        read_metadata(path)
+
+
+def test_unknown_seconds_stay_those_of_the_shards_or_unknown(tmp_path: Path) -> None:
+    known = read_metadata(write(tmp_path, "utterance,seconds\na,2\nb,\nc, \n"))
+    assert known.columns == {"seconds": {"a": 2.0}}
+    of_shards = Metadata({}, {"seconds": {"a": 1.5, "b": 0.5}})
+    joined = join_metadata([of_shards, known])
+    assert joined.columns == {"seconds": {"a": 2.0, "b": 0.5}}
+    models = model_metadata(joined, {"m": ("a", "b"), "n": ("b", "c")})
+    assert models.columns == {"seconds": {"m": 2.5}}  # not 0.5 for n, whose other utterance may be long
+
+
 def test_blanks_around_a_value_do_not_count(tmp_path: Path) -> None:
     known = read_metadata(write(tmp_path, "utterance,speaker,session\na,s 1,x \nb,s 1, x\nc, s2, \n"))
     assert known == Metadata({"a": "s 1", "b": "s 1", "c": " s2"}, {"session": {"a": "x", "b": "x", "c": ""}})
@@ -115,7 +133,15 @@ def test_trials_get_the_columns_of_both_sides(tmp_path: Path) -> None:
     attributes = trial_attributes(trials, known, known)
     assert attributes.keys() == {"session", "snr_db"}  # not columns with one value, or with missing values
     assert [attributes["session"].of(trial) for trial in (0, 1)] == [("x", "y"), ("y", "x")]
+    # Numbers, because one has a decimal point.
     assert [attributes["snr_db"].of(trial) for trial in (0, 1)] == [(10.5, 3.0), (3.0, 20.0)]
+
+
+def test_texts_that_differ_only_as_texts_stay_different(tmp_path: Path) -> None:
+    known = read_metadata(write(tmp_path, "utterance,session\na,1.1\nb,1.10\nc,2.1\n"))
+    trials = Trials(("a", "b"), ("b", "c"), np.array([True, False]))
+    column = trial_attributes(trials, known, known)["session"]
+    assert [column.of(trial) for trial in (0, 1)] == [("1.1", "1.10"), ("1.10", "2.1")]
 
 
 def test_a_column_becomes_words_if_a_number_differs_within_a_model() -> None:

@@ -285,6 +285,13 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
             run(*words)
 
 
+@pytest.mark.parametrize("command", [["room-table", "rooms", "rooms.npz"], ["inspect", "shards", "--picture", "x.png"]])
+def test_a_negative_seed_is_refused(command: list[str]) -> None:
+    result = CliRunner().invoke(cli.prepare, [*command, "--seed", "-1"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--seed': -1 is not in the range x>=0." in result.output
+
+
 def test_ids_and_folders_in_a_picture_are_no_formulas(tmp_path: Path) -> None:
     frames = np.zeros((30, 8), np.float16)
     write_shards(

@@ -221,6 +221,23 @@ def test_blanks_do_not_tell_speakers_apart(tmp_path: Path) -> None:
             draw_trials(tmp_path / data)
 
 
+def test_sessions_that_look_like_one_number_are_two(tmp_path: Path) -> None:
+    frames = np.zeros((20, SPEC.num_mel_bins), np.float16)
+    sessions = {"a1": "1.1", "a2": "1.10", "b1": "1.1", "b2": "1.10"}
+    (tmp_path / "g.csv").write_text(
+        "utterance,speaker,session\n" + "".join(f"{u},{u[0]},{i}\n" for u, i in sessions.items())
+    )
+    records = [UtteranceFbank(u, u[0], frames, {"session": i}) for u, i in sessions.items()]
+    write_shards(tmp_path / "shards", records, spec=SPEC, provenance={})
+    for data in ("g.csv", "shards"):
+        assert draw_trials(tmp_path / data)[1].startswith("2 target trials across sessions, ")
+
+
+def test_unknown_seconds_are_sessions_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("utterance,speaker,seconds\na1,a,3\na2,a,\nb1,b,3\nb2,b,\n")
+    assert draw_trials(tmp_path / "g.csv", session="seconds")[0].target.sum() == 2
+
+
 def test_training_speakers_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path)
     (tmp_path / "speakers.txt").write_text("z\nb\nb#speed0.9\n")

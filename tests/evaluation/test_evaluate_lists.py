@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep.trials import write_trials
-from mqmha_jax.data.metadata import Metadata
+from mqmha_jax.data.metadata import Metadata, read_metadata
 from mqmha_jax.data.score_files import write_scores
 from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.embeddings.file_source import FileSource
@@ -85,6 +85,15 @@ def test_quality_measures_enter_the_calibration(files: Path, source: FileSource)
     assert found.calibrations["cosine"].features[-2:] == ("log_duration_min", "log_duration_max")
     alike = Metadata({}, {"seconds": dict.fromkeys(seconds, 2.0)})  # these teach nothing
     found = evaluate_lists(source, [files / "own.trials"], method, known=alike, measuring=FEW)
+    assert found.calibrations["cosine"].features == ("score", "log_norm_min", "log_norm_max")
+
+
+def test_durations_that_a_table_knows_in_part_do_not_enter_the_calibration(files: Path, source: FileSource) -> None:
+    cells = {name: "" if name == SPOKEN.ids[0] else i % 3 + 1 for i, name in enumerate((*SPOKEN.ids, *DEV.ids))}
+    (files / "facts.csv").write_text("utterance,seconds\n" + "".join(f"{u},{cell}\n" for u, cell in cells.items()))
+    method = Method(calibrate=files / "dev.trials", quality=True)
+    known = read_metadata(files / "facts.csv")
+    found = evaluate_lists(source, [files / "own.trials"], method, known=known, measuring=FEW)
     assert found.calibrations["cosine"].features == ("score", "log_norm_min", "log_norm_max")
 
 

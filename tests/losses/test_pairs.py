@@ -108,6 +108,21 @@ def test_terms_are_added_with_their_weights_and_measured() -> None:
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
+        ((), r"loss\.weight is 0, and there is no loss\.pairs\. Give one of the losses a weight above 0"),
+        (
+            (PairTerm(name="ge2e", weight=0.0),),
+            r"trains nothing: loss\.weight is 0, and so are all weights in loss\.pairs",
+        ),
+    ],
+)
+def test_a_loss_that_trains_nothing_is_refused(pairs: tuple[PairTerm, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_loss(LossConfig(weight=0.0, pairs=pairs), num_speakers=9, embedding_dim=5)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
         ((PairTerm(name="ge2"),), "Unknown loss over pairs 'ge2'. Did you mean 'ge2e'?"),
         ((PairTerm(name="ge2e", options={"scal": 1}),), "Unknown option of loss over pairs 'ge2e': 'scal'"),
         ((PairTerm(name="ge2e"), PairTerm(name="ge2e")), "loss.pairs names a loss twice: ge2e, ge2e"),

@@ -112,6 +112,33 @@ def test_an_option_that_does_not_grow_the_network_is_named() -> None:
         match_size(small, "model.embedding_dim", 10)
 
 
+def test_a_network_with_attention_is_grown_in_steps_of_its_heads() -> None:
+    encoder = ["model.encoder=tdnn", "model.encoder.final_channels=192"]
+    cell = with_overrides(tiny_config({}), [*encoder, "model.pooling=mqmha", "model.pooling.heads=6"])
+    wanted = count_network_parameters(with_overrides(cell, ["model.encoder.final_channels=246"]))
+    for parameters in (wanted, wanted + 1):
+        matched = match_size(cell, "model.encoder.final_channels", parameters)
+        assert matched.model.encoder.options["final_channels"] == 246
+
+
+def test_a_control_that_cannot_be_as_large_is_named() -> None:
+    pooling = Factor("pooling", {"tstp": [], "mqmha": ["model.pooling=mqmha", "model.pooling.heads=80"]})
+    base = with_overrides(tiny_config({}), ["model.pooling=tstp", "model.encoder.final_channels=160"])
+    control = Control(of="tstp", cell="mqmha", option="model.encoder.final_channels")
+    study = small_study(base=base, factors=(pooling,), reference="tstp", controls=(control,))
+    message = (
+        r"^Control 'mqmha-as-large-as-tstp': model\.encoder\.final_channels cannot bring the network to [\d,]+ "
+        r"parameters: no value from 1 to 64 is possible\. model\.encoder\.final_channels=64 is not possible: .*"
+        r"heads = 80 does not divide .* Correct the cell, or name another option\.$"
+    )
+    with pytest.raises(UserError, match=message):
+        resolve_cells(study, Path())
+    control = Control(of="tstp", cell="tstp", option="model.encoder.chanels")
+    study = small_study(base=base, factors=(pooling,), reference="tstp", controls=(control,))
+    with pytest.raises(UserError, match=r"^Control 'tstp-as-large-as-tstp': .*Did you mean 'channels'\?"):
+        resolve_cells(study, Path())
+
+
 def test_all_data_directories_are_searched(tmp_path: Path) -> None:
     tiny_corpus(tmp_path / "a")
     (tmp_path / "b").mkdir()

@@ -61,6 +61,14 @@ def test_the_log_holds_training_and_dev_lines(finished: Path) -> None:
     assert list((finished / "tensorboard").iterdir())
 
 
+def test_the_log_names_no_best_eer_before_the_first_step(finished: Path) -> None:
+    first, *others = [line for line in read_log(finished) if line["kind"] == "dev"]
+    assert "best_eer" not in first
+    assert [line["best_eer"] for line in others] == pytest.approx(
+        [others[0]["eer"], min(line["eer"] for line in others)]
+    )
+
+
 def test_training_raises_the_accuracy_and_lowers_the_dev_eer(data: dict[str, str], tmp_path: Path) -> None:
     config = with_overrides(tiny_config(data), ["train.steps=150", "train.log_every=10", "train.evaluate_every=150"])
     train(config, tmp_path, progress=False)
