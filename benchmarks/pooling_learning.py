@@ -30,20 +30,25 @@ from mqmha_jax.models.speaker_net import SpeakerNet
 from mqmha_jax.runs.load_network import load_network
 
 _MQMHA = ["model.pooling=mqmha", "model.pooling.heads=8", "model.pooling.queries=2"]
+_SMALL = "model.pooling.scorer_scale=0.1"  # attention starts almost uniform
 VARIANTS = {
     "tstp": ["model.pooling=tstp"],
     "mqmha": _MQMHA,
     "one_query": [*_MQMHA, "model.pooling.queries=1"],
-    "small_start": [*_MQMHA, "model.pooling.scorer_scale=0.1"],
+    "small_start": [*_MQMHA, _SMALL],
     "slow": [*_MQMHA, "optimizer.rates.net/pooling=0.1"],
-    "gentle": [*_MQMHA, "model.pooling.scorer_scale=0.1", "optimizer.rates.net/pooling=0.1"],
+    "gentle": [*_MQMHA, _SMALL, "optimizer.rates.net/pooling=0.1"],
     "gentle_one_query": [
         *_MQMHA,
         "model.pooling.queries=1",
-        "model.pooling.scorer_scale=0.1",
+        _SMALL,
         "optimizer.rates.net/pooling=0.1",
     ],
+    "small_one_query": [*_MQMHA, "model.pooling.queries=1", _SMALL],
     "two_layers": [*_MQMHA, "model.pooling.layers=2"],
+    "two_layers_small": [*_MQMHA, "model.pooling.layers=2", _SMALL],
+    "two_layers_context": [*_MQMHA, "model.pooling.layers=2", "model.pooling.context=true"],
+    "two_layers_context_small": [*_MQMHA, "model.pooling.layers=2", "model.pooling.context=true", _SMALL],
 }
 _FROM_SCRATCH = [
     "optimizer.rates={}",
