@@ -240,8 +240,9 @@ def _due(config: TrainConfig, step: int) -> _Due:
 def _need_less_memory(config: Config) -> str:
     return (
         f"Lower data.batch_size ({config.data.batch_size}) or data.crop_frames ({config.data.crop_frames}), pass the "
-        f"batch in more parts (optimizer.accumulate, {config.optimizer.accumulate}), or compute activations twice "
-        "instead of keeping them (model.rematerialize=true). Other programs on the device take memory too."
+        f"batch in more parts (optimizer.accumulate, {config.optimizer.accumulate}), compute activations twice instead "
+        "of keeping them (model.rematerialize=true), or with many speakers compare with some of them at a time "
+        "(mesh.class_chunk=1024). Other programs on the device take memory too."
     )
 
 
