@@ -29,7 +29,7 @@ from mqmha_jax.evaluation.scoring.units import centre
 from mqmha_jax.features.cmn import subtract_mean
 from mqmha_jax.models.pooling.mqmha import MQMHA
 from mqmha_jax.runs.load_network import LoadedNetwork, load_network
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from mqmha_jax.types import Embeddings
 
 _UTTERANCES = 64  # whose attention is measured, evenly spaced

@@ -33,7 +33,7 @@ from data_prep.rooms import make_rooms
 from data_prep.versions import VersionPlan
 from mqmha_jax.config_io import load_config
 from mqmha_jax.evaluation.evaluate_lists import evaluate_run
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from mqmha_jax.train.loop import train
 
 RESULTS = Path(__file__).parent / "results" / "augmentation_training.jsonl"

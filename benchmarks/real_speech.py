@@ -31,7 +31,7 @@ from mqmha_jax.evaluation.evaluate_lists import evaluate_run
 from mqmha_jax.evaluation.report.tables import format_tables, write_evaluation
 from mqmha_jax.evaluation.results import Evaluation
 from mqmha_jax.evaluation.scoring.method import Method
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from mqmha_jax.train.loop import train
 
 TRAINING = ("clean", "noise", "reverb", "telephone")

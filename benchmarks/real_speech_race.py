@@ -42,7 +42,7 @@ from mqmha_jax.evaluation.metrics.bootstrap import trial_speakers
 from mqmha_jax.evaluation.metrics.measure_list import Measuring
 from mqmha_jax.evaluation.scoring.cosine import as_norm, cosine_scores
 from mqmha_jax.evaluation.scoring.method import Method
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from mqmha_jax.types import Embeddings
 
 HERE = Path(__file__).parent

@@ -200,7 +200,7 @@ def test_evaluate_keeps_everything(evaluated: Path) -> None:
 
 
 def test_the_dev_eer_of_the_log_is_that_of_evaluate(evaluated: Path) -> None:
-    from mqmha_jax.runs.metrics_log import read_log
+    from mqmha_jax.runs.log_lines import read_log
 
     metrics = json.loads((evaluated / "metrics.json").read_text())
     logged = [line["eer"] for line in read_log(evaluated.parent) if line["kind"] == "dev"]

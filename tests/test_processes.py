@@ -11,7 +11,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.errors import UserError
 from mqmha_jax.processes import join_processes
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from tests.support.jobs import run_job, start_job, wait_for_step
 from tests.support.runs import assert_close, read_arrays
 from tests.support.tiny import tiny_config, tiny_corpus

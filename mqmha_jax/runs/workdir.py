@@ -20,7 +20,7 @@ from mqmha_jax.processes import is_first_process, raise_together
 from mqmha_jax.runs.checkpoint_directory import CheckpointDirectory
 from mqmha_jax.runs.data_paths import record_start
 from mqmha_jax.runs.identify_start import identify_start
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from mqmha_jax.runs.run_files import CONFIG_NAME, DATA_NAME, LOCK_NAME, SPEAKERS_NAME, STARTED_NAME
 
 # Versions before checksums wrote one name per line, which a line break within a name shifted.

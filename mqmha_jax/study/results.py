@@ -12,7 +12,7 @@ from mqmha_jax.data.score_files import read_scored_trials, read_scores
 from mqmha_jax.evaluation.report.output_files import METRICS_FILE
 from mqmha_jax.evaluation.scoring.systems import COSINE
 from mqmha_jax.json_file import read_json
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from mqmha_jax.study.runs import EVALUATION, Run
 
 

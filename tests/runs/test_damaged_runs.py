@@ -13,7 +13,7 @@ import pytest
 from mqmha_jax.errors import UserError
 from mqmha_jax.json_file import write_sealed_json
 from mqmha_jax.runs.checkpoint import Checkpoints
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from mqmha_jax.runs.workdir import list_changes, read_config, read_speakers
 from tests.support.best_step import find_best_step
 from tests.support.faulty_jobs import resume, state

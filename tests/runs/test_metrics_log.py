@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mqmha_jax.runs.metrics_log import MetricsLog, read_log
+from mqmha_jax.runs.log_lines import read_log
+from mqmha_jax.runs.metrics_log import MetricsLog
 
 
 def write_steps(workdir: Path, first: int, last: int) -> None:

@@ -21,7 +21,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.report.compare_files import SystemFile, compare_files
 from mqmha_jax.models.speaker_net import build_speaker_net
 from mqmha_jax.parallel import device_mesh, place_seed
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from mqmha_jax.runs.state import initial_network
 from mqmha_jax.study import Budget, Control, Factor, Study, TrialList
 from mqmha_jax.study.plan import make_plan

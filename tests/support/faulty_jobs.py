@@ -151,7 +151,7 @@ def resume(workdir: Path) -> int:
 def look(workdir: Path) -> dict[str, Any]:
     """Reads the run without writing; every checkpoint must be complete."""
     from mqmha_jax.runs.checkpoint import Checkpoints
-    from mqmha_jax.runs.metrics_log import read_log
+    from mqmha_jax.runs.log_lines import read_log
     from mqmha_jax.runs.run_files import CONFIG_NAME
     from mqmha_jax.runs.workdir import read_config, read_speakers
     from tests.support.best_step import find_best_step

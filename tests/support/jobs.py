@@ -13,7 +13,7 @@ from pathlib import Path
 from mqmha_jax.config import Config
 from mqmha_jax.config_io import to_dict
 from mqmha_jax.errors import UserError
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 
 DEVICES = 8
 """Virtual devices of a job, whatever the number of processes."""

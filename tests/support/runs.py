@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mqmha_jax.runs.checkpoint import Checkpoints
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 
 UNREPEATABLE = ("time", "utterances_per_second", "data_wait", "device_wait", "host_memory_gb")
 

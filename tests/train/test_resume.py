@@ -16,7 +16,7 @@ from mqmha_jax import parallel
 from mqmha_jax.config import Config, MeshConfig
 from mqmha_jax.config_io import with_overrides
 from mqmha_jax.runs.checkpoint import Checkpoints
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from mqmha_jax.train.loop import train
 from tests.support.batches import stop_at
 from tests.support.jobs import run_job, start_job, wait_for_step

@@ -20,7 +20,7 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.load_network import load_network
-from mqmha_jax.runs.metrics_log import read_log
+from mqmha_jax.runs.log_lines import read_log
 from mqmha_jax.runs.workdir import lock_workdir
 from mqmha_jax.train.build import build_training
 from mqmha_jax.train.loop import train

@@ -15,7 +15,8 @@ from mqmha_jax.errors import UserError
 from mqmha_jax.evaluation.dev_list import DevList
 from mqmha_jax.runs.checkpoint import Checkpoints
 from mqmha_jax.runs.load_network import load_network
-from mqmha_jax.runs.metrics_log import MetricsLog, read_log
+from mqmha_jax.runs.log_lines import read_log
+from mqmha_jax.runs.metrics_log import MetricsLog
 from mqmha_jax.runs.state import TrainState
 from mqmha_jax.train.loop import train
 from mqmha_jax.train.watchdog import Watchdog
