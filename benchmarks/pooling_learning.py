@@ -38,12 +38,7 @@ VARIANTS = {
     "small_start": [*_MQMHA, _SMALL],
     "slow": [*_MQMHA, "optimizer.rates.net/pooling=0.1"],
     "gentle": [*_MQMHA, _SMALL, "optimizer.rates.net/pooling=0.1"],
-    "gentle_one_query": [
-        *_MQMHA,
-        "model.pooling.queries=1",
-        _SMALL,
-        "optimizer.rates.net/pooling=0.1",
-    ],
+    "gentle_one_query": [*_MQMHA, "model.pooling.queries=1", _SMALL, "optimizer.rates.net/pooling=0.1"],
     "small_one_query": [*_MQMHA, "model.pooling.queries=1", _SMALL],
     "two_layers": [*_MQMHA, "model.pooling.layers=2"],
     "two_layers_small": [*_MQMHA, "model.pooling.layers=2", _SMALL],

@@ -356,8 +356,8 @@ class SpeakerEncoder:
             self.threshold,
             prior=prior,
             confidence=confidence,
-            evidence=(one.evidence, other.evidence),
-            shortfalls=[f"{why} in {u.name}" for u in (one, other) if (why := u.evidence.shortfall(min_speech_s))],
+            heard=[(one.name, one.evidence), (other.name, other.evidence)],
+            min_speech_s=min_speech_s,
         )
 
     def _features(

@@ -1,7 +1,7 @@
 """The result of comparing two recordings, and how it prints."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -68,8 +68,8 @@ def reach_verdict(
     *,
     prior: float,
     confidence: float,
-    evidence: tuple[SpeechEvidence, ...],
-    shortfalls: Iterable[str],
+    heard: Sequence[tuple[str, SpeechEvidence]],
+    min_speech_s: float,
 ) -> Verification:
     """Decides whether two recordings have the same speaker: by the calibration if there is one, else by the threshold.
 
@@ -79,15 +79,17 @@ def reach_verdict(
       threshold: lowest score of the same speaker; None if unknown.
       prior: prior probability of the same speaker.
       confidence: the calibrated verdict is "unsure" if the likelier answer is less probable than this.
-      evidence: the speech in the recordings.
-      shortfalls: what the recordings lack, as phrases; with any of them the verdict is "unsure".
+      heard: name of each recording, and the speech in it.
+      min_speech_s: the verdict is "unsure" if a recording holds less speech than this.
 
     Raises:
       UserError: the prior or the confidence is out of range, or the likelihood ratio is not a number.
     """
-    found = Verification(score, None, None, threshold, evidence=evidence)
-    if reasons := [*dict.fromkeys(shortfalls)]:  # a recording may be compared with itself
-        return found._replace(verdict="unsure", reason=" and ".join(reasons))
+    found = Verification(score, None, None, threshold, evidence=tuple(speech for _, speech in heard))
+    reasons = [f"{why} in {name}" for name, speech in heard if (why := speech.shortfall(min_speech_s))]
+    if reasons:
+        distinct = dict.fromkeys(reasons)  # a recording may be compared with itself
+        return found._replace(verdict="unsure", reason=" and ".join(distinct))
     if llr is not None:
         verdict, probability = decision(llr, prior, confidence=confidence)
         return found._replace(verdict=verdict, probability=probability)

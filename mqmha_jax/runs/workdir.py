@@ -104,8 +104,8 @@ def lock_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: 
         lock = on_error.enter_context(_lock(workdir))
         known: dict[str, Any] = {}
         if (workdir / CONFIG_NAME).exists():
-            _require_same_run(workdir, config, data)
-            known = {name: value for name, value in _read_data(workdir).items() if name in (_DEV, _START)}
+            recorded = _require_same_run(workdir, config, data)
+            known = {name: recorded[name] for name in (_DEV, _START) if name in recorded}
         elif config.start.run:
             with contextlib.suppress(UserError):  # what loads the network says more about what is wrong with it
                 known = {_START: identify_start(config.start)}
@@ -238,11 +238,15 @@ def list_other_data(workdir: Path, data: Mapping[str, Any]) -> list[str]:
     Raises:
       UserError: the run does not say what it was trained on, or that file is damaged.
     """
-    known = _read_data(workdir)
+    return _differing_data(_read_data(workdir), data)
+
+
+def _differing_data(known: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {known.get(name)} -> {value}" for name, value in data.items() if known.get(name) != value]
 
 
-def _require_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> None:
+def _require_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the run was trained on, as it was recorded."""
     saved = read_config(workdir)
     longer = config.train.steps > saved.train.steps  # a run with more steps than planned is the same run
     changed = _differences(saved, config, (*_FREE, "train.steps") if longer else _FREE)
@@ -254,18 +258,19 @@ def _require_same_run(workdir: Path, config: Config, data: dict[str, Any]) -> No
     known = _read_data(workdir)
     if config.start.run != saved.start.run:
         _require_same_start(workdir, saved.start, config.start, known.get(_START))
-    if known.get(_DEV, data.get(_DEV)) != data.get(_DEV, known.get(_DEV)):
+    if _DEV in known and _DEV in data and known[_DEV] != data[_DEV]:
         raise UserError(
             f"{workdir} measured its EERs on another dev list, or on other dev shards, than data.dev_trials="
             f"{config.data.dev_trials} and data.dev={config.data.dev}, so nothing could tell its best checkpoint. Give "
             f"the same ones to resume, or another --workdir. 'mqmha evaluate {workdir}' measures checkpoints on any "
             "list."
         )
-    if other := list_other_data(workdir, {name: value for name, value in data.items() if name != _DEV}):
+    if other := _differing_data(known, {name: value for name, value in data.items() if name != _DEV}):
         raise UserError(
             f"{workdir} was trained on other data than {config.data.train} (saved -> given): {'; '.join(other)}. "
             "Point data.train at the same shards to resume, or give another --workdir."
         )
+    return known
 
 
 def _require_same_start(workdir: Path, saved: StartConfig, given: StartConfig, known: Any) -> None:

@@ -337,15 +337,14 @@ class SpeakerStore:
         llr = None
         if rule.calibration is not None:
             llr = float(likelihood_ratios(rule.calibration, scores, centre, measures)[0])
-        shortfall = one.evidence.shortfall(min_speech_s)
         return reach_verdict(
             float(scores[0]),
             llr,
             rule.threshold,
             prior=prior,
             confidence=confidence,
-            evidence=(one.evidence,),
-            shortfalls=[f"{shortfall} in {one.name}"] if shortfall else [],
+            heard=[(one.name, one.evidence)],
+            min_speech_s=min_speech_s,
         )
 
     def remove(self, name: str, recordings: Sequence[str] = ()) -> None:
