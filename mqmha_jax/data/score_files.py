@@ -32,7 +32,7 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
 
     Raises:
       UserError: the file cannot be read, a line has another form or no finite number, a pair has two different
-        scores, or a trial has none or another label.
+        scores or labels, or a trial has no score or another label.
     """
     scores: array[float] = array("d")
     lines: array[int] = array("q")
@@ -59,7 +59,7 @@ def read_scores(path: str | Path, trials: Trials) -> Float64[np.ndarray, " M"]:
                 "without ids needs one score per trial, in the order of the list. Name the pairs: 'enrol test score'."
             )
         return np.array(scores)
-    rows = _find_rows(path, _number_pairs(path, pairs, scores, lines), trials)
+    rows = _find_rows(path, _number_pairs(path, pairs, scores, labels, lines), trials)
     if labels:
         differing = np.flatnonzero(np.frombuffer(labels, np.bool_)[rows] != trials.target)
         if differing.size:
@@ -131,9 +131,9 @@ def _parse_score(path: str | Path, line_number: int, text: str) -> float:
 
 
 def _number_pairs(
-    path: str | Path, pairs: list[tuple[str, str]], scores: "array[float]", lines: "array[int]"
+    path: str | Path, pairs: list[tuple[str, str]], scores: "array[float]", labels: bytearray, lines: "array[int]"
 ) -> dict[tuple[str, str], int]:
-    """Maps each pair to its row; a repeated pair must have the same score."""
+    """Maps each pair to its row; a repeated pair must have the same score and the same label, if there are labels."""
     row: dict[tuple[str, str], int] = {}
     for i, pair in enumerate(pairs):
         earlier = row.setdefault(pair, i)
@@ -141,6 +141,11 @@ def _number_pairs(
             raise UserError(
                 f"{path}:{lines[i]}: '{' '.join(pair)}' has the score {scores[i]:g}, but {scores[earlier]:g} in line "
                 f"{lines[earlier]}; keep one of them."
+            )
+        if labels and labels[earlier] != labels[i]:
+            raise UserError(
+                f"{path}:{lines[i]}: '{' '.join(pair)}' has the label {labels[i]}, but {labels[earlier]} in line "
+                f"{lines[earlier]}; keep the right one."
             )
     return row
 

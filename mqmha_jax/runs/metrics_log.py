@@ -45,7 +45,7 @@ class MetricsLog:
         drop_lines_after(self._path, first_step)
         board = workdir / "tensorboard"
         with self._name_the_log():
-            self._file = self._path.open("a", encoding="utf-8")
+            self._path.touch()
             board.mkdir(exist_ok=True)
             self._board = EventsWriter(str(board / "events"), f".{first_step}")
             start = SessionLog(status=SessionLog.START)  # makes TensorBoard forget what it knows from this step on
@@ -80,18 +80,14 @@ class MetricsLog:
         if not self._enabled:
             return
         line = {"step": step, "kind": kind, "time": round(time.time(), 3), **values}
-        with self._name_the_log():
-            self._file.write(format_line(line))
-            self._file.flush()
+        # Opened for every line: if somebody moves or deletes the log, the next line begins a new one.
+        with self._name_the_log(), self._path.open("a", encoding="utf-8") as file:
+            file.write(format_line(line))
 
     def close(self) -> None:
-        """Finishes both logs."""
-        if not self._enabled:
-            return
-        try:
+        """Finishes the log of TensorBoard; the file is complete after every line."""
+        if self._enabled:
             self._board.close()
-        finally:
-            self._file.close()
 
     def __enter__(self) -> "MetricsLog":
         return self

@@ -56,6 +56,7 @@ def test_written_scores_read_back_bit_for_bit(tmp_path: Path, dtype: type) -> No
         ("a b 0.5\nb c 1\n", r"no score for 1 of 3 trials, first 'a c' \(trial 2\); add"),
         ("b a 0.5\na c 1\nb c 1\n", r"first 'a b' \(trial 1\) \(the file has the pair the other way round\)"),
         ("a b 0.5\na c 1\nb c 1\na b 0.6\n", "scores.txt:4: 'a b' has the score 0.6, but 0.5 in line 1"),
+        ("a b 0.5 1\na c 1 0\nb c 1 0\na c 1 1\n", "scores.txt:4: 'a c' has the label 1, but 0 in line 2; keep"),
         ("a b 0.5 1\na c 1 1\nb c 1 1\n", "scores.txt:2: 'a c' has the label 1, but .* says 0; .* differ in 2 trials"),
         ("a b 0.5 same\n", "scores.txt:1: 'a b 0.5 same'; valid: 'enrol test score label', label 1 or 0, or target"),
     ],

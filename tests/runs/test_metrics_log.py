@@ -55,6 +55,14 @@ def test_a_resume_keeps_the_lines_after_a_damaged_one_and_puts_it_aside(
     assert "1 damaged lines (2) are now in" in caplog.text
 
 
+def test_a_log_that_is_deleted_while_a_run_writes_goes_on_in_a_new_file(tmp_path: Path) -> None:
+    with MetricsLog(tmp_path, first_step=0) as log:
+        log.write(1, "train", {"loss": 1.0})
+        (tmp_path / "metrics.jsonl").unlink()
+        log.write(2, "train", {"loss": 0.5})
+    assert steps(tmp_path) == [2]
+
+
 def test_damaged_lines_of_several_resumes_are_all_kept(workdir: Path) -> None:
     damage(workdir, 2, "{", "first")
     before = (workdir / "metrics.jsonl").read_bytes()
