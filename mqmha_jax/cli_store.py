@@ -195,6 +195,7 @@ def identify(
     from mqmha_jax.embed_files import list_audio
     from mqmha_jax.errors import printable
     from mqmha_jax.runs.run_files import check_output_file
+    from mqmha_jax.store.timeline import check_rttm_names
 
     failed = False
 
@@ -218,6 +219,9 @@ def identify(
     for output in filter(None, (rttm, plot)):
         check_output_file(output, inputs=files.values())
     opened = _open(store, run)
+    if rttm:
+        check_rttm_names("recordings", files)
+        check_rttm_names("speakers", [speaker.name for speaker in opened.list_speakers()])
     warn_unused_probabilities(calibrated=opened.encoder.calibration is not None, threshold=threshold)
     shared: dict[str, Any] = {"prior": prior, "threshold": threshold, "channel": channel}
     alone: dict[str, Any] = {"top_n": top_n, "confidence": confidence, "min_speech_s": min_speech}

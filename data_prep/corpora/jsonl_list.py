@@ -18,7 +18,8 @@ from mqmha_jax.features.part import WHOLE, Part
 from mqmha_jax.json_file import parse_json
 
 REQUIRED = ("utterance", "speaker", "path")
-_FIELDS = "valid: utterance, speaker, path, if needed start_s, end_s and channel, and other texts"
+_IS_SPEECH = "is_speech"
+_FIELDS = "valid: utterance, speaker, path, if needed start_s, end_s, channel and is_speech, and other texts"
 
 
 def jsonl_recordings(list_path: str | Path, root: str | Path | None = None) -> list[Recording]:
@@ -27,7 +28,7 @@ def jsonl_recordings(list_path: str | Path, root: str | Path | None = None) -> l
     Args:
       list_path: UTF-8, lines such as ``{"utterance": "a-1", "speaker": "a", "path": "a.wav", "start_s": 0.5,
         "end_s": 2.5, "session": "monday"}``. The numbers ``start_s``, ``end_s`` and ``channel`` (from 0) name a part;
-        other fields become attributes.
+        ``"is_speech": false`` marks a noise or room response; other fields become attributes.
       root: folder that the paths start from and must not leave; None: the folder of the list.
 
     Returns:
@@ -83,11 +84,15 @@ def _read_recording(line: str, root: Path, where: str) -> Recording:
             raise UserError(f"{where}: no text in the field {name!r}; {_FIELDS}.")
     utterance, speaker, path = (fields.pop(name) for name in REQUIRED)
     part = take_part(fields, where)
+    is_speech = fields.pop(_IS_SPEECH, True)
+    if not isinstance(is_speech, bool):
+        raise UserError(f"{where}: the field {_IS_SPEECH!r} is {is_speech!r}; valid: true or false.")
     for name, value in fields.items():
         if not isinstance(value, str):
             raise UserError(f"{where}: the field {name!r} is {value!r}; {_FIELDS}, in quotation marks.")
     file = confine(root, path, where)
-    return Recording(plain_id(utterance), speaker, file if part == WHOLE else FilePart(file, part), fields)
+    source = file if part == WHOLE else FilePart(file, part)
+    return Recording(plain_id(utterance), speaker, source, fields, is_speech)
 
 
 def _file_and_part(recording: Recording) -> tuple[Path, Part]:
@@ -102,11 +107,12 @@ def _file_and_part(recording: Recording) -> tuple[Path, Part]:
 
 
 def _fields(recording: Recording, path: Path, part: Part, root: Path) -> dict[str, Any]:
-    if taken := recording.attributes.keys() & {*REQUIRED, *PART}:
+    if taken := recording.attributes.keys() & {*REQUIRED, *PART, _IS_SPEECH}:
         raise UserError(
             f"Recording {recording.utterance!r} has a column {taken.pop()!r}, a field of manifests; rename it."
         )
     name = Path(os.path.abspath(path)).relative_to(root).as_posix()
     changed = {key: value for key, value in part._asdict().items() if value != getattr(WHOLE, key)}
     values = {"utterance": recording.utterance, "speaker": recording.speaker, "path": name}
-    return {**values, **changed, **recording.attributes}
+    silent = {} if recording.is_speech else {_IS_SPEECH: False}
+    return {**values, **changed, **silent, **recording.attributes}

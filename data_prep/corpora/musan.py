@@ -80,7 +80,7 @@ def room_files(root: str | Path) -> list[Path]:
 def noise_recordings(directory: str | Path) -> list[Recording]:
     """Noise, music and speech for augmentation, such as MUSAN.
 
-    The speaker is the kind; an id is kind, source and name, such as ``noise/free-sound/a.wav``.
+    The speaker is the kind; an id is the path below the folder, such as ``noise/free-sound/a.wav``.
 
     Args:
       directory: MUSAN, RIRS_NOISES, or any folder of noises.
@@ -91,14 +91,14 @@ def noise_recordings(directory: str | Path) -> list[Recording]:
     recordings = []
     for kind, files in noise_files(directory).items():
         for path in files:
-            recordings.append(Recording(f"{kind}/{path.parent.name}/{path.name}", kind, path, is_speech=False))
+            recordings.append(Recording(path.relative_to(directory).as_posix(), kind, path, is_speech=False))
     return recordings
 
 
 def room_recordings(directory: str | Path) -> list[Recording]:
     """Room impulse responses, such as RIRS_NOISES.
 
-    Only the first of several channels is read. All have one speaker, "room".
+    Only the first of several channels is read. All have one speaker, "room"; an id is the path below the folder.
 
     Args:
       directory: RIRS_NOISES, or any folder of room impulse responses.
@@ -107,7 +107,7 @@ def room_recordings(directory: str | Path) -> list[Recording]:
       UserError: as ``room_files``.
     """
     return [
-        Recording(f"{path.parent.name}/{path.name}", "room", FilePart(path, FIRST_CHANNEL), is_speech=False)
+        Recording(path.relative_to(directory).as_posix(), "room", FilePart(path, FIRST_CHANNEL), is_speech=False)
         for path in room_files(directory)
     ]
 

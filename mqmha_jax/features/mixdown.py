@@ -7,7 +7,7 @@ import soxr
 from annotated_types import Ge
 from jaxtyping import Float32
 
-from mqmha_jax.errors import UserError
+from mqmha_jax.errors import UserError, count_noun
 from mqmha_jax.features.part import Part
 from mqmha_jax.field_checks import check_value
 
@@ -72,7 +72,9 @@ class Mixdown:
             )
         channel = self._part.channel
         if channel is not None and channel >= num_channels:
-            raise UserError(f"{self._name}: has {num_channels} channels, so no channel {channel} (counted from 0).")
+            raise UserError(
+                f"{self._name}: has {count_noun(num_channels, 'channel')}, so no channel {channel} (counted from 0)."
+            )
         if self._rate_hz and (rate_hz, num_channels) != (self._rate_hz, self._num_channels):
             raise UserError(
                 f"{self._name}: holds several recordings, one with {self._num_channels} channels at {self._rate_hz} Hz "

@@ -94,8 +94,10 @@ def lock_store(directory: Path) -> Iterator[None]:
     """Keeps other processes and threads from changing the store inside; they wait, readers do not.
 
     Raises:
-      UserError: the directory cannot be written, or another process changes the store for more than a minute.
+      UserError: there is no store, the directory cannot be written, or another process changes the store for more
+        than a minute.
     """
+    read_generation(directory)
     try:
         descriptor = os.open(directory / LOCK_NAME, os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:

@@ -17,7 +17,7 @@ class Roster(NamedTuple):
       speakers: P names, in the order in which they were first enrolled.
       recordings: R names, in the order of the embeddings.
       speaker: speaker of each recording, a position in ``speakers``.
-      seconds: length of each recording, as far as the network embedded it.
+      seconds: length of each recording; of a long one the network embeds only the middle.
       speech_s: speech in it.
       enrolled: when it was enrolled, in seconds since 1970 (UTC).
     """

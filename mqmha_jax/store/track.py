@@ -15,7 +15,10 @@ from mqmha_jax.store.timeline import Segment, Timeline, total_seconds
 from mqmha_jax.store.windows import Windows
 
 SMOOTH_S = 3.0
-"""Length in seconds of the interval around a step whose windows, by their middles, are averaged."""
+"""Length in seconds of the interval around a step whose windows, by their middles, are averaged.
+
+Where no window's middle lies within it, as at the ends of a recording if windows are long, the nearest ones count.
+"""
 
 MIN_SPEECH_SHARE = 0.3
 """A window with a smaller share of speech is ignored."""
@@ -30,6 +33,8 @@ MOST_DRAWN = 12
 """Speakers whose scores are kept for the picture."""
 
 _SCORES_AT_ONCE = 1 << 24
+_FRAME_S = HOP_MS / 1000
+_ROUNDING_S = 1e-6  # both windows at the same distance count, whatever rounding makes of it
 
 
 def track_speakers(
@@ -63,7 +68,7 @@ def track_speakers(
                 best_score[row] = scores[decided.nearest[0]]
             if decided.verdict == "match":
                 best[row] = decided.nearest[0]
-    segments = _join(windows, best, best_score, heard, speakers)
+    segments, answered_s = _join(windows, best, best_score, heard, speakers)
     talkative = [one for one in total_seconds(segments) if one is not None][:MOST_DRAWN]
     columns = [speakers.index(one) for one in talkative]
     return Timeline(
@@ -74,6 +79,7 @@ def track_speakers(
         windows.hop_s,
         tuple(talkative),
         (units @ centres.vectors[columns].T).T,
+        max(0.0, float(windows.speech.sum()) * _FRAME_S - answered_s),
     )
 
 
@@ -82,7 +88,7 @@ def _smooth(
 ) -> tuple[Float32[np.ndarray, "steps E"], Float64[np.ndarray, "steps 2"]]:
     """Unit-length embedding of each step, NaN without speech; and its measures."""
     speech_s = windows.speech_s()
-    weight = np.where(speech_s >= MIN_SPEECH_SHARE * windows.window_s, speech_s, 0.0).astype(np.float32)
+    weight = np.where(speech_s >= MIN_SPEECH_SHARE * windows.lengths_s(), speech_s, 0.0).astype(np.float32)
     used = weight > 0
     units, norms = np.zeros_like(windows.vectors), np.ones((len(used), 1), np.float32)
     if used.any():
@@ -91,8 +97,10 @@ def _smooth(
     steps = len(units) + round(windows.window_s / windows.hop_s) - 1
     middle_of_step = (np.arange(steps) + 0.5) * windows.hop_s
     middle_of_window = np.arange(len(units)) * windows.hop_s + windows.window_s / 2
-    first = np.searchsorted(middle_of_window, middle_of_step - SMOOTH_S / 2)
-    last = np.searchsorted(middle_of_window, middle_of_step + SMOOTH_S / 2, side="right")
+    nearest = np.abs(middle_of_step[:, None] - middle_of_window[_neighbours(middle_of_window, middle_of_step)]).min(1)
+    reach = np.maximum(SMOOTH_S / 2, nearest) + _ROUNDING_S
+    first = np.searchsorted(middle_of_window, middle_of_step - reach)
+    last = np.searchsorted(middle_of_window, middle_of_step + reach, side="right")
     summed = _between(
         np.concatenate([units, np.log(norms), np.ones_like(norms)], axis=1) * weight[:, None], first, last
     )
@@ -103,6 +111,14 @@ def _smooth(
     duration = np.maximum(1, last - first)[:, None] * windows.hop_s + windows.window_s - windows.hop_s
     vectors[total[:, 0] <= 0] = np.nan
     return vectors.astype(np.float32), np.concatenate([log_norm, np.log(duration)], axis=1)
+
+
+def _neighbours(
+    places: Float64[np.ndarray, " W"], points: Float64[np.ndarray, " steps"]
+) -> Int64[np.ndarray, "steps 2"]:
+    """Positions of the last place before and the first behind each point; the places rise."""
+    behind = np.searchsorted(places, points)
+    return np.clip(np.stack([behind - 1, behind], axis=1), 0, len(places) - 1)
 
 
 def _between(
@@ -118,23 +134,23 @@ def _join(
     score: Float32[np.ndarray, " steps"],
     heard: Int64[np.ndarray, " _"],
     speakers: tuple[str, ...],
-) -> tuple[Segment, ...]:
-    """Segments of speech with one answer."""
-    frame_s = HOP_MS / 1000
+) -> tuple[tuple[Segment, ...], float]:
+    """Segments of speech with one answer, and the seconds of speech in them."""
     frames = np.flatnonzero(windows.speech)
-    step = np.minimum((frames * frame_s / windows.hop_s).astype(np.int64), len(best) - 1)
+    step = np.minimum((frames * _FRAME_S / windows.hop_s).astype(np.int64), len(best) - 1)
     known = np.isin(step, heard)
     frames, step = frames[known], step[known]
     if not len(frames):
-        return ()
-    breaks = (np.diff(best[step]) != 0) | (np.diff(frames) > LONGEST_PAUSE_S / frame_s)
+        return (), 0.0
+    breaks = (np.diff(best[step]) != 0) | (np.diff(frames) > LONGEST_PAUSE_S / _FRAME_S)
     starts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
     ends = np.concatenate([starts[1:], [len(frames)]])
-    segments = []
+    segments, answered = [], 0
     for a, b in zip(starts, ends, strict=True):
-        start_s, end_s = float(frames[a] * frame_s), float((frames[b - 1] + 1) * frame_s)
+        start_s, end_s = float(frames[a] * _FRAME_S), float((frames[b - 1] + 1) * _FRAME_S)
         who = int(best[step[a]])
         if end_s - start_s >= SHORTEST_SEGMENT_S:
             speaker = None if who < 0 else speakers[who]
             segments.append(Segment(start_s, end_s, speaker, float(score[step[a:b]].mean())))
-    return tuple(segments)
+            answered += int(b - a)
+    return tuple(segments), answered * _FRAME_S

@@ -14,8 +14,11 @@ from mqmha_jax.features.voicing import HOP_MS
 from mqmha_jax.inference import SpeakerEncoder
 from mqmha_jax.store.window_lengths import check_window_lengths
 
-WINDOWS_AT_ONCE = 64
-"""Rows of a batch: 48 s of audio with windows of 1.5 s every 0.75 s."""
+MOST_AT_ONCE = 64
+"""Most windows in a batch."""
+
+SECONDS_AT_ONCE = 96
+"""Length of all windows of a batch together, unless a single window is longer."""
 
 
 class Windows(NamedTuple):
@@ -42,6 +45,11 @@ class Windows(NamedTuple):
         first, last = (np.round(t * 1000 / HOP_MS).astype(np.int64) for t in (start, start + self.window_s))
         return summed[np.minimum(last, len(self.speech))] - summed[np.minimum(first, len(self.speech))]
 
+    def lengths_s(self) -> Float64[np.ndarray, " W"]:
+        """Length of each window in seconds; the last one may be shorter."""
+        start = np.arange(len(self.vectors)) * self.hop_s
+        return np.minimum(self.window_s, len(self.speech) * (HOP_MS / 1000) - start)
+
 
 def embed_windows(
     encoder: SpeakerEncoder, name: str, blocks: Iterable[Float32[np.ndarray, " _"]], window_s: float, hop_s: float
@@ -61,55 +69,60 @@ def embed_windows(
     check_window_lengths(window_s, hop_s)
     spec = encoder.config.fbank
     window, hop = (round(seconds * 1000 / spec.frame_shift_ms) for seconds in (window_s, hop_s))
+    rows = max(1, min(MOST_AT_ONCE, int(SECONDS_AT_ONCE / window_s)))
     meter = SpeechMeter(spec.sample_rate_hz)
-    frames = _frames(spec, name, blocks, meter, hop)
-    vectors = [encoder.embed_frames(fbank, lengths)[:count] for fbank, lengths, count in _batches(frames, window, hop)]
+    batches = _batches(_frames(spec, name, blocks, meter, rows * hop), rows, window, hop)
+    vectors = [encoder.embed_frames(fbank, lengths)[:count] for fbank, lengths, count in batches]
     shift_s = spec.frame_shift_ms / 1000
     return Windows(np.concatenate(vectors), window * shift_s, hop * shift_s, meter.find_speech(), meter.evidence())
 
 
 def _frames(
-    spec: FbankSpec, name: str, blocks: Iterable[np.ndarray], meter: SpeechMeter, hop: int
+    spec: FbankSpec, name: str, blocks: Iterable[np.ndarray], meter: SpeechMeter, count: int
 ) -> Iterator[Float32[np.ndarray, "T F"]]:
-    """Frames of the filterbank, in pieces; the last one is shorter, or empty."""
+    """Frames of the filterbank in pieces of ``count``; the last one is shorter, or empty."""
     frame, shift = window_and_hop(spec)
-    count = WINDOWS_AT_ONCE * hop
-    needed = (count - 1) * shift + frame
+    # Frames around their samples begin before these: a piece then repeats some frames before it and leaves them out.
+    before = 0 if spec.snip_edges else -(-(frame - shift) // (2 * shift))
+    repeated = 0
     waiting, first = np.zeros(0, np.float32), True
     for block in blocks:
         meter.add(block)
         waiting = np.concatenate([waiting, block])
-        while len(waiting) > needed:
-            yield extract_fbank(waiting[:needed], spec)[:count]
-            waiting, first = waiting[count * shift :], False
+        while len(waiting) > (needed := (repeated + count - 1) * shift + frame):
+            yield extract_fbank(waiting[:needed], spec)[repeated : repeated + count]
+            waiting, first = waiting[(repeated + count - before) * shift :], False
+            repeated = before
     if first or len(waiting) >= frame:
         try:
             frames = extract_fbank(waiting, spec)
         except UserError as error:  # of a recording that is shorter than a frame
             raise UserError(f"{name}: {error}") from error
-        yield frames
+        yield frames[repeated:]
 
 
 def _batches(
-    pieces: Iterator[Float32[np.ndarray, "_ F"]], window: int, hop: int
+    pieces: Iterator[Float32[np.ndarray, "_ F"]], rows: int, window: int, hop: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Windows ``[B, window, F]`` with their numbers of frames, and how many of the B rows are windows."""
+    """Windows ``[rows, window, F]`` with their numbers of frames, and how many of the rows are windows."""
     frames: np.ndarray | None = None
     for piece in pieces:
         frames = piece if frames is None else np.concatenate([frames, piece])
-        while len(frames) > (WINDOWS_AT_ONCE - 1) * hop + window:
-            yield _batch(frames, WINDOWS_AT_ONCE, window, hop)
-            frames = frames[WINDOWS_AT_ONCE * hop :]
+        while len(frames) > (rows - 1) * hop + window:
+            yield _batch(frames, rows, rows, window, hop)
+            frames = frames[rows * hop :]
     assert frames is not None
     # The last window is the first that reaches the end; what would start after it lies within it.
     count = 1 + max(0, -(-(len(frames) - window) // hop))
-    yield _batch(frames, count, window, hop)
+    yield _batch(frames, count, rows, window, hop)
 
 
-def _batch(frames: Float32[np.ndarray, "T F"], count: int, window: int, hop: int) -> tuple[np.ndarray, np.ndarray, int]:
-    starts = [row * hop if row < count else 0 for row in range(WINDOWS_AT_ONCE)]  # filler: the first window again
-    fbank = np.zeros((WINDOWS_AT_ONCE, window, frames.shape[1]), np.float32)
-    lengths = np.zeros(WINDOWS_AT_ONCE, np.int32)
+def _batch(
+    frames: Float32[np.ndarray, "T F"], count: int, rows: int, window: int, hop: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    starts = [row * hop if row < count else 0 for row in range(rows)]  # filler: the first window again
+    fbank = np.zeros((rows, window, frames.shape[1]), np.float32)
+    lengths = np.zeros(rows, np.int32)
     for row, start in enumerate(starts):
         part = frames[start : start + window]
         fbank[row, : len(part)], lengths[row] = part, len(part)

@@ -54,10 +54,11 @@ def measure_or_read_cost(cell: Cell, num_speakers: int, kept: Path) -> Cost:
       num_speakers: C.
       kept: file for the result.
     """
-    if known := _read_known(kept, cell.config):
+    if known := _read_known(kept, cell.config, num_speakers):
         return known
     cost = measure_cost(cell.config, num_speakers)
-    write_json(kept, {"cost": dataclasses.asdict(cost), "config": to_dict(cell.config)})
+    content = {"cost": dataclasses.asdict(cost), "num_speakers": num_speakers, "config": to_dict(cell.config)}
+    write_json(kept, content)
     return cost
 
 
@@ -140,10 +141,12 @@ def _step_seconds(training: Training, config: Config, num_speakers: int) -> floa
     return float(np.median(seconds[_WARM_UP:]))
 
 
-def _read_known(kept: Path, config: Config) -> Cost | None:
-    """Reads the kept cost of this configuration; None if it is missing or damaged, because measuring again is quick."""
+def _read_known(kept: Path, config: Config, num_speakers: int) -> Cost | None:
+    """Reads a kept cost; None if it is another network's or device's, missing or damaged: measuring again is quick."""
     try:
         known = read_json(kept, dict, advice="")
-        return None if differences(from_dict(known["config"]), config) else Cost(**known["cost"])
+        cost = Cost(**known["cost"])
+        same = known["num_speakers"] == num_speakers and cost.devices == parallel.describe_devices()
+        return cost if same and not differences(from_dict(known["config"]), config) else None
     except (UserError, KeyError, TypeError):
         return None

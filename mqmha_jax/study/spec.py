@@ -1,5 +1,6 @@
 """Defines a study: factors and their levels, seeds, lists, a budget. Refuses parts that contradict each other."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -144,6 +145,12 @@ class Study:
                     raise unknown_name("cell of a control", name, valid)
         if self.decide_on and self.decide_on not in (names := [part.name for part in self.lists]):
             raise unknown_name("list to decide on", self.decide_on, names)
+        for control, following in itertools.combinations(self.controls, 2):
+            if control.name == following.name:
+                raise UserError(
+                    f"The study has two controls {control.name!r}, with the options {control.option} and "
+                    f"{following.option}, and one would replace the other. Leave one out."
+                )
         self._check_runs(len(chosen))
 
     def cell_names(self) -> list[str]:

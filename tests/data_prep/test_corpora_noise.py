@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_prep.corpora import CORPORA
-from data_prep.corpora.musan import FIRST_CHANNEL, noise_files, room_files
+from data_prep.corpora.jsonl_list import jsonl_recordings, write_jsonl
+from data_prep.corpora.musan import FIRST_CHANNEL, noise_files, noise_recordings, room_files, room_recordings
 from mqmha_jax.errors import UserError
 from mqmha_jax.features.audio import read_audio
 from tests.support.tiny_audio import RATE, write_all, write_audio
@@ -66,6 +67,25 @@ def test_rooms_and_noises_in_one_folder_are_separated(rirs: Path) -> None:
     (rirs / "nothing").mkdir()
     with pytest.raises(UserError, match=r"No audio below .*nothing"):
         room_files(rirs / "nothing")
+
+
+def test_ids_are_paths_so_that_equal_names_in_several_folders_differ(rirs: Path, musan: Path) -> None:
+    again = "simulated_rirs/smallroom/Room001/Room001-00001.wav"
+    write_all(rirs, (again,))
+    assert [one.utterance for one in room_recordings(rirs)] == sorted([*ROOMS, again])
+    write_all(musan.parent, ("musan/noise/a/x/1.wav", "musan/noise/b/x/1.wav"))
+    ids = [one.utterance for one in noise_recordings(musan)]
+    assert len({*ids}) == len(ids)
+    assert {"noise/free-sound/noise-free-sound-0000.wav", "noise/a/x/1.wav", "noise/b/x/1.wav"} <= {*ids}
+
+
+def test_a_manifest_keeps_that_noises_are_no_speech(musan: Path, tmp_path: Path) -> None:
+    noises = noise_recordings(musan)
+    root = write_jsonl(noises, tmp_path / "noises.jsonl")
+    assert jsonl_recordings(tmp_path / "noises.jsonl", root) == noises
+    (tmp_path / "noises.jsonl").write_text('{"utterance": "a", "speaker": "b", "path": "c", "is_speech": "no"}\n')
+    with pytest.raises(UserError, match=r"noises.jsonl:1: the field 'is_speech' is 'no'; valid: true or false"):
+        jsonl_recordings(tmp_path / "noises.jsonl", root)
 
 
 def test_only_the_first_of_several_microphones_counts(tmp_path: Path) -> None:

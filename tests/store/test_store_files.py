@@ -145,6 +145,14 @@ def test_a_store_in_use_is_a_sentence(store: Path, monkeypatch: pytest.MonkeyPat
         add(store, "anna", "a")
 
 
+def test_what_is_no_store_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    for directory in (tmp_path / "plain", tmp_path / "missing"):
+        with pytest.raises(UserError, match=f"{directory.name} is not a store of speakers"):
+            remove_speaker(directory, "anna")
+    assert not any((tmp_path / "plain").iterdir())
+
+
 def test_a_failed_change_leaves_the_state_before(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(store, "anna", "a")
 

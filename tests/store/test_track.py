@@ -1,5 +1,6 @@
 """Who speaks when: windows are embedded as a recording is read; decisions become segments, RTTM and a picture."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from mqmha_jax.store.draw_timeline import draw_timeline
 from mqmha_jax.store.speaker_store import SpeakerStore
 from mqmha_jax.store.timeline import Segment, Timeline
 from mqmha_jax.store.windows import embed_windows
-from tests.support.voices import RATE_HZ, make_encoder, voice
+from tests.support.voices import RATE_HZ, make_encoder, make_variables, voice
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +38,20 @@ def talk() -> np.ndarray:
     return np.concatenate([voice(6, 220, 1), np.zeros(2 * RATE_HZ, np.float32), voice(6, 100, 2)])
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.5, 2.3, 60.0])
-def test_windows_are_those_of_the_whole_recording(encoder: SpeakerEncoder, seconds: float) -> None:
+@pytest.mark.parametrize("snip_edges", [True, False])
+@pytest.mark.parametrize("seconds", [0.3, 1.5, 2.3, 60.0, 130.0])
+def test_windows_are_those_of_the_whole_recording(encoder: SpeakerEncoder, seconds: float, snip_edges: bool) -> None:
     """However it is cut into blocks; the last window is shorter."""
+    spec = dataclasses.replace(encoder.config.fbank, snip_edges=snip_edges)
+    encoder = SpeakerEncoder(dataclasses.replace(encoder.config, fbank=spec), make_variables())
     waveform = np.concatenate([voice(min(2, seconds), 150), voice(max(0.01, seconds - 2), 220, 3)])
     blocks = np.split(waveform, [0, 5, len(waveform) // 3])
     windows = embed_windows(encoder, "x", blocks, 1.5, 0.75)
     frames = extract_fbank(waveform, encoder.config.fbank)
     assert (windows.window_s, windows.hop_s) == (1.5, 0.75)
     assert len(windows.vectors) == 1 + max(0, -(-(len(frames) - 150) // 75))
-    for row in {0, len(windows.vectors) // 2, len(windows.vectors) - 1}:
+    at_pieces = {63, 64, 127, 128} & {*range(len(windows.vectors))}
+    for row in {0, len(windows.vectors) // 2, len(windows.vectors) - 1} | at_pieces:
         part = frames[75 * row : 75 * row + 150]
         padded = np.pad(part, ((0, 150 - len(part)), (0, 0)))[None]
         alone = encoder.embed_frames(padded, np.array([len(part)], np.int32))[0]
@@ -70,6 +75,60 @@ def test_the_enrolled_are_found_where_they_speak(store: SpeakerStore, tmp_path: 
     assert same.to_dict() == found.to_dict()
     draw_timeline(found, tmp_path / "talk.png")
     assert (tmp_path / "talk.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("window_s", "hop_s"),
+    [(1.5, 0.75), (6.0, 3.0), (5.0, 1.0), (10.0, 1.0), (7.0, 3.5), (8.0, 4.0), (10.0, 5.0), (20.0, 10.0), (60.0, 60.0)],
+)
+def test_all_speech_gets_an_answer_however_long_the_windows(store: SpeakerStore, window_s: float, hop_s: float) -> None:
+    found = store.track(voice(14.3, 220, 1), window_s=window_s, hop_s=hop_s)
+    (anna,) = found.segments
+    assert anna.speaker == "anna b"
+    np.testing.assert_allclose([anna.start_s, anna.end_s], [0, 14.3], atol=0.1)
+    assert found.unanswered_s == 0
+    assert found.text().splitlines()[0].endswith(" s of speech in 14.3 s")
+
+
+def test_speech_without_an_answer_is_said(store: SpeakerStore) -> None:
+    silence = np.zeros(5 * RATE_HZ, np.float32)
+    found = store.track(np.concatenate([silence, voice(0.5, 220, 1), silence]), window_s=5.0, hop_s=5.0)
+    assert found.segments == ()
+    assert 0.3 < found.unanswered_s < 0.7
+    assert found.unanswered_s == pytest.approx(found.evidence.speech_s, abs=0.01)
+    assert found.text() == (
+        f"waveform: {found.unanswered_s:.1f} s of speech in 10.5 s; {found.unanswered_s:.1f} s of it too sparse for "
+        "an answer"
+    )
+    assert found.to_dict()["unanswered_s"] == round(found.unanswered_s, 3)
+
+
+def test_long_windows_need_no_more_memory_than_short_ones(
+    encoder: SpeakerEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+    embed = SpeakerEncoder.embed_frames
+
+    def spy(self: SpeakerEncoder, fbank: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        shapes.append(fbank.shape[:2])
+        return embed(self, fbank, lengths)
+
+    monkeypatch.setattr(SpeakerEncoder, "embed_frames", spy)
+    for window_s, hop_s in ((1.5, 0.75), (20.0, 10.0), (60.0, 60.0)):
+        embed_windows(encoder, "x", [voice(130, 220)], window_s, hop_s)
+    assert set(shapes) == {(64, 150), (4, 2000), (1, 6000)}
+
+
+def test_rttm_keeps_different_names_apart() -> None:
+    segments = (Segment(0.0, 1.0, "anna b", 0.5), Segment(1.0, 2.0, "anna_b", 0.5))
+    found = Timeline("x", segments, SpeechEvidence(2.0, 2.0, -20.0, 0.0), 0.5, 0.75, (), np.zeros((0, 1), np.float32))
+    with pytest.raises(UserError, match=r"speakers 'anna b' and 'anna_b' would both be 'anna_b' in RTTM.*Rename one"):
+        found.rttm()
+
+
+def test_in_an_empty_store_segments_have_no_score(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    found = SpeakerStore.create(tmp_path / "empty", encoder).track(voice(3, 220))
+    assert found.text().splitlines()[1].endswith("nobody enrolled")
 
 
 def test_who_is_not_enrolled_and_what_is_no_speech_is_nobody(store: SpeakerStore, tmp_path: Path) -> None:

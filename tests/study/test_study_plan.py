@@ -57,6 +57,15 @@ def test_the_grid_is_full_unless_cells_are_named() -> None:
         ({"lists": (TrialList("a/dev.txt", "x"), TrialList("b/dev.txt", "y"))}, "names a trial list twice: dev, dev"),
         ({"controls": (Control("tap+9", "tap+0", "model.embedding_dim"),)}, r"Unknown cell of a control 'tap\+9'"),
         (
+            {
+                "controls": (
+                    Control("tstp+2", "tstp+0", "model.embedding_dim"),
+                    Control("tstp+2", "tstp+0", "model.encoder.final_channels"),
+                )
+            },
+            r"two controls 'tstp\+0-as-large-as-tstp\+2', with the options model.embedding_dim and model.encoder.final",
+        ),
+        (
             {"budget": Budget(11, 1.0)},
             r"needs 12 runs \(6 cells and 0 controls, 2 seeds each\), and its budget allows 11: name fewer",
         ),
