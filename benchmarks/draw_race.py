@@ -21,7 +21,12 @@ _LISTS = {
     "arabic10": "keywords\n(arabic10)",
     "wuw_xsession": "calls\n(wuw)",
 }
-_CONTENDERS = {"ours": "mqmha_jax", "ours_clean": "mqmha_jax, clean recordings only", "peer": "a plain TDNN in PyTorch"}
+_CONTENDERS = {
+    "ours": "mqmha_jax",
+    "pairs": "mqmha_jax",
+    "ours_clean": "mqmha_jax, clean recordings only",
+    "peer": "a plain TDNN in PyTorch",
+}
 
 
 @click.command()

@@ -43,7 +43,7 @@ def main(config: str, overrides: tuple[str, ...], parameters: str | None, **size
         np.savez(parameters, **arrays)
     num_parameters = sum(array.size for array in arrays.values())
     del arrays
-    batch = parallel.place_batch(random_batch(step_size), mesh)
+    batch = parallel.place_batch(random_batch(step_size, resized.data.utterances_per_speaker), mesh)
 
     def steps(count: int) -> dict[str, Any]:
         nonlocal state

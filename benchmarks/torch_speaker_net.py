@@ -132,13 +132,42 @@ class TSTP(nn.Module):
 POOLINGS = {"mqmha": MQMHA, "tstp": TSTP}
 
 
-class Head(nn.Module):
-    """Cosines to the nearest sub-centre, AM-softmax and the inter-topK penalty."""
+class AngularPrototypical(nn.Module):
+    """Each speaker's last utterance against the centroids of all speakers' other utterances."""
 
-    def __init__(self, classes: int, embedding_dim: int = 512, loss: Mapping[str, Any] = PAPER_LOSS) -> None:
+    def __init__(self, each: int, share: float, scale: float = 10.0, offset: float = -5.0) -> None:
+        """Make the learned scalars; ``each`` is the number of a speaker's utterances, in adjacent rows."""
+        super().__init__()
+        self.each, self.share = each, share
+        self.weight, self.offset = nn.Parameter(torch.tensor(scale)), nn.Parameter(torch.tensor(offset))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """``[B, E]`` to the mean loss over speakers, times its share of the sum."""
+        unit = functional.normalize(embedding).unflatten(0, (-1, self.each))
+        centroids = functional.normalize(unit[:, :-1].mean(1))
+        logits = self.weight.clamp(min=1e-6) * functional.linear(unit[:, -1], centroids) + self.offset
+        return self.share * functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+PAIRS = {"angular_prototypical": AngularPrototypical}
+
+
+class Head(nn.Module):
+    """Cosines to the nearest sub-centre, AM-softmax and the inter-topK penalty; beside it losses over pairs."""
+
+    def __init__(
+        self,
+        classes: int,
+        embedding_dim: int = 512,
+        loss: Mapping[str, Any] = PAPER_LOSS,
+        utterances_per_speaker: int = 1,
+    ) -> None:
         """Make the prototypes."""
         super().__init__()
         self.loss = loss
+        for term in loss.get("pairs", ()):
+            pair_loss = PAIRS[term["name"]](utterances_per_speaker, term["weight"], **term["options"])
+            self.add_module(term["name"], pair_loss)
         shape = (classes, loss["sub_centres"], embedding_dim)
         self.prototypes = nn.Parameter(torch.randn(shape) * embedding_dim**-0.5)
 
@@ -153,7 +182,10 @@ class Head(nn.Module):
         nearest = others.topk(self.loss["top_k"], sorted=False).indices
         shift = torch.zeros_like(cosine).scatter_(1, nearest, self.loss["penalty"])
         shift = shift.scatter_(1, target, -self.loss["margin"])
-        return functional.cross_entropy(self.loss["scale"] * (cosine + shift), speaker)
+        loss = functional.cross_entropy(self.loss["scale"] * (cosine + shift), speaker)
+        for pair_loss in self.children():
+            loss = loss + pair_loss(embedding)
+        return loss
 
 
 class SpeakerNet(nn.Module):
@@ -186,7 +218,8 @@ class SpeakerTask(SpeakerNet):
         """Make network and head of our configuration."""
         super().__init__(settings["model"], bins, dtype, layout)
         self.stripes = settings["spec_augment"]
-        self.head = Head(classes, settings["model"]["embedding_dim"], settings["loss"])
+        each = settings["data"]["utterances_per_speaker"]
+        self.head = Head(classes, settings["model"]["embedding_dim"], settings["loss"], each)
 
     def forward(self, fbank: Tensor, speaker: Tensor) -> Tensor:
         """``[B, T, F]`` and ``[B]`` to the mean loss."""

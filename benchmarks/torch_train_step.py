@@ -50,7 +50,7 @@ def main(settings: str, compile_mode: str, layout: str, parameters: str | None, 
         load_flax(task, np.load(parameters))
     task = task.to(device)
     optimizer, largest_norm = build_optimizer(task, config["optimizer"]), config["optimizer"]["max_gradient_norm"]
-    batch = random_batch(step_size)
+    batch = random_batch(step_size, config["data"]["utterances_per_speaker"])
     fbank = torch.from_numpy(batch["fbank"]).to(device)
     speaker = torch.from_numpy(batch["speaker"]).long().to(device)
     loss_of = task if compile_mode == "no" else torch.compile(task, mode=compile_mode)

@@ -56,13 +56,17 @@ def size_options(*, one_batch: bool = True) -> Callable[[Callable[..., Any]], Ca
     return decorate
 
 
-def random_batch(size: StepSize) -> dict[str, np.ndarray]:
-    """Draws frames with an offset, as a channel adds it, and speakers; the same numbers at every call."""
+def random_batch(size: StepSize, utterances_per_speaker: int) -> dict[str, np.ndarray]:
+    """Draws frames with an offset, as a channel adds it, and speakers; the same numbers at every call.
+
+    Utterances of a speaker are adjacent, as in training; speakers repeat only where there are too few.
+    """
     rng = np.random.default_rng(0)
+    speakers = np.resize(rng.permutation(size.classes), size.batch_size // utterances_per_speaker)
     frames = rng.standard_normal((size.batch_size, size.frames, size.bins), np.float32) + np.float32(3)
     return {
         "fbank": frames.astype(np.float16),
         "num_frames": np.full(size.batch_size, size.frames, np.int32),
-        "speaker": rng.integers(size.classes, size=size.batch_size, dtype=np.int32),
+        "speaker": np.repeat(speakers, utterances_per_speaker).astype(np.int32),
         "example": np.arange(size.batch_size, dtype=np.uint32),
     }

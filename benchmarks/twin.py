@@ -30,12 +30,11 @@ FEWER_COPIES, FEWER_SPEEDS = "one noise copy instead of four versions", "one spe
 # What the peer has and the laptop's configuration has not, in the order in which the differences go.
 DIFFERENCES: dict[str, tuple[str, ...]] = {
     "64 bands and 128 dimensions instead of 80 and 192": ("fbank.num_mel_bins=64", "model.embedding_dim=128"),
-    "speakers drawn evenly instead of by their speech": ("data.sampling=speaker",),
+    "speakers drawn evenly instead of by their speech": ("data.sampling=speaker", "data.speaker_exponent=null"),
     "the full frame rate instead of half": (
         "model.encoder.strides=[1,1,1,1,1]",
         "model.encoder.dilations=[1,2,3,1,1]",
     ),
-    "no spectrogram masks": ("spec_augment.num_time_masks=0", "spec_augment.num_frequency_masks=0"),
     "the one-cycle schedule": (
         "optimizer.learning_rate=3e-3",
         "optimizer.final_learning_rate=1.2e-8",
@@ -51,6 +50,7 @@ DIFFERENCES: dict[str, tuple[str, ...]] = {
     ),
     FEWER_COPIES: (),
     FEWER_SPEEDS: (),
+    "one crop of each speaker, no loss over pairs": ("data.utterances_per_speaker=1", "loss.pairs=[]"),
 }
 PATH = click.Path(path_type=Path)
 ALONE = 3600.0  # seconds of a turn; with one contender, turns change nothing

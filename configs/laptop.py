@@ -1,11 +1,14 @@
 """A small corpus on two CPU cores in a quarter of an hour: a TDNN at half the frame rate, statistics, inter-topK AM.
 
 For hundreds of speakers and a few hours of speech, each utterance clean and with noise, reverberation and telephone
-bandwidth, at three speeds that count as three speakers. We chose the settings on held-out training speakers
-(docs/learning.md): with so little speech per speaker, statistics are as good as MQMHA, and one centre is better than
-two. For MQMHA: ``model.pooling=mqmha model.pooling.heads=8 model.pooling.scorer_scale=0.1``.
+bandwidth, at three speeds that count as three speakers. A batch holds two crops of each of its speakers, and a loss
+over pairs pulls these together. We chose the settings on held-out training speakers (docs/learning.md): with so little
+speech per speaker, statistics are as good as MQMHA, one centre is better than two, and spectrogram masks cost accuracy.
+For MQMHA: ``model.pooling=mqmha model.pooling.heads=8 model.pooling.scorer_scale=0.1``.
 
 Published: nothing at this scale. Ours: see README.md, "Real speech" (benchmarks/real_speech_race.py).
+
+Our runs draw clean recordings twice as often as each other version (docs/tutorials/your_speech.md); the short form:
 
     mqmha prep csv LIST shards/train --versions clean,noise,reverb,telephone --noise NOISE --room-responses ROOMS \
         --speeds 1.0,0.9,1.1
@@ -18,15 +21,19 @@ from mqmha_jax.config import (
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    SpecAugmentConfig,
+    PairTerm,
     TrainConfig,
     part,
 )
 
 CONFIG = Config(
-    data=DataConfig(train="shards/train", crop_frames=200, batch_size=96, sampling="duration"),
-    spec_augment=SpecAugmentConfig(
-        num_time_masks=1, max_time_mask_frames=20, num_frequency_masks=1, max_frequency_mask_bins=8
+    data=DataConfig(
+        train="shards/train",
+        crop_frames=200,
+        batch_size=96,
+        sampling="duration",
+        speaker_exponent=1.0,
+        utterances_per_speaker=2,
     ),
     model=ModelConfig(
         encoder=part("tdnn", channels=128, final_channels=384, dilations=[1, 1, 2, 1, 1], strides=[2, 1, 1, 1, 1]),
@@ -35,7 +42,15 @@ CONFIG = Config(
         normalize_pooled=True,
     ),
     loss=LossConfig(
-        name="am", sub_centres=1, scale=30.0, margin=0.2, margin_start=0.1, margin_end=0.4, top_k=5, penalty=0.06
+        name="am",
+        sub_centres=1,
+        scale=30.0,
+        margin=0.2,
+        margin_start=0.1,
+        margin_end=0.4,
+        top_k=5,
+        penalty=0.06,
+        pairs=(PairTerm(name="angular_prototypical", weight=1.0),),
     ),
     optimizer=OptimizerConfig(
         name="adamw",

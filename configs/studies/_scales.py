@@ -3,8 +3,9 @@
 ``full`` uses VoxCeleb2-dev as in configs/voxceleb_resnet34_mqmha.py, with a quarter of its steps. It evaluates on
 VoxCeleb1-O/E/H; E alone decides, because the lists share speakers. ``small`` uses configs/laptop.py on a corpus of a
 few hours, with smaller batches and crops, so that a run takes minutes on two CPU cores. It evaluates on four lists of
-different speakers, whose mean decides. It pools with MQMHA on a wider encoder, because the studies ask about MQMHA. We
-chose the learning rate on held-out training speakers (docs/studies/settings).
+different speakers, whose mean decides. It pools with MQMHA on a wider encoder, because the studies ask about MQMHA, and
+has no loss over pairs, because they ask about the margin softmax. We chose the learning rate on held-out training
+speakers (docs/studies/settings).
 """
 
 from typing import Any
@@ -20,6 +21,12 @@ SMALL = load_config(
         "model.pooling.queries=2",
         "model.encoder.channels=256",
         "model.encoder.final_channels=512",
+        "loss.pairs=[]",
+        "data.utterances_per_speaker=1",
+        "data.speaker_exponent=null",
+        "spec_augment.num_time_masks=1",
+        "spec_augment.max_time_mask_frames=20",
+        "spec_augment.num_frequency_masks=1",
         "data.batch_size=64",
         "data.crop_frames=150",
         "train.steps=600",
