@@ -10,7 +10,7 @@ from mqmha_jax.errors import UserError
 
 _MOST_BYTES = 1 << 20  # such files have a few kilobytes
 
-# WeSpeaker's names -> ours. Its window is a Hamming window unless the file says otherwise.
+# WeSpeaker's names -> ours. Its window is always a Hamming window; earlier exports of ours wrote window_type.
 _FBANK = {
     "num_mel_bins": "num_mel_bins",
     "frame_length": "frame_length_ms",
@@ -19,7 +19,7 @@ _FBANK = {
 }
 # What WeSpeaker has no names for stands in a section of ours, because it passes all of fbank_args to its own function.
 OUR_SECTION = "mqmha_fbank"
-OUR_OPTIONS = ("low_hz", "high_hz", "preemphasis", "snip_edges", "dither")
+OUR_OPTIONS = ("window", "low_hz", "high_hz", "preemphasis", "snip_edges", "dither")
 # WeSpeaker's names of the poolings that an import can give -> ours. ASP is the one of its SimAM-ResNets.
 _POOLINGS = {"TAP": "tap", "TSTP": "tstp", "ASTP": "ccasp", "ASP": "asp", "MQMHASTP": "mqmha"}
 _OTHERWISE = "If this file does not belong to the checkpoint, correct it or move it away."
