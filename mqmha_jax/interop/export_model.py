@@ -33,11 +33,13 @@ class ExportedModel(NamedTuple):
     Attributes:
       family: its name in ``FAMILIES``.
       tensors: foreign names -> float32 arrays.
+      config: of the network that the toolkit computes, with every option of its encoder and pooling.
       remarks: what the toolkit computes differently, and how much that changes.
     """
 
     family: str
     tensors: dict[str, np.ndarray]
+    config: ModelConfig
     remarks: tuple[str, ...] = ()
 
 
@@ -79,14 +81,15 @@ def export_model(
             reasons.append(f"{family.title}: {error}")
             continue
         theirs = _build_alike(found, config)
+        found = _fill_in_options(found, build_speaker_net(found))
         if not (changed := _differences(net, theirs)):
-            return ExportedModel(name, tensors)
+            return ExportedModel(name, tensors, found)
         lines = [f"{option}: {here} here, {there} there" for option, (here, there) in changed.items()]
         if changed.keys() <= _GUARDS:
             largest = _compare_embeddings(net, theirs, variables, num_features)
             effect = f"this changes embeddings of random frames by up to {largest:.1e} of their length"
             if largest <= _TOLERANCE:
-                return ExportedModel(name, tensors, (f"{'; '.join(lines)}; {effect}.",))
+                return ExportedModel(name, tensors, found, (f"{'; '.join(lines)}; {effect}.",))
             lines.append(effect)
         reasons.append(f"{family.title}: {'; '.join(lines)}")
     raise UserError(f"No network of {toolkit} is exactly this one ({' | '.join(reasons)}). Use --format safetensors.")

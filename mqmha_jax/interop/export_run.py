@@ -13,6 +13,7 @@ from mqmha_jax.interop.export_model import ExportedModel, export_model
 from mqmha_jax.interop.export_onnx import describe_network, write_onnx
 from mqmha_jax.interop.export_stablehlo import write_stablehlo
 from mqmha_jax.interop.families import FAMILIES
+from mqmha_jax.interop.family import NoConstructorError
 from mqmha_jax.interop.network_file import write_network_file
 from mqmha_jax.interop.toolkit_fbanks import SHERPA, THREE_D_SPEAKER, WESPEAKER, fbank_differences
 from mqmha_jax.interop.torch_writer import write_torch_file
@@ -40,7 +41,10 @@ class ExportedRun(NamedTuple):
 
 
 def export_wespeaker(workdir: Path, output: Path, *, step: Step = None) -> ExportedRun:
-    """Writes ``avg_model.pt``, a state dictionary with WeSpeaker's names, and ``config.yaml`` with the features.
+    """Writes a model directory of WeSpeaker: a state dictionary and a configuration.
+
+    ``avg_model.pt`` has WeSpeaker's names. ``config.yaml`` has the features, and as ``model`` and ``model_args`` what
+    builds the network there. If nothing does, a remark says what the user must add.
 
     Args:
       workdir: of the run.
@@ -62,17 +66,34 @@ def export_wespeaker(workdir: Path, output: Path, *, step: Step = None) -> Expor
         "num_mel_bins": fbank.num_mel_bins,
         "frame_length": fbank.frame_length_ms,
         "frame_shift": fbank.frame_shift_ms,
-        "window_type": fbank.window,
         "dither": 0.0,
     }
-    settings: dict[str, Any] = {
+    built, missing = _build_in_wespeaker(exported, fbank.num_features)
+    own = {name: getattr(fbank, name) for name in OUR_OPTIONS if getattr(fbank, name) != getattr(WESPEAKER, name)}
+    settings = {
         "dataset_args": {"resample_rate": fbank.sample_rate_hz, "fbank_args": arguments},
-        "model_args": {"feat_dim": fbank.num_features, "embed_dim": model.embedding_dim},
+        **built,
+        OUR_SECTION: {"window": fbank.window, **own},
     }
-    if own := {name: getattr(fbank, name) for name in OUR_OPTIONS if getattr(fbank, name) != getattr(WESPEAKER, name)}:
-        settings[OUR_SECTION] = own
     write_text(output / CONFIG_FILE, f"{_OURS}\n{yaml.safe_dump(settings, sort_keys=False)}")
-    return _describe(exported, "WeSpeaker", fbank_differences(fbank, WESPEAKER, ignored=_WESPEAKER_READS))
+    described = _describe(exported, "WeSpeaker", fbank_differences(fbank, WESPEAKER, ignored=_WESPEAKER_READS))
+    return described._replace(remarks=[*missing, *described.remarks])
+
+
+def _build_in_wespeaker(exported: ExportedModel, num_features: int) -> tuple[dict[str, Any], list[str]]:
+    """The keys from which WeSpeaker builds the network, and a remark if it cannot."""
+    construct = FAMILIES[exported.family].constructor
+    assert construct is not None  # every family of WeSpeaker has one
+    try:
+        model, arguments = construct(exported.config, num_features)
+    except NoConstructorError as reason:
+        return {"model_args": {"feat_dim": num_features, "embed_dim": exported.config.embedding_dim}}, [
+            f"WeSpeaker cannot build this network: {reason}. {CONFIG_FILE} has the features but no model, and "
+            f"{TENSORS_FILE} has the tensors under WeSpeaker's names. Before WeSpeaker can load them, add a function "
+            f"that builds the network to its code, and write its name as 'model' and its arguments as 'model_args' "
+            f"into {CONFIG_FILE}."
+        ]
+    return {"model": model, "model_args": arguments}, []
 
 
 def _refuse_other_model(output: Path) -> None:

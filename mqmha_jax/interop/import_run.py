@@ -16,7 +16,7 @@ from mqmha_jax.interop.checkpoint_file import read_checkpoint_file
 from mqmha_jax.interop.families import FAMILIES
 from mqmha_jax.interop.import_model import import_model, recognize_families
 from mqmha_jax.interop.network_file import read_network_file
-from mqmha_jax.interop.wespeaker_config import read_wespeaker_config
+from mqmha_jax.interop.wespeaker_config import read_wespeaker_config, require_pooling
 from mqmha_jax.runs.network_run import write_network_run
 
 CONFIG_FILE = "config.yaml"
@@ -94,7 +94,8 @@ def load_file(path: Path, *, family: str | None = None, fbank: Mapping[str, Any]
       fbank: options of ``FbankSpec`` to set.
 
     Raises:
-      UserError: the file is damaged, belongs to no known family or contradicts an option, or tensors do not fit.
+      UserError: the file is damaged, belongs to no known family or contradicts an option or the ``config.yaml``, or
+        tensors do not fit.
     """
     if path.suffix == ".safetensors" and (ours := read_network_file(path)):
         config, variables = ours
@@ -107,11 +108,13 @@ def load_file(path: Path, *, family: str | None = None, fbank: Mapping[str, Any]
     if told is not None:
         found.sort(key=lambda name: not name.startswith("wespeaker"))
     chosen, *others = found
-    config, origins = _configure(chosen, {str(config_yaml): told or {}, "option": fbank or {}})
+    config, origins = _configure(chosen, {str(config_yaml): told.fbank if told else {}, "option": fbank or {}})
     try:
         model = import_model(state, family=chosen, num_features=config.fbank.num_features)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    if told is not None:
+        require_pooling(config_yaml, told, model.config.pooling.name)
     config = dataclasses.replace(config, model=model.config)
     return LoadedFile(FAMILIES[chosen].title, chosen, tuple(others), config, model.variables, origins)
 

@@ -221,10 +221,10 @@ def test_a_config_next_to_the_file_gives_the_features(tmp_path):
         "model: ECAPA_TDNN_c512\nmodel_args: {feat_dim: 72, embed_dim: 192}\n"
         "dataset_args: {resample_rate: 8000, fbank_args: {num_mel_bins: 64, frame_length: 20, dither: 1.0}}\n"
     )
-    found = read_wespeaker_config(tmp_path / "config.yaml")
+    found = read_wespeaker_config(tmp_path / "config.yaml").fbank
     assert found == {"num_mel_bins": 64, "frame_length_ms": 20, "sample_rate_hz": 8000}
     (tmp_path / "config.yaml").write_text("model_args: {feat_dim: 72}\n")
-    assert read_wespeaker_config(tmp_path / "config.yaml") == {"num_mel_bins": 72}
+    assert read_wespeaker_config(tmp_path / "config.yaml") == ({"num_mel_bins": 72}, None)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import re
 from collections.abc import Sequence
 
 from mqmha_jax.config import FbankSpec, ModelConfig, part
+from mqmha_jax.interop.families.wespeaker_constructors import require_encoder, require_whole_bands, shared_arguments
 from mqmha_jax.interop.families.wespeaker_poolings import infer_pooling
 from mqmha_jax.interop.families.wespeaker_resnet import layer_name
-from mqmha_jax.interop.family import Family
+from mqmha_jax.interop.family import Constructor, Family, NoConstructorError
 from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv1d, conv2d, norm, pointwise, require_features
 from mqmha_jax.models.encoders.campplus import CamPlusPlus
 
@@ -99,12 +100,27 @@ def _infer_model_of_3dspeaker(tensors: Tensors, num_features: int) -> ModelConfi
     return dataclasses.replace(config, pooling=part("tstp", variance_offset=0.0))
 
 
+# WeSpeaker's arguments -> our options.
+_ARGUMENTS = {"growth_rate": "growth", "bn_size": "bottleneck_factor", "init_channels": "first_channels"}
+
+
+def _constructor(config: ModelConfig, num_features: int) -> Constructor:
+    require_whole_bands(num_features)
+    options = config.encoder.options
+    require_encoder("CAMPPlus", part("campplus", **{ours: options[ours] for ours in _ARGUMENTS.values()}), config)
+    if config.affine_embedding_norm:
+        raise NoConstructorError("its CAMPPlus normalises the embedding without scale and bias, and this network with")
+    sizes = {theirs: options[ours] for theirs, ours in _ARGUMENTS.items()}
+    return Constructor("CAMPPlus", {**shared_arguments(config, num_features), **sizes})
+
+
 WESPEAKER = Family(
     title="WeSpeaker CAM++",
     encoder=CamPlusPlus,
     recognize=_recognize,
     infer_model=_infer_model,
     source=_source,
+    constructor=_constructor,
 )
 
 THREE_D_SPEAKER = Family(

@@ -9,6 +9,12 @@ from collections.abc import Sequence
 
 from mqmha_jax.config import FbankSpec, ModelConfig, part
 from mqmha_jax.errors import UserError
+from mqmha_jax.interop.families.wespeaker_constructors import (
+    find_model,
+    require_encoder,
+    require_whole_bands,
+    shared_arguments,
+)
 from mqmha_jax.interop.families.wespeaker_poolings import (
     embedding_layers,
     embedding_source,
@@ -16,7 +22,7 @@ from mqmha_jax.interop.families.wespeaker_poolings import (
     pooling_constants,
     pooling_source,
 )
-from mqmha_jax.interop.family import Family
+from mqmha_jax.interop.family import Constructor, Family
 from mqmha_jax.interop.tensors import Source, Tensors, conv2d, norm
 from mqmha_jax.models.encoders.res2net import Res2Net
 
@@ -24,6 +30,13 @@ _NUM_STAGES = 4
 _OF_V2 = "layer3_ds.weight"  # no other network of this scheme has it
 _STRIDE = 8  # of all stages together, over time and frequency
 _FUSIONS = {"all": ("layer{}_downsample", "fuse_mode{}"), "last": ("layer{}_ds", "fuse{}")}
+_MODELS = {
+    "Res2Net34_Base": part("res2net"),
+    "Res2Net34_Large": part("res2net", width=64),
+    "ERes2Net34_Base": part("eres2net"),
+    "ERes2Net34_Large": part("eres2net_large"),
+    "ERes2Net34_aug": part("eres2net_aug"),
+}
 _ATTENTION = {"squeeze": (0, 1), "attend": (3, 4)}  # numbers of convolution and normalisation in their sequence
 
 
@@ -121,6 +134,21 @@ def _attention(name: str, layer: str, kind: str, leaf: str) -> Source:
     return norm(f"{name}.local_att.{bn}", leaf) if kind == "norm" else conv2d(f"{name}.local_att.{conv}", leaf)
 
 
+def _constructor(config: ModelConfig, num_features: int) -> Constructor:
+    require_whole_bands(num_features)
+    arguments = {**shared_arguments(config, num_features), "two_emb_layer": config.embedding_layers == 2}
+    if name := find_model(_MODELS, config):
+        return Constructor(name, arguments)
+    options = config.encoder.options
+    arguments |= {"m_channels": options["width"], "num_blocks": list(options["stage_sizes"])}
+    if options["enhanced"]:
+        sizes = {"expansion": options["expansion"], "baseWidth": options["base_width"], "scale": options["scale"]}
+        return Constructor("ERes2Net", arguments | sizes)
+    fixed = part("res2net", stage_sizes=list(options["stage_sizes"]), width=options["width"])
+    require_encoder("Res2Net", fixed, config)
+    return Constructor("Res2Net", arguments)
+
+
 FAMILY = Family(
     title="WeSpeaker Res2Net or ERes2Net",
     encoder=Res2Net,
@@ -128,11 +156,13 @@ FAMILY = Family(
     infer_model=_infer_wespeaker,
     source=_source,
     constants=pooling_constants,
+    constructor=_constructor,
 )
 V2_FAMILY = dataclasses.replace(
     FAMILY,
     title="3D-Speaker ERes2NetV2",
     recognize=_recognize_v2,
     infer_model=_infer_v2,
+    constructor=None,
     fbank=FbankSpec(window="povey"),
 )

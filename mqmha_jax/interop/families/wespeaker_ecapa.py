@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.interop.families.wespeaker_constructors import has_context, require_encoder, shared_arguments
 from mqmha_jax.interop.families.wespeaker_poolings import infer_pooling, pooling_constants, pooling_source
-from mqmha_jax.interop.family import Family
+from mqmha_jax.interop.family import Constructor, Family
 from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv1d, linear, norm, pointwise, require_features
 from mqmha_jax.models.encoders.ecapa import EcapaTdnn
 
 _DILATIONS = (2, 3, 4)  # of layer2 to layer4; no tensor tells them
+_NAMED_WIDTHS = (512, 1024)
 
 
 def _recognize(names: Sequence[str]) -> bool:
@@ -80,6 +82,17 @@ def _block_source(name: str, inner: Sequence[str], options: Mapping[str, Any]) -
     raise NoSourceError(inner)
 
 
+def _constructor(config: ModelConfig, num_features: int) -> Constructor:
+    channels, context = config.encoder.options["channels"], has_context(config)
+    require_encoder("ECAPA_TDNN", part("ecapa512", channels=channels, summed_inputs=False), config)
+    arguments = shared_arguments(config, num_features, context=context)
+    if config.normalize_embedding:
+        arguments["emb_bn"] = True  # left out otherwise, because older versions lack it
+    if channels in _NAMED_WIDTHS:
+        return Constructor(f"ECAPA_TDNN_{'GLOB_' if context else ''}c{channels}", arguments)
+    return Constructor("ECAPA_TDNN", {**arguments, "channels": channels, "global_context_att": context})
+
+
 FAMILY = Family(
     title="WeSpeaker ECAPA-TDNN",
     encoder=EcapaTdnn,
@@ -87,4 +100,5 @@ FAMILY = Family(
     infer_model=_infer_model,
     source=_source,
     constants=pooling_constants,
+    constructor=_constructor,
 )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from mqmha_jax.config import FbankSpec, ModelConfig, part
+from mqmha_jax.interop.families.wespeaker_constructors import find_model, has_context, shared_arguments
 from mqmha_jax.interop.families.wespeaker_poolings import (
     embedding_layers,
     embedding_source,
@@ -10,7 +11,7 @@ from mqmha_jax.interop.families.wespeaker_poolings import (
     pooling_constants,
     pooling_source,
 )
-from mqmha_jax.interop.family import Family, Shapes
+from mqmha_jax.interop.family import Constructor, Family, Shapes
 from mqmha_jax.interop.tensors import (
     NoSourceError,
     Source,
@@ -46,6 +47,7 @@ _ATTENTION_LAYERS = {
     "final_norm": "final_layer_norm",
 }
 _NUM_TIME_CONVOLUTIONS = 4
+_MODELS = {f"ReDimNetB{size}": part(f"redimnet_b{size}") for size in range(7)}
 
 
 def _recognize(names: Sequence[str]) -> bool:
@@ -165,6 +167,30 @@ def _constants(config: ModelConfig, shapes: Shapes) -> Mapping[str, tuple[int, .
     return {"backbone.inputs_weights.0": (1, 1, 1, 1), **pooling_constants(config, shapes)}
 
 
+def _constructor(config: ModelConfig, num_features: int) -> Constructor:
+    context = config.pooling.name != "ccasp" or has_context(config)  # other poolings ignore it
+    arguments = shared_arguments(config, num_features, context=context)
+    arguments["two_emb_layer"] = config.embedding_layers == 2
+    if context and (name := find_model(_MODELS, config)):
+        return Constructor(name, arguments)
+    options = config.encoder.options
+    blocks = "basic_resnet_fwse" if options["squeeze"] else "basic_resnet"
+    return Constructor(
+        "ReDimNet",
+        {
+            **arguments,
+            "C": options["channels"],
+            "block_1d_type": "conv+att",
+            "block_2d_type": "convnext_like" if options["block"] == "convnext" else blocks,
+            # WeSpeaker does not read the kernel sizes of a stage, the value before the last.
+            "stages_setup": [[*sizes, [[3, 3]], reduction] for *sizes, reduction in options["stages"]],
+            "group_divisor": options["group_divisor"],
+            "out_channels": options["final_channels"],
+            "global_context_att": context,
+        },
+    )
+
+
 FAMILY = Family(
     title="WeSpeaker ReDimNet",
     encoder=ReDimNet,
@@ -172,5 +198,6 @@ FAMILY = Family(
     infer_model=_infer_model,
     source=_source,
     constants=_constants,
+    constructor=_constructor,
     fbank=FbankSpec(num_mel_bins=72),
 )

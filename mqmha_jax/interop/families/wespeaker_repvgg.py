@@ -4,14 +4,20 @@ import re
 from collections.abc import Sequence
 
 from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.interop.families.wespeaker_constructors import require_model, require_whole_bands, shared_arguments
 from mqmha_jax.interop.families.wespeaker_poolings import infer_pooling, pooling_constants, pooling_source
-from mqmha_jax.interop.family import Family
+from mqmha_jax.interop.family import Constructor, Family
 from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv2d, linear, norm
 from mqmha_jax.models.encoders.repvgg import RepVgg
 
 _NUM_STAGES = 4
 _STRIDE = 8  # of all stages together; no tensor tells the strides, and all published sizes have the same
 _WIDTHS = (64, 128, 256, 512)  # which the multipliers of the stages refer to
+_MODELS = {
+    **{f"REPVGG_{size}": part(f"repvgg_{size.lower()}") for size in ("TINY_A0", "A0", "A1", "A2", "B0", "B1")},
+    "REPVGG_B2": part("repvgg_b0", width_multipliers=[2.5, 2.5, 2.5, 5.0]),
+    "REPVGG_B3": part("repvgg_b0", width_multipliers=[3.0, 3.0, 3.0, 5.0]),
+}
 _BRANCHES = {"dense": "rbr_dense", "pointwise": "rbr_1x1"}
 
 
@@ -59,6 +65,14 @@ def _block_name(module: str) -> str:
     return f"stage{stage}.{int(block) - 1}"
 
 
+def _constructor(config: ModelConfig, num_features: int) -> Constructor:
+    require_whole_bands(num_features)
+    folded = config.encoder.options["folded"]
+    models = {name: part(encoder.name, folded=folded, **encoder.options) for name, encoder in _MODELS.items()}
+    arguments = {**shared_arguments(config, num_features), "deploy": folded}
+    return Constructor(require_model(models, config), arguments)
+
+
 FAMILY = Family(
     title="WeSpeaker RepVGG",
     encoder=RepVgg,
@@ -66,4 +80,5 @@ FAMILY = Family(
     infer_model=_infer_model,
     source=_source,
     constants=pooling_constants,
+    constructor=_constructor,
 )

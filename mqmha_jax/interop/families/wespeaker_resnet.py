@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.interop.families.wespeaker_constructors import require_model, require_whole_bands, shared_arguments
 from mqmha_jax.interop.families.wespeaker_poolings import (
     embedding_layers,
     embedding_source,
@@ -11,12 +12,13 @@ from mqmha_jax.interop.families.wespeaker_poolings import (
     pooling_constants,
     pooling_source,
 )
-from mqmha_jax.interop.family import Family
+from mqmha_jax.interop.family import Constructor, Family
 from mqmha_jax.interop.tensors import Source, Tensors, conv2d, norm
 from mqmha_jax.models.encoders.resnet import ResNet
 
 _NUM_STAGES = 4
 _STRIDE = 8  # of all stages together, over time and frequency
+_MODELS = {f"ResNet{size}": part(f"resnet{size}") for size in (18, 34, 50, 101, 152, 221, 293)}
 
 
 def _recognize(names: Sequence[str]) -> bool:
@@ -58,6 +60,12 @@ def layer_name(modules: Sequence[str], kind: str, shortcut: str) -> str:
     return f"layer{stage}.{int(block) - 1}.{layer}"
 
 
+def _constructor(config: ModelConfig, num_features: int) -> Constructor:
+    require_whole_bands(num_features)
+    arguments = shared_arguments(config, num_features)
+    return Constructor(require_model(_MODELS, config), {**arguments, "two_emb_layer": config.embedding_layers == 2})
+
+
 FAMILY = Family(
     title="WeSpeaker ResNet",
     encoder=ResNet,
@@ -65,4 +73,5 @@ FAMILY = Family(
     infer_model=_infer_model,
     source=_source,
     constants=pooling_constants,
+    constructor=_constructor,
 )

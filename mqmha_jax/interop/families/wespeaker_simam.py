@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from mqmha_jax.config import ModelConfig, part
 from mqmha_jax.interop.families.scorer import score_biases, single_head
-from mqmha_jax.interop.family import Family, Shapes
+from mqmha_jax.interop.families.wespeaker_constructors import require_model, require_pooling, require_whole_bands
+from mqmha_jax.interop.family import Constructor, Family, Shapes
 from mqmha_jax.interop.tensors import NoSourceError, Source, Tensors, conv2d, linear, norm
 from mqmha_jax.models.encoders.resnet import ResNet
 
 _NUM_STAGES = 4
-_VARIANCE_FLOOR = 1e-5
+_POOLING = {"channel_wise": True, "activation": "relu_norm", "variance_floor": 1e-5}
 
 
 def _recognize(names: Sequence[str]) -> bool:
@@ -24,13 +25,7 @@ def _infer_model(tensors: Tensors, num_features: int) -> ModelConfig:
             stage_sizes=[tensors.count(rf"front\.layer{stage}\.(\d+)\.") for stage in range(1, _NUM_STAGES + 1)],
             width=tensors.shape("front.conv1.weight", rank=4)[0],
         ),
-        pooling=part(
-            "asp",
-            bottleneck=tensors.shape("pooling.attention.0.weight", rank=3)[0],
-            channel_wise=True,
-            activation="relu_norm",
-            variance_floor=_VARIANCE_FLOOR,
-        ),
+        pooling=part("asp", bottleneck=tensors.shape("pooling.attention.0.weight", rank=3)[0], **_POOLING),
         embedding_dim=tensors.shape("bottleneck.weight", rank=2)[0],
     )
 
@@ -59,6 +54,15 @@ def _constants(config: ModelConfig, shapes: Shapes) -> dict[str, tuple[int, ...]
     return score_biases(shapes, "pooling.attention.3.bias")
 
 
+def _constructor(config: ModelConfig, num_features: int) -> Constructor:
+    require_whole_bands(num_features)
+    width = config.encoder.options["width"]
+    models = {f"SimAM_ResNet{size}_ASP": part(f"simam_resnet{size}", width=width) for size in (34, 100)}
+    require_pooling("ASP", part("asp", bottleneck=128, **_POOLING), config)
+    arguments = {"in_planes": width, "embed_dim": config.embedding_dim, "acoustic_dim": num_features}
+    return Constructor(require_model(models, config), arguments)
+
+
 FAMILY = Family(
     title="WeSpeaker SimAM-ResNet",
     encoder=ResNet,
@@ -66,4 +70,5 @@ FAMILY = Family(
     infer_model=_infer_model,
     source=_source,
     constants=_constants,
+    constructor=_constructor,
 )

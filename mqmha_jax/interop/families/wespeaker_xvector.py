@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mqmha_jax.config import ModelConfig, part
+from mqmha_jax.interop.families.wespeaker_constructors import require_encoder, shared_arguments
 from mqmha_jax.interop.families.wespeaker_poolings import (
     embedding_layers,
     embedding_source,
@@ -10,7 +11,7 @@ from mqmha_jax.interop.families.wespeaker_poolings import (
     pooling_constants,
     pooling_source,
 )
-from mqmha_jax.interop.family import Family
+from mqmha_jax.interop.family import Constructor, Family, NoConstructorError
 from mqmha_jax.interop.tensors import Source, Tensors, conv1d, norm, require_features
 from mqmha_jax.models.encoders.tdnn import TDNN
 
@@ -48,6 +49,15 @@ def _source(path: tuple[str, ...], config: ModelConfig) -> Source:
     return embedding_source(path, config)
 
 
+def _constructor(config: ModelConfig, num_features: int) -> Constructor:
+    sizes = {name: config.encoder.options[name] for name in ("channels", "final_channels")}
+    require_encoder("XVEC", part("xvector", **sizes), config)
+    if config.embedding_layers != 2:
+        raise NoConstructorError("its XVEC always has two embedding layers, and this network has one")
+    arguments = shared_arguments(config, num_features)
+    return Constructor("XVEC", {**arguments, "hid_dim": sizes["channels"], "stats_dim": sizes["final_channels"]})
+
+
 FAMILY = Family(
     title="WeSpeaker XVEC",
     encoder=TDNN,
@@ -55,4 +65,5 @@ FAMILY = Family(
     infer_model=_infer_model,
     source=_source,
     constants=pooling_constants,
+    constructor=_constructor,
 )
