@@ -23,6 +23,7 @@ from mqmha_jax.models.speaker_net import SpeakerNet, build_speaker_net
 # 1e-7). A network that differs in these alone is exported if its embeddings move by less than the tolerance, relative
 # to their length: twice as much is the most that a cosine score can change.
 _GUARDS = {"pooling.variance_offset"}
+_OF_INITIAL_VALUES = {"pooling.scorer_scale"}  # does not matter once there are parameters
 _TOLERANCE = 1e-3
 _COMPARED = (4, 200)  # utterances, and random frames of each
 
@@ -134,7 +135,7 @@ def _differences(ours: SpeakerNet, theirs: SpeakerNet) -> dict[str, tuple[Any, A
         found |= {
             f"{prefix}{name}": (value, other[name])
             for name, value in one.items()
-            if name not in ("encoder", "pooling") and value != other[name]
+            if name not in ("encoder", "pooling") and prefix + name not in _OF_INITIAL_VALUES and value != other[name]
         }
     return found
 

@@ -112,6 +112,16 @@ def test_another_constant_below_the_square_root_of_the_pooling_is_a_remark():
     assert 1e-5 < float(found[1]) < 1e-3
 
 
+def test_the_scale_of_initial_scorers_does_not_prevent_an_export():
+    config = ModelConfig(
+        encoder=RESNET,
+        pooling=part("mqmha", heads=4, queries=2, layers=2, bottleneck=3, scorer_scale=0.1),
+        embedding_dim=6,
+    )
+    exported = export_model(config, random_variables(config, NUM_FEATURES), num_features=NUM_FEATURES)
+    assert (exported.family, exported.remarks) == ("wespeaker_resnet", ())
+
+
 def test_a_constant_that_changes_embeddings_is_refused():
     config = dataclasses.replace(CAMPPLUS, pooling=part("tstp", variance_offset=10.0))
     message = r"variance_offset: 10\.0 here, 1e-07 there; this changes embeddings .* by up to \S+ of .*safetensors"

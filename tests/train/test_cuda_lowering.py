@@ -7,7 +7,7 @@ import pytest
 from jax import export
 
 from mqmha_jax import parallel
-from mqmha_jax.config import MeshConfig, part
+from mqmha_jax.config import MeshConfig, PairTerm
 from mqmha_jax.config_io import load_config
 from mqmha_jax.losses import MARGINS, PAIRS
 from mqmha_jax.models.encoders import ENCODERS
@@ -45,7 +45,7 @@ def test_the_step_lowers_for_a_mesh_with_sharded_classes_in_bfloat16():
 def _with_loss(config, name):
     if name in MARGINS:
         return dataclasses.replace(config, loss=dataclasses.replace(config.loss, name=name))
-    loss = dataclasses.replace(config.loss, pairs=(part(name),))
+    loss = dataclasses.replace(config.loss, pairs=(PairTerm(name=name),))
     data = dataclasses.replace(config.data, sampling="speaker", utterances_per_speaker=2)
     return dataclasses.replace(config, loss=loss, data=data)
 
@@ -63,6 +63,11 @@ def test_each_two_parts_meet_in_a_combination():
     for i, j in itertools.combinations(range(4), 2):
         met = {(combination[i], combination[j]) for combination in _combinations()}
         assert met == set(itertools.product(parts[i], parts[j]))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_lowers(name):
+    assert _lower(_with_loss(_tiny(), name)).platforms == ("cuda",)
 
 
 @pytest.mark.slow
