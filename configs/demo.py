@@ -1,4 +1,4 @@
-"""The demo: a small TDNN with MQMHA and the sub-centre inter-topK AM-softmax on synthetic voices.
+"""The demo: a small TDNN with MQMHA, the sub-centre inter-topK AM-softmax and a loss over pairs, on synthetic voices.
 
 Takes minutes on two CPU cores: make demo (or: mqmha demo --workdir runs/demo). Error rates on synthetic voices show
 that the system works; they say nothing about real voices.
@@ -10,21 +10,29 @@ from mqmha_jax.config import (
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    SpecAugmentConfig,
+    PairTerm,
     TrainConfig,
     part,
 )
 
 CONFIG = Config(
-    data=DataConfig(crop_frames=150, batch_size=64),
-    spec_augment=SpecAugmentConfig(num_time_masks=1, num_frequency_masks=1),
+    data=DataConfig(crop_frames=150, batch_size=64, speaker_exponent=1.0, utterances_per_speaker=2),
     model=ModelConfig(
         encoder=part("tdnn", channels=192, final_channels=384, dilations=[1, 1, 2, 1, 1], strides=[2, 1, 1, 1, 1]),
         pooling=part("mqmha", heads=8, queries=2),
         embedding_dim=128,
         normalize_pooled=True,
     ),
-    loss=LossConfig(name="am", sub_centres=3, scale=30.0, margin=0.2, margin_start=0.1, margin_end=0.4, top_k=5),
+    loss=LossConfig(
+        name="am",
+        sub_centres=3,
+        scale=30.0,
+        margin=0.2,
+        margin_start=0.1,
+        margin_end=0.4,
+        top_k=5,
+        pairs=(PairTerm(name="angular_prototypical", weight=1.0),),
+    ),
     optimizer=OptimizerConfig(
         name="adamw",
         learning_rate=2e-3,
