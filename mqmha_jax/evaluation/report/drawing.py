@@ -59,7 +59,7 @@ def new_figure(width: float, height: float) -> "Figure":
 def draw_detection(
     axes: "Axes", results: Mapping[str, ScoredTrials], actual_thresholds: Mapping[str, float] | None = None
 ) -> None:
-    """Draws DET curves over each other and marks their operating points.
+    """Draws DET curves over each other and marks their operating points, except where these lie outside the picture.
 
     Args:
       axes: axes to draw on.
@@ -71,6 +71,7 @@ def draw_detection(
     """
     lowest, highest = 0.5, 0.75
     handles, names = [], []
+    points: list[tuple[str, float, float, str]] = []
     for i, (name, (scores, target)) in enumerate(results.items()):
         curve = detection_curve(scores, target)
         # Zero has no normal deviate: half a trial replaces it.
@@ -83,17 +84,20 @@ def draw_detection(
         handles += axes.plot(false_alarm[drawn], miss[drawn], color=system_colour(i), linestyle=style, linewidth=1.8)
         names.append(f"{name}: EER {100 * eer:.2f} %, minDCF {curve.min_dcf(P_TARGET):.3f}")
         equal = ndtri(np.clip(eer, max(floor_miss, floor_false_alarm), 0.5))
-        _draw_point(axes, "o", equal, equal, color=system_colour(i))
+        points.append(("o", equal, equal, system_colour(i)))
         best = int(np.argmin(curve.detection_cost(P_TARGET)))
         marked = {"D": best}
         if actual_thresholds and name in actual_thresholds:
             marked["s"] = int(np.searchsorted(curve.threshold, actual_thresholds[name]))
         for marker, point in marked.items():
-            _draw_point(axes, marker, false_alarm[point], miss[point], color=system_colour(i))
+            points.append((marker, false_alarm[point], miss[point], system_colour(i)))
             highest = max(highest, curve.miss[point])
         lowest = min(lowest, floor_miss, floor_false_alarm)
     low, right = ndtri(max(lowest, _TICKS[0] / 2)) - 0.1, ndtri(0.75)
     top = ndtri(min(highest, _TICKS[-1])) + 0.1  # low priors put the cheapest threshold where most targets are missed
+    for marker, x, y, colour in points:
+        if low <= x <= right and low <= y <= top:
+            _draw_point(axes, marker, x, y, color=colour)
     axes.plot([low, top], [low, top], color=GRID, linewidth=1, zorder=0)
     axes.set(xlim=(low, right), ylim=(low, top), aspect="equal", xlabel="false alarm (%)", ylabel="miss (%)")
     for set_ticks, high in ((axes.set_xticks, right), (axes.set_yticks, top)):

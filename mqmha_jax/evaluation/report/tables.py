@@ -73,7 +73,7 @@ def write_evaluation(
     for part in evaluation.lists:
         with replacing(directory / name_picture(part.name)) as temporary:
             pictured = {system.name: (system.scores, part.trials.target) for system in part.systems}
-            draw_results(pictured, temporary, " ".join(filter(None, [title, part.name])))
+            draw_results(pictured, temporary, ": ".join(filter(None, [title, part.name])))
     write_html_report(
         directory / REPORT_FILE,
         evaluation.lists,

@@ -53,6 +53,15 @@ def test_names_are_drawn_literally(tmp_path, monkeypatch):
     assert not any(text.get_parse_math() for text in texts)
 
 
+def test_points_outside_the_picture_are_left_out(draw_detection):
+    """A useless network is cheapest where it misses all targets; its point would lie on the legend."""
+    axes = draw_detection({"useless": scored(0.0, num_targets=2000)})
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    points = [line for line in axes.lines if line.get_marker() in "oD" and len(line.get_xdata())]
+    assert [line.get_marker() for line in points] == ["o"]
+    assert all(left <= line.get_xdata()[0] <= right and low <= line.get_ydata()[0] <= high for line in points)
+
+
 def test_curve_passes_through_the_marked_points(draw_detection):
     axes = draw_detection({"good": scored(3.0)})
     curve_line, eer_point, cost_point = axes.lines[:3]
