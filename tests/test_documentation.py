@@ -95,6 +95,32 @@ def test_links_between_documents_lead_to_files() -> None:
     assert not broken, "\n".join(broken)
 
 
+def table_rows(text: str) -> Iterator[tuple[int, str, str]]:
+    """Rows below the header of each table, with their line number and the header."""
+    header = ""
+    for number, line in enumerate(re.sub(r"^```.*?^```$", hide, text, flags=re.M | re.S).splitlines(), 1):
+        if header and line.startswith("|"):
+            yield number, line, header
+        header = (header or line) if line.startswith("|") else ""
+
+
+def hide(block: re.Match[str]) -> str:
+    return "\n" * block[0].count("\n")
+
+
+def test_rows_of_tables_have_as_many_cells_as_their_header() -> None:
+    def count(row: str) -> int:
+        return len(re.findall(r"(?<!\\)\|", row))
+
+    torn = [
+        f"{document.relative_to(ROOT)}:{number}: {row}"
+        for document in markdown_files()
+        for number, row, header in table_rows(document.read_text())
+        if count(row) != count(header)
+    ]
+    assert not torn, "\n".join(torn)
+
+
 SECTIONS = "|".join(sorted({option.name.split(".")[0] for option in options()}))
 OPTION = re.compile(rf"`(?:mqmha [^`]*? )?(({SECTIONS})\.[a-z_]+)(?:\.[a-z_]+)?(?:=[^`]*)?`")
 

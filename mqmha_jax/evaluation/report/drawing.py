@@ -27,7 +27,7 @@ INK, GRID = "#333333", "#DDDDDD"
 P_TARGET = 0.01  # prior of the marked lowest cost
 _LINE_STYLES = ("-", "--", "-.", ":")
 
-_TICKS = np.array([0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995])
+_TICKS = np.array([0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99])
 _DRAWN_STEPS_PER_DEVIATE = 200  # finer than a pixel; 10 million trials draw as fast as a thousand
 _POINT_NAMES = {
     "o": "equal error rate",
