@@ -157,8 +157,8 @@ def _summary(report: "BuildReport", output: Path, hours: float) -> str:
     ]
     if report.was_made:  # a million sizes would take an hour on a network disk, so none is compared
         lines.append(
-            "It was made before, and recordings are known by name only. If any has changed since, delete "
-            f"{output} to prepare it again."
+            "It was made before, so nothing was read again: recordings are known by name only, and --retry-rejected "
+            f"serves unfinished output. If any recording has changed since, delete {output} to prepare it again."
         )
     if report.rejected:
         lines.append(f"{output / REJECTED_NAME} lists them with the reason.")

@@ -208,7 +208,8 @@ def test_shares_and_coding_by_the_command_line(tmp_path: Path) -> None:
     assert open_shards(tmp_path / "out").info.coding == "uint8"
     said = run(*command, "--coding", "uint8")
     assert "4 utterances of 2 speakers" in said, "done already"
-    assert f"known by name only. If any has changed since, delete {tmp_path / 'out'} to prepare it again." in said
+    assert f"If any recording has changed since, delete {tmp_path / 'out'} to prepare it again." in said
+    assert "--retry-rejected serves unfinished output" in said
 
 
 # ---- disks
