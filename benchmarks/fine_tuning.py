@@ -46,7 +46,7 @@ from mqmha_jax.runs.load_network import LoadedNetwork, load_network
 from mqmha_jax.runs.network_run import write_network_run
 from mqmha_jax.train import schedules
 from mqmha_jax.train.optim import build_optimizer
-from mqmha_jax.train.part_rates import part_factors
+from mqmha_jax.train.part_rates import leave_out_frozen, part_factors
 from mqmha_jax.types import Embeddings
 
 ARMS = {
@@ -213,7 +213,7 @@ def train_tail(
     head = loss.init(key)
     if not from_scratch:
         head["prototypes"] = head["prototypes"].at[: len(bench.speakers), 0].set(_means(bench))
-    optimizer = build_optimizer(config.optimizer)
+    optimizer = build_optimizer(config.optimizer, config.train.steps)
     rate = schedules.learning_rate(config.optimizer, config.train.steps)
     progress = schedules.margin_progress(config.loss, config.train.steps)
     statistics = first["batch_stats"]
@@ -229,8 +229,9 @@ def train_tail(
     @jax.jit
     def step(params: Any, state: Any, number: Any, *batch: Any) -> tuple[Any, Any, Any]:
         (_, accuracy), gradients = jax.value_and_grad(mean_loss, has_aux=True)(params, *batch, progress(number))
-        directions, state = optimizer.update(gradients, state, params)
         factors = part_factors(params, config.optimizer, number, config.train.steps)
+        gradients = leave_out_frozen(gradients, factors)
+        directions, state = optimizer.update(gradients, state, params, step=number)
         moved = jax.tree.map(lambda d, factor: -rate(number) * factor * d, directions, factors)
         return optax.apply_updates(params, moved), state, accuracy
 

@@ -78,7 +78,7 @@ def _experiment(config: Config, seeds: int) -> tuple[list[Any], Callable[..., An
     net = build_speaker_net(config.model)
     loss = build_loss(config.loss, num_speakers=SPEAKERS, embedding_dim=config.model.embedding_dim)
     rate = schedules.learning_rate(config.optimizer, config.train.steps)
-    optimizer = build_optimizer(config.optimizer)
+    optimizer = build_optimizer(config.optimizer, config.train.steps)
     step = build_train_step(
         config,
         net=net,

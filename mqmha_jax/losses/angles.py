@@ -32,5 +32,17 @@ def widen(cosine: Float[Array, "*shape"], margin: Radians) -> Float[Array, "*sha
     return jnp.where(past_the_end, line, turn(cosine, margin))
 
 
+def narrow(cosine: Float[Array, "*shape"], penalty: Radians) -> Float[Array, "*shape"]:
+    """``cos(theta - m')``, falling over the whole half circle.
+
+    Where ``theta`` is below ``m'`` the cosine would fall again and pull the example towards another speaker. There the
+    line ``cos(theta) + (1 - cos(m'))`` continues it without a jump.
+    """
+    # theta < m', said of cosines: comparing angles would need the arccos.
+    before_the_start = cosine > jnp.cos(penalty)
+    line = cosine + 1 - jnp.cos(penalty)
+    return jnp.where(before_the_start, line, turn(cosine, -penalty))
+
+
 def _sine(cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.sqrt(jnp.maximum((1 - cosine) * (1 + cosine), _SQUARED_SINE_FLOOR))

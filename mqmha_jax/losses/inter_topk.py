@@ -17,6 +17,9 @@ no gradient passes through the choice. So the margin moves the own speaker away,
 are most easily confused with it closer: an example has to be nearer to its own speaker than to any other by m, and than
 to one in P by m + m'. Usual values: ``top_k`` = 5 and m' = 0.06, beside m = 0.2, s = 30 to 36 and 3 sub-centres.
 
+In aam a straight line continues a cosine where it would turn back and pull the wrong way: t_y where theta_y + m passes
+pi, as everywhere in the field, and phi_j where theta_j is below m', a case that the paper leaves open.
+
 The functions at the end are the loss for a training loop of one's own. Training here composes the same pieces in
 ``margin_softmax.py``, over classes in any layout; ``top_negatives.py`` finds P over chunks and devices.
 """
@@ -30,7 +33,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from mqmha_jax.errors import UserError, unknown_name
-from mqmha_jax.losses.angles import turn, widen
+from mqmha_jax.losses.angles import narrow, widen
 from mqmha_jax.losses.check_inputs import as_float, check_examples, check_scalar, check_speakers, check_top_k
 from mqmha_jax.losses.class_reducer import DenseClasses
 from mqmha_jax.losses.cross_entropy import cross_entropy
@@ -52,8 +55,8 @@ def penalise_cosine(cosine: Float[Array, "..."], penalty: Scalar) -> Float[Array
 
 
 def penalise_angle(cosine: Float[Array, "..."], penalty: Scalar) -> Float[Array, "..."]:
-    """``cos(theta_j - m')``: the penalty on the angle, beside an additive angular margin."""
-    return turn(cosine, -penalty)
+    """``cos(theta_j - m')``: the penalty on the angle, beside an additive angular margin; below m' a line."""
+    return narrow(cosine, penalty)
 
 
 def penalise_nearest(penalise: Penalise, penalty: Scalar) -> NegativeShift:

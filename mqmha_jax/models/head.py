@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from mqmha_jax.models.full_precision import sum_products
 
-_SQUARED_NORM_FLOOR = 1e-24  # a norm of 1e-12, as in PyTorch's normalize: zero vectors stay zero, gradients finite
+_SQUARED_NORM_FLOOR = 1e-24  # a norm of 1e-12: a shorter vector has no direction
 
 
 def init_prototypes(key: Array, num_speakers: int, sub_centres: int, dim: int) -> Float[Array, "C K E"]:
@@ -30,8 +30,15 @@ def init_prototypes(key: Array, num_speakers: int, sub_centres: int, dim: int) -
 
 
 def unit_length(x: Float[Array, "*leading E"]) -> Float[Array, "*leading E"]:
-    """Divides vectors by their Euclidean norm; a zero vector stays zero and gets a finite gradient."""
-    return x * lax.rsqrt(jnp.maximum((x * x).sum(axis=-1, keepdims=True), _SQUARED_NORM_FLOOR))
+    """Divides vectors by their Euclidean norm; a zero vector stays zero and gets no gradient."""
+    return x * _inverse_length(x, keepdims=True)
+
+
+def _inverse_length(x: Float[Array, "*leading E"], *, keepdims: bool = False) -> Float[Array, "..."]:
+    """``1 / |x|``, and 0 for a zero vector, whose gradient would otherwise be 10^12 times as large as any other's."""
+    squared = (x * x).sum(axis=-1, keepdims=keepdims)
+    has_direction = squared > _SQUARED_NORM_FLOOR
+    return jnp.where(has_direction, lax.rsqrt(jnp.where(has_direction, squared, 1)), 0)
 
 
 def nearest_cosines(embedding: Float[Array, "B E"], prototypes: Float[Array, "C K E"]) -> Float[Array, "B C"]:
@@ -58,7 +65,7 @@ def _nearest(unit: Float[Array, "B E"], prototypes: Float[Array, "C K E"]) -> Fl
 def _nearest_forward(unit: Array, prototypes: Array) -> tuple[Array, tuple[Array, ...]]:
     # Dividing the products [B,C] by the prototypes' lengths spares a copy of the prototypes [C,K,E] at unit length, the
     # largest array of a training step.
-    inverse_length = lax.rsqrt(jnp.maximum((prototypes * prototypes).sum(axis=-1), _SQUARED_NORM_FLOOR))
+    inverse_length = _inverse_length(prototypes)
     nearest = _products(unit, prototypes[:, 0]) * inverse_length[None, :, 0]
     which = jnp.zeros_like(nearest, jnp.int8 if prototypes.shape[1] < 128 else jnp.int32)
     for k in range(1, prototypes.shape[1]):

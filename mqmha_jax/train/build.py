@@ -86,7 +86,7 @@ def build_training(config: Config, *, num_speakers: int, mesh: Mesh) -> Training
         mesh=mesh,
         class_chunk=config.mesh.class_chunk,
     )
-    optimizer = build_optimizer(config.optimizer)
+    optimizer = build_optimizer(config.optimizer, config.train.steps)
     step = build_train_step(
         config,
         net=net,

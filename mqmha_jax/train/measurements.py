@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 
 import jax
@@ -20,24 +21,29 @@ class StepMeans:
     """
 
     def __init__(self) -> None:
-        self._finite: list[Mapping[str, np.ndarray]] = []
         self._latest: Mapping[str, np.ndarray] = {}
+        self._begin()
 
     def add(self, metrics: Mapping[str, np.ndarray]) -> None:
         """Adds the measurements of one step."""
         self._latest = metrics
         if not int(metrics["skipped_in_row"]):
-            self._finite.append(metrics)
+            self._count += 1
+            for name, value in metrics.items():
+                self._totals[name] += float(value)
 
     def take(self) -> dict[str, float]:
         """Returns the means since the last call, or the latest values if no step was finite."""
-        steps = self._finite or [self._latest]
         means = {
-            name: float(value if name in _LATEST else np.mean([step[name] for step in steps], dtype=np.float64))
+            name: self._totals[name] / self._count if self._count and name not in _LATEST else float(value)
             for name, value in self._latest.items()
         }
-        self._finite = []
+        self._begin()
         return means
+
+    def _begin(self) -> None:
+        self._totals: defaultdict[str, float] = defaultdict(float)
+        self._count = 0
 
 
 def read_memory() -> dict[str, float]:

@@ -24,7 +24,7 @@ def part_factors(params: PyTree, config: OptimizerConfig, step: Array, num_steps
     Returns:
       A scalar for each parameter; 0 while it is frozen.
     """
-    frozen_now = step < config.unfreeze_after * num_steps if config.unfreeze_after < 1 else True
+    frozen_now = is_frozen_now(config, step, num_steps)
 
     def factor(path: tuple[jax.tree_util.DictKey, ...], _: object) -> Array | float:
         name = _name(path)
@@ -34,6 +34,21 @@ def part_factors(params: PyTree, config: OptimizerConfig, step: Array, num_steps
         return jnp.where(frozen_now, 0.0, rate)
 
     return jax.tree_util.tree_map_with_path(factor, params)
+
+
+def is_frozen_now(config: OptimizerConfig, step: Array, num_steps: int) -> Array | bool:
+    """Whether the parts in ``frozen`` do not learn at this step."""
+    return step < config.unfreeze_after * num_steps if config.unfreeze_after < 1 else True
+
+
+def select_frozen(params: PyTree, config: OptimizerConfig) -> PyTree:
+    """Selects the parameters that ``frozen`` names: the same tree of booleans."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: bool(_longest(config.frozen, _name(path))), params)
+
+
+def leave_out_frozen(gradients: PyTree, factors: PyTree) -> PyTree:
+    """Sets the gradients of parameters to zero whose factor is 0, so that the limit of the norm is for all others."""
+    return jax.tree.map(lambda gradient, factor: jnp.where(factor == 0, 0, gradient), gradients, factors)
 
 
 def stop_frozen_gradients(params: PyTree, config: OptimizerConfig) -> PyTree:

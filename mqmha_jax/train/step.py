@@ -16,7 +16,7 @@ from mqmha_jax.config import Config
 from mqmha_jax.features.cmn import subtract_mean
 from mqmha_jax.losses import Loss, LossInputs
 from mqmha_jax.runs.state import DROPOUT_STREAM, STEP_STREAM, TrainState, stream_key
-from mqmha_jax.train.part_rates import part_factors, stop_frozen_gradients
+from mqmha_jax.train.part_rates import leave_out_frozen, part_factors, stop_frozen_gradients
 from mqmha_jax.train.schedules import Schedule
 
 Metrics = dict[str, Float[Array, ""]]
@@ -28,7 +28,7 @@ def build_train_step(
     *,
     net: nn.Module,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     learning_rate: Schedule,
     margin_progress: Schedule,
     unroll: bool = False,
@@ -101,13 +101,13 @@ def build_train_step(
         parts = jax.tree.map(lambda x: _interleave(x, num_parts, together), batch)
         over_parts = _unroll if unroll or num_parts == 1 else lax.scan
         (batch_stats, loss_state, total), metrics = over_parts(add_part, start, parts)
-        gradients = jax.tree.map(lambda x: x / num_parts, total)
+        factors = part_factors(state.params, config.optimizer, state.step, config.train.steps)
+        gradients = leave_out_frozen(jax.tree.map(lambda x: x / num_parts, total), factors)
         metrics = {name: value.mean() for name, value in metrics.items()}
         gradient_norm = optax.tree.norm(gradients)
-        directions, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        directions, opt_state = optimizer.update(gradients, state.opt_state, state.params, step=state.step)
         # A function of ``state.step``, which counts skipped steps too; a plateau lowers the factor from outside.
         rate = jnp.asarray(learning_rate(state.step), jnp.float32) * state.counters["rate_factor"]
-        factors = part_factors(state.params, config.optimizer, state.step, config.train.steps)
         updated = state.replace(
             params=optax.apply_updates(
                 state.params, jax.tree.map(lambda direction, factor: -rate * factor * direction, directions, factors)

@@ -11,7 +11,7 @@ import pytest
 from mqmha_jax.config import LossConfig
 from mqmha_jax.errors import UserError
 from mqmha_jax.losses import MARGINS, DenseClasses, Example, LossInputs, build_loss, margin_softmax
-from mqmha_jax.losses.angles import widen
+from mqmha_jax.losses.angles import narrow, widen
 from mqmha_jax.losses.inter_topk import penalise_nearest
 from mqmha_jax.losses.margins.sphereface2 import sphereface2
 from mqmha_jax.models.head import nearest_cosines
@@ -293,6 +293,20 @@ def test_the_angular_margin_falls_without_a_jump_to_the_end_of_the_half_circle(m
     steps = np.diff(target)
     assert (steps[1:-1] < 0).all()
     assert np.abs(steps).max() < 2 * np.pi / 20_000  # no faster than the cosine itself
+
+
+@pytest.mark.parametrize("penalty", [0.06, 0.2, 0.5])
+def test_the_angular_penalty_falls_without_a_jump_from_the_start_of_the_half_circle(penalty):
+    """Or it would pull an example towards a speaker whose angle is below the penalty."""
+    with jax.enable_x64(True):
+        theta = np.linspace(0, np.pi, 20_001)
+        penalised = np.asarray(narrow(jnp.cos(theta), penalty))
+        gradient = jax.grad(lambda cosine: narrow(cosine, penalty).sum())(jnp.cos(jnp.asarray(theta)))
+    steps = np.diff(penalised)
+    assert (steps[1:] < 0).all()
+    assert np.abs(steps).max() < 2 * np.pi / 20_000
+    assert (np.asarray(gradient) >= 0).all()
+    np.testing.assert_allclose(penalised[theta > penalty], np.cos(theta[theta > penalty] - penalty), atol=1e-6)
 
 
 def test_margin_and_penalty_may_be_traced(small_case):

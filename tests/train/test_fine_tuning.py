@@ -1,5 +1,6 @@
 """Fine-tuning: prototypes from means, rates by part, frozen parts, kept normalisation, parts that are new."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from mqmha_jax.runs.average import Towards, average_checkpoints
 from mqmha_jax.runs.load_network import load_network
 from mqmha_jax.train.build import build_training
 from mqmha_jax.train.loop import train
-from mqmha_jax.train.part_rates import check_parts, part_factors
+from mqmha_jax.train.optim import build_optimizer
+from mqmha_jax.train.part_rates import check_parts, leave_out_frozen, part_factors
 from mqmha_jax.train.speaker_means import speaker_means
 from tests.support.runs import read_arrays
 from tests.support.tiny import tiny_config, tiny_corpus
@@ -111,6 +113,31 @@ def test_frozen_parts_stay_until_they_are_unfrozen(config: Config, base: Path, t
         np.testing.assert_array_equal(one[name], other[name])
     train(with_overrides(frozen, ["optimizer.unfreeze_after=0.5"]), tmp_path / "later", progress=False)
     assert moved(base, tmp_path / "later", "encoder") > 0
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_part_that_thaws_starts_like_a_new_one_and_disturbs_no_other_before(name: str) -> None:
+    """Gradients of a frozen part, however large, use no share of the limit and leave no momentum."""
+
+    def follow(config: OptimizerConfig, first: int) -> list[dict]:
+        params = {"net": {"kernel": jnp.ones((2, 2))}, "head": {"prototypes": jnp.ones((3, 1, 2))}}
+        gradients = {"net": {"kernel": jnp.full((2, 2), 25.0)}, "head": {"prototypes": jnp.full((3, 1, 2), 0.1)}}
+        optimizer, directions = build_optimizer(config, 20), []
+        state = optimizer.init(params)
+        for step in range(first, 20):
+            factors = part_factors(params, config, jnp.asarray(step), 20)
+            kept = leave_out_frozen(gradients, factors)
+            found, state = optimizer.update(kept, state, params, step=jnp.asarray(step))
+            directions.append(jax.tree.map(lambda one, factor: factor * one, found, factors))
+        return directions
+
+    config = OptimizerConfig(name=name, momentum=0.9, weight_decay=0.1, max_gradient_norm=1.0, frozen=("net",))
+    always, later = follow(config, 0), follow(dataclasses.replace(config, unfreeze_after=0.5), 0)
+    never = follow(dataclasses.replace(config, frozen=()), 10)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), later[:10], always[:10])
+    # The head, which has learnt before, has its momentum; the net is where a new one would be.
+    for one, other in zip(later[10:], never, strict=True):
+        np.testing.assert_allclose(one["net"]["kernel"], other["net"]["kernel"], rtol=1e-6)
 
 
 def test_the_factor_follows_the_longest_path_and_the_step() -> None:

@@ -1,6 +1,7 @@
 """Learning rate, margin and update rule against slow references."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,11 @@ import pytest
 
 from mqmha_jax.config import LossConfig, OptimizerConfig
 from mqmha_jax.errors import UserError
+from mqmha_jax.models import build_speaker_net
+from mqmha_jax.models.pooling import POOLINGS
 from mqmha_jax.train.optim import build_optimizer, select_decayed
 from mqmha_jax.train.schedules import learning_rate, margin_progress
+from tests.support.small_nets import SMALL_ENCODERS, padded_batch, small_model
 
 
 def test_exponential_schedule_warms_up_and_ends_where_it_should() -> None:
@@ -67,11 +71,25 @@ def test_only_kernels_and_prototypes_decay(params: dict) -> None:
     assert select_decayed(params) == {"kernel": True, "bias": False, "prototypes": True}
 
 
+HEADS: dict[str, dict[str, int]] = {"mha": {"heads": 4}, "mqmha": {"heads": 4, "layers": 2}}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pooling"), [*((name, "tap") for name in SMALL_ENCODERS), *(("tdnn", p) for p in POOLINGS)]
+)
+def test_no_bias_or_normalisation_of_a_network_decays(encoder: str, pooling: str) -> None:
+    """Scorers of several heads have biases with several axes."""
+    net = build_speaker_net(small_model(encoder, pooling, **HEADS.get(pooling, {})))
+    shapes = jax.eval_shape(functools.partial(net.init, jax.random.key(0), train=False), *padded_batch(16, (16, 9)))
+    decayed = jax.tree_util.tree_leaves_with_path(select_decayed(shapes["params"]))
+    assert {path[-1].key for path, yes in decayed if yes} - {"kernel"} <= {f"weights{i}" for i in range(2, 8)}
+
+
 def test_sgd_is_nesterov_with_coupled_decay(params: dict) -> None:
     """Against the update written out for each array, as PyTorch's SGD(nesterov=True, weight_decay) defines it."""
     config = OptimizerConfig(name="sgd", momentum=0.9, weight_decay=0.1)
     rate = 0.5
-    optimizer = build_optimizer(config)
+    optimizer = build_optimizer(config, 1)
     state = optimizer.init(params)
     expected = {name: np.asarray(value) for name, value in params.items()}
     velocity = {name: np.zeros_like(value) for name, value in expected.items()}
@@ -89,7 +107,7 @@ def test_sgd_is_nesterov_with_coupled_decay(params: dict) -> None:
 
 
 def test_adamw_does_not_decay_biases(params: dict) -> None:
-    optimizer = build_optimizer(OptimizerConfig(name="adamw", weight_decay=0.1))
+    optimizer = build_optimizer(OptimizerConfig(name="adamw", weight_decay=0.1), 1)
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     np.testing.assert_allclose(updates["bias"], 0)
@@ -98,7 +116,7 @@ def test_adamw_does_not_decay_biases(params: dict) -> None:
 
 def test_gradients_are_clipped_by_their_global_norm(params: dict) -> None:
     config = OptimizerConfig(momentum=0.0, weight_decay=0.0, max_gradient_norm=1.0)
-    optimizer = build_optimizer(config)
+    optimizer = build_optimizer(config, 1)
     updates, _ = optimizer.update(jax.tree.map(lambda p: 100 * p, params), optimizer.init(params), params)
     assert np.sqrt(sum(float((u**2).sum()) for u in jax.tree.leaves(updates))) == pytest.approx(1.0, rel=1e-5)
 
@@ -118,7 +136,7 @@ def test_directions_times_a_changing_rate_are_the_updates_of_optax(name: str, pa
             optax.add_decayed_weights(0.1, mask=select_decayed),
             optax.sgd(rate, momentum=config.momentum, nesterov=True),
         )
-    ours, theirs = build_optimizer(config), optax.chain(optax.clip_by_global_norm(1.0), theirs)
+    ours, theirs = build_optimizer(config, 1), optax.chain(optax.clip_by_global_norm(1.0), theirs)
     our_state, their_state, one, other = ours.init(params), theirs.init(params), params, params
     for step in range(4):
         gradients = jax.tree.map(lambda p, step=step: jnp.sin(p + step), one)

@@ -257,7 +257,7 @@ def build_looped(config: Config) -> Any:
             config,
             net=build_speaker_net(config.model),
             loss=build_loss(config.loss, num_speakers=SPEAKERS, embedding_dim=config.model.embedding_dim),
-            optimizer=build_optimizer(config.optimizer),
+            optimizer=build_optimizer(config.optimizer, config.train.steps),
             learning_rate=schedules.learning_rate(config.optimizer, config.train.steps),
             margin_progress=schedules.margin_progress(config.loss, config.train.steps),
         )

@@ -1,5 +1,6 @@
 """The mean embedding of the training set, which scoring subtracts, and its file in a work directory."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,9 @@ def save_mean(workdir: Path, mean: Float32[np.ndarray, " E"], step: int) -> None
     Raises:
       UserError: the file cannot be written.
     """
+    checkpoint = identify_checkpoint(workdir, step)
     with replacing(mean_path(workdir, step)) as temporary:
-        np.savez(temporary, mean=mean, step=step, checkpoint=identify_checkpoint(workdir, step))
+        np.savez(temporary, mean=mean, step=step, checkpoint=checkpoint, sha256=_seal(mean, step, checkpoint))
 
 
 def load_mean(workdir: Path, step: int, embedding_dim: int) -> Float32[np.ndarray, " E"] | None:
@@ -50,9 +52,11 @@ def load_mean(workdir: Path, step: int, embedding_dim: int) -> Float32[np.ndarra
         return None
     advice = "Delete the file and run 'mqmha evaluate' on the work directory again."
     with open_npz(path, advice=advice) as kept:
-        mean, saved_step, checkpoint = kept["mean"], kept["step"], kept["checkpoint"]
+        mean, saved_step, checkpoint, seal = (kept[name] for name in ("mean", "step", "checkpoint", "sha256"))
     if saved_step.shape != () or saved_step.dtype.kind not in "iu" or int(saved_step) != step:
         raise UserError(f"{path} does not belong to step {step}: its step is {saved_step}. {advice}")
+    if str(seal) != _seal(mean, step, str(checkpoint)):
+        raise UserError(f"{path} differs from what was written: its checksum does not match. {advice}")
     if str(checkpoint) != identify_checkpoint(workdir, step):  # the run was trained again
         return None
     if mean.shape != (embedding_dim,) or mean.dtype != np.float32:
@@ -63,6 +67,10 @@ def load_mean(workdir: Path, step: int, embedding_dim: int) -> Float32[np.ndarra
     if not np.isfinite(mean).all():
         raise UserError(f"{path} holds a mean that is not finite. {advice}")
     return mean
+
+
+def _seal(mean: np.ndarray, step: int, checkpoint: str) -> str:
+    return hashlib.sha256(mean.tobytes() + f"{step} {checkpoint}".encode()).hexdigest()
 
 
 def mean_path(workdir: Path, step: int) -> Path:

@@ -5,7 +5,8 @@ bootstrap draws speakers with replacement: if speaker a is drawn n_a times, each
 and a nontarget trial of speakers a and b counts n_a n_b times.
 """
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -92,12 +93,13 @@ def speaker_bootstrap(
             f"The list has {count_noun(len(names), 'speaker')}; intervals over speakers need at least "
             f"{FEWEST_SPEAKERS}. Add speakers, or measure without intervals (--replicates 0)."
         )
-    counts, num_redrawn = _draw_speakers(target, enrol, test, len(names), replicates, np.random.default_rng(seed))
-
+    sides = [(enrol[one.targets], enrol[one.nontargets], test[one.nontargets]) for one in sorted_lists]
     measured = np.empty((replicates, len(scores), len(metrics)))
-    for system, trials in enumerate(sorted_lists):
-        speaker, one, other = enrol[trials.targets], enrol[trials.nontargets], test[trials.nontargets]
-        for replicate, count in enumerate(counts):
+    num_redrawn = 0
+    drawn = _draw_speakers(target, enrol, test, len(names), np.random.default_rng(seed))
+    for replicate, (count, num_refused) in enumerate(itertools.islice(drawn, replicates)):
+        num_redrawn += num_refused
+        for system, (trials, (speaker, one, other)) in enumerate(zip(sorted_lists, sides, strict=True)):
             # Weights on the sorted trials and no resampled list: the sort, the expensive part, is done once.
             curve = trials.weighted_curve(count[speaker], count[one] * count[other])
             measured[replicate, system] = [metric(curve) for metric in metrics.values()]
@@ -188,10 +190,9 @@ def _draw_speakers(
     enrol: Int32[np.ndarray, " M"],
     test: Int32[np.ndarray, " M"],
     num_speakers: int,
-    replicates: int,
     rng: np.random.Generator,
-) -> tuple[Float64[np.ndarray, "R s"], int]:
-    """How often each speaker is in each resample, and the number of refused resamples.
+) -> Iterator[tuple[Float64[np.ndarray, " s"], int]]:
+    """Draws resamples without end: how often each speaker is in one, and how many were refused just before it.
 
     A resample without targets or without nontargets has no error rates. That is rare with 20 speakers. Every list has
     usable resamples: the two or three speakers of one target and one nontarget trial form one.
@@ -199,15 +200,14 @@ def _draw_speakers(
     # Pairs of speakers and not trials: a long list has few distinct ones, and each resample checks all of them.
     one, other = np.divmod(np.unique(enrol[~target].astype(np.int64) * num_speakers + test[~target]), num_speakers)
     with_targets = np.unique(enrol[target])
-    usable: list[np.ndarray] = []
-    num_redrawn = 0
-    while len(usable) < replicates:
-        for count in rng.multinomial(num_speakers, np.full(num_speakers, 1 / num_speakers), replicates - len(usable)):
-            if count[with_targets].any() and (count[one] * count[other]).any():
-                usable.append(count)
-            else:
-                num_redrawn += 1
-    return np.array(usable, np.float64).reshape(-1, num_speakers), num_redrawn
+    num_refused = 0
+    while True:
+        count = rng.multinomial(num_speakers, np.full(num_speakers, 1 / num_speakers))
+        if count[with_targets].any() and (count[one] * count[other]).any():
+            yield count.astype(np.float64), num_refused
+            num_refused = 0
+        else:
+            num_refused += 1
 
 
 def check_labels(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mqmha_jax.errors import UserError
+from mqmha_jax.evaluation.embeddings import training_mean
 from mqmha_jax.evaluation.embeddings.training_mean import load_mean, mean_path, save_mean
 from mqmha_jax.json_file import write_sealed_json
 
@@ -33,16 +34,36 @@ def test_a_checkpoint_that_was_trained_again_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"mean": MEAN, "step": 41}, r"does not belong to step 40: its step is 41\. Delete the file"),
-        ({"mean": MEAN, "step": 40.0}, r"does not belong to step 40: its step is 40\.0"),
-        ({"mean": MEAN[:5], "step": 40}, r"a mean of shape \(5,\) and type float32; .* float32 of size 6"),
-        ({"mean": MEAN.astype(np.float64), "step": 40}, r"a mean of shape \(6,\) and type float64"),
-        ({"mean": np.where(MEAN > 0, MEAN, np.nan).astype(np.float32), "step": 40}, "a mean that is not finite"),
-        ({"step": 40}, "lacks an array"),
+        ({"step": 41}, r"does not belong to step 40: its step is 41\. Delete the file"),
+        ({"step": 40.0}, r"does not belong to step 40: its step is 40\.0"),
+        ({"mean": 2 * MEAN}, r"differs from what was written: its checksum does not match\. Delete the file"),
+        ({"checkpoint": "another"}, r"differs from what was written: its checksum does not match\. Delete the file"),
     ],
 )
-def test_what_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
-    np.savez(mean_path(tmp_path, 40), **{"checkpoint": "", **arrays})
+def test_an_edited_file_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    save_mean(tmp_path, MEAN, 40)
+    with np.load(mean_path(tmp_path, 40), allow_pickle=False) as kept:
+        np.savez(mean_path(tmp_path, 40), **{**kept, **arrays})
+    with pytest.raises(UserError, match=rf"mean_embedding-40\.npz .*{message}"):
+        load_mean(tmp_path, 40, 6)
+
+
+def test_a_file_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    np.savez(mean_path(tmp_path, 40), mean=MEAN, step=40, checkpoint="")
+    with pytest.raises(UserError, match=r"mean_embedding-40\.npz lacks an array .*sha256.* run 'mqmha evaluate'"):
+        load_mean(tmp_path, 40, 6)
+
+
+@pytest.mark.parametrize(
+    ("mean", "message"),
+    [
+        (MEAN[:5], r"a mean of shape \(5,\) and type float32; .* float32 of size 6"),
+        (MEAN.astype(np.float64), r"a mean of shape \(6,\) and type float64"),
+        (np.where(MEAN > 0, MEAN, np.nan).astype(np.float32), "a mean that is not finite"),
+    ],
+)
+def test_a_mean_that_does_not_fit_the_network_is_refused(tmp_path: Path, mean: np.ndarray, message: str) -> None:
+    np.savez(mean_path(tmp_path, 40), mean=mean, step=40, checkpoint="", sha256=training_mean._seal(mean, 40, ""))
     with pytest.raises(UserError, match=rf"mean_embedding-40\.npz .*{message}"):
         load_mean(tmp_path, 40, 6)
 
