@@ -13,6 +13,8 @@ Our runs draw clean recordings twice as often as each other version (docs/tutori
     mqmha prep csv LIST shards/train --versions clean,noise,reverb,telephone --noise NOISE --room-responses ROOMS \
         --speeds 1.0,0.9,1.1
     mqmha train laptop --workdir runs/laptop data.train=shards/train
+
+A longer run gains from noise and rooms in the step: docs/learning.md, "Forty minutes".
 """
 
 from mqmha_jax.config import (
