@@ -231,7 +231,8 @@ def test_processes_and_the_first_step_change_nothing(directory: Path) -> None:
 
 @pytest.mark.slow
 def test_worker_processes_change_nothing(directory: Path) -> None:
-    for ours, theirs in zip(batches(config(directory), 5, num_workers=2), batches(config(directory), 5), strict=True):
+    workers = config(directory, "data.num_workers=2")
+    for ours, theirs in zip(batches(workers, 5), batches(config(directory), 5), strict=True):
         for name in ours:
             np.testing.assert_array_equal(ours[name], theirs[name])
 
