@@ -52,6 +52,8 @@ def load_mean(workdir: Path, step: int, embedding_dim: int) -> Float32[np.ndarra
         return None
     advice = "Delete the file and run 'mqmha evaluate' on the work directory again."
     with open_npz(path, advice=advice) as kept:
+        if set(kept.files) == {"mean", "step", "checkpoint"}:  # an earlier version wrote it
+            return None
         mean, saved_step, checkpoint, seal = (kept[name] for name in ("mean", "step", "checkpoint", "sha256"))
     if saved_step.shape != () or saved_step.dtype.kind not in "iu" or int(saved_step) != step:
         raise UserError(f"{path} does not belong to step {step}: its step is {saved_step}. {advice}")

@@ -48,9 +48,15 @@ def test_an_edited_file_is_refused(tmp_path: Path, arrays: dict[str, object], me
         load_mean(tmp_path, 40, 6)
 
 
-def test_a_file_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_checksum_counts_as_missing(tmp_path: Path) -> None:
+    """An earlier version wrote it; an evaluation makes it again."""
     np.savez(mean_path(tmp_path, 40), mean=MEAN, step=40, checkpoint="")
-    with pytest.raises(UserError, match=r"mean_embedding-40\.npz lacks an array .*sha256.* run 'mqmha evaluate'"):
+    assert load_mean(tmp_path, 40, 6) is None
+
+
+def test_a_file_that_lacks_an_array_is_refused(tmp_path: Path) -> None:
+    np.savez(mean_path(tmp_path, 40), step=40, checkpoint="", sha256="")
+    with pytest.raises(UserError, match=r"mean_embedding-40\.npz lacks an array .*mean.* run 'mqmha evaluate'"):
         load_mean(tmp_path, 40, 6)
 
 
