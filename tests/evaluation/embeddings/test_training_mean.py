@@ -84,7 +84,11 @@ def test_any_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
         try:
-            np.testing.assert_array_equal(load_mean(tmp_path, 40, 6), MEAN)
+            mean = load_mean(tmp_path, 40, 6)
         except UserError:
+            mean = None
+        if mean is None:  # one bit can hide the checksum, as if an earlier version had written the file
             refused += 1
+        else:
+            np.testing.assert_array_equal(mean, MEAN)
     assert refused > len(written) / 4
