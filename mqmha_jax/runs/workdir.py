@@ -106,6 +106,11 @@ def lock_workdir(workdir: Path, config: Config, data: dict[str, Any], speakers: 
         if (workdir / CONFIG_NAME).exists():
             recorded = _require_same_run(workdir, config, data)
             known = {name: recorded[name] for name in (_DEV, _START) if name in recorded}
+        elif CheckpointDirectory(workdir).steps:
+            raise UserError(
+                f"{workdir} holds checkpoints, but no {CONFIG_NAME}, which says how their run was trained. Restore the "
+                "file, or give a new --workdir."
+            )
         elif config.start.run:
             with contextlib.suppress(UserError):  # what loads the network says more about what is wrong with it
                 known = {_START: identify_start(config.start)}

@@ -164,9 +164,10 @@ def _check_pairs(config: Config) -> None:
     losses = f"loss.pairs={','.join(term.name for term in config.loss.pairs)}"
     each, parts = config.data.utterances_per_speaker, config.optimizer.accumulate
     if each < 2:
+        drawn = "data.sampling=speaker and " if config.data.speaker_exponent is None else ""
         raise UserError(
             f"{losses} compares utterances of the same speaker, and a batch holds one of each: set "
-            "data.sampling=speaker and data.utterances_per_speaker=2 or more."
+            f"{drawn}data.utterances_per_speaker=2 or more."
         )
     if config.data.batch_size % (each * parts) or config.data.batch_size < 2 * each * parts:
         per_part = f" and optimizer.accumulate={parts}" if parts > 1 else ""

@@ -65,6 +65,12 @@ def test_speech_between_silences_is_counted() -> None:
     assert evidence.shortfall(5.0) == f"{evidence.speech_s:.1f} s of speech"
 
 
+def test_too_little_speech_never_reads_as_enough() -> None:
+    evidence = SpeechEvidence(duration_s=2.0, speech_s=0.489, level_dbfs=-20.0, clipped_share=0.0)
+    assert evidence.shortfall(0.5) == "0.48 s of speech"
+    assert evidence.shortfall(0.9) == "0.5 s of speech"
+
+
 def test_the_level_is_that_of_the_speech() -> None:
     waveform = np.concatenate([syllables(2), np.zeros(8 * RATE, np.float32)])
     louder = measure_speech(2 * waveform, RATE).level_dbfs - measure_speech(waveform, RATE).level_dbfs

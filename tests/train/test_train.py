@@ -207,6 +207,17 @@ def test_a_checkpoint_of_another_architecture_is_refused_by_name(
         train(other, tmp_path / "run", progress=False)
 
 
+def test_checkpoints_without_their_configuration_are_refused_and_stay_described(
+    data: dict[str, str], finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.json")}
+    with pytest.raises(UserError, match=r"holds checkpoints, but no config\.json.*Restore the file, or give a new"):
+        train(with_overrides(tiny_config(data), ["loss.margin=0.5"]), tmp_path / "run", progress=False)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.json")} == before
+
+
 def test_a_half_written_checkpoint_is_never_picked_up(data: dict[str, str], finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     checkpoints = tmp_path / "run" / "checkpoints"

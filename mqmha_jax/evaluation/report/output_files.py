@@ -32,13 +32,20 @@ def check_output(directory: Path, *, lists: Iterable[str] = (), inputs: Iterable
       inputs: files that the evaluation reads.
 
     Raises:
-      UserError: the directory cannot be made or written; it holds files with the names of results, and no evaluation
-        wrote them; an input is one of the files that are replaced or removed.
+      UserError: results of two lists would have one name; the directory cannot be made or written; it holds files with
+        the names of results, and no evaluation wrote them; an input is one of the files that are replaced or removed.
     """
     names = {*_FIXED_NAMES, *list_named_files(directory)}
     earlier = {path.name for kind in ("results_*.png", "scores_*.txt") for path in directory.glob(kind)}
+    named: dict[str, str] = {}
     for name in lists:
-        names.add(name_picture(name))
+        picture = name_picture(name)
+        if (other := named.setdefault(picture, name)) != name:
+            raise UserError(
+                f"The results of the trial lists {other!r} and {name!r} would have the same file names; rename one of "
+                "the lists."
+            )
+        names.add(picture)
         # The names of the systems are not known yet.
         names.update(other for other in earlier if other.startswith(f"scores_{_escape(name)}_"))
     # Nor are those of a run's own lists; a file stays unless it is replaced, but a directory is in the way.
@@ -60,4 +67,4 @@ def list_named_files(directory: Path) -> set[str]:
 
 
 def _escape(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    return re.sub(r"[^\w.-]+", "-", name)  # letters of every script stay, or 会 and 日 would be one name

@@ -23,6 +23,12 @@ def test_files_of_the_user_are_never_replaced(tmp_path: Path, name: str) -> None
         check_output(tmp_path, lists=["eval"])
 
 
+def test_lists_whose_results_would_have_one_name_are_refused_before_the_work(tmp_path: Path) -> None:
+    check_output(tmp_path, lists=["会", "日", "a-b"])
+    with pytest.raises(UserError, match=r"trial lists 'a b' and 'a,b' would have the same file names; rename one"):
+        check_output(tmp_path, lists=["a b", "a,b"])
+
+
 def test_checking_leaves_no_directory_behind(tmp_path: Path) -> None:
     check_output(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
