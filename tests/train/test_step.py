@@ -338,7 +338,14 @@ def test_the_logged_rate_is_the_applied_one_after_a_skipped_step(name: str) -> N
             ["optimizer.accumulate=2"],
             r"data\.batch_size=8 does not divide by the 8 devices times 2 parts.*multiple of 16",
         ),
-        (['loss.pairs=[{"name": "ge2e"}]'], r"loss\.pairs=ge2e compares utterances.*data\.utterances_per_speaker=2"),
+        (
+            ['loss.pairs=[{"name": "ge2e"}]'],
+            r"loss\.pairs=ge2e compares.* set data\.sampling=speaker and data\.utterances_p",
+        ),
+        (
+            ['loss.pairs=[{"name": "ge2e"}]', "data.speaker_exponent=1"],
+            r"loss\.pairs=ge2e compares utterances.* one of each: set data\.utterances_per_speaker=2 or more",
+        ),
         (
             ['loss.pairs=[{"name": "ge2e"}]', "data.sampling=speaker", "data.utterances_per_speaker=8"],
             r"ge2e compares speakers, and needs at least two .* in a batch: .*a multiple of 8 and at least 16, not 8",
