@@ -66,9 +66,9 @@ class SpeechEvidence(NamedTuple):
             return f"no speech, {self.duration_s:.1f} s of silence"
         if self.speech_s == 0:
             return f"no speech in {self.duration_s:.1f} s of sound"
-        # Rounded down where "0.5 s" would read as enough.
-        shown = f"{self.speech_s:.1f}"
-        return f"{shown if float(shown) < min_speech_s else f'{math.floor(100 * self.speech_s) / 100:.2f}'} s of speech"
+        if round(self.speech_s, 1) < min_speech_s:
+            return f"{self.speech_s:.1f} s of speech"
+        return f"{math.floor(100 * self.speech_s) / 100:.2f} s of speech"  # "0.5 s" would read as enough
 
     def concerns(self, min_speech_s: float = MIN_SPEECH_S) -> list[str]:
         """What makes an embedding of the recording doubtful: too little speech, clipping; mostly nothing."""

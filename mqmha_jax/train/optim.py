@@ -47,11 +47,10 @@ def build_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTr
     if config.unfreeze_after < 1:
         # A frozen part keeps an untouched state, so it starts later as it would have at the first step: without
         # momentum, and with Adam's correction for the first steps.
+        learning = optax.chain(*rule)
         waiting = optax.conditionally_mask(
-            optax.chain(*rule), lambda _, step: ~is_frozen_now(config, step, num_steps), forward_extra_args=True
+            learning, lambda _, step: ~is_frozen_now(config, step, num_steps), forward_extra_args=True
         )
-        rule = [
-            optax.partition({False: optax.chain(*rule), True: waiting}, lambda params: select_frozen(params, config))
-        ]
+        rule = [optax.partition({False: learning, True: waiting}, lambda params: select_frozen(params, config))]
     # Clipping comes first: the limit is on the gradient of the loss, and decay must not use up a part of it.
     return optax.with_extra_args_support(optax.chain(clip, *rule))

@@ -200,9 +200,10 @@ def _draw_speakers(
     # Pairs of speakers and not trials: a long list has few distinct ones, and each resample checks all of them.
     one, other = np.divmod(np.unique(enrol[~target].astype(np.int64) * num_speakers + test[~target]), num_speakers)
     with_targets = np.unique(enrol[target])
+    equal_shares = np.full(num_speakers, 1 / num_speakers)
     num_refused = 0
     while True:
-        count = rng.multinomial(num_speakers, np.full(num_speakers, 1 / num_speakers))
+        count = rng.multinomial(num_speakers, equal_shares)
         if count[with_targets].any() and (count[one] * count[other]).any():
             yield count.astype(np.float64), num_refused
             num_refused = 0
